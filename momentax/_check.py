@@ -1,0 +1,276 @@
+"""Every check of arguments and trees, and the sentences that say what is wrong."""
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.core import Tracer
+
+from momentax._typing import PyTree, ScalarOrSchedule, Schedule
+
+# Where each hyperparameter may lie, whichever method takes it; others are any real number.
+INTERVALS = {
+    "learning_rate": "(0, inf)",
+    "beta": "[0, 1)",
+    "nu": "[0, 1]",
+    "dampening": "[0, 1)",
+    "weight_decay": "[0, inf)",
+}
+_REALS = "(-inf, inf)"
+_MANY = "to try several values use jax.vmap or momentax.sweep"
+
+
+def float_dtype() -> Any:
+    """The dtype of hyperparameters: float32, or float64 where JAX keeps 64 bits."""
+    return jax.dtypes.canonicalize_dtype(np.float64)
+
+
+def contains(interval: str, value: Any) -> Any:
+    """Whether value, a number or an array, lies in an interval such as "[0, 1)"."""
+    low, high = map(float, interval[1:-1].split(","))
+    above = operator.ge if interval[0] == "[" else operator.gt
+    below = operator.le if interval[-1] == "]" else operator.lt
+    return above(value, low) & below(value, high)
+
+
+def is_traced(value: Any) -> bool:
+    return isinstance(value, Tracer)
+
+
+def _shown(value: Any) -> str:
+    if is_traced(value):
+        return f"a traced array of shape {value.shape} and dtype {value.dtype}"
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        array = np.asarray(value)
+        if array.ndim == 0:
+            return repr(array.item())
+        text = np.array2string(array, separator=", ", threshold=6).replace("\n", "")
+        return f"{text} of shape {array.shape}"
+    return repr(value)
+
+
+def _require_scalar(value: Any, wrong: str, remedy: str) -> None:
+    vector = isinstance(value, list | tuple) or np.shape(value) != ()
+    if not isinstance(value, int | float | np.generic | np.ndarray | jax.Array):
+        raise TypeError(f"{wrong}; {_MANY if vector else remedy}")
+    dtype = jnp.result_type(value)
+    if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+        raise TypeError(f"{wrong}; {remedy}")
+    if vector:
+        raise ValueError(f"{wrong}; {_MANY}")
+
+
+def _kept(value: Any) -> Any:
+    """A scalar in the dtype of hyperparameters; it stays NumPy's if it is not JAX's."""
+    if isinstance(value, jax.Array):
+        return jnp.asarray(value, float_dtype())
+    return np.asarray(value).astype(float_dtype())[()]
+
+
+def scheduled(name: str, value: ScalarOrSchedule, interval: str | None = None) -> Schedule:
+    """Return a hyperparameter as a schedule `count -> scalar` in float32 or wider.
+
+    A number becomes a constant and is checked now; it stays a NumPy scalar, so
+    that a coefficient of exactly 0 costs nothing (`_tree.combine`). Of a tracer
+    only the shape and dtype can be checked. What a schedule returns is checked
+    when it is called.
+    """
+    if callable(value):
+        schedule: Schedule = value
+
+        def checked(count: Any) -> Any:
+            scalar = schedule(count)
+            wrong = f"{name} must be a schedule of scalars, got one that returns {_shown(scalar)}"
+            _require_scalar(scalar, wrong, "return a number or a 0-d array")
+            return _kept(scalar)
+
+        return checked
+
+    interval = interval or INTERVALS.get(name, _REALS)
+    wrong = f"{name} must be in {interval}, got {_shown(value)}"
+    _require_scalar(value, wrong, "give a number, a 0-d array or a schedule")
+    if is_traced(value):
+        return lambda _: _kept(value)
+    exact = np.asarray(value)
+    if not contains(interval, exact.astype(np.float64)):
+        narrow = exact.dtype in (jnp.bfloat16, np.float16)
+        raise ValueError(f"{wrong} in {exact.dtype}; keep it in float32" if narrow else wrong)
+    if not contains(interval, rounded := _kept(exact)):
+        raise ValueError(f"{wrong}, which {rounded.dtype} rounds to {rounded}")
+    return lambda _: _kept(exact)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a bool as it is; a number or a string in its place is a mistake."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {_shown(value)}")
+    return bool(value)
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """Return a count of steps or the like as an int."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a whole number, at least {least}, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
+    return int(value)
+
+
+def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
+    """Return one of a few words."""
+    words = tuple(options)
+    if value not in words:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}, got {value!r}")
+    return value
+
+
+def transformation(name: str, value: Any) -> None:
+    """Refuse what is no gradient transformation, such as a factory that was not called."""
+    if not isinstance(value, optax.GradientTransformation):
+        raise TypeError(
+            f"{name} must be a gradient transformation such as momentax.sgd(0.1) or "
+            f"momentax.heavy_ball(0.9), got {value!r}"
+        )
+
+
+def real_array(name: str, value: Any, interval: str = _REALS) -> np.ndarray:
+    """Return an argument of the theory as a float64 array, every entry checked."""
+    wrong = f"{name} must be real numbers in {interval}, got {value!r}"
+    if is_traced(value):
+        raise TypeError(
+            f"{name} must be concrete: the theory runs in NumPy, outside of jit and vmap"
+        )
+    try:
+        array = np.asarray(value)
+        if array.dtype == bool or np.iscomplexobj(array):
+            raise TypeError(wrong)
+        array = array.astype(np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(wrong) from None
+    inside = contains(interval, array)
+    if not np.all(inside):
+        raise ValueError(f"{name} must be in {interval}, got {array[~inside].flat[0]!s}")
+    return array
+
+
+def real_scalar(name: str, value: Any, interval: str) -> float:
+    """Return one real number as a float."""
+    array = real_array(name, value, interval)
+    if array.ndim:
+        raise ValueError(f"{name} must be one number in {interval}, got shape {array.shape}")
+    return float(array)
+
+
+def symmetric(name: str, value: Any) -> np.ndarray:
+    """Return a symmetric matrix in float64, symmetric to the last bit."""
+    matrix = real_array(name, value)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name} must be a square matrix, got shape {matrix.shape}")
+    skew = np.abs(matrix - matrix.T).max(initial=0)
+    if skew > 1e-6 * np.abs(matrix).max(initial=0):
+        raise ValueError(
+            f"{name} must be symmetric, got entries that differ by {skew:.3g} from their mirror "
+            "images; pass (H + H.T) / 2"
+        )
+    return (matrix + matrix.T) / 2
+
+
+def path_name(path: Any) -> str:
+    """A leaf's path as it is written in Python, such as "['dense']['kernel']"."""
+    return jax.tree_util.keystr(path) or "the root"
+
+
+def is_none(value: Any) -> bool:
+    return value is None
+
+
+def require_inexact(params: PyTree) -> None:
+    """Refuse parameters that have no gradient, naming the first one's path."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(dtype := jnp.result_type(leaf), jnp.inexact):
+            raise TypeError(
+                f"the parameter at {path_name(path)} has dtype {dtype}, and momentum needs "
+                "floating or complex ones; leave it out with optax.masked or optax.partition"
+            )
+
+
+def _kind(node: PyTree) -> str:
+    if node is None:
+        return "None"
+    return "an array" if jax.tree_util.all_leaves([node]) else f"a {type(node).__name__}"
+
+
+def _difference(
+    tree: PyTree, like: PyTree, path: tuple[Any, ...], none_fits: bool
+) -> tuple[Any, str, str] | None:
+    """Where two trees first differ in structure or shape, and what stands there in each."""
+    if jax.tree_util.all_leaves([like]):
+        if none_fits and tree is None:
+            return None
+        if not jax.tree_util.all_leaves([tree]):
+            return path, _kind(tree), _kind(like)
+        shape, shape_like = np.shape(tree), np.shape(like)
+        return None if shape == shape_like else (path, f"shape {shape}", f"shape {shape_like}")
+    (parts, node), (parts_like, node_like) = (
+        jax.tree_util.tree_flatten_with_path(root, is_leaf=lambda part, root=root: part is not root)
+        for root in (tree, like)
+    )
+    children, children_like = dict(parts), dict(parts_like)
+    if type(tree) is type(like):
+        for key in children_like:
+            if key not in children:
+                return path + key, "nothing", _kind(children_like[key])
+        for key in children:
+            if key not in children_like:
+                return path + key, _kind(children[key]), "nothing"
+    if node != node_like:
+        return path, _kind(tree), _kind(like)
+    differences = (
+        _difference(children[key], children_like[key], path + key, none_fits) for key in children
+    )
+    return next(filter(None, differences), None)
+
+
+def require_fit(
+    name: str, tree: PyTree, name_like: str, like: PyTree, remedy: str, none_fits: bool = True
+) -> None:
+    """Refuse a tree that does not fit another, naming the first path that differs.
+
+    Structures and shapes are the same and a leaf is complex only where the
+    other is; None fits any leaf unless none_fits is False.
+    """
+    if (found := _difference(tree, like, (), none_fits)) is not None:
+        path, given, expected = found
+        raise ValueError(
+            f"{name} at {path_name(path)} does not fit {name_like}: "
+            f"{given} where {expected} belongs; {remedy}"
+        )
+
+    def check(path: Any, leaf_like: Any, leaf: Any) -> None:
+        if leaf is None:
+            return
+        dtype, dtype_like = jnp.result_type(leaf), jnp.result_type(leaf_like)
+        complex_fits = jnp.issubdtype(dtype_like, jnp.complexfloating)
+        if not jnp.issubdtype(dtype, jnp.inexact if complex_fits else jnp.floating):
+            raise TypeError(
+                f"{name} at {path_name(path)} does not fit {name_like}: dtype {dtype} "
+                f"where {dtype_like} belongs; {remedy}"
+            )
+
+    jax.tree_util.tree_map_with_path(check, like, tree)
+
+
+def require_gradients(updates: PyTree, velocity: PyTree) -> None:
+    """Refuse gradients that do not fit the velocity, naming the first path that differs."""
+    remedy = "pass gradients of the parameters that init was given"
+    require_fit("the gradient", updates, "the velocity", velocity, remedy)
+
+
+def require_params(updates: PyTree, params: PyTree) -> None:
+    """Refuse gradients that do not fit the parameters, naming the first path that differs."""
+    remedy = "pass the params that the gradients were taken at"
+    require_fit("the gradient", updates, "the parameter", params, remedy)

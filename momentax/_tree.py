@@ -1,0 +1,80 @@
+"""All dtype-aware arithmetic on trees: compute wide, return what the reader expects."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from momentax import _check
+from momentax._typing import PyTree, Scalar
+
+
+def wide(*leaves: Any) -> Any:
+    """The dtype that arithmetic on these leaves runs in: float32, or wider if one is."""
+    dtypes = [jnp.result_type(leaf) for leaf in leaves]
+    double = any(jnp.finfo(dtype).bits == 64 for dtype in dtypes)
+    if any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes):
+        return jnp.complex128 if double else jnp.complex64
+    return jnp.float64 if double else jnp.float32
+
+
+def is_zero(coefficient: Any) -> bool:
+    """Whether a coefficient is known to be 0 while the program is still being traced."""
+    return not isinstance(coefficient, jax.Array) and bool(coefficient == 0)
+
+
+def zeros_like(params: PyTree) -> PyTree:
+    """A velocity of zeros: the parameters' shapes and sharding, in float32 or wider."""
+    _check.require_inexact(params)
+    return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype=wide(leaf)), params)
+
+
+def combine(*terms: tuple[Scalar, PyTree], like: PyTree) -> PyTree:
+    """Add coefficient × tree over the terms, leaf by leaf, in the dtypes of `like`.
+
+    Where a tree has None, and where `like` has, the leaf of `like` stands. A
+    term whose coefficient is exactly 0 at tracing is not read at all: a fused
+    step then moves no byte for it, and 0 × ∞ does not arise.
+    """
+    coefficients, trees = zip(*terms, strict=True)
+
+    def add(kept: Any, *leaves: Any) -> Any:
+        if kept is None or any(leaf is None for leaf in leaves):
+            return kept
+        dtype = wide(kept, *leaves)
+        products = [
+            jnp.asarray(coefficient, dtype) * jnp.asarray(leaf, dtype)
+            for coefficient, leaf in zip(coefficients, leaves, strict=True)
+            if not is_zero(coefficient)
+        ]
+        total = sum(products[1:], start=products[0]) if products else jnp.zeros_like(kept)
+        return total.astype(jnp.result_type(kept))
+
+    return jax.tree.map(add, like, *trees, is_leaf=_check.is_none)
+
+
+def norm(tree: PyTree) -> jax.Array:
+    """The Euclidean norm over all leaves, in float32 or wider."""
+    return jnp.sqrt(inner(tree, tree))
+
+
+def inner(left: PyTree, right: PyTree) -> jax.Array:
+    """The real part of the inner product over all leaves, in float32 or wider."""
+
+    def one(x: Any, y: Any) -> jax.Array:
+        dtype = wide(x, y)
+        product = jnp.vdot(jnp.asarray(x, dtype), jnp.asarray(y, dtype))
+        return jnp.real(product).astype(_check.float_dtype())
+
+    leaves = jax.tree.leaves(jax.tree.map(one, left, right))
+    return sum(leaves, start=jnp.zeros((), _check.float_dtype()))
+
+
+def unit(tree: PyTree) -> PyTree:
+    """The tree divided by its norm; NaN where that is 0.
+
+    Divided by its largest entry first, so that squares do not underflow.
+    """
+    largest = jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]).max()
+    tree = combine((1 / largest, tree), like=tree)
+    return combine((1 / norm(tree), tree), like=tree)

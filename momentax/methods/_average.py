@@ -1,0 +1,72 @@
+"""The running average of the gradients, as Adam's first moment keeps it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax import _check, _tree
+from momentax._check import flag, scheduled
+from momentax._typing import PyTree, ScalarOrSchedule
+from momentax.methods._linear import linear
+
+
+class AverageState(NamedTuple):
+    """The state of a debiased average."""
+
+    count: Any  # Updates made so far, a 0-d int32 array.
+    velocity: PyTree  # The average before debiasing, shaped like the parameters.
+    weight: jax.Array  # What the weights of the gradients in the velocity sum to.
+
+
+def average(
+    beta: ScalarOrSchedule = 0.9, *, debias: bool = True
+) -> optax.GradientTransformationExtraArgs:
+    """Move along the running average v of the gradients g.
+
+        v_t = β v_{t-1} + (1 - β) g_t,    v_0 = 0
+        w_t = β w_{t-1} + (1 - β),        w_0 = 0
+        d_t = v_t / w_t
+
+    For a constant β, w_t = 1 - βᵗ; under a schedule of β, w is still exactly
+    the sum of the weights. Without debiasing d_t = v_t, which is heavy ball at
+    a learning rate smaller by the factor 1 - β.
+
+    Args:
+        beta: β in [0, 1), the share of the average kept each step.
+        debias: Whether to divide by w, so that the first directions are
+            averages of the gradients seen and not pulled towards 0.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds one velocity, in float32 or wider, and with
+        debiasing the scalar w. A leaf whose gradient is None keeps its
+        velocity while w, which all leaves share, goes on.
+
+    Raises:
+        ValueError: A concrete beta lies outside its interval.
+        TypeError: debias is no bool.
+
+    Source:
+        Kingma and Ba, Adam: a method for stochastic optimization, 2015,
+        arXiv:1412.6980.
+    """
+    β = scheduled("beta", beta)
+    if not flag("debias", debias):
+        return linear(gradient_weight=0.0, velocity_weight=1.0, beta=β, gain=lambda t: 1 - β(t))
+
+    def init(params):
+        weight = jnp.zeros((), _check.float_dtype())
+        return AverageState(jnp.zeros((), jnp.int32), _tree.zeros_like(params), weight)
+
+    def update(updates, state, params=None, **extra_args):
+        del params, extra_args
+        t, v, w = state
+        _check.require_gradients(updates, v)
+        v = _tree.combine((β(t), v), (1 - β(t), updates), like=v)
+        w = jnp.asarray(β(t) * w + (1 - β(t)), w.dtype)
+        d = _tree.combine((1 / w, v), like=updates)
+        return d, AverageState(optax.safe_increment(t), v, w)
+
+    return optax.GradientTransformationExtraArgs(init, update)

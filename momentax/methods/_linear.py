@@ -1,0 +1,76 @@
+"""The kernel: one velocity and four coefficients. Most methods are a row of it."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from momentax import _check, _tree
+from momentax._check import scheduled
+from momentax._typing import PyTree, ScalarOrSchedule
+
+
+class LinearState(NamedTuple):
+    """The state of every linear method."""
+
+    count: Any  # Updates made so far, a 0-d int32 array.
+    velocity: PyTree  # Shaped like the parameters, float32 or wider.
+
+
+def linear(
+    gradient_weight: ScalarOrSchedule,
+    velocity_weight: ScalarOrSchedule,
+    beta: ScalarOrSchedule,
+    gain: ScalarOrSchedule = 1.0,
+) -> optax.GradientTransformationExtraArgs:
+    """Accumulate gradients g in a velocity v and combine the two.
+
+        v_t = β_t v_{t-1} + γ_t g_t,    v_0 = 0
+        d_t = a_t g_t + b_t v_t
+
+    (a, b, γ) = (0, 1, 1) is heavy ball and (1, β, 1) Nesterov's momentum. A
+    coefficient that is the number 0 drops its term from the compiled program.
+
+    Args:
+        gradient_weight: a, the gradient's weight in the direction; any real number.
+        velocity_weight: b, the velocity's weight in the direction; any real number.
+        beta: β in [0, 1), the share of the velocity kept each step.
+        gain: γ, the gradient's weight in the velocity; any real number.
+        Each is a number, a 0-d array or a schedule of the count, which is 0 at
+        the first update.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes. Its state, LinearState(count, velocity), keeps the velocity in
+        float32 or wider. A None gradient leaves its velocity as it is and is
+        passed on.
+
+    Raises:
+        ValueError: A coefficient is not finite or not scalar, or beta lies
+            outside its interval; at update, the gradients' structure or shapes
+            are not those of the velocity.
+        TypeError: A coefficient is no number; at init, a parameter is neither
+            floating nor complex.
+
+    Source:
+        The common form of Polyak, Some methods of speeding up the convergence
+        of iteration methods, 1964; Nesterov, 1983; and Ma and Yarats, 2019,
+        arXiv:1810.06801.
+    """
+    a = scheduled("gradient_weight", gradient_weight)
+    b = scheduled("velocity_weight", velocity_weight)
+    β = scheduled("beta", beta)
+    γ = scheduled("gain", gain)
+
+    def init(params):
+        return LinearState(jnp.zeros((), jnp.int32), _tree.zeros_like(params))
+
+    def update(updates, state, params=None, **extra_args):
+        del params, extra_args
+        t, v = state
+        _check.require_gradients(updates, v)
+        v = _tree.combine((β(t), v), (γ(t), updates), like=v)
+        d = _tree.combine((a(t), updates), (b(t), v), like=updates)
+        return d, LinearState(optax.safe_increment(t), v)
+
+    return optax.GradientTransformationExtraArgs(init, update)
