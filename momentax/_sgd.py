@@ -1,0 +1,151 @@
+"""The one complete optimizer: a method between decay and learning rate."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax import _check, _tree
+from momentax._check import flag, scheduled
+from momentax._typing import PyTree, ScalarOrSchedule, Schedule
+from momentax.methods import heavy_ball
+
+_Mask = PyTree | Callable[[PyTree], PyTree] | None
+
+
+def _counted(
+    step: Callable[[PyTree, Any, PyTree], PyTree],
+) -> optax.GradientTransformationExtraArgs:
+    """A transformation of updates by step(updates, count, params) that keeps its count alone."""
+
+    def init(params):
+        del params
+        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+
+    def update(updates, state, params=None, **extra_args):
+        del extra_args
+        updates = step(updates, state.count, params)
+        return updates, optax.ScaleByScheduleState(optax.safe_increment(state.count))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _scale(factor: Schedule) -> optax.GradientTransformationExtraArgs:
+    """Scale updates by c_t, kept in float32 or wider: u ← c_t u."""
+    return _counted(lambda u, t, _: _tree.combine((factor(t), u), like=u))
+
+
+def _decay(
+    weight: Schedule, mask: _Mask, factor: Schedule = lambda _: 1.0
+) -> optax.GradientTransformationExtraArgs:
+    """Add decay where the mask is True and the gradient is not None: u ← u + c_t λ_t θ."""
+
+    def step(u: PyTree, t: Any, params: PyTree) -> PyTree:
+        if _tree.is_zero(weight(t)):
+            return u
+        if params is None:
+            raise ValueError("weight_decay needs the parameters: call update(grads, state, params)")
+        _check.require_params(u, params)
+        decayed = params if mask is None else _masked(mask, params)
+        return _tree.combine((1.0, u), (factor(t) * weight(t), decayed), like=u)
+
+    return _counted(step)
+
+
+def _masked(mask: _Mask, params: PyTree) -> PyTree:
+    """The parameters with None in place of those that the mask leaves out."""
+    chosen = mask(params) if callable(mask) else mask
+
+    def select(keep: Any, part: PyTree) -> PyTree:
+        return part if flag("each leaf of mask", keep) else jax.tree.map(lambda _: None, part)
+
+    try:
+        return jax.tree.map(select, chosen, params)
+    except ValueError as error:
+        raise ValueError(
+            "mask must be a tree of bools with the structure of params, or a prefix of it, or a "
+            f"function from params to one: {error}"
+        ) from None
+
+
+def _settle(updates: PyTree, params: PyTree) -> PyTree:
+    """Zeros for the parameters that have no gradient this step, as apply_updates wants them."""
+    if params is None:
+        return updates
+    _check.require_params(updates, params)
+    return jax.tree.map(
+        lambda u, leaf: jnp.zeros_like(leaf) if u is None and leaf is not None else u,
+        updates,
+        params,
+        is_leaf=_check.is_none,
+    )
+
+
+def sgd(
+    learning_rate: ScalarOrSchedule,
+    method: optax.GradientTransformation = heavy_ball(),
+    *,
+    velocity_units: str = "gradient",
+    weight_decay: ScalarOrSchedule = 0.0,
+    decoupled: bool = False,
+    mask: _Mask = None,
+    maximize: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    """Descend along a method's directions: the one complete optimizer.
+
+        velocity_units="gradient":     d_t = method(g_t),         θ_t = θ_{t-1} - α_t d_t
+        velocity_units="parameter":    u_t = method(-α_t g_t),    θ_t = θ_{t-1} + u_t
+
+    Coupled decay puts g_t + λ θ_{t-1} in place of g_t, so the decay enters the
+    velocity (L2); decoupled decay subtracts α_t λ θ_{t-1} from θ_t. The two
+    units agree for a constant learning rate. Under a schedule they do not: in
+    gradient units (PyTorch, optax.sgd) old gradients are repriced at today's
+    rate, in parameter units (Sutskever, Keras) each gradient keeps its own.
+
+    Args:
+        learning_rate: α in (0, inf), in parameters per direction; a schedule
+            may return 0.
+        method: The transformation of gradients into directions.
+        velocity_units: "gradient" or "parameter", what the velocity accumulates.
+        weight_decay: λ in [0, inf), per step; other than 0 it needs `params`.
+        decoupled: Whether the decay passes the velocity by.
+        mask: Which parameters decay: a tree of bools, a prefix of one, or a
+            function from the parameters to one. None is all of them.
+        maximize: Whether to ascend. Only the gradient is negated: decay still
+            shrinks the parameters.
+
+    Returns:
+        A transformation of gradients into updates for `optax.apply_updates`, of
+        the gradients' shapes and dtypes; its state is a tuple, as of
+        `optax.chain`. Given `params`, a parameter whose gradient is None gets a
+        zero update and stays exactly as it is, decay included.
+
+    Raises:
+        ValueError: A concrete hyperparameter lies outside its interval,
+            velocity_units is neither word; at update, decay without `params`,
+            or trees that do not fit each other.
+        TypeError: learning_rate is None, method is no gradient transformation,
+            a flag is no bool.
+
+    Source:
+        Sutskever, Martens, Dahl and Hinton, On the importance of initialization
+        and momentum in deep learning, ICML 2013; decoupled decay: Loshchilov
+        and Hutter, 2019, arXiv:1711.05101.
+    """
+    α = scheduled("learning_rate", learning_rate)
+    λ = scheduled("weight_decay", weight_decay)
+    _check.transformation("method", method)
+    _check.one_of("velocity_units", velocity_units, ("gradient", "parameter"))
+    flag("decoupled", decoupled)
+    ascent = [optax.scale(-1.0)] if flag("maximize", maximize) else []
+    descent = _scale(lambda t: -α(t))
+    if velocity_units == "gradient":
+        decay = _decay(λ, mask)
+        path = [method, decay, descent] if decoupled else [decay, method, descent]
+    elif decoupled:
+        path = [descent, method, _decay(λ, mask, factor=lambda t: -α(t))]
+    else:
+        path = [_decay(λ, mask), descent, method]
+    return optax.chain(*ascent, *path, optax.stateless(_settle))
