@@ -1,0 +1,184 @@
+"""Find, replace, reset and measure the velocity in any Optax state."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from momentax import _check, _tree
+from momentax._typing import PyTree
+
+# Where Optax keeps a velocity: the state's class and the field. Any NamedTuple with a field
+# called "velocity", as momentax's own states have, needs no row.
+_FIELDS = {
+    "TraceState": ("trace",),
+    "EmaState": ("ema",),
+    "ScaleByAdamState": ("mu",),
+    "ScaleByAmsgradState": ("mu",),
+    "ScaleByBeliefState": ("mu",),
+    "ScaleByLionState": ("mu",),
+    "ScaleByNovogradState": ("mu",),
+    "ScaleByAdanState": ("m",),
+    "MuonState": ("mu",),
+    "SophiaState": ("mu",),
+    "MomoState": ("exp_avg",),
+    "MomoAdamState": ("exp_avg",),
+    "ProdigyState": ("exp_avg",),
+    "DAdaptAdamWState": ("exp_avg",),
+    "ScaleByAdemamixState": ("m1", "m2"),
+    "ScaleBySimplifiedAdEMAMixState": ("m",),
+}
+# What debiasing reads, where it serves the velocity alone. Adam and its kin share one count
+# between both moments: restarting it would inflate the second a thousandfold, so it goes on.
+_DEBIASING = {"EmaState": "count", "MuonState": "count", "AverageState": "weight"}
+
+
+def _fields(node: Any) -> tuple[str, ...]:
+    if "velocity" in getattr(node, "_fields", ()):
+        return ("velocity",)
+    known = type(node).__module__.partition(".")[0] == "optax"
+    return _FIELDS.get(type(node).__name__, ()) if known else ()
+
+
+def _holds_velocity(node: Any) -> bool:
+    return bool(_fields(node))
+
+
+def _place(path: Any, field: str) -> str:
+    return jax.tree_util.keystr((*path, jax.tree_util.GetAttrKey(field)))
+
+
+def _pick(state: PyTree, path: str | None) -> tuple[str, PyTree]:
+    """The place and the value of the one velocity asked for."""
+    nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=_holds_velocity)
+    found = {
+        _place(at, field): getattr(node, field) for at, node in nodes for field in _fields(node)
+    }
+    if path is not None:
+        if path not in found:
+            raise ValueError(f"there is no velocity at path={path!r}; {_listed(found)}")
+        return path, found[path]
+    # Optax fills a branch that owns no parameter, as of a partition, with empty velocities.
+    held = {place: v for place, v in found.items() if jax.tree.leaves(v)} or found
+    if len(held) != 1:
+        raise ValueError(_listed(held))
+    return next(iter(held.items()))
+
+
+def _listed(found: dict[str, PyTree]) -> str:
+    if not found:
+        return "the state holds no velocity: no momentax method and no momentum of Optax's is in it"
+    places = ", ".join(found)
+    return (
+        f"the state holds {len(found)} velocities, at {places}; pick one with "
+        f"path={next(iter(found))!r}"
+    )
+
+
+def _map(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> PyTree:
+    """The state with the node that holds the velocity at one place changed."""
+
+    def visit(path: Any, node: Any) -> Any:
+        for field in _fields(node):
+            if _place(path, field) == place:
+                return change(node, field)
+        return node
+
+    return jax.tree_util.tree_map_with_path(visit, state, is_leaf=_holds_velocity)
+
+
+def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
+    """Find the velocity in the state of any Optax pipeline, at any depth.
+
+    It is found in momentax's states, in those of Optax that keep one (`trace`,
+    `ema`, Adam's and its kin's first moment, `lion`, `contrib.muon`, ...), in
+    any NamedTuple with a field called `velocity`, and inside `chain`, `masked`,
+    `partition`, `inject_hyperparams`, `MultiSteps`, `apply_if_finite` and any
+    other container.
+
+    Args:
+        state: An optimizer state, or a pytree that holds one.
+        path: Which velocity, where there are several: a path as the error for
+            several lists it, such as "[0].trace".
+
+    Returns:
+        The velocity as it is kept, shaped like the parameters and not debiased.
+        Parameters that another branch of a `partition` owns are MaskedNodes.
+
+    Raises:
+        ValueError: There is no velocity, none at `path`, or several and no
+            `path`; the message lists them.
+    """
+    return _pick(state, path)[1]
+
+
+def velocity_norms(state: PyTree, *, path: str | None = None) -> dict[str, jax.Array]:
+    """Measure each leaf of the velocity by its Euclidean norm.
+
+    Args:
+        state: An optimizer state, or a pytree that holds one.
+        path: Which velocity, as in `velocity`.
+
+    Returns:
+        A dict from each leaf's path, such as "['dense']['kernel']", to its norm,
+        a 0-d array in float32 or wider. It can be returned from jit.
+
+    Raises:
+        ValueError: As `velocity`.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(velocity(state, path=path))
+    return {jax.tree_util.keystr(place): _tree.norm(leaf) for place, leaf in leaves}
+
+
+def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = None) -> PyTree:
+    """Put another velocity in the place of the one in a state.
+
+    Args:
+        state: An optimizer state, or a pytree that holds one.
+        new_velocity: A pytree of the structure and shapes of `velocity(state)`;
+            it is kept in the dtypes of the velocity it replaces.
+        path: Which velocity, as in `velocity`.
+
+    Returns:
+        The state with the new velocity and everything else as it was.
+
+    Raises:
+        ValueError: As `velocity`; or new_velocity has another structure or
+            other shapes, and the first path that differs is named.
+        TypeError: A leaf is complex where the velocity is real.
+    """
+    place, old = _pick(state, path)
+    remedy = "shape the new velocity like momentax.velocity(state)"
+    _check.require_fit("new_velocity", new_velocity, "the velocity", old, remedy, none_fits=False)
+    new = jax.tree.map(lambda leaf, new: jnp.asarray(new, leaf.dtype), old, new_velocity)
+    return _map(state, place, lambda node, field: node._replace(**{field: new}))
+
+
+def reset_velocity(state: PyTree, *, path: str | None = None) -> PyTree:
+    """Set the velocity to zero.
+
+    Debiasing that serves the velocity alone restarts, so that the next average
+    is the next gradient (`average`, `optax.ema`, `contrib.muon`). A count that
+    something else reads too goes on: a β schedule, or Adam's second moment,
+    which a count of zero would inflate by 1 / (1 - β₂).
+
+    Args:
+        state: An optimizer state, or a pytree that holds one.
+        path: Which velocity, as in `velocity`.
+
+    Returns:
+        The state with a velocity of zeros and everything else as it was.
+
+    Raises:
+        ValueError: As `velocity`.
+    """
+    place, old = _pick(state, path)
+    zeros = jax.tree.map(jnp.zeros_like, old)
+
+    def restart(node: Any, field: str) -> Any:
+        reader = _DEBIASING.get(type(node).__name__)
+        fresh = {} if reader is None else {reader: jnp.zeros_like(getattr(node, reader))}
+        return node._replace(**{field: zeros}, **fresh)
+
+    return _map(state, place, restart)
