@@ -1,0 +1,204 @@
+"""A linear method on a quadratic: one 2×2 matrix a curvature, solved and not stepped.
+
+    (θ, v)_t = M (θ, v)_{t-1},    M = [[1 - α (a + b) λ, -α b β], [λ, β]]
+
+with θ counted from the minimizer. Its trace T and determinant D are
+
+    T = 1 + β - α λ (a + b),    D = β (1 - α λ a).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from momentax._check import real_array, symmetric, whole
+
+_Reals = NDArray[np.float64]
+
+
+class QuadraticPath(NamedTuple):
+    """The exact iterates on a quadratic, time on the axis before the last."""
+
+    params: _Reals  # θ_0 .. θ_T, shape (..., T + 1, n).
+    velocity: _Reals  # v_0 .. v_T, in units of the gradient, shape (..., T + 1, n).
+
+
+def _coefficients(
+    gradient_weight: ArrayLike, velocity_weight: ArrayLike, beta: ArrayLike
+) -> tuple[_Reals, _Reals, _Reals]:
+    return (
+        real_array("gradient_weight", gradient_weight),
+        real_array("velocity_weight", velocity_weight),
+        real_array("beta", beta, "[0, 1)"),
+    )
+
+
+def _roots(trace: _Reals, determinant: _Reals) -> tuple[_Reals, _Reals, _Reals]:
+    """The larger root in magnitude where the roots are real, the other, and (T/2)² - D."""
+    half = trace / 2
+    square = half**2 - determinant
+    larger = half + np.copysign(np.sqrt(np.maximum(square, 0)), half)
+    # The smaller root from the product: their difference would cancel.
+    smaller = np.divide(determinant, larger, out=np.zeros_like(larger), where=larger != 0)
+    return larger, smaller, square
+
+
+def spectral_radius(
+    learning_rate: ArrayLike,
+    curvature: ArrayLike,
+    gradient_weight: ArrayLike,
+    velocity_weight: ArrayLike,
+    beta: ArrayLike,
+) -> _Reals:
+    """Give the factor per step by which an error along a curvature shrinks or grows.
+
+        ρ = max |z|,    z² - T z + D = 0
+        T = 1 + β - α λ (a + b),    D = β (1 - α λ a)
+
+    Below 1 the method converges along this curvature. At a negative curvature
+    it is the growth factor with which the method leaves a saddle.
+
+    Args:
+        learning_rate: α in (0, inf).
+        curvature: λ, an eigenvalue of the Hessian; any real number.
+        gradient_weight: a, of the gradient in the direction.
+        velocity_weight: b, of the velocity in the direction, at gain 1.
+        beta: β in [0, 1).
+
+    Returns:
+        ρ, float64, of the arguments' broadcast shape.
+
+    Raises:
+        ValueError: An argument lies outside its interval.
+    """
+    a, b, β = _coefficients(gradient_weight, velocity_weight, beta)
+    α = real_array("learning_rate", learning_rate, "(0, inf)")
+    x = α * real_array("curvature", curvature)
+    trace, determinant = 1 + β - x * (a + b), β * (1 - x * a)
+    larger, _, square = _roots(trace, determinant)
+    return np.where(square < 0, np.sqrt(np.abs(determinant)), np.abs(larger))
+
+
+def stability_edge(
+    gradient_weight: ArrayLike, velocity_weight: ArrayLike, beta: ArrayLike
+) -> _Reals:
+    """Give the largest learning rate × curvature at which a method is stable.
+
+        α λ < 2 (1 + β) / (a (1 + β) + b)
+
+    for a ≥ 0: 2 (1 + β) for heavy ball, 2 (1 + β) / (1 + 2β) for Nesterov's
+    momentum, 2 for plain descent. A negative a is stable only up to
+    (1 - β) / (β |a|) as well.
+
+    Args:
+        gradient_weight: a, of the gradient in the direction.
+        velocity_weight: b, of the velocity in the direction, at gain 1.
+        beta: β in [0, 1).
+
+    Returns:
+        The edge, float64, of the arguments' broadcast shape: every α λ between
+        0 and it is stable. It is 0 where a + b / (1 - β) ≤ 0: such a method
+        ascends.
+
+    Raises:
+        ValueError: An argument lies outside its interval.
+    """
+    a, b, β = np.broadcast_arrays(*_coefficients(gradient_weight, velocity_weight, beta))
+    # |D| < 1 and |T| < 1 + D, each solved for α λ.
+    oscillating = a * (1 + β) + b
+    spiralling = -a * β
+    with np.errstate(divide="ignore"):
+        flip = np.where(oscillating > 0, 2 * (1 + β) / oscillating, np.inf)
+        spiral = np.where(spiralling > 0, (1 - β) / spiralling, np.inf)
+    return np.where(a * (1 - β) + b > 0, np.minimum(flip, spiral), 0.0)
+
+
+def _powers(trace: _Reals, determinant: _Reals, steps: int) -> tuple[_Reals, _Reals]:
+    """p_n and q_n of Mⁿ = p_n M + q_n I for n = 0 .. steps, on the axis before the last.
+
+    By Cayley and Hamilton p_n = (r₁ⁿ - r₂ⁿ) / (r₁ - r₂) and q_n = -D p_{n-1},
+    from the roots r of z² - T z + D. Each case is written so that nothing
+    cancels as the roots meet.
+    """
+    larger, smaller, square = (root[..., None, :] for root in _roots(trace, determinant))
+    determinant = determinant[..., None, :]
+    n = np.arange(1, steps + 1)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Complex roots ρ e^{±iφ}.
+        root = np.sqrt(np.maximum(-square, 0))
+        angle = np.arctan2(root, trace[..., None, :] / 2)
+        spiral = np.maximum(determinant, 0) ** ((n - 1) / 2) * np.sin(n * angle) / np.sin(angle)
+        # Real roots of one sign, a relative gap apart that may be 0.
+        log_ratio = np.log1p(-2 * np.sqrt(np.maximum(square, 0)) / np.abs(larger))
+        monotone = np.where(log_ratio == 0, n, np.expm1(n * log_ratio) / np.expm1(log_ratio))
+        # Real roots of opposite signs, or a zero one.
+        ratio = np.where(larger == 0, 0, smaller / larger)
+        alternating = (1 - ratio**n) / (1 - ratio)
+        real = larger ** (n - 1) * np.where(ratio > 0, monotone, alternating)
+    p = np.where(square < 0, spiral, real)
+    nought, one = np.zeros_like(p[..., :1, :]), np.ones_like(p[..., :1, :])
+    p = np.concatenate([nought, p], axis=-2)
+    return p, np.concatenate([one, -determinant * p[..., :-1, :]], axis=-2)
+
+
+def quadratic_path(
+    hessian: ArrayLike,
+    start: ArrayLike,
+    steps: int,
+    learning_rate: ArrayLike,
+    gradient_weight: ArrayLike,
+    velocity_weight: ArrayLike,
+    beta: ArrayLike,
+    *,
+    minimizer: ArrayLike | None = None,
+) -> QuadraticPath:
+    """Solve a linear method on ½ (θ - θ*)ᵀ H (θ - θ*) without stepping.
+
+        (θ, v)_t = Mᵗ (θ, v)_0,    M = [[1 - α (a + b) λ, -α b β], [λ, β]]
+
+    for each eigenvalue λ of H, with v_0 = 0 and θ counted from θ*; the powers
+    come from M's eigenvalues, be they real, repeated or complex.
+
+    Args:
+        hessian: H, a symmetric matrix of shape (n, n); it may be indefinite.
+        start: θ_0, shape (n,).
+        steps: T, at least 0.
+        learning_rate: α in (0, inf).
+        gradient_weight: a, of the gradient in the direction.
+        velocity_weight: b, of the velocity in the direction, at gain 1.
+        beta: β in [0, 1).
+        minimizer: θ*, the stationary point, shape (n,); None is the origin.
+
+    Returns:
+        QuadraticPath(params, velocity), each float64 of shape (..., T + 1, n)
+        where ... is the hyperparameters' broadcast shape. A path that diverges
+        past float64's range turns infinite or NaN.
+
+    Raises:
+        ValueError: H is not square or not symmetric, a shape does not fit it,
+            or a hyperparameter lies outside its interval.
+    """
+    H = symmetric("hessian", hessian)
+    origin = real_array("minimizer", np.zeros(len(H)) if minimizer is None else minimizer)
+    θ = real_array("start", start)
+    for name, point in (("start", θ), ("minimizer", origin)):
+        if point.shape != H.shape[:1]:
+            raise ValueError(
+                f"{name} must have shape {H.shape[:1]}, as the hessian has {H.shape}; "
+                f"got {point.shape}"
+            )
+    a, b, β = _coefficients(gradient_weight, velocity_weight, beta)
+    α = real_array("learning_rate", learning_rate, "(0, inf)")
+    α, a, b, β = (each[..., None] for each in np.broadcast_arrays(α, a, b, β))
+
+    λ, basis = np.linalg.eigh(H)
+    error = (θ - origin) @ basis
+    x = α * λ
+    keep = 1 - x * (a + b)
+    with np.errstate(over="ignore", invalid="ignore"):  # Divergence may leave float64's range.
+        p, q = _powers(keep + β, β * (1 - x * a), whole("steps", steps, least=0))
+        return QuadraticPath(
+            params=origin + (p * keep[..., None, :] + q) * error @ basis.T,
+            velocity=p * λ * error @ basis.T,
+        )
