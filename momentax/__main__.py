@@ -1,0 +1,168 @@
+"""The command line: `momentax sweep`."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import momentax
+from momentax import _check
+
+_METHODS = {
+    method.__name__: method
+    for method in (
+        momentax.heavy_ball,
+        momentax.nesterov,
+        momentax.average,
+        momentax.quasi_hyperbolic,
+    )
+}
+_LEARNING_RATES = (0.003, 0.007, 0.016, 0.036, 0.08, 0.19, 0.44, 1.0)
+_BETAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+_SHOWN = 10  # Rows in the table of the best points.
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("momentax", description="Momentum for JAX.")
+    parser.add_argument("--version", action="version", version=f"momentax {momentax.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    sweep = commands.add_parser(
+        "sweep",
+        help="train a small Flax network on handwritten digits at every learning rate and β",
+        description="Train a small convolutional Flax network on scikit-learn's 1,797 handwritten "
+        "digits at every point of a learning rate × β grid, all in one compiled program; print the "
+        "best points and write sweep.json and sweep.png.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    sweep.add_argument(
+        "--learning-rates", type=float, nargs="+", default=_LEARNING_RATES, metavar="α"
+    )
+    sweep.add_argument("--betas", type=float, nargs="+", default=_BETAS, metavar="β")
+    sweep.add_argument("--method", choices=_METHODS, default="heavy_ball", help="what takes β")
+    sweep.add_argument("--epochs", type=int, default=12, help="passes over the training images")
+    sweep.add_argument("--seed", type=int, default=0, help="of the network and the batches")
+    sweep.add_argument("--output", type=Path, default=Path(), help="folder for the two files")
+    return parser
+
+
+def _best_first(results: dict[str, np.ndarray]) -> np.ndarray:
+    """The flat indices of the points that trained: by accuracy, then by loss."""
+    order = np.lexsort((results["test_loss"].ravel(), -results["test_accuracy"].ravel()))
+    return order[~results["diverged"].ravel()[order]]
+
+
+def _table(points: momentax.Grid, results: dict[str, np.ndarray]) -> str:
+    """The best points, best first, and which diverged."""
+    α, β = (np.asarray(values) for values in points.points().values())
+    accuracy, loss = results["test_accuracy"].ravel(), results["test_loss"].ravel()
+    effective = momentax.theory.effective_learning_rate(α, β)
+    lines = [f"{'learning rate':>13} {'β':>7} {'α/(1-β)':>9} {'accuracy':>9} {'loss':>9}  (test)"]
+    lines += [
+        f"{α[i]:13.4g} {β[i]:7.4g} {effective[i]:9.4g} {accuracy[i]:9.2%} {loss[i]:9.4f}"
+        for i in _best_first(results)[:_SHOWN]
+    ]
+    lost = results["diverged"].ravel()
+    lines.append(f"{lost.sum()} of {lost.size} points diverged")
+    lines += [
+        f"{'✕':>13} {b:7.4g}  at α = " + ", ".join(f"{a:.4g}" for a in α[lost & (b == β)])
+        for b in np.unique(β[lost])
+    ]
+    return "\n".join(lines)
+
+
+def _written(value: Any) -> float:
+    """A float32 as the number that was typed: 0.9 and not 0.8999999761581421."""
+    return float(str(value))
+
+
+def _report(
+    options: argparse.Namespace, points: momentax.Grid, results: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """What sweep.json holds: numbers that are not finite become null."""
+
+    def plain(array: np.ndarray) -> Any:
+        values = array.astype(object)
+        values[~np.isfinite(array)] = None
+        return values.tolist()
+
+    α, β = (np.asarray(values) for values in points.points().values())
+    best = _best_first(results)[:1]
+    return {
+        "momentax": momentax.__version__,
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "method": options.method,
+        "epochs": options.epochs,
+        "seed": options.seed,
+        "axes": {name: list(map(_written, values)) for name, values in points.axes.items()},
+        "results": {name: plain(values) for name, values in results.items()},
+        "best": [
+            {
+                "learning_rate": _written(α[i]),
+                "beta": _written(β[i]),
+                "test_accuracy": results["test_accuracy"].ravel()[i].item(),
+            }
+            for i in best
+        ],
+    }
+
+
+def _sweep(options: argparse.Namespace, points: momentax.Grid) -> None:
+    # These need the extra "flax", which `import momentax` and the rest of the command do not.
+    from tqdm import tqdm
+
+    from momentax import _digits, plotting
+
+    with tqdm(total=options.epochs, unit="epoch", desc=f"{np.prod(points.shape)} points") as bar:
+        run = _digits.training(
+            _METHODS[options.method], options.epochs, options.seed, on_epoch=bar.update
+        )
+        results = jax.tree.map(np.asarray, momentax.sweep(run, points))
+        jax.effects_barrier()
+    print(_table(points, results))
+
+    path = options.output / "sweep.json"
+    path.write_text(
+        json.dumps(_report(options, points, results), indent=1) + "\n", encoding="utf-8"
+    )
+    ax = plotting.heatmap(
+        points,
+        100 * results["test_accuracy"],
+        diverged=results["diverged"],
+        label="test accuracy, %",
+    )
+    ax.set_title(f"{options.method} on handwritten digits, {options.epochs} epochs")
+    ax.figure.get_figure(root=True).savefig(path.with_suffix(".png"), dpi=150)
+    print(f"wrote {path} and {path.with_suffix('.png')}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        arguments: What follows the program's name; None takes `sys.argv`.
+
+    Returns:
+        None. A mistake in the arguments prints a sentence and exits with 2.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        points = momentax.grid(learning_rate=options.learning_rates, beta=options.betas)
+        for name, least in (("epochs", 1), ("seed", 0)):
+            _check.whole(name, getattr(options, name), least)
+        options.output.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    try:
+        _sweep(options, points)
+    except ModuleNotFoundError as error:
+        parser.error(f"{error.name} is not installed; pip install 'momentax[flax]'")
+
+
+if __name__ == "__main__":
+    main()

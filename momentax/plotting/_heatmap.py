@@ -1,0 +1,130 @@
+"""A measure over the learning rate and β, as a map."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.transforms import offset_copy
+
+from momentax import _check
+from momentax.sweeps import Grid
+
+_AXES = ("learning_rate", "beta")
+_MOST_LABELLED = 12  # More cells a side than this leave no room for a number in each.
+
+
+def heatmap(
+    points: Grid,
+    values: Any,
+    *,
+    diverged: Any = None,
+    mode: str = "max",
+    label: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a measure at every learning rate and β of a grid.
+
+    Cells lie on the true values: the learning rate on a log scale, β on a log
+    scale of 1 - β. Dashed lines join equal effective learning rates α / (1 - β),
+    a star marks the best point, a grey cell with a cross a diverged one.
+
+    Args:
+        points: A grid with the axes learning_rate and beta, in either order.
+        values: The measure at each point, of the grid's shape.
+        diverged: Bools of the grid's shape; None marks the points whose value
+            is not finite.
+        mode: "max" or "min", which end of the measure is best.
+        label: What the measure is called.
+        ax: Where to draw; None makes a new figure.
+
+    Returns:
+        The axes drawn on; `ax.figure.savefig(path)` writes the picture.
+
+    Raises:
+        ValueError: The grid has other axes or repeats a value, or an array has
+            another shape than the grid.
+    """
+    _check.one_of("mode", mode, ("max", "min"))
+    if sorted(points.axes) != sorted(_AXES):
+        raise ValueError(f"heatmap needs a grid of {' and '.join(_AXES)}, got {list(points.axes)}")
+    values = np.asarray(values, np.float64)
+    lost = ~np.isfinite(values) if diverged is None else np.asarray(diverged, bool)
+    for name, array in (("values", values), ("diverged", lost)):
+        if array.shape != points.shape:
+            raise ValueError(f"{name} must have the grid's shape {points.shape}, got {array.shape}")
+    if tuple(points.axes) != _AXES:
+        values, lost = values.T, lost.T
+    α, β = (np.asarray(points.axes[name], np.float64) for name in _AXES)
+    for name, axis in zip(_AXES, (α, β), strict=True):
+        if len(np.unique(axis)) < len(axis):
+            raise ValueError(f"axis {name} must not repeat a value, got {axis.tolist()}")
+    order = np.ix_(np.argsort(α), np.argsort(β))
+    α, β, lost = np.sort(α), np.sort(β), lost[order]
+    values = np.ma.masked_where(lost | ~np.isfinite(values[order]), values[order], copy=True)
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(9, 6.5), layout="constrained")
+    x, y = _edges(α), _edges(1 - β)
+    mesh = ax.pcolormesh(x, y, values.T, cmap="viridis" if mode == "max" else "viridis_r")
+    figure = ax.figure.get_figure(root=True)
+    figure.colorbar(mesh, ax=ax, label=label, pad=0.02)
+    ax.set(xscale="log", yscale="log", xlim=x[[0, -1]], ylim=y[[0, -1]], facecolor="0.8")
+    ax.set(xlabel="learning rate α", ylabel="β, on a log scale of 1 − β")
+    for scale, places, names in ((ax.xaxis, α, α), (ax.yaxis, 1 - β, β)):
+        scale.set_major_locator(FixedLocator(places.tolist()))
+        scale.set_major_formatter(FixedFormatter([f"{name:.3g}" for name in names]))
+        scale.set_minor_locator(NullLocator())
+
+    _effective_learning_rates(ax, x, y)
+    best = None
+    if values.count():
+        best = np.unravel_index(values.argmax() if mode == "max" else values.argmin(), values.shape)
+    few = max(values.shape) <= _MOST_LABELLED
+    colours = mesh.to_rgba(values)
+    for i, j in np.ndindex(values.shape):
+        spot = float(α[i]), float(1 - β[j])
+        if values.mask[i, j]:
+            ax.plot(*spot, "x", color="0.35", markersize=9 if few else 4)
+            continue
+        if few:
+            dark = np.dot(colours[i, j, :3], (0.3, 0.6, 0.1)) < 0.5
+            colour = "white" if dark else "black"
+            text = ax.text(*spot, f"{values[i, j]:.3g}", ha="center", va="center", zorder=4)
+            text.set(color=colour, fontsize=8)
+        if (i, j) == best:
+            above = offset_copy(ax.transData, figure, y=13, units="points")
+            star = ax.scatter(*spot, s=260, c="crimson", marker="*", edgecolors="white", zorder=5)
+            star.set_offset_transform(above)
+    return ax
+
+
+def _edges(places: np.ndarray) -> np.ndarray:
+    """The cell borders: halfway between neighbours on the log scale."""
+    logs = np.log(places)
+    if len(logs) == 1:
+        return np.exp(logs[0] + np.array([-0.5, 0.5]))
+    middles = (logs[1:] + logs[:-1]) / 2
+    ends = 2 * logs[[0, -1]] - middles[[0, -1]]
+    return np.exp([ends[0], *middles, ends[1]])
+
+
+def _effective_learning_rates(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    """Dashed lines along which α / (1 - β) is a power of ten."""
+    corners = np.geomspace(x[0], x[-1], 50)[None, :], np.geomspace(y[0], y[-1], 50)[:, None]
+    effective = corners[0] / corners[1]
+    low, high = np.floor(np.log10(effective.min())), np.ceil(np.log10(effective.max()))
+    grid = np.broadcast_arrays(*corners)
+    lines = ax.contour(
+        *grid,
+        effective,
+        levels=10.0 ** np.arange(low, high + 1),
+        colors="black",
+        linestyles="dashed",
+        linewidths=0.8,
+    )
+    names = ax.clabel(lines, fmt=lambda level: f"α/(1−β) = {level:g}", fontsize=8)
+    outline = [withStroke(linewidth=2, foreground="white")]
+    plt.setp([lines, *names], path_effects=outline)
