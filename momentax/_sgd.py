@@ -43,7 +43,7 @@ def _decay(
     """Add decay where the mask is True and the gradient is not None: u ← u + c_t λ_t θ."""
 
     def step(u: PyTree, t: Any, params: PyTree) -> PyTree:
-        if _tree.is_zero(weight(t)):
+        if _tree.is_zero(weight(t)) or not jax.tree.leaves(u):
             return u
         if params is None:
             raise ValueError("weight_decay needs the parameters: call update(grads, state, params)")
@@ -139,7 +139,8 @@ def sgd(
     _check.transformation("method", method)
     _check.one_of("velocity_units", velocity_units, ("gradient", "parameter"))
     flag("decoupled", decoupled)
-    ascent = [optax.scale(-1.0)] if flag("maximize", maximize) else []
+    negation = optax.stateless(lambda u, _: _tree.combine((-1.0, u), like=u))
+    ascent = [negation] if flag("maximize", maximize) else []
     descent = _scale(lambda t: -α(t))
     if velocity_units == "gradient":
         decay = _decay(λ, mask)

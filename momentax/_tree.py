@@ -12,7 +12,7 @@ from momentax._typing import PyTree, Scalar
 def wide(*leaves: Any) -> Any:
     """The dtype that arithmetic on these leaves runs in: float32, or wider if one is."""
     dtypes = [jnp.result_type(leaf) for leaf in leaves]
-    double = any(jnp.finfo(dtype).bits == 64 for dtype in dtypes)
+    double = any(dtype in (jnp.float64, jnp.complex128) for dtype in dtypes)
     if any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes):
         return jnp.complex128 if double else jnp.complex64
     return jnp.float64 if double else jnp.float32

@@ -9,6 +9,8 @@ import numpy as np
 
 from momentax import _check
 
+__all__ = ["Problem", "plateau", "quadratic", "ravine", "rosenbrock", "saddle"]
+
 
 class Problem(NamedTuple):
     """A loss and what is known of it."""

@@ -7,6 +7,8 @@ from jax.typing import ArrayLike
 from momentax import _check
 from momentax._typing import Scalar, Schedule
 
+__all__ = ["warmup"]
+
 
 def warmup(start: Scalar = 0.5, end: Scalar = 0.9, steps: int = 1000) -> Schedule:
     """Raise β on a line from one value to another and keep it there.

@@ -1,0 +1,542 @@
+"""The contracts of the design, each over every public transformation."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from absl.testing import parameterized
+from hypothesis import given
+from hypothesis import strategies as st
+
+import momentax
+from momentax import _check
+from tests.cases import METHODS, OPTIMIZERS, TRANSFORMATIONS
+from tests.reference import directions
+
+every_transformation = pytest.mark.parametrize("name", TRANSFORMATIONS)
+every_method = pytest.mark.parametrize("name", METHODS)
+DTYPES = [jnp.float32, jnp.bfloat16, jnp.float16, jnp.complex64]
+WIDE = {"bfloat16": "float32", "float16": "float32"}
+
+
+def build(name, **changed):
+    case = TRANSFORMATIONS[name]
+    return case.make(**(case.hyperparameters | changed))
+
+
+def tree(dtype=jnp.float32, seed=0):
+    """Parameters of every container that JAX knows, scalars and empty leaves among them."""
+    rng = np.random.default_rng(seed)
+    shapes = {"dense": [(3, 2), (2,)], "scale": (), "none": None, "empty": (0,)}
+
+    def make(shape):
+        if shape is None:
+            return None
+        values = rng.normal(size=shape) + 1j * rng.normal(size=shape)
+        real = not jnp.issubdtype(dtype, jnp.complexfloating)
+        return jnp.asarray(values.real if real else values, dtype)
+
+    return {
+        "dense": tuple(map(make, shapes["dense"])),
+        "rest": [make(shapes["scale"]), make(None), make(shapes["empty"])],
+    }
+
+
+def avals(state):
+    """What may never change: structure, shapes, dtypes and weak types."""
+    leaves, structure = jax.tree.flatten(state)
+    return structure, [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in leaves]
+
+
+# The API.
+
+
+@every_transformation
+def test_is_an_optax_transformation_that_ignores_unknown_arguments(name):
+    tx, params = build(name), tree()
+    assert isinstance(tx, optax.GradientTransformationExtraArgs)
+    state = tx.init(params)
+    plain = tx.update(params, state, params)
+    extra = tx.update(params, state, params, value=jnp.float32(1), unheard_of="ignored")
+    chex.assert_trees_all_equal(plain, extra)
+
+
+@every_transformation
+def test_is_pure_and_jits_nothing_itself(name):
+    tx, params = build(name), tree()
+    before = jax.tree.map(np.array, (params, tx.init(params)))
+    state = tx.init(params)
+    jaxpr = jax.make_jaxpr(tx.update)(params, state, params)
+    jitted = {eqn.params["name"] for eqn in jaxpr.eqns if eqn.primitive.name in ("jit", "pjit")}
+    assert jitted <= {"_where"}  # A piece of jax.numpy, inside optax.safe_increment.
+    first = tx.update(params, state, params)
+    chex.assert_trees_all_equal(before, (params, state))
+    chex.assert_trees_all_equal(first, tx.update(params, state, params))
+
+
+class Variants(chex.TestCase):
+    """The same numbers with and without jit, on and off the device."""
+
+    @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
+    @parameterized.named_parameters((name, name) for name in TRANSFORMATIONS)
+    def test_init_and_update_agree(self, name):
+        tx, params = build(name), tree()
+        state = self.variant(tx.init)(params)
+        chex.assert_trees_all_equal(state, tx.init(params))
+        updates, state = self.variant(tx.update)(params, state, params)
+        chex.assert_trees_all_close((updates, state), tx.update(params, tx.init(params), params))
+
+
+# Hyperparameters.
+
+
+@every_transformation
+def test_a_number_an_array_a_tracer_and_a_schedule_mean_the_same(name):
+    case, params = TRANSFORMATIONS[name], tree()
+
+    def run(**hyperparameters):
+        tx = case.make(**hyperparameters)
+        state = tx.init(params)
+        for seed in range(3):
+            updates, state = tx.update(tree(seed=seed), state, params)
+        return updates, state
+
+    expected = run(**case.hyperparameters)
+    for wrap in (
+        np.float64,
+        jnp.float32,
+        lambda value: lambda count: value,
+        lambda value: lambda count: jnp.float32(value),
+    ):
+        given = {key: wrap(value) for key, value in case.hyperparameters.items()}
+        chex.assert_trees_all_close(run(**given), expected, rtol=1e-6, atol=1e-7)
+    chex.assert_trees_all_close(
+        jax.jit(lambda given: run(**given))(case.hyperparameters), expected, rtol=1e-6, atol=1e-7
+    )
+
+
+@every_transformation
+def test_vmap_over_beta_equals_a_loop(name):
+    params, betas = tree(), jnp.array([0.0, 0.5, 0.9, 0.99])
+
+    def run(beta):
+        tx = build(name, beta=beta)
+        state = tx.init(params)
+        for seed in range(3):
+            updates, state = tx.update(tree(seed=seed), state, params)
+        return updates, state
+
+    loop = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(run, betas))
+    chex.assert_trees_all_close(jax.vmap(run)(betas), loop, rtol=1e-6, atol=1e-6)
+
+
+@every_transformation
+def test_beta_keeps_float32_precision_on_bfloat16_parameters(name):
+    params = jnp.ones(3, jnp.bfloat16)
+    tx = build(name, beta=0.999)  # bfloat16 would make it 1.
+    _, state = tx.update(params, tx.init(params), params)
+    first = momentax.velocity(state)
+    _, state = tx.update(jnp.zeros_like(params), state, jnp.zeros_like(params))
+    ratio = np.asarray(momentax.velocity(state) / first)
+    np.testing.assert_allclose(ratio, 0.999, rtol=1e-6)
+
+
+BAD = [
+    (1.5, ValueError, "got 1.5"),
+    (-2.0, ValueError, "got -2.0"),
+    (jnp.float32(1.5), ValueError, "got 1.5"),
+    (float("nan"), ValueError, "got nan"),
+    (float("inf"), ValueError, "got inf"),
+    (True, TypeError, "got True"),
+    (jnp.array(True), TypeError, "got True"),
+    ("0.9", TypeError, "got '0.9'"),
+    (None, TypeError, "got None"),
+    (0.5j, TypeError, "got 0.5j"),
+    ([0.5, 0.9], TypeError, r"got \[0.5, 0.9\]; .*jax.vmap or momentax.sweep"),
+    (np.array([[0.5], [0.9]]), ValueError, r"got .* of shape \(2, 1\); .*jax.vmap or momentax.sweep"),
+    (jnp.array([0.5, 0.9]), ValueError, r"got .* of shape \(2,\); .*jax.vmap or momentax.sweep"),
+]
+INTERVALS = {
+    "learning_rate": "(0, inf)",
+    "beta": "[0, 1)",
+    "nu": "[0, 1]",
+    "dampening": "[0, 1)",
+    "weight_decay": "[0, inf)",
+}
+
+
+@every_transformation
+@pytest.mark.parametrize(("value", "error", "text"), BAD, ids=lambda value: str(value)[:20])
+def test_a_bad_value_raises_at_construction(name, value, error, text):
+    for key in TRANSFORMATIONS[name].hyperparameters:
+        interval = INTERVALS.get(key, "(-inf, inf)")
+        if text.startswith(("got 1.5", "got -2.0")) and _check.contains(interval, float(value)):
+            build(name, **{key: value})
+            continue
+        with pytest.raises(error, match=rf"^{key} must be in {re.escape(interval)}, {text}"):
+            build(name, **{key: value})
+
+
+def test_values_that_only_rounding_puts_out_of_range_are_named_as_that():
+    with pytest.raises(ValueError, match=r"got 0.9999999999, which float32 rounds to 1.0"):
+        momentax.heavy_ball(0.9999999999)
+    with pytest.raises(ValueError, match=r"got 1.0 in bfloat16; keep it in float32"):
+        momentax.heavy_ball(jnp.bfloat16(0.999))
+    with jax.enable_x64(True):
+        momentax.heavy_ball(0.9999999999)
+
+
+@every_transformation
+def test_a_traced_vector_is_refused_and_a_traced_scalar_passes(name):
+    with pytest.raises(ValueError, match=r"beta must be in \[0, 1\), got a traced array of shape"):
+        jax.jit(lambda beta: build(name, beta=beta).init(jnp.zeros(2)))(jnp.zeros(2))
+    jax.jit(lambda beta: build(name, beta=beta).init(jnp.zeros(2)))(jnp.float32(7))
+
+
+@every_transformation
+@pytest.mark.parametrize("returned", [jnp.ones(2), True, "0.9", None], ids=str)
+def test_a_schedule_that_returns_no_scalar_is_named(name, returned):
+    tx, params = build(name, beta=lambda count: returned), jnp.ones(2)
+    with pytest.raises((TypeError, ValueError), match="beta must be a schedule of scalars, got one"):
+        tx.update(params, tx.init(params), params)
+
+
+# State.
+
+
+@every_transformation
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+def test_state_and_direction_keep_their_types(name, dtype):
+    tx, params = build(name), tree(dtype)
+    state = tx.init(params)
+    first = avals(state)
+    velocity = momentax.velocity(state)
+    chex.assert_trees_all_equal_structs(velocity, params)
+    for leaf, v in zip(jax.tree.leaves(params), jax.tree.leaves(velocity), strict=True):
+        assert v.shape == leaf.shape
+        assert v.dtype == WIDE.get(leaf.dtype.name, leaf.dtype)
+    for _ in range(2):
+        updates, state = tx.update(params, state, params)
+        assert avals(state) == first
+        chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+
+
+@every_method
+def test_a_method_state_is_a_named_tuple_of_arrays(name):
+    state = build(name).init(tree())
+    assert type(state) in (momentax.LinearState, momentax.AverageState)
+    assert state.count.dtype == jnp.int32
+    assert state.count.shape == ()
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+
+
+@every_transformation
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.complex128], ids=lambda dtype: dtype.__name__)
+@pytest.mark.usefixtures("x64")
+def test_wide_types_stay_wide(name, dtype):
+    tx, params = build(name), tree(dtype)
+    updates, state = tx.update(params, tx.init(params), params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(momentax.velocity(state), params)
+
+
+@every_transformation
+@pytest.mark.usefixtures("x64")
+def test_float32_parameters_keep_a_float32_velocity_in_64_bits(name):
+    tx, params = build(name), tree(jnp.float32)
+    state = tx.init(params)
+    updates, after = tx.update(params, state, params)
+    assert avals(after) == avals(state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+
+
+@every_transformation
+def test_gradients_of_another_precision_leave_the_state_as_it_is(name):
+    tx, params = build(name), tree(jnp.float32)
+    state = tx.init(params)
+    grads = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    updates, after = tx.update(grads, state, params)
+    assert avals(after) == avals(state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, grads)
+
+
+@every_transformation
+def test_one_trace_for_a_thousand_steps(name):
+    tx, params = build(name), tree()
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def step(params, state):
+        updates, state = tx.update(params, state, params)
+        return optax.apply_updates(params, updates), state
+
+    state = tx.init(params)
+    for _ in range(1000):
+        params, state = step(params, state)
+
+
+@every_transformation
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+def test_scan_cond_and_donation(name, dtype):
+    tx, params = build(name), tree(dtype)
+
+    def step(carry, _=None):
+        params, state = carry
+        updates, state = tx.update(params, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    carry = params, tx.init(params)
+    looped = carry
+    for _ in range(4):
+        looped, _ = step(looped)
+    scanned, _ = jax.lax.scan(step, carry, length=4)
+    chex.assert_trees_all_close(scanned, looped, rtol=1e-2 if dtype in DTYPES[1:3] else 1e-5)
+    kept = jax.lax.cond(jnp.array(False), lambda c: step(c)[0], lambda c: c, carry)
+    chex.assert_trees_all_equal(kept, carry)
+    donated = jax.jit(lambda c: step(c)[0], donate_argnums=0)
+    copied = jax.tree.map(jnp.copy, carry)
+    chex.assert_trees_all_close(donated(copied), step(carry)[0], rtol=1e-2)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(copied) if leaf.size)
+
+
+@every_transformation
+def test_eval_shape_of_init(name):
+    tx, params = build(name), tree()
+    shapes = jax.eval_shape(tx.init, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(shapes, tx.init(params))
+
+
+@every_transformation
+def test_sharding_follows_the_parameters(name):
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    params = jax.device_put(jnp.ones((4, 3)), rows)
+    tx = build(name)
+    state = tx.init(params)
+    assert momentax.velocity(state).sharding.is_equivalent_to(rows, 2)
+    updates, state = jax.jit(tx.update)(params, state, params)
+    assert momentax.velocity(state).sharding.is_equivalent_to(rows, 2)
+    assert updates.sharding.is_equivalent_to(rows, 2)
+
+
+# Trees.
+
+
+@every_transformation
+@pytest.mark.parametrize("jit", [True, False])
+def test_none_keeps_the_velocity_and_the_next_gradient_goes_on(name, jit):
+    tx, params = build(name), {"a": jnp.ones(2), "b": jnp.ones(3)}
+    update = jax.jit(tx.update) if jit else tx.update
+    _, state = update(params, tx.init(params), params)
+    held = momentax.velocity(state)["b"]
+    updates, after = update({"a": params["a"], "b": None}, state, params)
+    assert avals(after) == avals(state)
+    chex.assert_trees_all_equal(momentax.velocity(after)["b"], held)
+    if name in OPTIMIZERS:
+        chex.assert_trees_all_equal(updates["b"], jnp.zeros(3))
+    else:
+        assert updates["b"] is None
+    chex.assert_trees_all_equal(
+        momentax.velocity(after)["a"], momentax.velocity(update(params, state, params)[1])["a"]
+    )
+    _, last = update(params, after, params)
+    assert not jnp.array_equal(momentax.velocity(last)["b"], held)
+
+
+@every_transformation
+def test_masked_nodes_and_empty_trees_pass(name):
+    tx = build(name)
+    for params in ({}, (), None, {"a": optax.MaskedNode(), "b": jnp.ones(2)}):
+        updates, _ = tx.update(params, tx.init(params), params)
+        chex.assert_trees_all_equal_structs(updates, params)
+
+
+@every_transformation
+@pytest.mark.parametrize(
+    ("leaf", "dtype"),
+    [
+        (jnp.arange(3), "int32"),
+        (jnp.array([True]), "bool"),
+        (np.zeros(2, jax.dtypes.float0), "float0"),
+        (3, "int32"),
+    ],
+    ids=["int", "bool", "float0", "python int"],
+)
+def test_a_leaf_without_a_gradient_is_refused_at_init(name, leaf, dtype):
+    params = {"dense": {"kernel": jnp.ones(2), "steps": leaf}}
+    with pytest.raises(TypeError, match=rf"\['dense'\]\['steps'\] has dtype .*{dtype}.*masked"):
+        build(name).init(params)
+
+
+MISFITS = {
+    "missing": ({"a": jnp.ones(2)}, r"\['b'\]\['c'\]|\['b'\]", "nothing where"),
+    "extra": (
+        {"a": jnp.ones(2), "b": {"c": jnp.ones((3, 1))}, "z": jnp.ones(1)},
+        r"\['z'\]",
+        "an array where nothing",
+    ),
+    "shape": (
+        {"a": jnp.ones(2), "b": {"c": jnp.ones((3, 2))}},
+        r"\['b'\]\['c'\]",
+        r"shape \(3, 2\) where shape \(3, 1\)",
+    ),
+    "broadcastable": (
+        {"a": jnp.ones(1), "b": {"c": jnp.ones((3, 1))}},
+        r"\['a'\]",
+        r"shape \(1,\) where shape \(2,\)",
+    ),
+    "container": (
+        {"a": jnp.ones(2), "b": [jnp.ones((3, 1))]},
+        r"\['b'\]",
+        "a list where a dict",
+    ),
+    "subtree": ({"a": [jnp.ones(2)], "b": {"c": jnp.ones((3, 1))}}, r"\['a'\]", "a list where an"),
+    "none": ({"a": jnp.ones(2), "b": None}, r"\['b'\]", "None where a dict"),
+}
+
+
+@every_transformation
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_gradients_that_do_not_fit_name_the_first_path(name, misfit):
+    tx, params = build(name), {"a": jnp.ones(2), "b": {"c": jnp.ones((3, 1))}}
+    state = tx.init(params)
+    grads, path, text = MISFITS[misfit]
+    for args in ((grads, state), (grads, state, params)):
+        if len(args) == 2 and "weight_decay" in TRANSFORMATIONS[name].hyperparameters:
+            continue  # Decay needs the parameters.
+        with pytest.raises(ValueError, match=f"gradient at {path} does not fit .*{text}"):
+            tx.update(*args)
+
+
+@every_transformation
+def test_gradients_of_another_kind_are_refused(name):
+    tx, params = build(name), {"a": jnp.ones(2)}
+    state = tx.init(params)
+    for dtype in (jnp.complex64, jnp.int32):
+        with pytest.raises(TypeError, match=rf"\['a'\] does not fit .*{dtype.__name__} where float"):
+            tx.update({"a": jnp.ones(2, dtype)}, state, params)
+
+
+# Numbers.
+
+
+def schedules(rng, case):
+    """A random schedule for each hyperparameter, as NumPy values a step and in its interval."""
+    bounds = {"learning_rate": (0, 1), "nu": (0, 1), "weight_decay": (0, 0.3)}
+    return {
+        key: rng.uniform(*bounds.get(key, (0, 0.95)), size=32) for key in case.hyperparameters
+    }
+
+
+@every_method
+@pytest.mark.usefixtures("x64")
+def test_every_method_equals_its_twin_in_float64(name):
+    case = METHODS[name]
+
+    @jax.jit
+    def run(values, gradients):
+        given = {key: lambda count, value=value: value[count] for key, value in values.items()}
+        tx = case.make(**given)
+
+        def step(state, g):
+            d, state = tx.update(g, state)
+            return state, d
+
+        state, out = jax.lax.scan(step, tx.init(gradients[0]), gradients)
+        return out, momentax.velocity(state)
+
+    @given(seed=st.integers(0, 2**32 - 1))
+    def check(seed):
+        rng = np.random.default_rng(seed)
+        values, g = schedules(rng, case), rng.normal(size=(30, 2, 3))
+        twins = {key: value.__getitem__ for key, value in values.items()}
+        chex.assert_trees_all_close(
+            run(values, g), directions(case.twin, g, **twins), rtol=1e-12, atol=1e-13
+        )
+
+    check()
+
+
+@every_method
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_every_method_equals_its_twin_to_its_precision(name, dtype):
+    case, rng = METHODS[name], np.random.default_rng(0)
+    g = jnp.asarray(rng.normal(size=(40, 5)), dtype)
+    tx = case.make(**case.hyperparameters)
+    state, out = tx.init(g[0]), []
+    for each in g:
+        d, state = tx.update(each, state)
+        out.append(d)
+    constant = {key: lambda t, value=value: value for key, value in case.hyperparameters.items()}
+    d, v = directions(case.twin, np.asarray(g, np.float64), **constant)
+    np.testing.assert_allclose(momentax.velocity(state), v, rtol=1e-5, atol=1e-6)
+    rounding = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(np.asarray(jnp.stack(out), np.float64), d, rtol=rounding, atol=1e-5)
+
+
+# Composition.
+
+
+@every_transformation
+def test_composes_inside_optax(name):
+    tx, params = build(name), {"a": jnp.ones((2, 2)), "b": jnp.ones(3)}
+    labels = {"a": "momentum", "b": "plain"}
+    wrapped = [
+        optax.chain(optax.clip_by_global_norm(1.0), tx, optax.scale(-0.1)),
+        optax.masked(tx, {"a": True, "b": False}),
+        optax.partition({"momentum": tx, "plain": optax.sgd(0.1)}, labels),
+        optax.MultiSteps(tx, 2).gradient_transformation(),
+        optax.apply_if_finite(tx, 3),
+        optax.flatten(tx),
+    ]
+    for outer in wrapped:
+
+        def step(state, _, outer=outer):
+            updates, state = outer.update(params, state, params)
+            return state, updates
+
+        with jax.numpy_dtype_promotion("standard"):  # MultiSteps divides a float by an int.
+            _, updates = jax.lax.scan(step, outer.init(params), length=3)
+        chex.assert_tree_all_finite(updates)
+
+
+@every_transformation
+def test_inject_hyperparams_keeps_one_type_on_bfloat16(name):
+    case, params = TRANSFORMATIONS[name], jnp.ones(3, jnp.bfloat16)
+    make = case.make if name not in ("average, plain",) else momentax.average
+    tx = optax.inject_hyperparams(make)(**case.hyperparameters)
+    state = tx.init(params)
+
+    def step(state, _):
+        updates, state = tx.update(params, state, params)
+        return state, updates
+
+    after, _ = jax.lax.scan(step, state, length=3)
+    assert avals(after) == avals(state)
+
+
+@every_transformation
+def test_no_copy_of_the_velocity_in_the_compiled_step(name):
+    tx, n = build(name), 1 << 16
+    params = jnp.ones(n)
+
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, tx.init(params), params)
+    compiled = lowered.compile()
+    memory = compiled.memory_analysis()
+    # With coupled decay XLA keeps g + λθ, which both passes read: 4 bytes, written and read twice.
+    decayed = 4 * n if name == "sgd, coupled" else 0
+    assert memory.temp_size_in_bytes <= decayed + 100
+    assert memory.alias_size_in_bytes >= 2 * 4 * n  # Both outputs in donated buffers.
+    assert not re.search(rf"f32\[{n}\].* copy\(", compiled.as_text())
+    accessed = compiled.cost_analysis()["bytes accessed"]
+    # Two passes: v' from v and g; θ' from v', θ and, with Nesterov or the like, g once more.
+    assert accessed <= 28 * n + 3 * decayed + 1000 + 4 * n * (name == "sgd, parameter units")
