@@ -1,0 +1,253 @@
+"""sgd: units, decay, ascent and the ends of the chain."""
+
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import momentax
+from momentax import average, heavy_ball, nesterov, sgd
+from tests import reference
+
+STEPS = 30
+
+
+def run(tx, gradient, start, steps=STEPS):
+    def step(carry, t):
+        θ, state = carry
+        u, state = tx.update(gradient(θ, t), state, θ)
+        θ = optax.apply_updates(θ, u)
+        return (θ, state), θ
+
+    _, path = jax.lax.scan(step, (start, tx.init(start)), jnp.arange(steps, dtype=start.dtype))
+    return jnp.concatenate([start[None], path])
+
+
+OPTIONS = list(itertools.product(("gradient", "parameter"), (False, True), (False, True)))
+
+
+@pytest.mark.parametrize(("units", "decoupled", "maximize"), OPTIONS)
+@pytest.mark.parametrize("method", ["heavy_ball", "nesterov"])
+@pytest.mark.usefixtures("x64")
+def test_every_option_equals_the_twin_under_schedules(method, units, decoupled, maximize):
+    options = {"velocity_units": units, "decoupled": decoupled, "maximize": maximize}
+    mask = np.array([1.0, 0.0, 1.0])
+
+    @jax.jit
+    def ours(α, β, λ):
+        make = {"heavy_ball": heavy_ball, "nesterov": nesterov}[method]
+        tx = sgd(
+            lambda t: α[t],
+            make(lambda t: β[t]),
+            weight_decay=lambda t: λ[t],
+            mask={"decays": True, "stays": False},
+            **options,
+        )
+
+        def split(θ):
+            return {"decays": θ[::2], "stays": θ[1]}
+
+        def step(carry, _):
+            θ, state = carry
+            g = {key: jnp.sin(leaf) + leaf for key, leaf in θ.items()}
+            u, state = tx.update(g, state, θ)
+            θ = optax.apply_updates(θ, u)
+            return (θ, state), θ
+
+        θ = split(jnp.array([1.0, -2.0, 3.0]))
+        return jax.lax.scan(step, (θ, tx.init(θ)), length=STEPS)[1]
+
+    @given(seed=st.integers(0, 2**32 - 1))
+    def check(seed):
+        rng = np.random.default_rng(seed)
+        α, β, λ = rng.uniform(0, [[0.3], [0.95], [0.2]], (3, STEPS + 1))
+        hyperparameters = {"dampening": lambda t: 0.0} if method == "heavy_ball" else {}
+        path = reference.sgd(
+            getattr(reference, method),
+            lambda θ, t: np.sin(θ) + θ,
+            np.array([1.0, -2.0, 3.0]),
+            STEPS,
+            learning_rate=α.__getitem__,
+            weight_decay=λ.__getitem__,
+            mask=mask,
+            beta=β.__getitem__,
+            **hyperparameters,
+            **options,
+        )[1:]
+        expected = {"decays": path[:, ::2], "stays": path[:, 1]}
+        chex.assert_trees_all_close(ours(α, β, λ), expected, rtol=1e-11, atol=1e-12)
+
+    check()
+
+
+@pytest.mark.parametrize("nesterov_flag", [False, True])
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.usefixtures("x64")
+def test_equals_optax_sgd(nesterov_flag, scheduled):
+    rng = np.random.default_rng(0)
+    rates, noise = jnp.asarray(rng.uniform(0.01, 0.2, STEPS)), jnp.asarray(rng.normal(size=STEPS))
+    α = (lambda t: rates[t]) if scheduled else 0.05
+
+    def gradient(θ, t):
+        return jnp.sin(θ) + noise[t.astype(int)]
+
+    method = nesterov(0.9) if nesterov_flag else heavy_ball(0.9)
+    peer = optax.sgd(α, momentum=0.9, nesterov=nesterov_flag)
+    start = jnp.asarray(rng.normal(size=5))
+    chex.assert_trees_all_close(
+        run(sgd(α, method), gradient, start), run(peer, gradient, start), rtol=1e-12
+    )
+
+
+@pytest.mark.usefixtures("x64")
+def test_equals_optax_with_coupled_and_decoupled_decay():
+    def gradient(θ, t):
+        return jnp.sin(θ) * (1 + t)
+
+    start = jnp.arange(1.0, 4)
+    decay = optax.add_decayed_weights(0.1)
+    trace, rate = optax.trace(0.9), optax.scale_by_learning_rate(0.05)
+    for decoupled, peer in ((False, (decay, trace, rate)), (True, (trace, decay, rate))):
+        ours = sgd(0.05, weight_decay=0.1, decoupled=decoupled)
+        chex.assert_trees_all_close(
+            run(ours, gradient, start), run(optax.chain(*peer), gradient, start), rtol=1e-12
+        )
+
+
+@pytest.mark.usefixtures("x64")
+def test_units_agree_for_a_constant_learning_rate_only():
+    def gradient(θ, t):
+        return jnp.sin(θ) + θ * jnp.cos(t)
+
+    def paths(α):
+        units = ("gradient", "parameter")
+        return [run(sgd(α, nesterov(0.9), velocity_units=u), gradient, jnp.ones(3)) for u in units]
+
+    chex.assert_trees_all_close(*paths(0.05), rtol=1e-12)
+    halved = paths(lambda t: jnp.where(t < 10, 0.1, 0.05))
+    np.testing.assert_allclose(halved[0][:11], halved[1][:11], rtol=1e-12)
+    assert np.abs(halved[0] - halved[1]).max() > 1e-2
+
+
+def test_maximize_negates_the_gradient_and_decay_still_shrinks():
+    tx = sgd(0.1, heavy_ball(0.0), weight_decay=0.5, maximize=True)
+    θ = jnp.array([2.0])
+    u, _ = tx.update(jnp.array([3.0]), tx.init(θ), θ)
+    np.testing.assert_allclose(u, 0.1 * (3.0 - 0.5 * 2.0), rtol=1e-6)
+
+
+def test_learning_rate_keeps_float32_precision_on_bfloat16():
+    θ = jnp.ones(3, jnp.bfloat16)
+    for method in (heavy_ball(0.0), nesterov(0.0)):
+        tx = sgd(jnp.float32(0.003), method)
+        u, _ = tx.update(θ, tx.init(θ), θ)
+        np.testing.assert_array_equal(u, np.full(3, -0.003).astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize("form", ["tree", "prefix", "function"])
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_mask_forms_agree_and_none_gradients_pass_through_them(form, decoupled):
+    params = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "head": jnp.ones((3, 1))}
+    mask = {
+        "tree": {"dense": {"kernel": True, "bias": True}, "head": False},
+        "prefix": {"dense": True, "head": False},
+        "function": lambda p: {"dense": jax.tree.map(lambda _: True, p["dense"]), "head": False},
+    }[form]
+    tx = sgd(1.0, heavy_ball(0.0), weight_decay=0.5, mask=mask, decoupled=decoupled)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    u, _ = tx.update(zero, tx.init(params), params)
+    expected = {"dense": {"kernel": -0.5, "bias": -0.5}, "head": 0.0}
+    chex.assert_trees_all_equal(u, jax.tree.map(jnp.full_like, params, expected))
+    zero["dense"]["bias"] = None
+    u, _ = tx.update(zero, tx.init(params), params)
+    expected["dense"]["bias"] = 0.0
+    chex.assert_trees_all_equal(u, jax.tree.map(jnp.full_like, params, expected))
+
+
+def test_a_schedule_may_start_at_zero():
+    tx = sgd(optax.linear_schedule(0.0, 1.0, 4), heavy_ball(0.0))
+    θ = jnp.ones(1)
+    u, state = tx.update(θ, tx.init(θ), θ)
+    np.testing.assert_array_equal(u, 0)
+    u, _ = tx.update(θ, state, θ)
+    np.testing.assert_allclose(u, -0.25)
+
+
+def test_any_optax_transformation_can_be_the_method():
+    θ = jnp.ones(2)
+    ours, peer = sgd(0.1, optax.scale_by_adam()), optax.adam(0.1)
+    with jax.numpy_dtype_promotion("standard"):  # Adam raises a float to an int.
+        updates = [tx.update(θ, tx.init(θ), θ)[0] for tx in (ours, peer)]
+    chex.assert_trees_all_close(*updates, rtol=1e-6)
+
+
+def test_the_default_method_has_full_precision_in_64_bits():
+    with jax.enable_x64(True):
+        tx, θ = sgd(1.0), jnp.ones(1)
+        _, state = tx.update(θ, tx.init(θ), θ)
+        _, state = tx.update(0 * θ, state, θ)
+        np.testing.assert_allclose(momentax.velocity(state), 0.9, rtol=1e-15)
+
+
+def test_vmap_over_every_hyperparameter_at_once():
+    θ = jnp.arange(1.0, 4)
+
+    def final(α, β, λ):
+        tx = sgd(α, average(β), weight_decay=λ, decoupled=True, velocity_units="parameter")
+        return run(tx, lambda θ, t: jnp.sin(θ), θ, 5)[-1]
+
+    points = jnp.array([[0.1, 0.2], [0.5, 0.9], [0.0, 0.3]])
+    loop = jnp.stack([final(*point) for point in points.T])
+    chex.assert_trees_all_close(jax.vmap(final)(*points), loop, rtol=1e-6)
+
+
+BAD = {
+    "learning_rate=None": (lambda: sgd(None), TypeError, r"learning_rate must be in \(0, inf\)"),
+    "learning_rate=0": (lambda: sgd(0), ValueError, r"learning_rate .*, got 0$"),
+    "learning_rate<0": (lambda: sgd(-0.1), ValueError, r"learning_rate .*, got -0.1$"),
+    "learning_rate=nan": (lambda: sgd(float("nan")), ValueError, "learning_rate .*, got nan"),
+    "method uncalled": (lambda: sgd(0.1, heavy_ball), TypeError, "method must be a gradient tran"),
+    "method a number": (lambda: sgd(0.1, 0.9), TypeError, r"method must be .*got 0.9"),
+    "units": (
+        lambda: sgd(0.1, velocity_units="parameters"),
+        ValueError,
+        "velocity_units must be one of 'gradient', 'parameter', got 'parameters'",
+    ),
+    "decay<0": (lambda: sgd(0.1, weight_decay=-1), ValueError, r"weight_decay must be in \[0, inf"),
+    "decoupled": (lambda: sgd(0.1, decoupled="yes"), TypeError, "decoupled must be True or False"),
+    "maximize": (lambda: sgd(0.1, maximize=1), TypeError, "maximize must be True or False, got 1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_arguments(case):
+    call, error, text = BAD[case]
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_decay_without_params_says_how_to_call():
+    tx, θ = sgd(0.1, weight_decay=0.1), jnp.ones(2)
+    with pytest.raises(ValueError, match=r"weight_decay needs the parameters: call update\(grads"):
+        tx.update(θ, tx.init(θ))
+
+
+@pytest.mark.parametrize(
+    ("mask", "error"), [({"a": True}, ValueError), ({"a": 1.0, "b": True}, TypeError)]
+)
+def test_bad_masks(mask, error):
+    tx, θ = sgd(0.1, weight_decay=0.1, mask=mask), {"a": jnp.ones(2), "b": jnp.ones(2)}
+    with pytest.raises(error, match="mask"):
+        tx.update(θ, tx.init(θ), θ)
+
+
+def test_params_that_do_not_fit_the_gradients_are_named():
+    tx, θ = sgd(0.1), {"a": jnp.ones(2)}
+    with pytest.raises(ValueError, match=r"\['a'\] does not fit the parameter: shape \(2,\)"):
+        tx.update(θ, tx.init(θ), {"a": jnp.ones(3)})

@@ -1,0 +1,205 @@
+"""What Optax users trip over, and what momentax does instead.
+
+Each test first shows Optax doing it, so that a fix there is noticed.
+"""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import momentax
+from tests import reference
+
+
+def steps(tx, gradients, params):
+    """Every update of a sequence of gradients, and the last state."""
+    state, out = tx.init(params), []
+    for g in gradients:
+        u, state = tx.update(g, state, params)
+        out.append(u)
+    return out, state
+
+
+def test_a_none_gradient_drops_the_velocity_in_optax():
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    missing = {"a": jnp.ones(2), "b": None}
+    _, state = steps(optax.trace(0.9), [params, missing], params)
+    assert state.trace["b"] is None
+    with pytest.raises(TypeError):
+        optax.trace(0.9).update(params, state)
+
+    out, state = steps(momentax.heavy_ball(0.9), [params, missing, params], params)
+    assert out[1]["b"] is None
+    np.testing.assert_allclose(state.velocity["b"], 1.9)
+    np.testing.assert_allclose(state.velocity["a"], 2.71, rtol=1e-6)
+
+
+def test_sgd_leaves_a_parameter_without_a_gradient_exactly_as_it_is():
+    params = {"a": jnp.ones(2), "b": jnp.ones(3, jnp.bfloat16)}
+    missing = {"a": jnp.ones(2), "b": None}
+    decayed = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1))
+    updates, _ = decayed.update(missing, decayed.init(params), params)
+    with pytest.raises((TypeError, ValueError)):
+        optax.apply_updates(params, updates)
+
+    for decoupled in (True, False):
+        tx = momentax.sgd(0.1, weight_decay=0.1, decoupled=decoupled)
+        updates, _ = tx.update(missing, tx.init(params), params)
+        after = optax.apply_updates(params, updates)
+        assert after["b"].dtype == jnp.bfloat16
+        np.testing.assert_array_equal(after["b"], params["b"])
+        assert (after["a"] != params["a"]).all()
+
+
+def test_a_bfloat16_trace_neither_decays_at_0_999_nor_reaches_100_at_0_99():
+    one, zero = jnp.ones((), jnp.bfloat16), jnp.zeros((), jnp.bfloat16)
+    with jax.numpy_dtype_promotion("standard"):
+        _, kept = steps(optax.trace(0.999), [one] + [zero] * 100, one)
+        _, settled = steps(optax.trace(0.99), [one] * 1000, one)
+    assert float(kept.trace) == 1.0  # Still the whole first gradient.
+    assert float(settled.trace) == 64.0
+
+    _, kept = steps(momentax.heavy_ball(0.999), [one] + [zero] * 100, one)
+    np.testing.assert_allclose(kept.velocity, 0.999**100, rtol=1e-5)
+    _, settled = steps(momentax.heavy_ball(0.99), [one] * 1000, one)
+    np.testing.assert_allclose(settled.velocity, 100, rtol=1e-4)
+
+
+def test_inject_hyperparams_changes_the_type_of_a_bfloat16_trace():
+    params = jnp.ones(2, jnp.bfloat16)
+
+    def scan(tx):
+        def step(state, _):
+            return tx.update(params, state, params)[1], None
+
+        return jax.lax.scan(step, tx.init(params), length=2)[0]
+
+    def injected(factory, **hyperparameters):
+        return optax.inject_hyperparams(factory, hyperparam_dtype=jnp.float32)(**hyperparameters)
+
+    with jax.numpy_dtype_promotion("standard"), pytest.raises(TypeError, match="carry"):
+        scan(injected(optax.sgd, learning_rate=0.1, momentum=0.999))
+
+    state = scan(injected(momentax.heavy_ball, beta=0.999))
+    np.testing.assert_allclose(state.hyperparams["beta"], 0.999, rtol=1e-6)
+    np.testing.assert_allclose(momentax.velocity(state), 1.999, rtol=1e-6)
+    # Left to itself inject_hyperparams rounds β to bfloat16's 1: an error here, not a slow drift.
+    with pytest.raises(ValueError, match="beta must be in"):
+        optax.inject_hyperparams(momentax.heavy_ball)(beta=0.999).init(params)
+
+
+def test_a_beta_schedule_fails_at_update_in_optax():
+    params, schedule = jnp.ones(2), optax.linear_schedule(0.5, 0.9, 10)
+    tx = optax.sgd(0.1, momentum=schedule)
+    state = tx.init(params)  # Nothing is said here.
+    with pytest.raises(TypeError, match="operand"):
+        tx.update(params, state, params)
+
+    _, state = steps(momentax.heavy_ball(schedule), [params] * 2, params)
+    np.testing.assert_allclose(state.velocity, 1 + schedule(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("beta", [1.5, float("nan"), True, np.ones((2, 1))], ids=repr)
+def test_bad_momentum_passes_in_silence_in_optax(beta):
+    params = jnp.ones((2, 2))
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        steps(optax.sgd(0.1, momentum=beta), [params] * 2, params)
+    with pytest.raises((TypeError, ValueError), match=r"beta must be in \[0, 1\), got"):
+        momentax.heavy_ball(beta)
+
+
+def test_learning_rate_none_ascends_in_optax():
+    params = jnp.ones(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # If Optax says something by now, it still ascends.
+        (update,), _ = steps(optax.sgd(None), [params], params)
+    assert (update > 0).all()
+    with pytest.raises(TypeError, match=r"learning_rate must be in \(0, inf\), got None"):
+        momentax.sgd(None)
+
+
+def test_one_nan_gradient_poisons_a_velocity_for_ever():
+    params, bad = jnp.ones(2), jnp.array([jnp.nan, 1.0])
+    _, state = steps(optax.trace(0.9), [params, bad] + [params] * 1000, params)
+    assert jnp.isnan(state.trace[0])
+
+    # momentax keeps to the recurrence, so a NaN does reach the velocity. It is kept out by Optax's
+    # own guard around any method, and got out of any state, Optax's too, by the velocity tools.
+    guarded = optax.apply_if_finite(momentax.sgd(0.1), max_consecutive_errors=10)
+    out, guarded_state = steps(guarded, [params, bad, params], params)
+    np.testing.assert_array_equal(out[1], 0)
+    np.testing.assert_allclose(momentax.velocity(guarded_state), 1.9)
+    healed = momentax.replace_velocity(state, jnp.nan_to_num(momentax.velocity(state)))
+    _, healed = optax.trace(0.9).update(params, healed)
+    assert jnp.isfinite(healed.trace).all()
+    _, reset = optax.trace(0.9).update(params, momentax.reset_velocity(state))
+    np.testing.assert_array_equal(reset.trace, 1)
+
+
+@pytest.mark.usefixtures("x64")
+def test_nesterov_under_schedules_is_sutskevers_look_ahead():
+    """Optax takes β_t twice, and prices old gradients at today's learning rate."""
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(4, 4))
+    H = A @ A.T / 4 + np.eye(4)
+    α, β = rng.uniform(0.01, 0.1, 60), rng.uniform(0.2, 0.95, 60)
+
+    def gradient(θ, t):
+        return H @ θ + np.sin(θ)
+
+    exact = reference.sutskever(
+        gradient, np.ones(4), 50, learning_rate=α.__getitem__, beta=β.__getitem__
+    )
+
+    def run(tx):
+        def step(carry, _):
+            θ, state = carry
+            u, state = tx.update(H @ θ + jnp.sin(θ), state, θ)
+            θ = optax.apply_updates(θ, u)
+            return (θ, state), θ
+
+        θ = jnp.ones(4)
+        return np.concatenate([θ[None], jax.lax.scan(step, (θ, tx.init(θ)), length=50)[1]])
+
+    def rate(t):
+        return jnp.asarray(α)[t]
+
+    def keep(t):
+        return jnp.asarray(β)[t]
+
+    ours = run(momentax.sgd(rate, momentax.nesterov(keep), velocity_units="parameter"))
+    np.testing.assert_allclose(ours, exact, rtol=1e-12)
+    optaxes = run(optax.inject_hyperparams(optax.sgd)(rate, momentum=keep, nesterov=True))
+    assert np.abs(optaxes - exact).max() > 1e-3
+
+
+def test_optax_monitor_breaks_scan_where_rollout_records_the_angle():
+    params = jnp.ones(2)
+    tx = optax.chain(optax.monitor({"norm": jnp.linalg.norm}))
+    with pytest.raises(TypeError, match="carry"):
+        jax.lax.scan(lambda s, _: (tx.update(params, s)[1], None), tx.init(params), length=2)
+
+    problem = momentax.problems.ravine()
+    run = momentax.rollout(problem.loss, problem.start, momentax.sgd(0.001), 5, record="angle")
+    assert run.history["angle"].shape == (5,)
+    assert run.history["angle"][0] == 0
+
+
+def test_without_one_name_for_the_velocity_no_one_code_finds_it():
+    """Optax calls it trace, ema, mu, m, exp_avg; momentax.velocity reads them all."""
+    params = jnp.ones((2, 2))
+    named = {
+        "trace": optax.trace(0.9),
+        "ema": optax.ema(0.9, debias=False),
+        "mu": optax.scale_by_lion(),
+        "m": optax.scale_by_adan(),
+        "exp_avg": optax.contrib.momo(),
+    }
+    for name, tx in named.items():
+        state = tx.init(params)
+        assert name in state._fields
+        np.testing.assert_array_equal(momentax.velocity(state), getattr(state, name))

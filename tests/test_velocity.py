@@ -1,0 +1,242 @@
+"""The velocity in any Optax state: found, measured, replaced, reset."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import momentax
+from momentax import replace_velocity, reset_velocity, velocity, velocity_norms
+
+PARAMS = {"kernel": jnp.ones((4, 3)), "bias": jnp.full(3, 2.0)}
+MATRICES = {"kernel": jnp.ones((4, 3)), "other": jnp.ones((2, 5))}
+
+
+def after(tx, params=PARAMS, steps=2):
+    state = tx.init(params)
+    for _ in range(steps):
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            _, state = tx.update(params, state, params)
+    return state
+
+
+# Each pipeline with one velocity, and how to read it off without momentax.
+PIPELINES = {
+    "momentax.heavy_ball": (momentax.heavy_ball(), lambda s: s.velocity),
+    "momentax.average": (momentax.average(), lambda s: s.velocity),
+    "momentax.sgd": (momentax.sgd(0.1), lambda s: s[1].velocity),
+    "trace": (optax.trace(0.9), lambda s: s.trace),
+    "sgd": (optax.sgd(0.1, momentum=0.9), lambda s: s[0].trace),
+    "ema": (optax.ema(0.9), lambda s: s.ema),
+    "adam": (optax.adam(0.1), lambda s: s[0].mu),
+    "adamw": (optax.adamw(0.1), lambda s: s[0].mu),
+    "nadam": (optax.nadam(0.1), lambda s: s[0].mu),
+    "adamax": (optax.adamax(0.1), lambda s: s[0].mu),
+    "radam": (optax.radam(0.1), lambda s: s[0].mu),
+    "lamb": (optax.lamb(0.1), lambda s: s[0].mu),
+    "yogi": (optax.yogi(0.1), lambda s: s[0].mu),
+    "adabelief": (optax.adabelief(0.1), lambda s: s[0].mu),
+    "amsgrad": (optax.amsgrad(0.1), lambda s: s[0].mu),
+    "novograd": (optax.novograd(0.1), lambda s: s[0].mu),
+    "adan": (optax.adan(0.1), lambda s: s[0].m),
+    "lion": (optax.lion(0.1), lambda s: s[0].mu),
+    "lars": (optax.lars(0.1), lambda s: s[-1].trace),
+    "chain": (
+        optax.chain(optax.clip(1.0), optax.chain(optax.trace(0.9)), optax.scale(-0.1)),
+        lambda s: s[1][0].trace,
+    ),
+    "masked": (
+        optax.masked(optax.trace(0.9), {"kernel": True, "bias": False}),
+        lambda s: s.inner_state.trace,
+    ),
+    "partition": (
+        optax.partition(
+            {"slow": optax.sgd(0.1, momentum=0.9), "plain": optax.sgd(0.1)},
+            {"kernel": "slow", "bias": "plain"},
+        ),
+        lambda s: s.inner_states["slow"].inner_state[0].trace,
+    ),
+    "inject_hyperparams": (
+        optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9),
+        lambda s: s.inner_state[0].trace,
+    ),
+    "MultiSteps": (
+        optax.MultiSteps(optax.sgd(0.1, momentum=0.9), 1).gradient_transformation(),
+        lambda s: s.inner_opt_state[0].trace,
+    ),
+    "apply_if_finite": (
+        optax.apply_if_finite(optax.sgd(0.1, momentum=0.9), 3),
+        lambda s: s.inner_state[0].trace,
+    ),
+    "schedule_free": (
+        optax.contrib.schedule_free(optax.sgd(0.1, momentum=0.9), 0.1),
+        lambda s: s.base_optimizer_state[0].trace,
+    ),
+    "all at once": (
+        optax.apply_if_finite(
+            optax.chain(
+                optax.clip(1.0),
+                optax.masked(
+                    optax.inject_hyperparams(momentax.heavy_ball)(beta=0.9),
+                    {"kernel": True, "bias": False},
+                ),
+            ),
+            3,
+        ),
+        lambda s: s.inner_state[1].inner_state.inner_state.velocity,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_finds_measures_replaces_and_resets(name):
+    tx, read = PIPELINES[name]
+    state = after(tx)
+    v = velocity(state)
+    chex.assert_trees_all_equal(v, read(state))
+    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(v))
+
+    norms = jax.jit(velocity_norms)(state)
+    leaves = jax.tree_util.tree_leaves_with_path(v)
+    assert list(norms) == [jax.tree_util.keystr(path) for path, _ in leaves]
+    for norm, (_, leaf) in zip(norms.values(), leaves, strict=True):
+        np.testing.assert_allclose(norm, np.linalg.norm(leaf), rtol=1e-6)
+
+    halved = jax.jit(lambda s: replace_velocity(s, jax.tree.map(lambda x: x / 2, velocity(s))))(state)
+    chex.assert_trees_all_equal(read(halved), jax.tree.map(lambda x: x / 2, v))
+    chex.assert_trees_all_equal(replace_velocity(halved, v), state)
+
+    reset = jax.jit(reset_velocity)(state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(reset, state)
+    chex.assert_trees_all_equal(read(reset), jax.tree.map(jnp.zeros_like, v))
+    if name not in ("ema", "momentax.average"):
+        chex.assert_trees_all_equal(replace_velocity(reset, v), state)  # And nothing else changed.
+
+
+@pytest.mark.parametrize(
+    ("tx", "read"),
+    [
+        (optax.contrib.momo(0.1), lambda s: s.exp_avg),
+        (optax.contrib.momo_adam(0.1), lambda s: s.exp_avg),
+        (optax.contrib.prodigy(), lambda s: s.exp_avg),
+        (optax.contrib.dadapt_adamw(0.1), lambda s: s.exp_avg),
+        (optax.contrib.simplified_ademamix(0.1), lambda s: s[0].m),
+    ],
+    ids=["momo", "momo_adam", "prodigy", "dadapt_adamw", "simplified_ademamix"],
+)
+def test_finds_it_in_contrib(tx, read):
+    state = tx.init(PARAMS)
+    chex.assert_trees_all_equal(velocity(state), jax.tree.map(jnp.zeros_like, PARAMS))
+    marked = replace_velocity(state, PARAMS)
+    chex.assert_trees_all_equal(read(marked), PARAMS)
+
+
+def test_muon_has_one_velocity_on_matrices_and_two_with_vectors():
+    state = after(optax.contrib.muon(0.1), MATRICES)
+    chex.assert_trees_all_equal_shapes(velocity(state), MATRICES)
+    assert int(reset_velocity(state).inner_states["muon"].inner_state[0].count) == 0
+    mixed = after(optax.contrib.muon(0.1), PARAMS)
+    with pytest.raises(ValueError, match="the state holds 2 velocities") as error:
+        velocity(mixed)
+    places = re.findall(r"\.inner_states\S+\.mu", str(error.value))[:2]
+    kernel, bias = sorted((velocity(mixed, path=p) for p in places), key=lambda v: v["bias"] is None)
+    found = jax.tree.leaves(kernel) + jax.tree.leaves(bias)
+    assert sorted(leaf.shape for leaf in found) == [(3,), (4, 3)]
+
+
+def test_several_are_listed_and_a_path_picks_one():
+    state = after(optax.chain(optax.trace(0.9), momentax.heavy_ball(0.5)))
+    with pytest.raises(ValueError, match=r"2 velocities, at \[0\].trace, \[1\].velocity") as error:
+        velocity(state)
+    path = re.search(r"path='(.*)'", str(error.value))[1]
+    assert path == "[0].trace"
+    chex.assert_trees_all_equal(velocity(state, path=path), state[0].trace)
+    chex.assert_trees_all_equal(velocity(state, path="[1].velocity"), state[1].velocity)
+    reset = reset_velocity(state, path="[1].velocity")
+    chex.assert_trees_all_equal(reset[0], state[0])
+    assert not jnp.any(reset[1].velocity["bias"])
+    assert velocity_norms(reset, path="[1].velocity")["['bias']"] == 0
+    with pytest.raises(ValueError, match=r"no velocity at path='\[9\]'; .*\[0\].trace"):
+        velocity(state, path="[9]")
+
+
+def test_two_velocities_in_one_state():
+    state = after(optax.contrib.ademamix(0.1))
+    with pytest.raises(ValueError, match=r"\[0\].m1, \[0\].m2"):
+        velocity(state)
+    replaced = replace_velocity(state, PARAMS, path="[0].m2")
+    chex.assert_trees_all_equal(replaced[0].m2, PARAMS)
+    chex.assert_trees_all_equal(replaced[0].m1, state[0].m1)
+
+
+@pytest.mark.parametrize("tx", [optax.sgd(0.1), optax.adagrad(0.1), optax.identity()])
+def test_none_is_an_error(tx):
+    for call in (velocity, velocity_norms, reset_velocity):
+        with pytest.raises(ValueError, match="the state holds no velocity"):
+            call(tx.init(PARAMS))
+
+
+def test_a_third_party_state_with_a_velocity_field_is_found():
+    from typing import Any, NamedTuple
+
+    class Theirs(NamedTuple):
+        velocity: Any
+        mu: Any  # A name that means a velocity in Optax's states alone.
+
+    state = (Theirs(velocity=PARAMS, mu=jnp.ones(2)),)
+    chex.assert_trees_all_equal(velocity(state), PARAMS)
+
+    class Unrelated(NamedTuple):
+        mu: Any
+
+    with pytest.raises(ValueError, match="no velocity"):
+        velocity(Unrelated(jnp.ones(2)))
+
+
+def test_empty_parameters_have_an_empty_velocity():
+    assert velocity(momentax.heavy_ball().init({})) == {}
+
+
+@pytest.mark.parametrize("tx", [momentax.average(0.9), optax.ema(0.9)], ids=["average", "ema"])
+def test_reset_restarts_debiasing(tx):
+    state = after(tx, steps=50)
+    g = jax.tree.map(lambda leaf: 3 * leaf, PARAMS)
+    with jax.numpy_dtype_promotion("standard"):  # optax.ema raises a float to an int.
+        d, _ = tx.update(g, reset_velocity(state))
+    chex.assert_trees_all_close(d, g, rtol=1e-6)
+
+
+def test_reset_leaves_a_beta_schedule_where_it_is():
+    tx = momentax.heavy_ball(momentax.schedules.warmup(0.0, 0.9, 10))
+    assert int(reset_velocity(after(tx, steps=7)).count) == 7
+
+
+def test_reset_of_adam_leaves_the_second_moment_and_its_debiasing():
+    state = after(optax.adam(0.1), steps=5)
+    reset = reset_velocity(state)
+    chex.assert_trees_all_equal(reset[0].nu, state[0].nu)
+    assert int(reset[0].count) == 5
+
+
+def test_replacement_keeps_the_dtype_and_refuses_what_does_not_fit():
+    state = after(optax.sgd(0.1, momentum=0.9, accumulator_dtype=jnp.bfloat16))
+    replaced = replace_velocity(state, jax.tree.map(np.asarray, PARAMS))
+    chex.assert_trees_all_equal_dtypes(replaced, state)
+    for new, path, text in (
+        ({"kernel": jnp.ones((4, 3))}, r"\['bias'\]", "nothing where an array"),
+        (PARAMS | {"bias": jnp.ones(1)}, r"\['bias'\]", r"shape \(1,\) where shape \(3,\)"),
+        (PARAMS | {"bias": None}, r"\['bias'\]", "None where an array"),
+    ):
+        with pytest.raises(ValueError, match=f"new_velocity at {path} does not fit .*{text}"):
+            replace_velocity(state, new)
+    with pytest.raises(TypeError, match=r"\['bias'\].*dtype complex64"):
+        replace_velocity(state, PARAMS | {"bias": jnp.ones(3, jnp.complex64)})
+
+
+def test_norms_of_bfloat16_do_not_overflow_its_precision():
+    state = optax.TraceState(jnp.full(4096, 1.0, jnp.bfloat16))
+    assert velocity_norms(state)[""] == 64
