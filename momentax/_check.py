@@ -146,11 +146,11 @@ def real_array(name: str, value: Any, interval: str = _REALS) -> np.ndarray:
         )
     try:
         array = np.asarray(value)
-        if array.dtype == bool or np.iscomplexobj(array):
-            raise TypeError(wrong)
-        array = array.astype(np.float64)
-    except (TypeError, ValueError):
+    except ValueError:  # Rows of different lengths.
         raise TypeError(wrong) from None
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        raise TypeError(wrong)
+    array = array.astype(np.float64)
     inside = contains(interval, array)
     if not np.all(inside):
         raise ValueError(f"{name} must be in {interval}, got {array[~inside].flat[0]!s}")

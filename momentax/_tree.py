@@ -55,26 +55,21 @@ def combine(*terms: tuple[Scalar, PyTree], like: PyTree) -> PyTree:
 
 def norm(tree: PyTree) -> jax.Array:
     """The Euclidean norm over all leaves, in float32 or wider."""
-    return jnp.sqrt(inner(tree, tree))
-
-
-def inner(left: PyTree, right: PyTree) -> jax.Array:
-    """The real part of the inner product over all leaves, in float32 or wider."""
-
-    def one(x: Any, y: Any) -> jax.Array:
-        dtype = wide(x, y)
-        product = jnp.vdot(jnp.asarray(x, dtype), jnp.asarray(y, dtype))
-        return jnp.real(product).astype(_check.float_dtype())
-
-    leaves = jax.tree.leaves(jax.tree.map(one, left, right))
-    return sum(leaves, start=jnp.zeros((), _check.float_dtype()))
+    zero = jnp.zeros((), _check.float_dtype())
+    squares = [jnp.sum(jnp.square(jnp.abs(_widened(leaf)))) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(sum((square.astype(zero.dtype) for square in squares), start=zero))
 
 
 def unit(tree: PyTree) -> PyTree:
     """The tree divided by its norm; NaN where that is 0.
 
-    Divided by its largest entry first, so that squares do not underflow.
+    It is divided by its largest entry first, so that no square underflows.
     """
-    largest = jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]).max()
-    tree = combine((1 / largest, tree), like=tree)
+    leaves = jax.tree.leaves(tree)
+    largest = jnp.stack([jnp.max(jnp.abs(_widened(leaf)), initial=0) for leaf in leaves]).max()
+    tree = jax.tree.map(lambda leaf: _widened(leaf) / largest.astype(wide(leaf)), tree)
     return combine((1 / norm(tree), tree), like=tree)
+
+
+def _widened(leaf: Any) -> jax.Array:
+    return jnp.asarray(leaf, wide(leaf))

@@ -62,8 +62,8 @@ def heatmap(
         if len(np.unique(axis)) < len(axis):
             raise ValueError(f"axis {name} must not repeat a value, got {axis.tolist()}")
     order = np.ix_(np.argsort(α), np.argsort(β))
-    α, β, lost = np.sort(α), np.sort(β), lost[order]
-    values = np.ma.masked_where(lost | ~np.isfinite(values[order]), values[order], copy=True)
+    α, β, lost = np.sort(α), np.sort(β), (lost | ~np.isfinite(values))[order]
+    values = np.ma.array(values[order], mask=lost)
 
     if ax is None:
         _, ax = plt.subplots(figsize=(9, 6.5), layout="constrained")
@@ -86,7 +86,7 @@ def heatmap(
     colours = mesh.to_rgba(values)
     for i, j in np.ndindex(values.shape):
         spot = float(α[i]), float(1 - β[j])
-        if values.mask[i, j]:
+        if lost[i, j]:
             ax.plot(*spot, "x", color="0.35", markersize=9 if few else 4)
             continue
         if few:

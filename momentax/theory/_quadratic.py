@@ -57,7 +57,9 @@ def spectral_radius(
         T = 1 + β - α λ (a + b),    D = β (1 - α λ a)
 
     Below 1 the method converges along this curvature. At a negative curvature
-    it is the growth factor with which the method leaves a saddle.
+    it is the growth factor with which the method leaves a saddle. It is the
+    radius of the whole matrix: with b = 0 the velocity's own β counts, though
+    the parameters do not feel it.
 
     Args:
         learning_rate: α in (0, inf).
@@ -108,7 +110,7 @@ def stability_edge(
     # |D| < 1 and |T| < 1 + D, each solved for α λ.
     oscillating = a * (1 + β) + b
     spiralling = -a * β
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         flip = np.where(oscillating > 0, 2 * (1 + β) / oscillating, np.inf)
         spiral = np.where(spiralling > 0, (1 - β) / spiralling, np.inf)
     return np.where(a * (1 - β) + b > 0, np.minimum(flip, spiral), 0.0)
@@ -137,9 +139,9 @@ def _powers(trace: _Reals, determinant: _Reals, steps: int) -> tuple[_Reals, _Re
         alternating = (1 - ratio**n) / (1 - ratio)
         real = larger ** (n - 1) * np.where(ratio > 0, monotone, alternating)
     p = np.where(square < 0, spiral, real)
-    nought, one = np.zeros_like(p[..., :1, :]), np.ones_like(p[..., :1, :])
-    p = np.concatenate([nought, p], axis=-2)
-    return p, np.concatenate([one, -determinant * p[..., :-1, :]], axis=-2)
+    first = (*p.shape[:-2], 1, p.shape[-1])
+    p = np.concatenate([np.zeros(first), p], axis=-2)
+    return p, np.concatenate([np.ones(first), -determinant * p[..., :-1, :]], axis=-2)
 
 
 def quadratic_path(

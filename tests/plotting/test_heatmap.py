@@ -1,0 +1,88 @@
+"""The heat map: true values on the axes, every mark in its place."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection, QuadMesh
+
+from momentax import grid
+from momentax.plotting import heatmap
+
+POINTS = grid(learning_rate=[0.1, 0.01, 1.0], beta=[0.0, 0.9])
+VALUES = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, np.nan]])
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def star(ax):
+    (found,) = (c for c in ax.collections if isinstance(c, PathCollection))
+    return np.asarray(found.get_offsets())[0]
+
+
+def test_cells_marks_and_labels_lie_on_the_true_values():
+    ax = heatmap(POINTS, VALUES, label="accuracy")
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    np.testing.assert_allclose(ax.get_xticks(), [0.01, 0.1, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(ax.get_yticks(), [1.0, 0.1], rtol=1e-6)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["0", "0.9"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0.01", "0.1", "1"]
+    np.testing.assert_allclose(star(ax), [1.0, 1.0], rtol=1e-6)  # The best finite value, 5.
+    (cross,) = (line for line in ax.lines if line.get_marker() == "x")
+    np.testing.assert_allclose(np.ravel(cross.get_data()), [1.0, 0.1], rtol=1e-6)
+    (mesh,) = (c for c in ax.collections if isinstance(c, QuadMesh))
+    np.testing.assert_array_equal(mesh.get_array().mask, [[False, False, False], [False, False, True]])
+    np.testing.assert_array_equal(mesh.get_array().compressed(), [3, 1, 5, 4, 2])
+    written = {t.get_text() for t in ax.texts}
+    assert {"1", "2", "3", "4", "5", "α/(1−β) = 1"} <= written
+
+
+def test_diverged_points_are_never_best():
+    lost = np.zeros((3, 2), bool)
+    lost[2, 0] = True  # The largest finite value.
+    ax = heatmap(POINTS, VALUES, diverged=lost)
+    np.testing.assert_allclose(star(ax), [0.01, 0.1], rtol=1e-6)
+    assert sum(line.get_marker() == "x" for line in ax.lines) == 2
+
+
+def test_mode_min_axes_order_one_point_and_all_lost():
+    swapped = grid(beta=[0.0, 0.9], learning_rate=[0.1, 0.01, 1.0])
+    ax = heatmap(swapped, VALUES.T, mode="min")
+    np.testing.assert_allclose(star(ax), [0.1, 1.0], rtol=1e-6)
+    heatmap(grid(learning_rate=[0.1], beta=[0.5]), [[1.0]])
+    ax = heatmap(POINTS, np.full((3, 2), np.nan))
+    assert not any(isinstance(c, PathCollection) for c in ax.collections)
+
+
+def test_draws_where_it_is_told_and_saves(tmp_path):
+    figure, (left, right) = plt.subplots(1, 2)
+    assert heatmap(POINTS, VALUES, ax=right) is right
+    assert not left.collections
+    figure.savefig(tmp_path / "map.png")
+    big = grid(learning_rate=np.geomspace(1e-3, 1, 20), beta=np.linspace(0, 0.99, 20))
+    ax = heatmap(big, np.random.default_rng(0).normal(size=(20, 20)))
+    assert all("α" in t.get_text() for t in ax.texts)  # No room for numbers.
+    ax.figure.savefig(tmp_path / "big.png")
+
+
+@pytest.mark.parametrize(
+    ("points", "values", "options", "text"),
+    [
+        (grid(beta=[0.9]), [1.0], {}, r"needs a grid of learning_rate and beta, got \['beta'\]"),
+        (POINTS, VALUES.T, {}, r"values must have the grid's shape \(3, 2\), got \(2, 3\)"),
+        (POINTS, VALUES, {"diverged": [True]}, r"diverged must have the grid's shape"),
+        (POINTS, VALUES, {"mode": "best"}, "mode must be one of 'max', 'min', got 'best'"),
+        (
+            grid(learning_rate=[0.1, 0.1], beta=[0.5]),
+            [[1.0], [1.0]],
+            {},
+            "axis learning_rate must not repeat a value",
+        ),
+    ],
+)
+def test_bad_arguments(points, values, options, text):
+    with pytest.raises(ValueError, match=text):
+        heatmap(points, values, **options)
