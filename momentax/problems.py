@@ -18,7 +18,8 @@ class Problem(NamedTuple):
     loss: Callable[[jax.Array], jax.Array]  # From parameters of start's shape to a scalar.
     start: jax.Array  # Where a run begins, shape (n,).
     minimum: np.ndarray | None  # The minimizer, float64, or None where there is none.
-    curvatures: np.ndarray  # The Hessian's eigenvalues there, or at the saddle, ascending.
+    # The Hessian's eigenvalues at the minimum or the saddle: ascending, not in the axes' order.
+    curvatures: np.ndarray
 
 
 def quadratic(hessian: Any) -> Problem:

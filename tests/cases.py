@@ -25,9 +25,7 @@ METHODS = {
         {"gradient_weight": 0.3, "velocity_weight": 0.7, "beta": 0.8, "gain": 0.5},
         reference.linear,
     ),
-    "heavy_ball": Case(
-        momentax.heavy_ball, {"beta": 0.9, "dampening": 0.25}, reference.heavy_ball
-    ),
+    "heavy_ball": Case(momentax.heavy_ball, {"beta": 0.9, "dampening": 0.25}, reference.heavy_ball),
     "nesterov": Case(momentax.nesterov, {"beta": 0.9}, reference.nesterov),
     "average": Case(momentax.average, {"beta": 0.9}, reference.average),
     "average, plain": Case(

@@ -157,7 +157,11 @@ BAD = [
     (None, TypeError, "got None"),
     (0.5j, TypeError, "got 0.5j"),
     ([0.5, 0.9], TypeError, r"got \[0.5, 0.9\]; .*jax.vmap or momentax.sweep"),
-    (np.array([[0.5], [0.9]]), ValueError, r"got .* of shape \(2, 1\); .*jax.vmap or momentax.sweep"),
+    (
+        np.array([[0.5], [0.9]]),
+        ValueError,
+        r"got .* of shape \(2, 1\); .*jax.vmap or momentax.sweep",
+    ),
     (jnp.array([0.5, 0.9]), ValueError, r"got .* of shape \(2,\); .*jax.vmap or momentax.sweep"),
 ]
 INTERVALS = {
@@ -201,7 +205,9 @@ def test_a_traced_vector_is_refused_and_a_traced_scalar_passes(name):
 @pytest.mark.parametrize("returned", [jnp.ones(2), True, "0.9", None], ids=str)
 def test_a_schedule_that_returns_no_scalar_is_named(name, returned):
     tx, params = build(name, beta=lambda count: returned), jnp.ones(2)
-    with pytest.raises((TypeError, ValueError), match="beta must be a schedule of scalars, got one"):
+    with pytest.raises(
+        (TypeError, ValueError), match="beta must be a schedule of scalars, got one"
+    ):
         tx.update(params, tx.init(params), params)
 
 
@@ -418,7 +424,9 @@ def test_gradients_of_another_kind_are_refused(name):
     tx, params = build(name), {"a": jnp.ones(2)}
     state = tx.init(params)
     for dtype in (jnp.complex64, jnp.int32):
-        with pytest.raises(TypeError, match=rf"\['a'\] does not fit .*{dtype.__name__} where float"):
+        with pytest.raises(
+            TypeError, match=rf"\['a'\] does not fit .*{dtype.__name__} where float"
+        ):
             tx.update({"a": jnp.ones(2, dtype)}, state, params)
 
 
@@ -428,9 +436,7 @@ def test_gradients_of_another_kind_are_refused(name):
 def schedules(rng, case):
     """A random schedule for each hyperparameter, as NumPy values a step and in its interval."""
     bounds = {"learning_rate": (0, 1), "nu": (0, 1), "weight_decay": (0, 0.3)}
-    return {
-        key: rng.uniform(*bounds.get(key, (0, 0.95)), size=32) for key in case.hyperparameters
-    }
+    return {key: rng.uniform(*bounds.get(key, (0, 0.95)), size=32) for key in case.hyperparameters}
 
 
 @every_method

@@ -25,7 +25,10 @@ def loop(loss, params, tx, steps):
         angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
         rows.append((value, params, v, g, angle, u))
         params = optax.apply_updates(params, u)
-    history = {name: jnp.stack(column) for name, column in zip(EVERYTHING, zip(*rows, strict=True), strict=True)}
+    history = {
+        name: jnp.stack(column)
+        for name, column in zip(EVERYTHING, zip(*rows, strict=True), strict=True)
+    }
     return params, state, history
 
 
@@ -35,12 +38,15 @@ def test_equals_a_loop(every):
     tx = sgd(0.0005, momentax.nesterov(0.9))
     start = ROSENBROCK.start.astype(float)
     run = rollout(ROSENBROCK.loss, start, tx, 14, record=EVERYTHING, every=every)
+    assert isinstance(run, momentax.Rollout)
     params, state, history = loop(ROSENBROCK.loss, start, tx, 14)
     chex.assert_trees_all_close((run.params, run.state), (params, state), rtol=1e-12)
     assert set(run.history) == set(EVERYTHING)
     for name in EVERYTHING:
         tolerance = 1e-4 if name == "angle" else 1e-12  # arccos loses half the digits near 0.
-        np.testing.assert_allclose(run.history[name], history[name][::every], rtol=tolerance, atol=1e-6)
+        np.testing.assert_allclose(
+            run.history[name], history[name][::every], rtol=tolerance, atol=1e-6
+        )
 
 
 @pytest.mark.usefixtures("x64")
@@ -51,9 +57,7 @@ def test_follows_the_closed_form():
     start = problem.start.astype(float)
     run = rollout(problem.loss, start, tx, 100, record=("params", "velocity"))
     hessian = np.diag(problem.curvatures[::-1])
-    path = theory.quadratic_path(
-        hessian, start, 100, tuning.learning_rate, 0.0, 1.0, tuning.beta
-    )
+    path = theory.quadratic_path(hessian, start, 100, tuning.learning_rate, 0.0, 1.0, tuning.beta)
     np.testing.assert_allclose(run.history["params"], path.params[:-1], atol=1e-9)
     np.testing.assert_allclose(run.history["velocity"], path.velocity[1:], atol=1e-7)
     np.testing.assert_allclose(run.params, path.params[-1], atol=1e-9)

@@ -106,7 +106,9 @@ def test_finds_measures_replaces_and_resets(name):
     for norm, (_, leaf) in zip(norms.values(), leaves, strict=True):
         np.testing.assert_allclose(norm, np.linalg.norm(leaf), rtol=1e-6)
 
-    halved = jax.jit(lambda s: replace_velocity(s, jax.tree.map(lambda x: x / 2, velocity(s))))(state)
+    halved = jax.jit(lambda s: replace_velocity(s, jax.tree.map(lambda x: x / 2, velocity(s))))(
+        state
+    )
     chex.assert_trees_all_equal(read(halved), jax.tree.map(lambda x: x / 2, v))
     chex.assert_trees_all_equal(replace_velocity(halved, v), state)
 
@@ -143,7 +145,9 @@ def test_muon_has_one_velocity_on_matrices_and_two_with_vectors():
     with pytest.raises(ValueError, match="the state holds 2 velocities") as error:
         velocity(mixed)
     places = re.findall(r"\.inner_states\S+\.mu", str(error.value))[:2]
-    kernel, bias = sorted((velocity(mixed, path=p) for p in places), key=lambda v: v["bias"] is None)
+    kernel, bias = sorted(
+        (velocity(mixed, path=p) for p in places), key=lambda v: v["bias"] is None
+    )
     found = jax.tree.leaves(kernel) + jax.tree.leaves(bias)
     assert sorted(leaf.shape for leaf in found) == [(3,), (4, 3)]
 

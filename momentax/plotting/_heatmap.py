@@ -44,8 +44,8 @@ def heatmap(
         The axes drawn on; `ax.figure.savefig(path)` writes the picture.
 
     Raises:
-        ValueError: The grid has other axes or repeats a value, or an array has
-            another shape than the grid.
+        ValueError: The grid has other axes, or an array another shape than the
+            grid.
     """
     _check.one_of("mode", mode, ("max", "min"))
     if sorted(points.axes) != sorted(_AXES):
@@ -58,9 +58,6 @@ def heatmap(
     if tuple(points.axes) != _AXES:
         values, lost = values.T, lost.T
     α, β = (np.asarray(points.axes[name], np.float64) for name in _AXES)
-    for name, axis in zip(_AXES, (α, β), strict=True):
-        if len(np.unique(axis)) < len(axis):
-            raise ValueError(f"axis {name} must not repeat a value, got {axis.tolist()}")
     order = np.ix_(np.argsort(α), np.argsort(β))
     α, β, lost = np.sort(α), np.sort(β), (lost | ~np.isfinite(values))[order]
     values = np.ma.array(values[order], mask=lost)

@@ -45,8 +45,8 @@ def grid(**axes: Any) -> Grid:
 
     Raises:
         ValueError: There is no axis, an axis is empty or not 1-D, or a value is
-            not finite or lies outside its interval; the axis, the index and the
-            value are named.
+            not finite, lies outside its interval or is there twice; the axis,
+            the index and the value are named.
         TypeError: An axis holds something other than numbers.
     """
     if not axes:
@@ -70,5 +70,11 @@ def _axis(name: str, values: Any) -> np.ndarray:
         index = int(np.argmin(inside))
         raise ValueError(
             f"axis {name} must be in {interval}, got {array[index].item()!r} at index {index}"
+        )
+    unique, first = np.unique(kept, return_index=True)
+    if len(unique) < len(kept):
+        index = int(np.setdiff1d(np.arange(len(kept)), first)[0])
+        raise ValueError(
+            f"axis {name} must not repeat a value, got {array[index]} again at {index}"
         )
     return kept

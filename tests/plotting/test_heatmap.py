@@ -34,7 +34,9 @@ def test_cells_marks_and_labels_lie_on_the_true_values():
     (cross,) = (line for line in ax.lines if line.get_marker() == "x")
     np.testing.assert_allclose(np.ravel(cross.get_data()), [1.0, 0.1], rtol=1e-6)
     (mesh,) = (c for c in ax.collections if isinstance(c, QuadMesh))
-    np.testing.assert_array_equal(mesh.get_array().mask, [[False, False, False], [False, False, True]])
+    np.testing.assert_array_equal(
+        mesh.get_array().mask, [[False, False, False], [False, False, True]]
+    )
     np.testing.assert_array_equal(mesh.get_array().compressed(), [3, 1, 5, 4, 2])
     written = {t.get_text() for t in ax.texts}
     assert {"1", "2", "3", "4", "5", "α/(1−β) = 1"} <= written
@@ -75,12 +77,6 @@ def test_draws_where_it_is_told_and_saves(tmp_path):
         (POINTS, VALUES.T, {}, r"values must have the grid's shape \(3, 2\), got \(2, 3\)"),
         (POINTS, VALUES, {"diverged": [True]}, r"diverged must have the grid's shape"),
         (POINTS, VALUES, {"mode": "best"}, "mode must be one of 'max', 'min', got 'best'"),
-        (
-            grid(learning_rate=[0.1, 0.1], beta=[0.5]),
-            [[1.0], [1.0]],
-            {},
-            "axis learning_rate must not repeat a value",
-        ),
     ],
 )
 def test_bad_arguments(points, values, options, text):

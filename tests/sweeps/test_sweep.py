@@ -76,6 +76,7 @@ BAD = {
         r"axis learning_rate must be in \(0, inf\), got 0.0 at index 1",
     ),
     "nan": ({"x": [0.0, np.nan]}, ValueError, r"axis x must be in .*, got nan at index 1"),
+    "again": ({"beta": [0.5, 0.9, 0.5]}, ValueError, "must not repeat a value, got 0.5 again at 2"),
     "rounding": ({"beta": [0.9999999999]}, ValueError, r"got 0.9999999999 at index 0"),
 }
 

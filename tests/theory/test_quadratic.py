@@ -26,7 +26,9 @@ coefficients = {
 @given(**coefficients)
 def test_spectral_radius_is_that_of_the_matrix(α, λ, a, b, β):
     expected = np.abs(np.linalg.eigvals(matrix(α, λ, a, b, β))).max()
-    np.testing.assert_allclose(theory.spectral_radius(α, λ, a, b, β), expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        theory.spectral_radius(α, λ, a, b, β), expected, rtol=1e-6, atol=1e-7
+    )
 
 
 @given(a=coefficients["a"], b=coefficients["b"], β=coefficients["β"])
@@ -103,6 +105,7 @@ def test_path_equals_stepping_in_extended_precision(n, log_κ, a, b, β, share, 
     α = share * theory.stability_edge(a, b, β) / λ.max()
     path = theory.quadratic_path(H, start, 500, α, a, b, β, minimizer=minimizer)
     θ, v = stepped(H, start, 500, α, a, b, β, minimizer)
+    assert isinstance(path, theory.QuadraticPath)
     assert path.params.shape == path.velocity.shape == (501, n)
     np.testing.assert_allclose(path.params, θ.astype(float), atol=1e-10 * np.abs(θ).max())
     np.testing.assert_allclose(path.velocity, v.astype(float), atol=1e-10 * np.abs(v).max())

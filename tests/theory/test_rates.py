@@ -129,7 +129,7 @@ def test_a_condition_number_below_one_raises(rate):
     [theory.optimal_gradient_descent, theory.optimal_heavy_ball, theory.optimal_nesterov],
 )
 def test_bad_curvatures_raise(tune):
-    with pytest.raises(ValueError, match="mu must not exceed L, got mu=2 .*swapped"):
+    with pytest.raises(ValueError, match=r"mu must not exceed L, got mu=2 .*swapped"):
         tune(2, 1)
     for mu in (0.0, -1.0):
         with pytest.raises(ValueError, match=r"mu must be in \(0, inf\), got"):

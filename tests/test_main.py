@@ -1,0 +1,112 @@
+"""The command line, run as a person would."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+import momentax
+from momentax.__main__ import main
+
+SMALL = ["--learning-rates", "0.2", "30", "--betas", "0.0", "0.9", "--epochs", "2"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The output of one small sweep: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("sweep") / "made" / "for it"
+    command = [sys.executable, "-m", "momentax", "sweep", *SMALL, "--output", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return folder, done.stdout, done.stderr
+
+
+def test_prints_the_best_points_and_marks_the_diverged(small):
+    _, printed, progress = small
+    header, first, *rest = printed.splitlines()
+    assert header.split() == ["learning", "rate", "β", "α/(1-β)", "accuracy", "loss", "(test)"]
+    assert first.split()[0] == "0.2"
+    assert "2 of 4 points diverged" in rest
+    assert [line.split() for line in rest if "✕" in line] == [
+        ["✕", "0", "at", "α", "=", "30"],
+        ["✕", "0.9", "at", "α", "=", "30"],
+    ]
+    assert "2/2" in progress  # The bar came to its end.
+    assert "4 points" in progress
+
+
+def test_writes_what_it_prints(small):
+    folder, printed, _ = small
+    report = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    assert report["axes"] == {"learning_rate": [0.2, 30.0], "beta": [0.0, 0.9]}
+    assert (report["method"], report["epochs"], report["seed"]) == ("heavy_ball", 2, 0)
+    assert report["momentax"] == momentax.__version__
+    results = report["results"]
+    assert set(results) == {"train_loss", "test_loss", "test_accuracy", "diverged"}
+    assert results["diverged"] == [[False, False], [True, True]]
+    accuracy = np.array(results["test_accuracy"])
+    assert accuracy.shape == (2, 2)
+    assert accuracy[0].min() > 0.6  # Two epochs learn something at either β,
+    assert accuracy[1].max() < 0.2  # and a learning rate of 30 nothing.
+    (best,) = report["best"]
+    assert best["test_accuracy"] == accuracy.max()
+    assert f"{best['test_accuracy']:.2%}" in printed.splitlines()[1]
+    picture = imread(folder / "sweep.png")
+    assert min(picture.shape[:2]) > 500
+    assert picture[..., :3].std() > 0.1
+
+
+@pytest.mark.parametrize("method", ["nesterov", "average", "quasi_hyperbolic"])
+def test_every_method_in_this_process(method, tmp_path, capsys):
+    """Under strict promotion, as everything of momentax's must run."""
+    main(
+        [
+            "sweep",
+            "--method",
+            method,
+            *SMALL[3:],
+            "--learning-rates",
+            "0.2",
+            "--output",
+            str(tmp_path),
+        ]
+    )
+    assert "0 of 2 points diverged" in capsys.readouterr().out
+    assert (tmp_path / "sweep.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--betas", "1.5"], "axis beta must be in [0, 1), got 1.5 at index 0"),
+        (["--learning-rates", "0.1", "-1"], "axis learning_rate must be in (0, inf), got -1.0"),
+        (["--learning-rates", "fast"], "invalid float value: 'fast'"),
+        (["--learning-rates", "0.1", "0.1"], "must not repeat a value"),
+        (["--epochs", "0"], "epochs must be a whole number, at least 1, got 0"),
+        (["--seed", "-1"], "seed must be a whole number, at least 0, got -1"),
+        (["--method", "adam"], "invalid choice: 'adam'"),
+        (["--output", __file__], "File exists"),
+    ],
+)
+def test_mistakes_are_sentences_before_anything_runs(arguments, text, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["sweep", *arguments])
+    assert exit_.value.code == 2
+    assert text in capsys.readouterr().err
+
+
+def test_a_missing_extra_says_what_to_install(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(SystemExit):
+        main(["sweep", *SMALL, "--output", str(tmp_path)])
+    assert "tqdm is not installed; pip install 'momentax[flax]'" in capsys.readouterr().err
+
+
+def test_version_and_help(capsys):
+    for arguments, text in ((["--version"], momentax.__version__), (["sweep", "-h"], "--betas")):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 0
+        assert text in capsys.readouterr().out

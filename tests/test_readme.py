@@ -1,0 +1,49 @@
+"""The README's code runs, and what it names is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import momentax
+from tests import cases
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+COMMANDS = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[-1][:40])
+def test_every_block_of_code_runs(block, capsys):
+    exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out
+
+
+def test_the_examples_are_about_ten_lines_and_there_are_two():
+    assert len(BLOCKS) == 2
+    assert all(len(block.splitlines()) <= 12 for block in BLOCKS)
+
+
+def test_the_two_commands_make_their_own_environment():
+    main, test = COMMANDS
+    assert main.strip().endswith(".venv/bin/momentax sweep")
+    assert test.strip().endswith(".venv/bin/pytest")
+    for command in COMMANDS:
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -e ")
+
+
+def test_the_table_lists_every_method():
+    rows = set(re.findall(r"^\| `(\w+)\(", TEXT, re.MULTILINE))
+    assert rows == {name.partition(",")[0] for name in cases.METHODS}
+
+
+def test_every_name_in_the_text_exists():
+    for name in re.findall(
+        r"`(?:momentax\.)?(theory\.\w+|[a-z]+_velocity|velocity(?:_norms)?)\b", TEXT
+    ):
+        value = momentax
+        for part in name.split("."):
+            value = getattr(value, part)
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", TEXT):
+        assert (ROOT / link).is_file()
