@@ -1,7 +1,10 @@
 """The command line: `momentax sweep`."""
 
+from __future__ import annotations
+
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -156,6 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, least in (("epochs", 1), ("seed", 0)):
             _check.whole(name, getattr(options, name), least)
         options.output.mkdir(parents=True, exist_ok=True)
+        if not os.access(options.output, os.W_OK):
+            raise PermissionError(f"the folder {options.output} is not writable")
     except (ValueError, OSError) as error:
         parser.error(str(error))
     try:

@@ -1,5 +1,7 @@
 """Every check of arguments and trees, and the sentences that say what is wrong."""
 
+from __future__ import annotations
+
 import operator
 from collections.abc import Iterable
 from typing import Any

@@ -1,5 +1,7 @@
 """The handwritten digits and a small convolutional network: what the command line trains."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

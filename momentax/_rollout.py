@@ -1,5 +1,7 @@
 """A whole run in one compiled scan, with its trajectory."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial

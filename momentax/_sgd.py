@@ -1,5 +1,7 @@
 """The one complete optimizer: a method between decay and learning rate."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """All dtype-aware arithmetic on trees: compute wide, return what the reader expects."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax

@@ -1,5 +1,7 @@
 """Find, replace, reset and measure the velocity in any Optax state."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

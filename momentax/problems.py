@@ -1,5 +1,7 @@
 """Losses with known answers, for tests, notebooks and first experiments."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -1,5 +1,7 @@
 """β over time: schedules `count -> β`, the first count being 0."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike

@@ -1,5 +1,7 @@
 """The running average of the gradients, as Adam's first moment keeps it."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax

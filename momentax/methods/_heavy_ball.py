@@ -1,5 +1,7 @@
 """Heavy ball: the velocity itself is the direction."""
 
+from __future__ import annotations
+
 import optax
 
 from momentax._check import scheduled

@@ -1,5 +1,7 @@
 """The kernel: one velocity and four coefficients. Most methods are a row of it."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp

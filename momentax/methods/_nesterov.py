@@ -1,5 +1,7 @@
 """Nesterov's momentum: the gradient taken where the velocity is about to lead."""
 
+from __future__ import annotations
+
 import optax
 
 from momentax._check import scheduled

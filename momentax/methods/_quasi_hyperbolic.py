@@ -1,5 +1,7 @@
 """Quasi-hyperbolic momentum: each gradient mixed with the running average."""
 
+from __future__ import annotations
+
 import optax
 
 from momentax._check import scheduled

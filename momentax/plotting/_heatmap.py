@@ -1,5 +1,7 @@
 """A measure over the learning rate and β, as a map."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import matplotlib.pyplot as plt

@@ -1,5 +1,7 @@
 """Grids of hyperparameters: named axes and every combination of their values."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType

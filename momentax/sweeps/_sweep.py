@@ -1,5 +1,7 @@
 """Every point of a grid in one compiled program."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import jax

@@ -1,5 +1,7 @@
 """How long a velocity remembers a gradient."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

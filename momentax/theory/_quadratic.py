@@ -7,6 +7,8 @@ with θ counted from the minimizer. Its trace T and determinant D are
     T = 1 + β - α λ (a + b),    D = β (1 - α λ a).
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

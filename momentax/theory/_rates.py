@@ -1,5 +1,7 @@
 """The best hyperparameters on quadratics, and the rates they reach."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
