@@ -115,7 +115,7 @@ def optimal_gradient_descent(mu: ArrayLike, L: ArrayLike) -> Tuning:
         ValueError: mu is not positive, or exceeds L.
     """
     μ, L, κ = _condition(mu, L)
-    return Tuning(2 / (μ + L), np.zeros_like(κ), gradient_descent_rate(κ))
+    return Tuning(2 / (μ + L), 0 * κ, gradient_descent_rate(κ))
 
 
 def optimal_heavy_ball(mu: ArrayLike, L: ArrayLike) -> Tuning:
@@ -167,6 +167,6 @@ def optimal_nesterov(mu: ArrayLike, L: ArrayLike, *, quadratic: bool = False) ->
     μ, L, κ = _condition(mu, L)
     ρ = nesterov_rate(κ, quadratic=quadratic)
     if not quadratic:
-        return Tuning(np.broadcast_to(1 / L, κ.shape), heavy_ball_rate(κ), ρ)
+        return Tuning(1 / np.broadcast_to(L, κ.shape), heavy_ball_rate(κ), ρ)
     root = np.sqrt(3 * κ + 1)
     return Tuning(4 / (3 * L + μ), (root - 2) / (root + 2), ρ)
