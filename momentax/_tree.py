@@ -43,7 +43,7 @@ def combine(*terms: tuple[Scalar, PyTree], like: PyTree) -> PyTree:
     def add(kept: Any, *leaves: Any) -> Any:
         if kept is None or any(leaf is None for leaf in leaves):
             return kept
-        dtype = wide(kept, *leaves)
+        dtype = wide(*leaves)
         products = [
             jnp.asarray(coefficient, dtype) * jnp.asarray(leaf, dtype)
             for coefficient, leaf in zip(coefficients, leaves, strict=True)

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import momentax
-from momentax import problems, rollout, sgd, theory
+from momentax import _rollout, problems, rollout, sgd, theory
 
 EVERYTHING = ("loss", "params", "velocity", "gradient", "angle", "step")
 ROSENBROCK = problems.rosenbrock()
@@ -88,6 +88,13 @@ def test_the_program_is_compiled_once_for_one_loss_and_transformation():
     traced = len(calls)
     rollout(loss, jnp.zeros(2), tx, 4)
     assert len(calls) == traced
+
+
+def test_the_copy_of_the_parameters_is_donated():
+    arguments = ROSENBROCK.start, ROSENBROCK.loss, sgd(0.1), 4, ("loss",), 1
+    lowered = _rollout._run.lower(*arguments)
+    assert lowered.args_info[0][0].donated
+    assert lowered.compile().memory_analysis().alias_size_in_bytes >= ROSENBROCK.start.nbytes
 
 
 def test_vmap_over_beta_and_gradients_through_a_run():

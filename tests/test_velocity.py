@@ -127,8 +127,9 @@ def test_finds_measures_replaces_and_resets(name):
         (optax.contrib.prodigy(), lambda s: s.exp_avg),
         (optax.contrib.dadapt_adamw(0.1), lambda s: s.exp_avg),
         (optax.contrib.simplified_ademamix(0.1), lambda s: s[0].m),
+        (optax.contrib.sophia(0.1), lambda s: s[0].mu),
     ],
-    ids=["momo", "momo_adam", "prodigy", "dadapt_adamw", "simplified_ademamix"],
+    ids=["momo", "momo_adam", "prodigy", "dadapt_adamw", "simplified_ademamix", "sophia"],
 )
 def test_finds_it_in_contrib(tx, read):
     state = tx.init(PARAMS)
@@ -197,8 +198,12 @@ def test_a_third_party_state_with_a_velocity_field_is_found():
     class Unrelated(NamedTuple):
         mu: Any
 
-    with pytest.raises(ValueError, match="no velocity"):
-        velocity(Unrelated(jnp.ones(2)))
+    class TraceState(NamedTuple):
+        trace: Any  # Optax's name for the class, but not Optax's class.
+
+    for state in (Unrelated(jnp.ones(2)), TraceState(jnp.ones(2))):
+        with pytest.raises(ValueError, match="no velocity"):
+            velocity(state)
 
 
 def test_empty_parameters_have_an_empty_velocity():
@@ -241,6 +246,8 @@ def test_replacement_keeps_the_dtype_and_refuses_what_does_not_fit():
         replace_velocity(state, PARAMS | {"bias": jnp.ones(3, jnp.complex64)})
 
 
-def test_norms_of_bfloat16_do_not_overflow_its_precision():
+def test_norms_are_taken_in_float32():
     state = optax.TraceState(jnp.full(4096, 1.0, jnp.bfloat16))
     assert velocity_norms(state)[""] == 64
+    state = optax.TraceState(jnp.full(100, 300.0, jnp.float16))  # Whose square is not finite there.
+    assert velocity_norms(state)[""] == 3000

@@ -66,7 +66,7 @@ def effective_window(beta: ArrayLike, mass: ArrayLike = 0.9) -> _Reals:
     β = real_array("beta", beta, "[0, 1)")
     m = real_array("mass", mass, "[0, 1)")
     with np.errstate(divide="ignore"):  # log 0 = -inf is the limit wanted: n = 0 at β = 0.
-        return np.abs(np.log1p(-m) / np.log(β))
+        return np.log1p(-m) / np.log(β)
 
 
 def effective_learning_rate(learning_rate: ArrayLike, beta: ArrayLike) -> _Reals:

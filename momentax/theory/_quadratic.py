@@ -40,10 +40,8 @@ def _roots(trace: _Reals, determinant: _Reals) -> tuple[_Reals, _Reals, _Reals]:
     """The larger root in magnitude where the roots are real, the other, and (T/2)² - D."""
     half = trace / 2
     square = half**2 - determinant
-    larger = half + np.copysign(np.sqrt(np.maximum(square, 0)), half)
-    # The smaller root from the product: their difference would cancel.
-    smaller = np.divide(determinant, larger, out=np.zeros_like(larger), where=larger != 0)
-    return larger, smaller, square
+    root = np.copysign(np.sqrt(np.maximum(square, 0)), half)
+    return half + root, half - root, square
 
 
 def spectral_radius(
@@ -130,14 +128,13 @@ def _powers(trace: _Reals, determinant: _Reals, steps: int) -> tuple[_Reals, _Re
     n = np.arange(1, steps + 1)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         # Complex roots ρ e^{±iφ}.
-        root = np.sqrt(np.maximum(-square, 0))
-        angle = np.arctan2(root, trace[..., None, :] / 2)
-        spiral = np.maximum(determinant, 0) ** ((n - 1) / 2) * np.sin(n * angle) / np.sin(angle)
-        # Real roots of one sign, a relative gap apart that may be 0.
-        log_ratio = np.log1p(-2 * np.sqrt(np.maximum(square, 0)) / np.abs(larger))
-        monotone = np.where(log_ratio == 0, n, np.expm1(n * log_ratio) / np.expm1(log_ratio))
-        # Real roots of opposite signs, or a zero one.
+        angle = np.arctan2(np.sqrt(-square), trace[..., None, :] / 2)
+        spiral = determinant ** ((n - 1) / 2) * np.sin(n * angle) / np.sin(angle)
+        # Real roots of one sign, which may be equal.
         ratio = np.where(larger == 0, 0, smaller / larger)
+        logarithm = np.log(ratio)
+        monotone = np.where(ratio == 1, n, np.expm1(n * logarithm) / np.expm1(logarithm))
+        # Real roots of opposite signs, or a zero one.
         alternating = (1 - ratio**n) / (1 - ratio)
         real = larger ** (n - 1) * np.where(ratio > 0, monotone, alternating)
     p = np.where(square < 0, spiral, real)

@@ -227,6 +227,15 @@ def test_equals_optax_where_optax_is_right():
         chex.assert_trees_all_close(directions(ours), directions(theirs), rtol=1e-12, atol=1e-14)
 
 
+def test_counts_stop_at_the_largest_integer_and_schedules_never_see_a_negative_one():
+    last = jnp.iinfo(jnp.int32).max
+    tx = momentax.nesterov(lambda count: jnp.where(count < 0, jnp.nan, 0.5))
+    state = momentax.LinearState(jnp.int32(last), jnp.ones(2))
+    d, state = tx.update(jnp.ones(2), state)
+    np.testing.assert_array_equal(d, 1.75)
+    assert state.count == last
+
+
 @given(β=st.floats(0, 0.999), ν=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
 def test_quasi_hyperbolic_is_a_geometric_filter_of_the_gradients(β, ν, seed):
     g = np.random.default_rng(seed).normal(size=(20, 3))

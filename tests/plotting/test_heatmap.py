@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.contour import ContourSet
 
 from momentax import grid
 from momentax.plotting import heatmap
@@ -38,6 +39,13 @@ def test_cells_marks_and_labels_lie_on_the_true_values():
         mesh.get_array().mask, [[False, False, False], [False, False, True]]
     )
     np.testing.assert_array_equal(mesh.get_array().compressed(), [3, 1, 5, 4, 2])
+    edges = mesh.get_coordinates()  # Halfway between neighbours on the log scales.
+    np.testing.assert_allclose(edges[0, :, 0], 10 ** np.array([-2.5, -1.5, -0.5, 0.5]), rtol=1e-6)
+    np.testing.assert_allclose(edges[:, 0, 1], 10 ** np.array([0.5, -0.5, -1.5]), rtol=1e-6)
+    (lines,) = (c for c in ax.collections if isinstance(c, ContourSet))
+    for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+        x, y = path.vertices.T
+        np.testing.assert_allclose(x / y, level, rtol=0.01)
     written = {t.get_text() for t in ax.texts}
     assert {"1", "2", "3", "4", "5", "α/(1−β) = 1"} <= written
 

@@ -155,6 +155,13 @@ def test_hyperparameters_broadcast_over_leading_axes():
         np.testing.assert_allclose(path.velocity[i, j], single.velocity, rtol=1e-13)
 
 
+def test_rounding_in_the_hessian_is_averaged_out():
+    skew = 1e-8 * np.array([[0.0, 1.0], [-1.0, 0.0]])
+    H = np.array([[2.0, 0.5], [0.5, 1.0]])
+    paths = [theory.quadratic_path(M, [1.0, 1.0], 9, 0.1, 0.0, 1.0, 0.9) for M in (H, H + skew)]
+    np.testing.assert_allclose(paths[0].params, paths[1].params, rtol=1e-14)
+
+
 def test_no_steps_and_divergence():
     path = theory.quadratic_path(np.eye(2), [1.0, 2.0], 0, 0.1, 0.0, 1.0, 0.9, minimizer=[1.0, 1.0])
     np.testing.assert_array_equal(path.params, [[1.0, 2.0]])

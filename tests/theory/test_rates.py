@@ -131,6 +131,8 @@ def test_a_condition_number_below_one_raises(rate):
 def test_bad_curvatures_raise(tune):
     with pytest.raises(ValueError, match=r"mu must not exceed L, got mu=2 .*swapped"):
         tune(2, 1)
+    with pytest.raises(ValueError, match="mu must not exceed L"):
+        tune([1.0, 3.0], 2.0)
     for mu in (0.0, -1.0):
         with pytest.raises(ValueError, match=r"mu must be in \(0, inf\), got"):
             tune(mu, 1)
