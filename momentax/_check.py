@@ -93,6 +93,9 @@ def scheduled(name: str, value: ScalarOrSchedule, interval: str | None = None) -
         return checked
 
     interval = interval or INTERVALS.get(name, _REALS)
+    if isinstance(value, jax.Array):
+        # optax.inject_hyperparams hands over a schedule's value, and a warm-up may start at 0.
+        interval = interval.replace("(0", "[0")
     wrong = f"{name} must be in {interval}, got {_shown(value)}"
     _require_scalar(value, wrong, "give a number, a 0-d array or a schedule")
     if is_traced(value):

@@ -108,7 +108,7 @@ def sgd(
 
     Args:
         learning_rate: α in (0, inf), in parameters per direction; a schedule
-            may return 0.
+            may return 0, and a 0-d JAX array be 0, as the value of one.
         method: The transformation of gradients into directions.
         velocity_units: "gradient" or "parameter", what the velocity accumulates.
         weight_decay: λ in [0, inf), per step; other than 0 it needs `params`.

@@ -1,5 +1,6 @@
 """The command line, run as a person would."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 from matplotlib.image import imread
 
 import momentax
+from momentax import __main__ as command
+from momentax import plotting
 from momentax.__main__ import main
 
 SMALL = ["--learning-rates", "0.2", "30", "--betas", "0.0", "0.9", "--epochs", "2"]
@@ -102,6 +105,41 @@ def test_a_missing_extra_says_what_to_install(monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit):
         main(["sweep", *SMALL, "--output", str(tmp_path)])
     assert "tqdm is not installed; pip install 'momentax[flax]'" in capsys.readouterr().err
+
+
+RESULTS = {  # The best accuracy is a diverged point's.
+    "test_accuracy": np.array([[0.9, 0.95], [0.95, 0.99]]),
+    "test_loss": np.array([[0.5, 0.4], [0.3, np.nan]]),
+    "diverged": np.array([[False, False], [False, True]]),
+}
+
+
+def test_the_report_leaves_diverged_points_out_and_nan_becomes_null():
+    points = momentax.grid(learning_rate=[0.1, 0.2], beta=[0.0, 0.9])
+    options = argparse.Namespace(method="nesterov", epochs=1, seed=0)
+    report = json.loads(json.dumps(command._report(options, points, RESULTS), allow_nan=False))
+    assert report["results"]["test_loss"] == [[0.5, 0.4], [0.3, None]]
+    (best,) = report["best"]  # By accuracy, then by loss.
+    assert best == {"learning_rate": 0.2, "beta": 0.0, "test_accuracy": 0.95}
+    first = command._table(points, RESULTS).splitlines()[1]
+    assert first.split()[:2] == ["0.2", "0"]
+    lost = RESULTS | {"diverged": np.ones((2, 2), bool)}
+    assert command._report(options, points, lost)["best"] == []
+
+
+def test_the_map_marks_the_diverged_points(monkeypatch, tmp_path):
+    drawn, draw = {}, plotting.heatmap
+
+    def heatmap(points, values, **options):
+        drawn.update(options, values=values)
+        return draw(points, values, **options)
+
+    monkeypatch.setattr("momentax.plotting.heatmap", heatmap)
+    monkeypatch.setattr(momentax, "sweep", lambda run, points: RESULTS)
+    arguments = ["--learning-rates", "0.1", "0.2", "--betas", "0", "0.9", "--output", str(tmp_path)]
+    main(["sweep", *arguments])
+    np.testing.assert_array_equal(drawn["diverged"], RESULTS["diverged"])
+    np.testing.assert_array_equal(drawn["values"], 100 * RESULTS["test_accuracy"])
 
 
 def test_version_and_help(capsys):

@@ -179,6 +179,18 @@ def test_a_schedule_may_start_at_zero():
     np.testing.assert_allclose(u, -0.25)
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_warm_up_from_zero_may_come_through_inject_hyperparams(jit):
+    θ = jnp.ones(2)
+    tx = optax.inject_hyperparams(sgd)(optax.linear_schedule(0.0, 1.0, 4))
+    update, state = jax.jit(tx.update) if jit else tx.update, tx.init(θ)
+    moved = []
+    for _ in range(3):
+        u, state = update(θ, state, θ)
+        moved.append(float(u[0]))
+    np.testing.assert_allclose(moved, [0, -0.25 * 1.9, -0.5 * 2.71], rtol=1e-6)
+
+
 def test_any_optax_transformation_can_be_the_method():
     θ = jnp.ones(2)
     ours, peer = sgd(0.1, optax.scale_by_adam()), optax.adam(0.1)
