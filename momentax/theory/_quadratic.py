@@ -36,12 +36,21 @@ def _coefficients(
     )
 
 
-def _roots(trace: _Reals, determinant: _Reals) -> tuple[_Reals, _Reals, _Reals]:
-    """The larger root in magnitude where the roots are real, the other, and (T/2)² - D."""
-    half = trace / 2
-    square = half**2 - determinant
-    root = np.copysign(np.sqrt(np.maximum(square, 0)), half)
-    return half + root, half - root, square
+def _roots(
+    x: _Reals, a: _Reals, b: _Reals, β: _Reals
+) -> tuple[_Reals, _Reals, _Reals, _Reals, _Reals]:
+    """T/2, D, (T/2)² - D and, where they are real, the roots: the larger in magnitude first.
+
+    All from the distances of the roots to 1, which have the sum 2h = 2 - T and
+    the product c = 1 - T + D: a slow error, whose root is nearly 1, keeps its digits.
+    """
+    h, c = (1 - β + x * (a + b)) / 2, x * (a * (1 - β) + b)
+    square = h**2 - c
+    far = h + np.copysign(np.sqrt(np.maximum(square, 0)), h)
+    near = np.divide(c, far, out=np.zeros_like(far), where=far != 0)
+    swapped = np.abs(1 - near) > np.abs(1 - far)
+    larger, smaller = 1 - np.where(swapped, near, far), 1 - np.where(swapped, far, near)
+    return 1 - h, β * (1 - x * a), square, larger, smaller
 
 
 def spectral_radius(
@@ -77,8 +86,7 @@ def spectral_radius(
     a, b, β = _coefficients(gradient_weight, velocity_weight, beta)
     α = real_array("learning_rate", learning_rate, "(0, inf)")
     x = α * real_array("curvature", curvature)
-    trace, determinant = 1 + β - x * (a + b), β * (1 - x * a)
-    larger, _, square = _roots(trace, determinant)
+    _, determinant, square, larger, _ = _roots(x, a, b, β)
     return np.where(square < 0, np.sqrt(np.abs(determinant)), np.abs(larger))
 
 
@@ -116,20 +124,21 @@ def stability_edge(
     return np.where(a * (1 - β) + b > 0, np.minimum(flip, spiral), 0.0)
 
 
-def _powers(trace: _Reals, determinant: _Reals, steps: int) -> tuple[_Reals, _Reals]:
+def _powers(x: _Reals, a: _Reals, b: _Reals, β: _Reals, steps: int) -> tuple[_Reals, _Reals]:
     """p_n and q_n of Mⁿ = p_n M + q_n I for n = 0 .. steps, on the axis before the last.
 
     By Cayley and Hamilton p_n = (r₁ⁿ - r₂ⁿ) / (r₁ - r₂) and q_n = -D p_{n-1},
     from the roots r of z² - T z + D. Each case is written so that nothing
-    cancels as the roots meet.
+    cancels as the roots meet, on either side of 0.
     """
-    larger, smaller, square = (root[..., None, :] for root in _roots(trace, determinant))
-    determinant = determinant[..., None, :]
+    roots = np.broadcast_arrays(*_roots(x, a, b, β))
+    half, determinant, square, larger, smaller = (root[..., None, :] for root in roots)
     n = np.arange(1, steps + 1)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Complex roots ρ e^{±iφ}.
-        angle = np.arctan2(np.sqrt(-square), trace[..., None, :] / 2)
-        spiral = determinant ** ((n - 1) / 2) * np.sin(n * angle) / np.sin(angle)
+        # Complex roots ±ρ e^{±iφ}, φ at most a right angle.
+        angle = np.arctan2(np.sqrt(-square), np.abs(half))
+        radius = np.copysign(np.sqrt(determinant), half)
+        spiral = radius ** (n - 1) * np.sin(n * angle) / np.sin(angle)
         # Real roots of one sign, which may be equal.
         ratio = np.where(larger == 0, 0, smaller / larger)
         logarithm = np.log(ratio)
@@ -198,7 +207,7 @@ def quadratic_path(
     x = α * λ
     keep = 1 - x * (a + b)
     with np.errstate(over="ignore", invalid="ignore"):  # Divergence may leave float64's range.
-        p, q = _powers(keep + β, β * (1 - x * a), whole("steps", steps, least=0))
+        p, q = _powers(x, a, b, β, whole("steps", steps, least=0))
         return QuadraticPath(
             params=origin + (p * keep[..., None, :] + q) * error @ basis.T,
             velocity=p * λ * error @ basis.T,

@@ -123,6 +123,24 @@ def test_nothing_cancels_as_the_roots_meet(offset, a, b):
     np.testing.assert_allclose(path.velocity, v.astype(float), rtol=1e-9, atol=1e-30)
 
 
+@pytest.mark.parametrize("κ", [3.0, 10.0, 1e4, 1e6])
+def test_nor_as_they_meet_below_zero(κ):
+    """Tuned heavy ball is critical at both ends: with a negative root at the largest curvature."""
+    α, β, rate = theory.optimal_heavy_ball(1.0, κ)
+    for λ in (1.0, κ):
+        path = theory.quadratic_path([[λ]], [1.0], 300, α, 0.0, 1.0, β)
+        θ, _ = stepped(np.array([[λ]]), np.ones(1), 300, α, 0.0, 1.0, β, np.zeros(1))
+        size = rate ** np.arange(301) * np.arange(1, 302)  # What a double root leaves.
+        assert (np.abs(path.params - θ).ravel() / size).max() < 1e-9
+
+
+@pytest.mark.parametrize("λ", [0.0, 1e-9, 1e-3])
+def test_slow_errors_keep_their_digits(λ):
+    path = theory.quadratic_path([[λ]], [1.0], 5000, 0.1, 0.0, 1.0, 0.999)
+    θ, _ = stepped(np.array([[λ]]), np.ones(1), 5000, 0.1, 0.0, 1.0, 0.999, np.zeros(1))
+    np.testing.assert_allclose(path.params, θ.astype(float), rtol=0, atol=5e-12)
+
+
 @pytest.mark.parametrize("x", [1.0, 2.5, 3.9, 1.9])
 def test_large_steps_with_roots_of_either_sign(x):
     for a, b, β in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.9), (0.0, 1.0, 0.0), (1.0, 0.3, 0.2)):
