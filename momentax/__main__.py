@@ -42,9 +42,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     sweep.add_argument(
-        "--learning-rates", type=float, nargs="+", default=_LEARNING_RATES, metavar="α"
+        "--learning-rates",
+        type=float,
+        nargs="+",
+        default=_LEARNING_RATES,
+        metavar="α",
+        help="of the grid",
     )
-    sweep.add_argument("--betas", type=float, nargs="+", default=_BETAS, metavar="β")
+    sweep.add_argument(
+        "--betas", type=float, nargs="+", default=_BETAS, metavar="β", help="of the grid"
+    )
     sweep.add_argument("--method", choices=_METHODS, default="heavy_ball", help="what takes β")
     sweep.add_argument("--epochs", type=int, default=12, help="passes over the training images")
     sweep.add_argument("--seed", type=int, default=0, help="of the network and the batches")

@@ -78,8 +78,8 @@ def scheduled(name: str, value: ScalarOrSchedule, interval: str | None = None) -
 
     A number becomes a constant and is checked now; it stays a NumPy scalar, so
     that a coefficient of exactly 0 costs nothing (`_tree.combine`). Of a tracer
-    only the shape and dtype can be checked. What a schedule returns is checked
-    when it is called.
+    only the shape and dtype can be checked. Of what a schedule
+    returns, the type and the shape are checked when it is called.
     """
     if callable(value):
         schedule: Schedule = value

@@ -86,8 +86,8 @@ def training(
     Returns:
         A traceable function (learning_rate, beta) -> dict of scalars:
         train_loss (the last epoch's mean), test_loss, test_accuracy, and
-        diverged: the network gives every image the same answer, as it does
-        after too long a step and when its parameters are no longer finite.
+        diverged: a batch's loss was not finite, or rose above the first one
+        and left a network that gives every image the same answer.
     """
     train, test = load()
     definition, start = nnx.split(Network(nnx.Rngs(seed)))
@@ -125,7 +125,8 @@ def training(
             "train_loss": losses[-1].mean(),
             "test_loss": loss(params, test),
             "test_accuracy": (answers == test.labels).mean(),
-            "diverged": (answers == answers[0]).all(),
+            "diverged": ~jnp.isfinite(losses).all()
+            | ((answers == answers[0]).all() & (losses.max() > 1.2 * losses[0, 0])),
         }
 
     return run

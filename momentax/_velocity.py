@@ -71,11 +71,8 @@ def _pick(state: PyTree, path: str | None) -> tuple[str, PyTree]:
 def _listed(found: dict[str, PyTree]) -> str:
     if not found:
         return "the state holds no velocity: no momentax method and no momentum of Optax's is in it"
-    places = ", ".join(found)
-    return (
-        f"the state holds {len(found)} velocities, at {places}; pick one with "
-        f"path={next(iter(found))!r}"
-    )
+    places, many = ", ".join(found), "velocities" if len(found) > 1 else "velocity"
+    return f"the state holds {len(found)} {many}, at {places}; pick with path={next(iter(found))!r}"
 
 
 def _map(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> PyTree:

@@ -41,7 +41,8 @@ def quadratic(hessian: Any) -> Problem:
     """
     H = _check.symmetric("hessian", hessian)
     curvatures = np.linalg.eigvalsh(H)
-    minimum = np.zeros(len(H)) if np.all(curvatures >= 0) else None
+    rounding = len(H) * np.finfo(np.float64).eps * np.abs(curvatures).max(initial=0)
+    minimum = np.zeros(len(H)) if np.all(curvatures >= -rounding) else None
 
     def loss(θ: jax.Array) -> jax.Array:
         return jnp.vdot(θ, jnp.asarray(H, θ.dtype) @ θ) / 2
@@ -105,9 +106,9 @@ def saddle(escape: float = 1.0) -> Problem:
 
         f(x, y) = ½ x² - ½ c y²
 
-    From (1, 0) every gradient method runs into the saddle and stays; from any
-    y ≠ 0 it leaves, y growing each step by the factor
-    `theory.spectral_radius(learning_rate, -c, ...)`.
+    From (1, 0) no gradient method leaves the line y = 0; from any y ≠ 0 each
+    leaves the saddle, y growing in the end by the factor
+    `theory.spectral_radius(learning_rate, -c, ...)` a step.
 
     Args:
         escape: c in (0, inf), the size of the negative curvature.

@@ -27,13 +27,16 @@ def warmup(start: Scalar = 0.5, end: Scalar = 0.9, steps: int = 1000) -> Schedul
 
     Raises:
         ValueError: start or end lies outside its interval, or steps below 1.
-        TypeError: steps is no whole number.
+        TypeError: start or end is no number, or steps no whole one.
 
     Source:
         Sutskever, Martens, Dahl and Hinton, On the importance of initialization
         and momentum in deep learning, ICML 2013, raise β during training; the
         line is the plainest way to.
     """
+    for name, value in (("start", start), ("end", end)):
+        if callable(value):
+            raise TypeError(f"{name} must be a number or a 0-d array, got {value!r}")
     first = _check.scheduled("start", start, _check.INTERVALS["beta"])
     last = _check.scheduled("end", end, _check.INTERVALS["beta"])
     steps = _check.whole("steps", steps)

@@ -1,5 +1,6 @@
 """The contracts of the design, each over every public transformation."""
 
+import inspect
 import re
 
 import chex
@@ -516,8 +517,7 @@ def test_composes_inside_optax(name):
 @every_transformation
 def test_inject_hyperparams_keeps_one_type_on_bfloat16(name):
     case, params = TRANSFORMATIONS[name], jnp.ones(3, jnp.bfloat16)
-    make = case.make if name not in ("average, plain",) else momentax.average
-    tx = optax.inject_hyperparams(make)(**case.hyperparameters)
+    tx = optax.inject_hyperparams(case.make)(**case.hyperparameters)
     state = tx.init(params)
 
     def step(state, _):
@@ -526,6 +526,37 @@ def test_inject_hyperparams_keeps_one_type_on_bfloat16(name):
 
     after, _ = jax.lax.scan(step, state, length=3)
     assert avals(after) == avals(state)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_a_step_accesses_the_bytes_of_optaxs(nesterov, decay):
+    method = momentax.nesterov(0.9) if nesterov else momentax.heavy_ball(0.9)
+    peer = optax.chain(
+        optax.add_decayed_weights(decay), optax.sgd(0.1, momentum=0.9, nesterov=nesterov)
+    )
+    params, accessed = jnp.ones(1 << 16), []
+    for tx in (momentax.sgd(0.1, method, weight_decay=decay), peer):
+
+        def step(params, state, grads, tx=tx):
+            updates, state = tx.update(grads, state, params)
+            return optax.apply_updates(params, updates), state
+
+        jitted = jax.jit(step, donate_argnums=(0, 1))
+        compiled = jitted.lower(params, tx.init(params), params).compile()
+        accessed.append(compiled.cost_analysis()["bytes accessed"])
+    assert accessed[0] <= accessed[1] + 1000  # A few counts.
+
+
+def test_defaults_are_the_published_ones():
+    assert _defaults(momentax.heavy_ball) == {"beta": 0.9, "dampening": 0.0}
+    assert _defaults(momentax.nesterov) == {"beta": 0.9}
+    assert _defaults(momentax.average) == {"beta": 0.9, "debias": True}
+    assert _defaults(momentax.quasi_hyperbolic) == {"beta": 0.999, "nu": 0.7}
+
+
+def _defaults(method):
+    return {name: p.default for name, p in inspect.signature(method).parameters.items()}
 
 
 @every_transformation

@@ -81,6 +81,13 @@ def test_a_point_of_the_sweep_is_a_plain_training_loop():
     np.testing.assert_allclose(swept["test_accuracy"][1, 0], accuracy, atol=0.03)
 
 
+def test_hardly_trained_is_not_diverged():
+    run = _digits.training(momentax.heavy_ball, 1, 1, on_epoch=lambda: None)
+    points = momentax.grid(learning_rate=[1e-9, 1e-4, 1e-3, 30.0], beta=[0.0])
+    lost = momentax.sweep(run, points)["diverged"][:, 0]
+    np.testing.assert_array_equal(lost, [False, False, False, True])
+
+
 def test_the_best_point_reads_at_least_97_percent():
     run = _digits.training(momentax.heavy_ball, 12, 0, on_epoch=lambda: None)
     points = momentax.grid(learning_rate=[0.08, 0.19], beta=[0.8, 0.9])

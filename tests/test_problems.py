@@ -50,6 +50,18 @@ def test_known_values():
     np.testing.assert_allclose(jax.grad(saddle.loss)(jnp.array([3.0, 2.0])), [3.0, -1.0])
 
 
+def test_a_singular_quadratic_has_a_minimum_whatever_the_rounding():
+    for seed in range(20):
+        B = np.random.default_rng(seed).normal(size=(6, 3))
+        assert problems.quadratic(B @ B.T).minimum is not None
+
+
+def test_starts():
+    np.testing.assert_array_equal(problems.ravine().start, [1, 1])
+    np.testing.assert_allclose(problems.saddle().start, [1, 0.001])
+    np.testing.assert_allclose(problems.rosenbrock().start, [-1.2, 1])
+
+
 def test_an_indefinite_quadratic_has_no_minimum():
     problem = problems.quadratic(np.diag([1.0, -1.0]))
     assert problem.minimum is None

@@ -43,6 +43,7 @@ def test_warmup_drives_a_method():
     [
         ({"start": 1.0}, ValueError, r"start must be in \[0, 1\), got 1.0"),
         ({"end": -0.1}, ValueError, r"end must be in \[0, 1\), got -0.1"),
+        ({"start": lambda count: 0.5}, TypeError, "start must be a number or a 0-d array"),
         ({"steps": 0}, ValueError, "steps must be a whole number, at least 1, got 0"),
         ({"steps": 2.5}, TypeError, "steps must be a whole number, at least 1, got 2.5"),
     ],

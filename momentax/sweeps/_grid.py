@@ -66,6 +66,10 @@ def _axis(name: str, values: Any) -> np.ndarray:
             f"for a single value write {name}=[value]"
         )
     kept = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+    if array.dtype.kind != "f" and not np.array_equal(kept, array):
+        raise ValueError(
+            f"axis {name} holds whole numbers that {kept.dtype} cannot, got {values!r}"
+        )
     interval = _check.INTERVALS.get(name, "(-inf, inf)")
     inside = _check.contains(interval, array) & _check.contains(interval, kept)
     if not inside.all():

@@ -109,7 +109,7 @@ def stability_edge(
     Returns:
         The edge, float64, of the arguments' broadcast shape: every α λ between
         0 and it is stable. It is 0 where a + b / (1 - β) ≤ 0: such a method
-        ascends.
+        does not descend.
 
     Raises:
         ValueError: An argument lies outside its interval.

@@ -79,6 +79,7 @@ BAD = {
     ),
     "nan": ({"x": [0.0, np.nan]}, ValueError, r"axis x must be in .*, got nan at index 1"),
     "again": ({"beta": [0.5, 0.9, 0.5]}, ValueError, "must not repeat a value, got 0.5 again at 2"),
+    "wide": ({"x": [3_000_000_000]}, ValueError, "axis x holds whole numbers that int32 cannot"),
     "rounding": ({"beta": [0.9999999999]}, ValueError, r"got 0.9999999999 at index 0"),
 }
 
