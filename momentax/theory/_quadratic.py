@@ -137,7 +137,7 @@ def _powers(x: _Reals, a: _Reals, b: _Reals, β: _Reals, steps: int) -> tuple[_R
     with np.errstate(divide="ignore", invalid="ignore"):
         # Complex roots ±ρ e^{±iφ}, φ at most a right angle.
         angle = np.arctan2(np.sqrt(-square), np.abs(half))
-        radius = np.copysign(np.sqrt(determinant), half)
+        radius = np.copysign(np.sqrt(half**2 - square), half)  # ρ² = D, and positive here.
         spiral = radius ** (n - 1) * np.sin(n * angle) / np.sin(angle)
         # Real roots of one sign, which may be equal.
         ratio = np.where(larger == 0, 0, smaller / larger)

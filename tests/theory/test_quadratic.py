@@ -134,6 +134,17 @@ def test_nor_as_they_meet_below_zero(κ):
         assert (np.abs(path.params - θ).ravel() / size).max() < 1e-9
 
 
+@pytest.mark.parametrize("ulps", range(-4, 5))
+@pytest.mark.parametrize("β", [0.0, 1e-300, 0.05, 0.5, 0.9, 0.999])
+def test_nor_as_both_vanish(ulps, β):
+    """Nesterov at α = 1/L: D is 0, and of either sign by rounding."""
+    x = 1 + ulps * 2.0**-52
+    path = theory.quadratic_path([[x]], [1.0], 50, 1.0, 1.0, β, β)
+    θ, v = stepped(np.array([[x]]), np.ones(1), 50, 1.0, 1.0, β, β, np.zeros(1))
+    np.testing.assert_allclose(path.params, θ.astype(float), atol=1e-14)
+    np.testing.assert_allclose(path.velocity, v.astype(float), atol=1e-14)
+
+
 @pytest.mark.parametrize("λ", [0.0, 1e-9, 1e-3])
 def test_slow_errors_keep_their_digits(λ):
     path = theory.quadratic_path([[λ]], [1.0], 5000, 0.1, 0.0, 1.0, 0.999)
