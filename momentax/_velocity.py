@@ -177,7 +177,7 @@ def reset_velocity(state: PyTree, *, path: str | None = None) -> PyTree:
 
     def restart(node: Any, field: str) -> Any:
         reader = _DEBIASING.get(type(node).__name__)
-        fresh = {} if reader is None else {reader: jnp.zeros_like(getattr(node, reader))}
+        fresh = {reader: jax.tree.map(jnp.zeros_like, getattr(node, reader))} if reader else {}
         return node._replace(**{field: zeros}, **fresh)
 
     return _map(state, place, restart)
