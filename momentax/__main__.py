@@ -24,6 +24,8 @@ _METHODS = {
         momentax.quasi_hyperbolic,
     )
 }
+# Their gain is 1 - β, so that a gradient moves the parameters by α over its life, not α / (1 - β).
+_AVERAGES = ("average", "quasi_hyperbolic")
 _LEARNING_RATES = (0.003, 0.007, 0.016, 0.036, 0.08, 0.19, 0.44, 1.0)
 _BETAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _SHOWN = 10  # Rows in the table of the best points.
@@ -65,12 +67,12 @@ def _best_first(results: dict[str, np.ndarray]) -> np.ndarray:
     return order[~results["diverged"].ravel()[order]]
 
 
-def _table(points: momentax.Grid, results: dict[str, np.ndarray]) -> str:
+def _table(method: str, points: momentax.Grid, results: dict[str, np.ndarray]) -> str:
     """The best points, best first, and which diverged."""
     α, β = (np.asarray(values) for values in points.points().values())
     accuracy, loss = results["test_accuracy"].ravel(), results["test_loss"].ravel()
-    effective = momentax.theory.effective_learning_rate(α, β)
-    lines = [f"{'learning rate':>13} {'β':>7} {'α/(1-β)':>9} {'accuracy':>9} {'loss':>9}  (test)"]
+    effective = momentax.theory.effective_learning_rate(α, 0 * β if method in _AVERAGES else β)
+    lines = [f"{'learning rate':>13} {'β':>7} {'effective':>9} {'accuracy':>9} {'loss':>9}  (test)"]
     lines += [
         f"{α[i]:13.4g} {β[i]:7.4g} {effective[i]:9.4g} {accuracy[i]:9.2%} {loss[i]:9.4f}"
         for i in _best_first(results)[:_SHOWN]
@@ -133,17 +135,17 @@ def _sweep(options: argparse.Namespace, points: momentax.Grid) -> None:
         )
         results = jax.tree.map(np.asarray, momentax.sweep(run, points))
         jax.effects_barrier()
-    print(_table(points, results))
-
     path = options.output / "sweep.json"
     path.write_text(
         json.dumps(_report(options, points, results), indent=1) + "\n", encoding="utf-8"
     )
+    print(_table(options.method, points, results))
     ax = plotting.heatmap(
         points,
         100 * results["test_accuracy"],
         diverged=results["diverged"],
         label="test accuracy, %",
+        effective=options.method not in _AVERAGES,
     )
     ax.set_title(f"{options.method} on handwritten digits, {options.epochs} epochs")
     ax.figure.get_figure(root=True).savefig(path.with_suffix(".png"), dpi=150)

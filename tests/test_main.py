@@ -29,7 +29,7 @@ def small(tmp_path_factory):
 def test_prints_the_best_points_and_marks_the_diverged(small):
     _, printed, progress = small
     header, first, *rest = printed.splitlines()
-    assert header.split() == ["learning", "rate", "β", "α/(1-β)", "accuracy", "loss", "(test)"]
+    assert header.split() == ["learning", "rate", "β", "effective", "accuracy", "loss", "(test)"]
     assert first.split()[0] == "0.2"
     assert "2 of 4 points diverged" in rest
     assert [line.split() for line in rest if "✕" in line] == [
@@ -121,8 +121,10 @@ def test_the_report_leaves_diverged_points_out_and_nan_becomes_null():
     assert report["results"]["test_loss"] == [[0.5, 0.4], [0.3, None]]
     (best,) = report["best"]  # By accuracy, then by loss.
     assert best == {"learning_rate": 0.2, "beta": 0.0, "test_accuracy": 0.95}
-    first = command._table(points, RESULTS).splitlines()[1]
-    assert first.split()[:2] == ["0.2", "0"]
+    for method, effective in (("nesterov", "1"), ("average", "0.1")):
+        rows = [row.split() for row in command._table(method, points, RESULTS).splitlines()[1:4]]
+        assert rows[0][:3] == ["0.2", "0", "0.2"]
+        assert rows[1][:3] == ["0.1", "0.9", effective]
     lost = RESULTS | {"diverged": np.ones((2, 2), bool)}
     assert command._report(options, points, lost)["best"] == []
 
@@ -139,6 +141,9 @@ def test_the_map_marks_the_diverged_points(monkeypatch, tmp_path):
     arguments = ["--learning-rates", "0.1", "0.2", "--betas", "0", "0.9", "--output", str(tmp_path)]
     main(["sweep", *arguments])
     np.testing.assert_array_equal(drawn["diverged"], RESULTS["diverged"])
+    assert drawn["effective"]
+    main(["sweep", "--method", "average", *arguments])
+    assert not drawn["effective"]
     np.testing.assert_array_equal(drawn["values"], 100 * RESULTS["test_accuracy"])
 
 

@@ -24,6 +24,7 @@ def heatmap(
     *,
     diverged: Any = None,
     mode: str = "max",
+    effective: bool = True,
     label: str = "",
     ax: Axes | None = None,
 ) -> Axes:
@@ -39,6 +40,9 @@ def heatmap(
         diverged: Bools of the grid's shape; None marks the points whose value
             is not finite.
         mode: "max" or "min", which end of the measure is best.
+        effective: Whether to draw the lines of equal α / (1 - β). They mean
+            nothing for a method whose gain is 1 - β, as `average` has: there
+            the effective learning rate is α itself.
         label: What the measure is called.
         ax: Where to draw; None makes a new figure.
 
@@ -77,7 +81,8 @@ def heatmap(
         scale.set_major_formatter(FixedFormatter([f"{name:.3g}" for name in names]))
         scale.set_minor_locator(NullLocator())
 
-    _effective_learning_rates(ax, x, y)
+    if effective:
+        _effective_learning_rates(ax, x, y)
     best = None
     if values.count():
         best = np.unravel_index(values.argmax() if mode == "max" else values.argmin(), values.shape)

@@ -50,6 +50,11 @@ def test_cells_marks_and_labels_lie_on_the_true_values():
     assert {"1", "2", "3", "4", "5", "α/(1−β) = 1"} <= written
 
 
+def test_lines_of_equal_effective_learning_rate_can_be_left_out():
+    ax = heatmap(POINTS, VALUES, effective=False)
+    assert not any(isinstance(c, ContourSet) for c in ax.collections)
+
+
 def test_diverged_points_are_never_best():
     lost = np.zeros((3, 2), bool)
     lost[2, 0] = True  # The largest finite value.
