@@ -6,33 +6,56 @@ updates, state = tx.update(grads, state, params)
 """
 
 from momentax import problems, schedules, theory
+from momentax._eval_params import eval_params
 from momentax._rollout import Rollout, rollout
 from momentax._sgd import sgd
 from momentax._velocity import replace_velocity, reset_velocity, velocity, velocity_norms
 from momentax.methods import (
+    AcceleratedState,
     AverageState,
     LinearState,
+    ShiftedState,
+    accelerated,
+    accelerated_sgd,
     average,
+    generalized_primal_averaging,
     heavy_ball,
+    item,
     linear,
+    mass,
     nesterov,
+    overshoot,
+    pid,
+    primal_averaging,
     quasi_hyperbolic,
+    synthesized_nesterov,
 )
 from momentax.sweeps import Grid, grid, sweep
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AcceleratedState",
     "AverageState",
     "Grid",
     "LinearState",
     "Rollout",
+    "ShiftedState",
     "__version__",
+    "accelerated",
+    "accelerated_sgd",
     "average",
+    "eval_params",
+    "generalized_primal_averaging",
     "grid",
     "heavy_ball",
+    "item",
     "linear",
+    "mass",
     "nesterov",
+    "overshoot",
+    "pid",
+    "primal_averaging",
     "problems",
     "quasi_hyperbolic",
     "replace_velocity",
@@ -41,6 +64,7 @@ __all__ = [
     "schedules",
     "sgd",
     "sweep",
+    "synthesized_nesterov",
     "theory",
     "velocity",
     "velocity_norms",

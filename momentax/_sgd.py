@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,26 +17,34 @@ from momentax.methods import heavy_ball
 _Mask = PyTree | Callable[[PyTree], PyTree] | None
 
 
+class DecayState(NamedTuple):
+    """The state of weight decay."""
+
+    count: Any  # Updates made so far, a 0-d int32 array.
+
+
 def _counted(
-    step: Callable[[PyTree, Any, PyTree], PyTree],
+    step: Callable[[PyTree, Any, PyTree], PyTree], state_of: Callable[[Any], Any]
 ) -> optax.GradientTransformationExtraArgs:
     """A transformation of updates by step(updates, count, params) that keeps its count alone."""
 
     def init(params):
         del params
-        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+        return state_of(jnp.zeros((), jnp.int32))
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
         updates = step(updates, state.count, params)
-        return updates, optax.ScaleByScheduleState(optax.safe_increment(state.count))
+        return updates, state_of(optax.safe_increment(state.count))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _scale(factor: Schedule) -> optax.GradientTransformationExtraArgs:
     """Scale updates by c_t, kept in float32 or wider: u ← c_t u."""
-    return _counted(lambda u, t, _: _tree.combine((factor(t), u), like=u))
+    return _counted(
+        lambda u, t, _: _tree.combine((factor(t), u), like=u), optax.ScaleByScheduleState
+    )
 
 
 def _decay(
@@ -53,7 +61,7 @@ def _decay(
         decayed = params if mask is None else _masked(mask, params)
         return _tree.combine((1.0, u), (factor(t) * weight(t), decayed), like=u)
 
-    return _counted(step)
+    return _counted(step, DecayState)
 
 
 def _masked(mask: _Mask, params: PyTree) -> PyTree:

@@ -20,6 +20,11 @@ def wide(*leaves: Any) -> Any:
     return jnp.float64 if double else jnp.float32
 
 
+def scalar(value: Scalar) -> jax.Array:
+    """A scalar of the state, in the dtype of hyperparameters and of no weak type."""
+    return jax.lax.convert_element_type(jnp.asarray(value), _check.float_dtype())
+
+
 def is_zero(coefficient: Any) -> bool:
     """Whether a coefficient is known to be 0 while the program is still being traced."""
     return not isinstance(coefficient, jax.Array) and bool(coefficient == 0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from momentax import _check, _tree
 from momentax._typing import PyTree
@@ -85,6 +86,29 @@ def _map(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> PyTree
         return node
 
     return jax.tree_util.tree_map_with_path(visit, state, is_leaf=_holds_velocity)
+
+
+def holder(state: PyTree, path: str | None = None) -> tuple[Any, str | None]:
+    """The NamedTuple that holds the velocity, and its units where `sgd` tells.
+
+    In a chain the learning rate comes after a velocity in gradient units and
+    before one in parameter units.
+    """
+    place = _pick(state, path)[0]
+    stops = jax.tree_util.tree_leaves_with_path(
+        state, is_leaf=lambda node: _holds_velocity(node) or _scales(node)
+    )
+    at, node = next(
+        (at, node) for at, node in stops for field in _fields(node) if _place(at, field) == place
+    )
+    before = [stop for stop, other in stops if _scales(other) and stop[:-1] == at[:-1]]
+    if not before:
+        return node, None
+    return node, "parameter" if before[0][-1].idx < at[-1].idx else "gradient"
+
+
+def _scales(node: Any) -> bool:
+    return isinstance(node, optax.ScaleByScheduleState)
 
 
 def velocity(state: PyTree, *, path: str | None = None) -> PyTree:

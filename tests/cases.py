@@ -3,7 +3,9 @@
 That nothing is missing here is a test (tests/test_package.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import momentax
@@ -12,17 +14,74 @@ from tests import reference
 
 
 class Case(NamedTuple):
-    """A transformation as a function of its hyperparameters, and its twin."""
+    """A transformation as a function of its hyperparameters, and what tests must know of it."""
 
     make: Callable[..., Any]
     hyperparameters: dict[str, float]  # Names and ordinary values.
     twin: Callable[..., Any]
+    swept: str | None = "beta"  # The one to vmap over and to give bad schedules, if any.
+    values: tuple[float, ...] = (0.0, 0.5, 0.9, 0.99)  # Of the swept one.
+    decay: str | None = "beta"  # The factor by which the velocity decays, if one is given.
+    fixed: tuple[str, ...] = ()  # Those that take no schedule.
+    intervals: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # Where one lies elsewhere than in INTERVALS below.
+    extra: Callable[[Any], dict[str, Any]] = lambda g: {}  # What update needs besides gradients g.
+    accessed: int = 28  # Bytes that a float32 step moves per parameter, at most.
+    temporary: int = 0  # Bytes per parameter that it keeps meanwhile, at most.
+    axes: int = 0  # Leading axes that the velocity has before the parameter's.
+    coupled: bool = False  # Whether one leaf's gradient has to do with another's velocity.
+
+
+# Where each hyperparameter lies, whichever method takes it.
+INTERVALS = {
+    "L": "(0, inf)",
+    "beta": "[0, 1)",
+    "beta1": "(0, 1)",
+    "c": "(0, 1]",
+    "compensation": "[0, inf)",
+    "dampening": "[0, 1)",
+    "gamma": "[0, inf)",
+    "kappa": "[1, inf)",
+    "kd": "(0, inf)",
+    "ki": "(0, inf)",
+    "kp": "(-inf, 0)",
+    "learning_rate": "(0, inf)",
+    "mu": "(0, inf)",
+    "mu_x": "[0, 1)",
+    "mu_y": "[0, 1]",
+    "nu": "[0, 1]",
+    "weight_decay": "[0, inf)",
+    "xi": "(0, inf)",
+}
+# From where tests draw them, unless from 0 to 0.95.
+DRAWN = {
+    "L": (1, 10),
+    "beta1": (0.1, 0.95),
+    "beta2": (-1, 2),
+    "c": (0.1, 1),
+    "gamma": (0, 5),
+    "kappa": (20, 1000),
+    "kd": (0.1, 2),
+    "ki": (0.1, 2),
+    "kp": (-3, -0.1),
+    "learning_rate": (0, 1),
+    "mu": (0.01, 0.5),
+    "mu_y": (0, 1),
+    "nu": (0, 1),
+    "weight_decay": (0, 0.3),
+    "xi": (1, 20),
+}
+
+
+def _accelerated(sequence: str, horizon: int | None) -> Callable[..., Any]:
+    return lambda: momentax.accelerated(sequence, horizon=horizon)
 
 
 METHODS = {
     "linear": Case(
         momentax.linear,
-        {"gradient_weight": 0.3, "velocity_weight": 0.7, "beta": 0.8, "gain": 0.5},
+        {"gradient_weight": 0.3, "velocity_weight": 0.7, "beta": 0.8, "gain": 0.5, "shift": 0.2},
         reference.linear,
     ),
     "heavy_ball": Case(momentax.heavy_ball, {"beta": 0.9, "dampening": 0.25}, reference.heavy_ball),
@@ -33,6 +92,72 @@ METHODS = {
     ),
     "quasi_hyperbolic": Case(
         momentax.quasi_hyperbolic, {"beta": 0.9, "nu": 0.7}, reference.quasi_hyperbolic
+    ),
+    "synthesized_nesterov": Case(
+        momentax.synthesized_nesterov,
+        {"beta1": 0.9, "beta2": 0.5, "delta": 0.3},
+        reference.synthesized_nesterov,
+        swept="beta1",
+        values=(0.1, 0.5, 0.99),
+        decay="beta1",
+    ),
+    "overshoot": Case(
+        momentax.overshoot,
+        {"beta": 0.9, "gamma": 5.0},
+        reference.overshoot,
+        values=(0.1, 0.5, 0.99),
+        intervals={"beta": "(0, 1)"},
+    ),
+    "mass": Case(momentax.mass, {"beta": 0.9, "compensation": 0.05}, reference.mass),
+    "primal_averaging": Case(
+        momentax.primal_averaging,
+        {"c": 0.1},
+        reference.primal_averaging,
+        swept="c",
+        values=(0.01, 0.1, 1.0),
+        decay=None,
+    ),
+    "generalized_primal_averaging": Case(
+        momentax.generalized_primal_averaging,
+        {"mu_x": 0.9, "mu_y": 0.7},
+        reference.generalized_primal_averaging,
+        swept="mu_x",
+        decay="mu_x",
+    ),
+    "accelerated_sgd": Case(
+        momentax.accelerated_sgd,
+        {"kappa": 10.0, "xi": 2.0, "c": 0.7},
+        reference.accelerated_sgd,
+        swept="kappa",
+        values=(2.0, 10.0, 1000.0),
+        decay=None,
+    ),
+    "pid": Case(
+        momentax.pid,
+        {"kp": -0.5, "ki": 1.0, "kd": 2.0},
+        reference.pid,
+        swept="kp",
+        values=(-0.1, -1.0, -10.0),
+        decay=None,
+    ),
+    **{
+        f"accelerated, {sequence}": Case(
+            _accelerated(sequence, horizon),
+            {},
+            partial(reference.accelerated, sequence=sequence, horizon=horizon),
+            swept=None,
+            decay=None,
+        )
+        for sequence, horizon in (("nesterov", None), ("fista", None), ("ogm", 8))
+    },
+    "item": Case(
+        momentax.item,
+        {"mu": 0.1, "L": 2.0},
+        reference.item,
+        swept="mu",
+        values=(0.01, 0.1, 1.0),
+        decay=None,
+        fixed=("mu", "L"),
     ),
 }
 
@@ -48,10 +173,10 @@ def _descent(**options: Any) -> Callable[..., Any]:
 _DECAYING = {"learning_rate": 0.1, "beta": 0.9, "weight_decay": 0.01}
 OPTIMIZERS = {
     "sgd": Case(_descent(), {"learning_rate": 0.1, "beta": 0.9}, reference.nesterov),
-    "sgd, coupled": Case(_descent(), _DECAYING, reference.nesterov),
+    "sgd, coupled": Case(_descent(), _DECAYING, reference.nesterov, accessed=40, temporary=4),
     "sgd, decoupled": Case(_descent(decoupled=True), _DECAYING, reference.nesterov),
     "sgd, parameter units": Case(
-        _descent(velocity_units="parameter"), _DECAYING, reference.nesterov
+        _descent(velocity_units="parameter"), _DECAYING, reference.nesterov, accessed=32
     ),
     "sgd, parameter units, decoupled": Case(
         _descent(velocity_units="parameter", decoupled=True, maximize=True),
@@ -65,9 +190,12 @@ TRANSFORMATIONS = METHODS | OPTIMIZERS
 # The public names that are no transformations, and the test file that holds each.
 OTHERS = {
     "momentax": {
+        "AcceleratedState": "methods/test_accelerated.py",
         "AverageState": "test_contracts.py",
         "Grid": "sweeps/test_sweep.py",
         "LinearState": "test_contracts.py",
+        "ShiftedState": "test_eval_params.py",
+        "eval_params": "test_eval_params.py",
         "Rollout": "test_rollout.py",
         "__version__": "test_package.py",
         "grid": "sweeps/test_sweep.py",

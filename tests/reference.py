@@ -1,13 +1,15 @@
 """Each recurrence once more, in float64 NumPy and the letters of its docstring.
 
 A twin is step(v, g, t, **hyperparameters) -> (d, v), with v starting at 0. Every
-hyperparameter is a function of the count t. Nothing here imports momentax.
+hyperparameter is a function of the count t, as is whatever else a step needs. A method
+that carries more than a velocity returns a tuple, the velocity first, and finds 0.0 at the
+start. Nothing here imports momentax.
 """
 
 import numpy as np
 
 
-def linear(v, g, t, *, gradient_weight, velocity_weight, beta, gain):
+def linear(v, g, t, *, gradient_weight, velocity_weight, beta, gain, shift):
     a, b, β, γ = gradient_weight, velocity_weight, beta, gain
     v = β(t) * v + γ(t) * g
     return a(t) * g + b(t) * v, v
@@ -39,13 +41,89 @@ def plain_average(v, g, t, *, beta):
     return v, v
 
 
-def directions(step, gradients, **hyperparameters):
+# The methods below are written in the sequences of their papers. With the learning rate 1 the
+# parameters move by the negative of the direction; they start at 0.
+
+
+def synthesized_nesterov(carried, g, t, *, beta1, beta2, delta=None):
+    _, y, ξ_before, ξ = carried or (0.0, 0.0, 0.0, 0.0)
+    ξ_before, ξ = ξ, ξ + beta1(t) * (ξ - ξ_before) - g
+    y_new = ξ + beta2(t + 1) * (ξ - ξ_before)
+    return y - y_new, (ξ_before - ξ, y_new, ξ_before, ξ)
+
+
+def overshoot(carried, g, t, *, beta, gamma):
+    return synthesized_nesterov(carried, g, t, beta1=beta, beta2=gamma)
+
+
+def mass(carried, g, t, *, beta, compensation):
+    _, u, w = carried or (0.0, 0.0, 0.0)
+    w_new = u - g
+    u_new = w_new + beta(t + 1) * (w_new - w) + compensation(t + 1) * g
+    return u - u_new, (w_new - u_new, u_new, w_new)
+
+
+def generalized_primal_averaging(carried, g, t, *, mu_x, mu_y):
+    _, x, y, z = carried or (0.0, 0.0, 0.0, 0.0)
+    z = z - g
+    v, x = x - z, mu_x(t) * x + (1 - mu_x(t)) * z
+    y_new = mu_y(t) * x + (1 - mu_y(t)) * z
+    return y - y_new, (v, x, y_new, z)
+
+
+def primal_averaging(carried, g, t, *, c):
+    return generalized_primal_averaging(carried, g, t, mu_x=lambda t: 1 - c(t), mu_y=lambda t: 1.0)
+
+
+def accelerated_sgd(v, g, t, *, kappa, xi, c):
+    κ, ξ, c = kappa(t), xi(t), c(t)
+    v = (κ - c**2 * ξ) / (κ + c * ξ) * v + g
+    return g + c * ξ * (c * ξ - 1) / (κ + c * ξ) * v, v
+
+
+def pid(v, g, t, *, kp, ki, kd):
+    β = kd(t) / (kd(t) - kp(t))
+    v = β * v + (1 - β) * g
+    return (ki(t) - kp(t) ** 2 / kd(t)) * g + kp(t) ** 2 / kd(t) * v, v
+
+
+def accelerated(carried, g, t, *, sequence, horizon):
+    """Nesterov and FISTA by the iterates x and y; OGM by z, the sum of weighted gradients."""
+    _, y, x, z, θ = carried or (0.0, 0.0, 0.0, 0.0, 1.0)
+    factor = 8 if t + 1 == horizon else 4
+    root = (1 + np.sqrt(1 + factor * θ**2)) / 2
+    x_new, z = y - g, z - 2 * θ * g
+    if sequence == "ogm":
+        y_new = (1 - 1 / root) * x_new + z / root
+    else:
+        m = t / (t + 3) if sequence == "nesterov" else (θ - 1) / root
+        y_new = x_new + m * (x_new - x)
+    return y - y_new, (x_new - y_new, y_new, x_new, z, root)
+
+
+def item(carried, g, t, *, mu, L):
+    """ITEM by its three sequences, with gradients in units of L."""
+    _, y, z, A = carried or (0.0, 0.0, 0.0, 0.0)
+    q = mu(t) / L(t)
+
+    def grown(A):
+        return ((1 + q) * A + 2 * (1 + np.sqrt((1 + A) * (1 + q * A)))) / (1 - q) ** 2
+
+    A_new = grown(A)
+    δ = ((1 - q) ** 2 * A_new - (1 + q) * A) / (2 * (1 + q + q * A))
+    x, z = y - g, (1 - q * δ) * z + q * δ * y - δ * g
+    b = A_new / ((1 - q) * grown(A_new))
+    y_new = (1 - b) * z + b * x
+    return y - y_new, (y_new - z, y_new, z, A_new)
+
+
+def directions(step, gradients, *, extra=lambda g: {}, **hyperparameters):
     """The directions of a sequence of gradients, stacked on the first axis, and the velocity."""
     v, out = 0.0, []
     for t, g in enumerate(gradients):
-        d, v = step(v, g, t, **hyperparameters)
+        d, v = step(v, g, t, **extra(g), **hyperparameters)
         out.append(d)
-    return np.stack(out), v
+    return np.stack(out), v[0] if isinstance(v, tuple) else v
 
 
 def sgd(

@@ -1,17 +1,36 @@
 """Methods map gradients to directions; everything else composes."""
 
+from momentax.methods._accelerated import AcceleratedState, accelerated
+from momentax.methods._accelerated_sgd import accelerated_sgd
 from momentax.methods._average import AverageState, average
 from momentax.methods._heavy_ball import heavy_ball
-from momentax.methods._linear import LinearState, linear
+from momentax.methods._item import item
+from momentax.methods._linear import LinearState, ShiftedState, linear
+from momentax.methods._mass import mass
 from momentax.methods._nesterov import nesterov
+from momentax.methods._overshoot import overshoot
+from momentax.methods._pid import pid
+from momentax.methods._primal_averaging import generalized_primal_averaging, primal_averaging
 from momentax.methods._quasi_hyperbolic import quasi_hyperbolic
+from momentax.methods._synthesized_nesterov import synthesized_nesterov
 
 __all__ = [
+    "AcceleratedState",
     "AverageState",
     "LinearState",
+    "ShiftedState",
+    "accelerated",
+    "accelerated_sgd",
     "average",
+    "generalized_primal_averaging",
     "heavy_ball",
+    "item",
     "linear",
+    "mass",
     "nesterov",
+    "overshoot",
+    "pid",
+    "primal_averaging",
     "quasi_hyperbolic",
+    "synthesized_nesterov",
 ]

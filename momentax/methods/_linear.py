@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -13,10 +14,27 @@ from momentax._typing import PyTree, ScalarOrSchedule
 
 
 class LinearState(NamedTuple):
-    """The state of every linear method."""
+    """The state of a linear method.
 
-    count: Any  # Updates made so far, a 0-d int32 array.
-    velocity: PyTree  # Shaped like the parameters, float32 or wider.
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    """
+
+    count: Any
+    velocity: PyTree
+
+
+class ShiftedState(NamedTuple):
+    """The state of a linear method whose parameters are a shifted point.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    shift: s, a 0-d array in float32 or wider; `eval_params` reads it.
+    """
+
+    count: Any
+    velocity: PyTree
+    shift: jax.Array
 
 
 def linear(
@@ -24,6 +42,8 @@ def linear(
     velocity_weight: ScalarOrSchedule,
     beta: ScalarOrSchedule,
     gain: ScalarOrSchedule = 1.0,
+    *,
+    shift: ScalarOrSchedule = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     """Accumulate gradients g in a velocity v and combine the two.
 
@@ -33,19 +53,25 @@ def linear(
     (a, b, γ) = (0, 1, 1) is heavy ball and (1, β, 1) Nesterov's momentum. A
     coefficient that is the number 0 drops its term from the compiled program.
 
+    The parameters are the point where gradients are taken. The base iterate of
+    the method, which `eval_params` returns, is that point plus α_t s_t v_t.
+
     Args:
         gradient_weight: a, the gradient's weight in the direction; any real number.
         velocity_weight: b, the velocity's weight in the direction; any real number.
         beta: β in [0, 1), the share of the velocity kept each step.
         gain: γ, the gradient's weight in the velocity; any real number.
+        shift: s, how far the base iterate lies from the parameters along the
+            velocity; any real number.
         Each is a number, a 0-d array or a schedule of the count, which is 0 at
         the first update.
 
     Returns:
         A transformation of gradients into directions of the same shapes and
-        dtypes. Its state, LinearState(count, velocity), keeps the velocity in
-        float32 or wider. A None gradient leaves its velocity as it is and is
-        passed on.
+        dtypes. Its state, LinearState(count, velocity), or with a shift other
+        than the number 0 ShiftedState(count, velocity, shift), keeps the
+        velocity in float32 or wider. A None gradient leaves its velocity as it
+        is and is passed on.
 
     Raises:
         ValueError: A coefficient is not finite or not scalar, or beta lies
@@ -63,16 +89,20 @@ def linear(
     b = scheduled("velocity_weight", velocity_weight)
     β = scheduled("beta", beta)
     γ = scheduled("gain", gain)
+    s = scheduled("shift", shift)
+    shifted = callable(shift) or not _tree.is_zero(s(0))
 
     def init(params):
-        return LinearState(jnp.zeros((), jnp.int32), _tree.zeros_like(params))
+        count, v = jnp.zeros((), jnp.int32), _tree.zeros_like(params)
+        return ShiftedState(count, v, _tree.scalar(0)) if shifted else LinearState(count, v)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
-        t, v = state
+        t, v = state.count, state.velocity
         _check.require_gradients(updates, v)
         v = _tree.combine((β(t), v), (γ(t), updates), like=v)
         d = _tree.combine((a(t), updates), (b(t), v), like=updates)
-        return d, LinearState(optax.safe_increment(t), v)
+        state = state._replace(count=optax.safe_increment(t), velocity=v)
+        return d, state._replace(shift=_tree.scalar(s(t))) if shifted else state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import jax
 import optax
 
 from momentax._check import scheduled
-from momentax._typing import ScalarOrSchedule
+from momentax._typing import Scalar, ScalarOrSchedule
 from momentax.methods._linear import linear
 
 
@@ -16,10 +17,10 @@ def nesterov(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationExtraA
         d_t = g_t + β_{t+1} v_t
 
     The parameters hold the look-ahead point: where θ' is the base iterate,
-    g_t is the gradient at θ'_{t-1} - α β_t v_{t-1}. Under a schedule of β the
-    look-ahead needs the next step's β; taking β_t twice is another method.
-    Under a schedule of the learning rate only velocity_units="parameter" of
-    `sgd` looks ahead exactly.
+    which `eval_params` returns, g_t is the gradient at θ'_{t-1} - α β_t v_{t-1}.
+    Under a schedule of β the look-ahead needs the next step's β; taking β_t
+    twice is another method. Under a schedule of the learning rate only
+    velocity_units="parameter" of `sgd` looks ahead exactly.
 
     Args:
         beta: β in [0, 1), the share of the velocity kept each step.
@@ -38,4 +39,8 @@ def nesterov(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationExtraA
         networks, 2012, arXiv:1212.0901.
     """
     β = scheduled("beta", beta)
-    return linear(gradient_weight=1.0, velocity_weight=lambda t: β(optax.safe_increment(t)), beta=β)
+
+    def next_β(t: jax.Array) -> Scalar:
+        return β(optax.safe_increment(t))
+
+    return linear(gradient_weight=1.0, velocity_weight=next_β, beta=β, shift=next_β)

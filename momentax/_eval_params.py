@@ -1,0 +1,75 @@
+"""The base iterate of methods whose parameters are a shifted point."""
+
+from __future__ import annotations
+
+import jax
+import optax
+
+from momentax import _check, _tree
+from momentax._typing import PyTree, Scalar
+from momentax._velocity import holder
+
+
+def eval_params(
+    params: PyTree, state: PyTree, *, learning_rate: Scalar | None = None, path: str | None = None
+) -> PyTree:
+    """Return the iterate to evaluate, where the parameters are a point shifted from it.
+
+        θ = params + α s v,    a velocity v in gradient units
+        θ = params - s v,      in parameter units
+
+    with the shift s that the state holds. It is the base iterate of `nesterov`,
+    `mass` and `overshoot`, the output of `synthesized_nesterov`, `item` and
+    `generalized_primal_averaging`, and the gradient-step point of
+    `accelerated`, or the parameters themselves at OGM's horizon. Methods
+    without a shift give the parameters back.
+
+    Args:
+        params: The parameters after the update that gave `state`.
+        state: The optimizer's state, or a pytree that holds it.
+        learning_rate: α in (0, inf), as the last update used it, for a velocity
+            in gradient units. None where `sgd` keeps the velocity in parameter
+            units; elsewhere give -1 for those.
+        path: Which velocity, as in `velocity`.
+
+    Returns:
+        A pytree of the structure, shapes and dtypes of params.
+
+    Raises:
+        ValueError: As `velocity`; the velocity is one of Optax's, which does not
+            say how far it looks ahead; learning_rate is missing, or given for
+            parameter units; params do not fit the velocity.
+        TypeError: learning_rate is no number.
+    """
+    node, units = holder(state, path)
+    if not type(node).__module__.startswith("momentax."):
+        raise ValueError(
+            f"a {type(node).__name__} does not say where its base iterate lies; use a method of "
+            "momentax's, such as momentax.nesterov in place of optax.sgd(nesterov=True)"
+        )
+    if "shift" not in node._fields:
+        return params
+    if (learning_rate is None) != (units == "parameter"):
+        raise ValueError(
+            "the velocity is in parameter units, which hold the learning rate: leave learning_rate "
+            f"out, got {learning_rate!r}"
+            if units == "parameter"
+            else "learning_rate is needed, as the last update used it, since the velocity is not "
+            "known to be in parameter units; for a chain of your own that scales gradients before "
+            "the method give -1"
+        )
+    α = (
+        -1.0
+        if learning_rate is None
+        else _check.scheduled("learning_rate", learning_rate, "(-inf, inf)")(0)
+    )
+    v = jax.tree.map(
+        lambda leaf: None if _is_masked(leaf) else leaf, node.velocity, is_leaf=_is_masked
+    )
+    remedy = "pass the params that the state's updates were applied to"
+    _check.require_fit("the velocity", v, "the parameter", params, remedy)
+    return _tree.combine((1.0, params), (α * node.shift, v), like=params)
+
+
+def _is_masked(leaf: object) -> bool:
+    return isinstance(leaf, optax.MaskedNode)

@@ -1,0 +1,62 @@
+"""Momentum as a controller: proportional, integral and derivative."""
+
+from __future__ import annotations
+
+import jax
+import optax
+
+from momentax._check import scheduled
+from momentax._typing import Scalar, ScalarOrSchedule
+from momentax.methods._linear import linear
+
+
+def pid(
+    kp: ScalarOrSchedule, ki: ScalarOrSchedule, kd: ScalarOrSchedule
+) -> optax.GradientTransformationExtraArgs:
+    """Control the gradient to zero by its value, its sum and its smoothed change.
+
+        e_t = β e_{t-1} + (1 - β) (g_t - g_{t-1}),    β = kD / (kD - kP),    g_0 = e_0 = 0
+        θ_t = θ_0 - α (kP g_t + kI Σ_{s≤t} g_s + kD e_t)
+
+    With constant gains the parameters move by
+
+        v_t = β v_{t-1} + (1 - β) g_t,    v_0 = 0
+        d_t = (kI - kP² / kD) g_t + (kP² / kD) v_t
+
+    which is `quasi_hyperbolic` at ν = kP² / (kI kD) and the learning rate α kI.
+    Under schedules of the gains the second form is the method.
+    `proportional_integral_derivative` is another controller.
+
+    Args:
+        kp: kP in (-inf, 0), the proportional gain. A positive one would make β
+            exceed 1.
+        ki: kI in (0, inf), the integral gain, on the sum of the gradients.
+        kd: kD in (0, inf), the gain of the smoothed derivative.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds one velocity, in float32 or wider.
+
+    Raises:
+        ValueError: A concrete gain lies outside its interval.
+
+    Source:
+        Recht, The best things in life are model free, 2018, argmin.net; the
+        equivalence: Ma and Yarats, 2019, arXiv:1810.06801.
+    """
+    kP = scheduled("kp", kp, "(-inf, 0)")
+    kI = scheduled("ki", ki, "(0, inf)")
+    kD = scheduled("kd", kd, "(0, inf)")
+
+    def β(t: jax.Array) -> Scalar:
+        return kD(t) / (kD(t) - kP(t))
+
+    def weight(t: jax.Array) -> Scalar:
+        return kP(t) ** 2 / kD(t)
+
+    return linear(
+        gradient_weight=lambda t: kI(t) - weight(t),
+        velocity_weight=weight,
+        beta=β,
+        gain=lambda t: 1 - β(t),
+    )
