@@ -7,6 +7,7 @@ updates, state = tx.update(grads, state, params)
 
 from momentax import problems, schedules, theory
 from momentax._eval_params import eval_params
+from momentax import conventions, problems, schedules, theory
 from momentax._rollout import Rollout, rollout
 from momentax._sgd import sgd
 from momentax._velocity import replace_velocity, reset_velocity, velocity, velocity_norms
@@ -47,6 +48,7 @@ __all__ = [
     "average",
     "eval_params",
     "generalized_primal_averaging",
+    "conventions",
     "grid",
     "heavy_ball",
     "item",

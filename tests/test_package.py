@@ -45,7 +45,7 @@ LAYERS = [
     {"_tree"},
     {"methods", "schedules", "_velocity"},
     {"_sgd", "theory", "problems"},
-    {"sweeps", "_rollout"},
+    {"sweeps", "_rollout", "conventions"},
     {"_digits", "plotting"},
     {"__init__"},
     {"__main__"},
