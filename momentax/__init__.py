@@ -5,9 +5,8 @@ state = tx.init(params)
 updates, state = tx.update(grads, state, params)
 """
 
-from momentax import problems, schedules, theory
-from momentax._eval_params import eval_params
 from momentax import conventions, problems, schedules, theory
+from momentax._eval_params import eval_params
 from momentax._rollout import Rollout, rollout
 from momentax._sgd import sgd
 from momentax._velocity import replace_velocity, reset_velocity, velocity, velocity_norms
@@ -46,9 +45,9 @@ __all__ = [
     "accelerated",
     "accelerated_sgd",
     "average",
+    "conventions",
     "eval_params",
     "generalized_primal_averaging",
-    "conventions",
     "grid",
     "heavy_ball",
     "item",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import optax
 
@@ -22,7 +24,8 @@ def eval_params(
     `mass` and `overshoot`, the output of `synthesized_nesterov`, `item` and
     `generalized_primal_averaging`, and the gradient-step point of
     `accelerated`, or the parameters themselves at OGM's horizon. Methods
-    without a shift give the parameters back.
+    without a shift give the parameters back. Of `optax.contrib.schedule_free`
+    it is the average, as its own schedule_free_eval_params gives it.
 
     Args:
         params: The parameters after the update that gave `state`.
@@ -41,6 +44,8 @@ def eval_params(
             parameter units; params do not fit the velocity.
         TypeError: learning_rate is no number.
     """
+    if (free := _schedule_free(state)) is not None:
+        return _tree.combine((1 / free.b1, params), (1 - 1 / free.b1, free.z), like=params)
     node, units = holder(state, path)
     if not type(node).__module__.startswith("momentax."):
         raise ValueError(
@@ -69,6 +74,18 @@ def eval_params(
     remedy = "pass the params that the state's updates were applied to"
     _check.require_fit("the velocity", v, "the parameter", params, remedy)
     return _tree.combine((1.0, params), (α * node.shift, v), like=params)
+
+
+def _schedule_free(state: PyTree) -> Any:
+    """The state of Optax's schedule-free wrapper, if one is there."""
+    nodes = jax.tree.leaves(state, is_leaf=_is_schedule_free)
+    return next(filter(_is_schedule_free, nodes), None)
+
+
+def _is_schedule_free(node: object) -> bool:
+    # By name: importing optax.contrib for its class would cost every user.
+    known = type(node).__module__.partition(".")[0] == "optax"
+    return known and type(node).__name__ == "ScheduleFreeState"
 
 
 def _is_masked(leaf: object) -> bool:

@@ -237,6 +237,7 @@ OTHERS = {
     "momentax.theory": {
         "QuadraticPath": "theory/test_quadratic.py",
         "Tuning": "theory/test_rates.py",
+        "WorstCaseTuning": "theory/test_worst_case.py",
         "effective_learning_rate": "theory/test_memory.py",
         "effective_window": "theory/test_memory.py",
         "gradient_descent_rate": "theory/test_rates.py",
@@ -247,8 +248,10 @@ OTHERS = {
         "optimal_heavy_ball": "theory/test_rates.py",
         "optimal_nesterov": "theory/test_rates.py",
         "quadratic_path": "theory/test_quadratic.py",
+        "robust_momentum": "theory/test_worst_case.py",
         "spectral_radius": "theory/test_quadratic.py",
         "stability_edge": "theory/test_quadratic.py",
+        "triple_momentum": "theory/test_worst_case.py",
         "weights": "theory/test_memory.py",
     },
 }

@@ -55,7 +55,8 @@ def synthesized_nesterov(
 
     return linear(
         gradient_weight=lambda t: β2(t) / β1(t),
-        velocity_weight=lambda t: 1 + next_β2(t) - β2(t) / β1(t),
+        # 1 + β2_{t+1} - β2_t / β1_t without its cancellation near β1 = 1.
+        velocity_weight=lambda t: 1 + (next_β2(t) - β2(t)) - β2(t) * (1 - β1(t)) / β1(t),
         beta=β1,
         shift=lambda t: next_β2(t) - δ(t),
     )

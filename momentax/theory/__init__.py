@@ -26,10 +26,12 @@ from momentax.theory._rates import (
     optimal_heavy_ball,
     optimal_nesterov,
 )
+from momentax.theory._worst_case import WorstCaseTuning, robust_momentum, triple_momentum
 
 __all__ = [
     "QuadraticPath",
     "Tuning",
+    "WorstCaseTuning",
     "effective_learning_rate",
     "effective_window",
     "gradient_descent_rate",
@@ -40,7 +42,9 @@ __all__ = [
     "optimal_heavy_ball",
     "optimal_nesterov",
     "quadratic_path",
+    "robust_momentum",
     "spectral_radius",
     "stability_edge",
+    "triple_momentum",
     "weights",
 ]

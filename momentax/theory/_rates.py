@@ -91,7 +91,8 @@ def nesterov_rate(kappa: ArrayLike, *, quadratic: bool = False) -> _Reals:
     return 1 - 2 / np.sqrt(3 * κ + 1) if flag("quadratic", quadratic) else 1 - 1 / np.sqrt(κ)
 
 
-def _condition(mu: ArrayLike, L: ArrayLike) -> tuple[_Reals, _Reals, _Reals]:
+def condition(mu: ArrayLike, L: ArrayLike) -> tuple[_Reals, _Reals, _Reals]:
+    """μ, L and κ = L / μ, checked."""
     μ = real_array("mu", mu, "(0, inf)")
     L = real_array("L", L, "(0, inf)")
     if np.any(μ > L):
@@ -114,7 +115,7 @@ def optimal_gradient_descent(mu: ArrayLike, L: ArrayLike) -> Tuning:
     Raises:
         ValueError: mu is not positive, or exceeds L.
     """
-    μ, L, κ = _condition(mu, L)
+    μ, L, κ = condition(mu, L)
     return Tuning(2 / (μ + L), 0 * κ, gradient_descent_rate(κ))
 
 
@@ -136,7 +137,7 @@ def optimal_heavy_ball(mu: ArrayLike, L: ArrayLike) -> Tuning:
     Source:
         Polyak, 1964.
     """
-    μ, L, κ = _condition(mu, L)
+    μ, L, κ = condition(mu, L)
     ρ = heavy_ball_rate(κ)
     return Tuning(4 / (np.sqrt(L) + np.sqrt(μ)) ** 2, ρ**2, ρ)
 
@@ -164,7 +165,7 @@ def optimal_nesterov(mu: ArrayLike, L: ArrayLike, *, quadratic: bool = False) ->
         Nesterov, Introductory lectures on convex optimization, 2004; Lessard,
         Recht and Packard, 2016, arXiv:1408.3595.
     """
-    μ, L, κ = _condition(mu, L)
+    μ, L, κ = condition(mu, L)
     ρ = nesterov_rate(κ, quadratic=quadratic)
     if not quadratic:
         return Tuning(1 / np.broadcast_to(L, κ.shape), heavy_ball_rate(κ), ρ)
