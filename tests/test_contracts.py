@@ -272,6 +272,20 @@ def test_a_method_state_is_a_named_tuple_of_arrays(name):
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
 
 
+@pytest.mark.parametrize(
+    ("method", "state"),
+    [
+        (momentax.heavy_ball(), momentax.LinearState),
+        (momentax.nesterov(), momentax.ShiftedState),
+        (momentax.linear(1.0, 1.0, 0.9, shift=0.5), momentax.ShiftedState),
+        (momentax.average(), momentax.AverageState),
+        (momentax.accelerated(), momentax.AcceleratedState),
+    ],
+)
+def test_states_are_of_the_public_classes(method, state):
+    assert type(method.init(tree())) is state
+
+
 @every_transformation
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.complex128], ids=lambda dtype: dtype.__name__)
 @pytest.mark.usefixtures("x64")

@@ -44,7 +44,7 @@ LAYERS = [
     {"_check"},
     {"_tree"},
     {"methods", "schedules", "_velocity"},
-    {"_sgd", "theory", "problems"},
+    {"_sgd", "_eval_params", "theory", "problems"},
     {"sweeps", "_rollout", "conventions"},
     {"_digits", "plotting"},
     {"__init__"},

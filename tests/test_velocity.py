@@ -44,6 +44,7 @@ PIPELINES = {
     "novograd": (optax.novograd(0.1), lambda s: s[0].mu),
     "adan": (optax.adan(0.1), lambda s: s[0].m),
     "lion": (optax.lion(0.1), lambda s: s[0].mu),
+    "signum": (optax.signum(0.1), lambda s: s[0].ema),
     "lars": (optax.lars(0.1), lambda s: s[-1].trace),
     "chain": (
         optax.chain(optax.clip(1.0), optax.chain(optax.trace(0.9)), optax.scale(-0.1)),
@@ -115,7 +116,7 @@ def test_finds_measures_replaces_and_resets(name):
     reset = jax.jit(reset_velocity)(state)
     chex.assert_trees_all_equal_shapes_and_dtypes(reset, state)
     chex.assert_trees_all_equal(read(reset), jax.tree.map(jnp.zeros_like, v))
-    if name not in ("ema", "momentax.average"):
+    if name not in ("ema", "signum", "momentax.average"):
         chex.assert_trees_all_equal(replace_velocity(reset, v), state)  # And nothing else changed.
 
 

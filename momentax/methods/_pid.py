@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import optax
 
@@ -48,7 +50,7 @@ def pid(
     kI = scheduled("ki", ki, "(0, inf)")
     kD = scheduled("kd", kd, "(0, inf)")
 
-    def β(t: jax.Array) -> Scalar:
+    def β(t: jax.Array) -> Any:
         return kD(t) / (kD(t) - kP(t))
 
     def weight(t: jax.Array) -> Scalar:
