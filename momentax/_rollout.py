@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,12 +27,22 @@ class Rollout(NamedTuple):
     history: dict[str, PyTree]  # A pytree per record, time on the leading axis.
 
 
-def _angle(left: PyTree, right: PyTree) -> jax.Array:
+def _left_out(leaf: Any) -> bool:
+    """Whether a velocity has nothing here, as beside what a mask or a partition leaves out."""
+    return leaf is None or isinstance(leaf, optax.MaskedNode)
+
+
+def _angle(v: PyTree, g: PyTree) -> jax.Array:
     """Degrees between two trees as vectors, by Kahan's formula: exact near 0 and 180 too."""
-    left, right = _tree.unit(left), _tree.unit(right)
-    apart = _tree.norm(_tree.combine((1.0, left), (-1.0, right), like=left))
-    along = _tree.norm(_tree.combine((1.0, left), (1.0, right), like=left))
-    return jnp.rad2deg(2 * jnp.arctan2(apart, along))
+    with suppress(ValueError):  # Another structure; what follows names the place.
+        g = jax.tree.map(lambda v, g: v if _left_out(v) else g, v, g, is_leaf=_left_out)
+    remedy = 'record="angle" needs a velocity shaped like the parameters'
+    _check.require_fit("the velocity", v, "the gradient", g, remedy)
+    v, g = _tree.unit(v), _tree.unit(g)
+    apart = _tree.norm(_tree.combine((1.0, v), (-1.0, g), like=v))
+    along = _tree.norm(_tree.combine((1.0, v), (1.0, g), like=v))
+    angle = jnp.rad2deg(2 * jnp.arctan2(apart, along))
+    return jnp.where(_tree.norm(v) > 0, angle, jnp.nan)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4, 5), donate_argnums=0)
@@ -93,9 +104,10 @@ def rollout(
         "params"      θ_{t-1}
         "gradient"    g_t
         "velocity"    v_t, the velocity after g_t has entered it
-        "angle"       between v_t and g_t over all leaves, in degrees: 0 is
-                      agreement for a velocity in gradient units, 180 for one in
-                      parameter units; NaN where either is zero
+        "angle"       between v_t and g_t, in degrees, over all leaves that the
+                      velocity has: 0 is agreement for a velocity in gradient
+                      units, 180 for one in parameter units; NaN where either is
+                      zero
         "step"        u_t, the step with its learning rate
 
     `update` also gets value=f(θ_{t-1}), grad=g_t and value_fn=f, for the
@@ -117,7 +129,8 @@ def rollout(
 
     Raises:
         ValueError: An unknown record, steps or every below 1, a loss that is
-            not scalar; or a velocity to record where `tx` keeps none.
+            not scalar; or a velocity to record where `tx` keeps none, or an angle
+            where it is not shaped like the parameters.
         TypeError: steps or every is no whole number, tx no transformation.
     """
     record = (record,) if isinstance(record, str) else tuple(record)

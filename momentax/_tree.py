@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -72,10 +73,16 @@ def unit(tree: PyTree) -> PyTree:
 
     It is divided by its largest entry first, so that no square underflows.
     """
-    leaves = jax.tree.leaves(tree)
-    largest = jnp.stack([jnp.max(jnp.abs(_widened(leaf)), initial=0) for leaf in leaves]).max()
+    largest = _largest(tree)
     tree = jax.tree.map(lambda leaf: _widened(leaf) / largest.astype(wide(leaf)), tree)
     return combine((1 / norm(tree), tree), like=tree)
+
+
+def _largest(tree: PyTree) -> jax.Array:
+    """The largest magnitude over all leaves; 0 where there is none."""
+    zero = jnp.zeros((), _check.float_dtype())
+    entries = [jnp.max(jnp.abs(_widened(leaf)), initial=0) for leaf in jax.tree.leaves(tree)]
+    return functools.reduce(jnp.maximum, (entry.astype(zero.dtype) for entry in entries), zero)
 
 
 def _widened(leaf: Any) -> jax.Array:

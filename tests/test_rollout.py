@@ -162,3 +162,48 @@ def test_bad_arguments(case):
     arguments = {"loss": ROSENBROCK.loss, "params": ROSENBROCK.start, "tx": sgd(0.1), "steps": 3}
     with pytest.raises(error, match=text):
         rollout(**(arguments | changed))
+
+
+def _square(p):
+    return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(p))
+
+
+SOME = {"a": jnp.array([1.0, 2.0]), "b": {"c": jnp.ones(3)}}
+
+
+@pytest.mark.parametrize("kind", ["masked", "partition", "empty leaf"])
+def test_the_angle_leaves_out_the_parameters_that_the_velocity_does(kind):
+    target = jnp.array([3.0, -1.0])
+
+    def loss(p):  # Its gradient turns on "a" and has another angle on "b".
+        return jnp.sum(jnp.square(p["a"] - target) * jnp.array([1.0, 9.0])) + _square(p["b"])
+
+    tx = momentax.sgd(0.02, momentax.heavy_ball(0.9))
+    tx = {
+        "masked": optax.masked(tx, {"a": True, "b": False}),
+        "partition": optax.partition(
+            {"momentum": tx, "plain": optax.sgd(0.1)}, {"a": "momentum", "b": "plain"}
+        ),
+        "empty leaf": tx,
+    }[kind]
+    start = SOME | {"b": {"c": jnp.ones(0)}} if kind == "empty leaf" else SOME
+    run = rollout(loss, start, tx, 5, record=("angle", "velocity", "gradient"))
+    v, g = (np.asarray(run.history[name]["a"], np.float64) for name in ("velocity", "gradient"))
+    cosine = np.sum(v * g, axis=1) / np.linalg.norm(v, axis=1) / np.linalg.norm(g, axis=1)
+    np.testing.assert_allclose(run.history["angle"], np.degrees(np.arccos(cosine)), atol=0.05)
+    assert run.history["angle"][-1] > 10
+
+
+@pytest.mark.parametrize("empty", [{}, {"a": jnp.ones(0)}], ids=["no leaf", "empty leaf"])
+def test_empty_parameters_have_no_angle(empty):
+    run = rollout(lambda p: jnp.float32(0) + _square(p), empty, sgd(0.1), 2, record="angle")
+    assert jnp.isnan(run.history["angle"]).all()
+
+
+def test_the_angle_of_a_flattened_velocity_says_that_it_has_no_shape_to_compare():
+    with pytest.raises(
+        ValueError,
+        match=r"^the velocity at the root does not fit the gradient: an array where a dict "
+        r'belongs; record="angle" needs a velocity shaped like the parameters',
+    ):
+        rollout(_square, SOME, optax.flatten(sgd(0.1)), 2, record="angle")
