@@ -49,11 +49,13 @@ def _angle(v: PyTree, g: PyTree) -> jax.Array:
 def _run(
     params: PyTree,
     loss: Callable[[PyTree], jax.Array],
-    tx: optax.GradientTransformationExtraArgs,
+    tx: optax.GradientTransformation,
     steps: int,
     record: tuple[str, ...],
     every: int,
 ) -> Rollout:
+    tx = optax.with_extra_args_support(tx)  # Made here, since jit looks for the caller's own.
+
     def step(carry: Any) -> tuple[Any, dict[str, PyTree]]:
         params, state = carry
         value, g = jax.value_and_grad(loss)(params)
@@ -73,14 +75,20 @@ def _run(
     def stretch(carry: Any, length: int) -> tuple[Any, dict[str, PyTree]]:
         """One step recorded, the rest of the stretch not."""
         carry, row = step(carry)
-        rest, _ = jax.lax.scan(lambda c, _: (step(c)[0], None), carry, length=length - 1)
-        return rest, row
+        if length > 1:  # Without jit a scan needs at least one step.
+            carry, _ = jax.lax.scan(lambda c, _: (step(c)[0], None), carry, length=length - 1)
+        return carry, row
 
     carry: Any = params, tx.init(params)
-    carry, history = jax.lax.scan(lambda c, _: stretch(c, every), carry, length=steps // every)
-    if remainder := steps % every:
+    rows, remainder = divmod(steps, every)
+    parts = []
+    if rows:
+        carry, history = jax.lax.scan(lambda c, _: stretch(c, every), carry, length=rows)
+        parts.append(history)
+    if remainder:
         carry, last = stretch(carry, remainder)
-        history = jax.tree.map(lambda rows, row: jnp.concatenate([rows, row[None]]), history, last)
+        parts.append(jax.tree.map(lambda leaf: leaf[None], last))
+    history = jax.tree.map(lambda *each: jnp.concatenate(each), *parts)
     params, state = carry
     return Rollout(params, state, history)
 
@@ -116,7 +124,8 @@ def rollout(
 
     Args:
         loss: f, from parameters to a real scalar. Calling again with the same
-            function and `tx` reuses the compiled program.
+            function and `tx` reuses the compiled program; a callable that has
+            no hash is compiled at each call.
         params: θ_0, any pytree. It is copied, and the copy donated.
         tx: Any Optax transformation from gradients to updates, such as `sgd`.
         steps: How many steps, at least 1.
@@ -129,20 +138,28 @@ def rollout(
 
     Raises:
         ValueError: An unknown record, steps or every below 1, a loss that is
-            not scalar; or a velocity to record where `tx` keeps none, or an angle
+            no real scalar; or a velocity to record where `tx` keeps none, or an angle
             where it is not shaped like the parameters.
-        TypeError: steps or every is no whole number, tx no transformation.
+        TypeError: steps or every is no whole number, tx no transformation, or a
+            parameter is neither floating nor complex.
     """
     record = (record,) if isinstance(record, str) else tuple(record)
     for name in record:
         _check.one_of("record", name, _RECORDS)
     _check.transformation("tx", tx)
     steps, every = _check.whole("steps", steps), _check.whole("every", every)
+    _check.require_inexact(params)
     params = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.result_type(leaf)), params)
-    shapes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(loss, params))]
-    if shapes != [()]:
+    values = jax.tree.leaves(jax.eval_shape(loss, params))
+    if (shapes := [leaf.shape for leaf in values]) != [()]:
         raise ValueError(f"loss must return one scalar, got arrays of shapes {shapes}")
+    if not jnp.issubdtype(values[0].dtype, jnp.floating):
+        raise ValueError(f"loss must return one real scalar, got {values[0].dtype}")
+    try:
+        hash(loss)
+    except TypeError:
+        loss = partial(loss)  # A key for jit that is new at each call, as the loss may be changed.
     with warnings.catch_warnings():
         # Under vmap over a hyperparameter one θ_0 starts many runs: its buffer fits none of them.
         warnings.filterwarnings("ignore", "Some donated buffers were not usable")
-        return _run(params, loss, optax.with_extra_args_support(tx), steps, record, every)
+        return _run(params, loss, tx, steps, record, every)

@@ -1,5 +1,7 @@
 """rollout against a loop, and its records against their definitions."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -207,3 +209,52 @@ def test_the_angle_of_a_flattened_velocity_says_that_it_has_no_shape_to_compare(
         r'belongs; record="angle" needs a velocity shaped like the parameters',
     ):
         rollout(_square, SOME, optax.flatten(sgd(0.1)), 2, record="angle")
+
+
+def test_a_transformation_without_extra_arguments_is_compiled_once_too():
+    calls = []
+
+    def loss(θ):
+        calls.append(None)
+        return jnp.sum(θ**2)
+
+    tx = optax.GradientTransformation(*optax.scale(-0.1))
+    assert not isinstance(tx, optax.GradientTransformationExtraArgs)
+    rollout(loss, jnp.ones(2), tx, 4)
+    traced = len(calls)
+    rollout(loss, jnp.zeros(2), tx, 4)
+    assert len(calls) == traced
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_runs_without_jit(every):
+    arguments = ROSENBROCK.loss, ROSENBROCK.start, sgd(0.0005), 4
+    expected = rollout(*arguments, record=EVERYTHING, every=every)
+    with jax.disable_jit():
+        run = rollout(*arguments, record=EVERYTHING, every=every)
+    chex.assert_trees_all_close(run, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_loss_that_has_no_hash_runs_as_it_is_at_each_call():
+    class Loss:
+        def __call__(self, θ):
+            return self.scale * jnp.sum(θ**2)
+
+    mutable = dataclasses.make_dataclass("Mutable", ["scale"], bases=(Loss,))(1.0)
+    frozen = dataclasses.make_dataclass("Frozen", ["scale"], bases=(Loss,), frozen=True)
+    for loss in (mutable, frozen(jnp.float32(1.0))):
+        with pytest.raises(TypeError, match="unhashable"):
+            hash(loss)
+        run = rollout(loss, jnp.ones(2), sgd(0.1), 2)
+        np.testing.assert_allclose(run.history["loss"][0], 2)
+    mutable.scale = 2.0
+    np.testing.assert_allclose(rollout(mutable, jnp.ones(2), sgd(0.1), 2).history["loss"][0], 4)
+
+
+def test_a_complex_loss_and_a_parameter_without_a_gradient_are_named():
+    with pytest.raises(ValueError, match=r"^loss must return one real scalar, got complex64"):
+        rollout(lambda z: jnp.sum(z**2), jnp.ones(2, jnp.complex64), sgd(0.1), 2)
+    with pytest.raises(ValueError, match=r"^loss must return one real scalar, got int32"):
+        rollout(lambda θ: jnp.sum(θ).astype(int), jnp.ones(2), sgd(0.1), 2)
+    with pytest.raises(TypeError, match=r"the parameter at \['steps'\] has dtype int32"):
+        rollout(lambda p: _square(p["a"]), {"a": jnp.ones(2), "steps": 3}, sgd(0.1), 2)
