@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Any
 
 import jax
@@ -206,38 +207,57 @@ def require_inexact(params: PyTree) -> None:
 def _kind(node: PyTree) -> str:
     if node is None:
         return "None"
-    return "an array" if jax.tree_util.all_leaves([node]) else f"a {type(node).__name__}"
+    if jax.tree_util.all_leaves([node]):
+        return "an array"
+    name = type(node).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
-def _difference(
-    tree: PyTree, like: PyTree, path: tuple[Any, ...], none_fits: bool
-) -> tuple[Any, str, str] | None:
-    """Where two trees first differ in structure or shape, and what stands there in each."""
+# Where two trees differ, what stands there in each, and what kind of error that is.
+_Difference = tuple[Any, str, str, type[Exception]] | None
+
+
+def _leaf_difference(leaf: Any, like: Any, path: Any) -> _Difference:
+    shape, shape_like = np.shape(leaf), np.shape(like)
+    if shape != shape_like:
+        return path, f"shape {shape}", f"shape {shape_like}", ValueError
+    dtype, dtype_like = jnp.result_type(leaf), jnp.result_type(like)
+    complex_fits = jnp.issubdtype(dtype_like, jnp.complexfloating)
+    if not jnp.issubdtype(dtype, jnp.inexact if complex_fits else jnp.floating):
+        return path, f"dtype {dtype}", str(dtype_like), TypeError
+    return None
+
+
+def _difference(tree: PyTree, like: PyTree, path: Any, none_fits: bool) -> _Difference:
+    """The first difference of two trees, each node before what is in it."""
     if jax.tree_util.all_leaves([like]):
         if none_fits and tree is None:
             return None
-        if not jax.tree_util.all_leaves([tree]):
-            return path, _kind(tree), _kind(like)
-        shape, shape_like = np.shape(tree), np.shape(like)
-        return None if shape == shape_like else (path, f"shape {shape}", f"shape {shape_like}")
+        if jax.tree_util.all_leaves([tree]):
+            return _leaf_difference(tree, like, path)
+        return path, _kind(tree), _kind(like), ValueError
     (parts, node), (parts_like, node_like) = (
         jax.tree_util.tree_flatten_with_path(root, is_leaf=lambda part, root=root: part is not root)
         for root in (tree, like)
     )
-    children, children_like = dict(parts), dict(parts_like)
-    if type(tree) is type(like):
-        for key in children_like:
-            if key not in children:
-                return path + key, "nothing", _kind(children_like[key])
-        for key in children:
-            if key not in children_like:
-                return path + key, _kind(children[key]), "nothing"
-    if node != node_like:
-        return path, _kind(tree), _kind(like)
-    differences = (
-        _difference(children[key], children_like[key], path + key, none_fits) for key in children
-    )
-    return next(filter(None, differences), None)
+    keys, keys_like = dict(parts), dict(parts_like)
+    if type(tree) is not type(like):
+        return path, _kind(tree), _kind(like), ValueError
+    other = path, f"{_kind(tree)} of another order or other fields", _kind(like), ValueError
+    if keys.keys() == keys_like.keys() and node != node_like:
+        return other
+    nothing = (None, None)
+    for (key, part), (key_like, part_like) in zip_longest(parts, parts_like, fillvalue=nothing):
+        if key == key_like:
+            if found := _difference(part, part_like, path + key, none_fits):
+                return found
+        elif key_like is not None and key_like not in keys:
+            return path + key_like, "nothing", _kind(part_like), ValueError
+        elif key is not None and key not in keys_like:
+            return path + key, _kind(part), "nothing", ValueError
+        else:
+            return other
+    return None
 
 
 def require_fit(
@@ -249,24 +269,11 @@ def require_fit(
     other is; None fits any leaf unless none_fits is False.
     """
     if (found := _difference(tree, like, (), none_fits)) is not None:
-        path, given, expected = found
-        raise ValueError(
+        path, given, expected, error = found
+        raise error(
             f"{name} at {path_name(path)} does not fit {name_like}: "
             f"{given} where {expected} belongs; {remedy}"
         )
-
-    def check(path: Any, leaf_like: Any, leaf: Any) -> None:
-        if leaf is None:
-            return
-        dtype, dtype_like = jnp.result_type(leaf), jnp.result_type(leaf_like)
-        complex_fits = jnp.issubdtype(dtype_like, jnp.complexfloating)
-        if not jnp.issubdtype(dtype, jnp.inexact if complex_fits else jnp.floating):
-            raise TypeError(
-                f"{name} at {path_name(path)} does not fit {name_like}: dtype {dtype} "
-                f"where {dtype_like} belongs; {remedy}"
-            )
-
-    jax.tree_util.tree_map_with_path(check, like, tree)
 
 
 def require_gradients(updates: PyTree, velocity: PyTree) -> None:
