@@ -44,34 +44,72 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, Tracer)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a message shows it, on one line and not without end."""
     if is_traced(value):
         return f"a traced array of shape {value.shape} and dtype {value.dtype}"
     if isinstance(value, np.generic | np.ndarray | jax.Array):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            return f"a random key of shape {value.shape}"
         array = np.asarray(value)
-        if array.ndim == 0:
-            return repr(array.item())
-        text = np.array2string(array, separator=", ", threshold=6).replace("\n", "")
-        return f"{text} of shape {array.shape}"
-    return repr(value)
+        if array.ndim:
+            text = np.array2string(array, separator=", ", threshold=6).replace("\n", "")
+            return f"{text} of shape {array.shape}"
+        value = array.item()
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = repr(value).replace("\n", " ")
+    except ValueError:  # Such an integer in a container.
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def dtype_of(value: Any) -> Any:
+    """The dtype that JAX gives a value, and None where it takes none such."""
+    if isinstance(value, bool | int | float | complex):
+        return jnp.result_type(value)
+    try:
+        return jax.typeof(value).dtype
+    except TypeError:
+        return None
+
+
+def _is_a(kind: Any, value: Any) -> bool:
+    dtype = dtype_of(value)
+    return dtype is not None and bool(jnp.issubdtype(dtype, kind))
+
+
+def _dtype_name(value: Any) -> str:
+    return str(dtype_of(value) or getattr(value, "dtype", type(value).__name__))
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value holds real numbers, floating or whole, that JAX takes."""
+    return _is_a(jnp.floating, value) or _is_a(jnp.integer, value)
 
 
 def _require_scalar(value: Any, wrong: str, remedy: str) -> None:
-    vector = isinstance(value, list | tuple) or np.shape(value) != ()
+    vector = isinstance(value, list | tuple) or bool(getattr(value, "ndim", 0))
     if not isinstance(value, int | float | np.generic | np.ndarray | jax.Array):
         raise TypeError(f"{wrong}; {_MANY if vector else remedy}")
-    dtype = jnp.result_type(value)
-    if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+    if not is_real(value):
         raise TypeError(f"{wrong}; {remedy}")
     if vector:
         raise ValueError(f"{wrong}; {_MANY}")
 
 
-def _kept(value: Any) -> Any:
-    """A scalar in the dtype of hyperparameters; it stays NumPy's if it is not JAX's."""
-    if isinstance(value, jax.Array):
-        return jnp.asarray(value, float_dtype())
-    return np.asarray(value).astype(float_dtype())[()]
+def _exact(value: Any, wrong: str) -> Any:
+    try:
+        return np.asarray(value).astype(np.float64)[()]
+    except OverflowError:  # A whole number beyond float64.
+        raise ValueError(wrong) from None
+
+
+def rounded(value: Any) -> Any:
+    """Concrete numbers in the dtype of hyperparameters, infinite where that holds no such."""
+    with np.errstate(over="ignore"):
+        return np.asarray(value).astype(float_dtype())[()]
 
 
 def scheduled(name: str, value: ScalarOrSchedule, interval: str | None = None) -> Schedule:
@@ -87,50 +125,56 @@ def scheduled(name: str, value: ScalarOrSchedule, interval: str | None = None) -
 
         def checked(count: Any) -> Any:
             scalar = schedule(count)
-            wrong = f"{name} must be a schedule of scalars, got one that returns {_shown(scalar)}"
+            wrong = f"{name} must be a schedule of scalars, got one that returns {shown(scalar)}"
             _require_scalar(scalar, wrong, "return a number or a 0-d array")
-            return _kept(scalar)
+            if isinstance(scalar, jax.Array):
+                return jnp.asarray(scalar, float_dtype())
+            kept = rounded(exact := _exact(scalar, wrong))
+            if np.isinf(kept) and not np.isinf(exact):
+                raise ValueError(f"{wrong}, which {kept.dtype} rounds to {kept}")
+            return kept
 
         return checked
 
     interval = interval or INTERVALS.get(name, _REALS)
+    wrong = f"{name} must be in {interval}, got {shown(value)}"
+    _require_scalar(value, wrong, "give a number, a 0-d array or a schedule")
+    if is_traced(value):
+        return lambda _: jnp.asarray(value, float_dtype())
     if isinstance(value, jax.Array):
         # optax.inject_hyperparams hands over a schedule's value, and a warm-up may start at 0.
         interval = interval.replace("(0", "[0")
-    wrong = f"{name} must be in {interval}, got {_shown(value)}"
-    _require_scalar(value, wrong, "give a number, a 0-d array or a schedule")
-    if is_traced(value):
-        return lambda _: _kept(value)
-    exact = np.asarray(value)
-    if not contains(interval, exact.astype(np.float64)):
-        narrow = exact.dtype in (jnp.bfloat16, np.float16)
-        raise ValueError(f"{wrong} in {exact.dtype}; keep it in float32" if narrow else wrong)
-    if not contains(interval, rounded := _kept(exact)):
-        raise ValueError(f"{wrong}, which {rounded.dtype} rounds to {rounded}")
-    return lambda _: _kept(exact)
+    if not contains(interval, exact := _exact(value, wrong)):
+        narrow = dtype_of(value) in (jnp.bfloat16, jnp.float16)
+        raise ValueError(f"{wrong} in {dtype_of(value)}; keep it in float32" if narrow else wrong)
+    if not contains(interval, kept := rounded(exact)):
+        raise ValueError(f"{wrong}, which {kept.dtype} rounds to {kept}")
+    return lambda _: rounded(exact)  # Anew, since JAX's precision may be another by then.
 
 
 def flag(name: str, value: Any) -> bool:
     """Return a bool as it is; a number or a string in its place is a mistake."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {_shown(value)}")
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:
     """Return a count of steps or the like as an int."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be a whole number, at least {least}, got {value!r}")
+    wrong = f"{name} must be a whole number, at least {least}, got {shown(value)}"
+    # NumPy counts its durations among the integers.
+    if isinstance(value, bool | np.timedelta64) or not isinstance(value, int | np.integer):
+        raise TypeError(wrong)
     if value < least:
-        raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
+        raise ValueError(wrong)
     return int(value)
 
 
 def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
     """Return one of a few words."""
     words = tuple(options)
-    if value not in words:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}, got {value!r}")
+    if not isinstance(value, str) or value not in words:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}, got {shown(value)}")
     return value
 
 
@@ -139,24 +183,25 @@ def transformation(name: str, value: Any) -> None:
     if not isinstance(value, optax.GradientTransformation):
         raise TypeError(
             f"{name} must be a gradient transformation such as momentax.sgd(0.1) or "
-            f"momentax.heavy_ball(0.9), got {value!r}"
+            f"momentax.heavy_ball(0.9), got {shown(value)}"
         )
 
 
 def real_array(name: str, value: Any, interval: str = _REALS) -> np.ndarray:
     """Return an argument of the theory as a float64 array, every entry checked."""
-    wrong = f"{name} must be real numbers in {interval}, got {value!r}"
+    wrong = f"{name} must be real numbers in {interval}, got {shown(value)}"
     if is_traced(value):
         raise TypeError(
             f"{name} must be concrete: the theory runs in NumPy, outside of jit and vmap"
         )
     try:
         array = np.asarray(value)
-    except ValueError:  # Rows of different lengths.
+    except (TypeError, ValueError):  # Rows of different lengths, or a random key.
         raise TypeError(wrong) from None
-    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+    if array.dtype.kind not in "iuf" and not is_real(array):
         raise TypeError(wrong)
-    array = array.astype(np.float64)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float64)
     inside = contains(interval, array)
     if not np.all(inside):
         raise ValueError(f"{name} must be in {interval}, got {array[~inside].flat[0]!s}")
@@ -197,10 +242,10 @@ def is_none(value: Any) -> bool:
 def require_inexact(params: PyTree) -> None:
     """Refuse parameters that have no gradient, naming the first one's path."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not jnp.issubdtype(dtype := jnp.result_type(leaf), jnp.inexact):
+        if not _is_a(jnp.inexact, leaf):
             raise TypeError(
-                f"the parameter at {path_name(path)} has dtype {dtype}, and momentum needs "
-                "floating or complex ones; leave it out with optax.masked or optax.partition"
+                f"the parameter at {path_name(path)} has dtype {_dtype_name(leaf)}, and momentum "
+                "needs floating or complex ones; leave it out with optax.masked or optax.partition"
             )
 
 
@@ -221,10 +266,8 @@ def _leaf_difference(leaf: Any, like: Any, path: Any) -> _Difference:
     shape, shape_like = np.shape(leaf), np.shape(like)
     if shape != shape_like:
         return path, f"shape {shape}", f"shape {shape_like}", ValueError
-    dtype, dtype_like = jnp.result_type(leaf), jnp.result_type(like)
-    complex_fits = jnp.issubdtype(dtype_like, jnp.complexfloating)
-    if not jnp.issubdtype(dtype, jnp.inexact if complex_fits else jnp.floating):
-        return path, f"dtype {dtype}", str(dtype_like), TypeError
+    if not _is_a(jnp.inexact if _is_a(jnp.complexfloating, like) else jnp.floating, leaf):
+        return path, f"dtype {_dtype_name(leaf)}", _dtype_name(like), TypeError
     return None
 
 

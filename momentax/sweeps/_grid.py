@@ -57,26 +57,34 @@ def grid(**axes: Any) -> Grid:
 
 
 def _axis(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"axis {name} must hold numbers, got {values!r}")
+    wrong = f"axis {name} must hold numbers, got {_check.shown(values)}"
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):  # Rows of different lengths, or random keys.
+        raise TypeError(wrong) from None
+    if not _check.is_real(array):
+        raise TypeError(wrong)
     if array.ndim != 1 or not array.size:
         raise ValueError(
             f"axis {name} must be a sequence of at least one value, got shape {array.shape}; "
             f"for a single value write {name}=[value]"
         )
-    kept = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
-    if array.dtype.kind != "f" and not np.array_equal(kept, array):
+    whole = array.dtype.kind in "iu"
+    kept = array.astype(_check.dtype_of(array)) if whole else _check.rounded(array)
+    if whole and not np.array_equal(kept, array):
         raise ValueError(
-            f"axis {name} holds whole numbers that {kept.dtype} cannot, got {values!r}"
+            f"axis {name} holds whole numbers that {kept.dtype} cannot, got {_check.shown(values)}"
         )
     interval = _check.INTERVALS.get(name, "(-inf, inf)")
     inside = _check.contains(interval, array) & _check.contains(interval, kept)
     if not inside.all():
         index = int(np.argmin(inside))
-        raise ValueError(
-            f"axis {name} must be in {interval}, got {array[index].item()!r} at index {index}"
+        wrong = (
+            f"axis {name} must be in {interval}, got {_check.shown(array[index])} at index {index}"
         )
+        if _check.contains(interval, array[index]):
+            wrong = f"{wrong}, which {kept.dtype} rounds to {kept[index]}"
+        raise ValueError(wrong)
     unique, first = np.unique(kept, return_index=True)
     if len(unique) < len(kept):
         index = int(np.setdiff1d(np.arange(len(kept)), first)[0])
