@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +125,22 @@ def _report(
     }
 
 
-def _sweep(options: argparse.Namespace, points: momentax.Grid) -> None:
+def _files(folder: Path) -> tuple[Path, Path]:
+    return folder / "sweep.json", folder / "sweep.png"
+
+
+def _attempted(act: Callable[[], Any], failure: str) -> bool:
+    """Whether what a full disk or the like can stop was done; if not, a sentence says so."""
+    try:
+        act()
+    except OSError as error:
+        print(f"momentax: {failure}: {error.strerror or error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _sweep(options: argparse.Namespace, points: momentax.Grid) -> bool:
+    """Train, write and print; whether all of it came out."""
     # These need the extra "flax", which `import momentax` and the rest of the command do not.
     from tqdm import tqdm
 
@@ -135,21 +152,42 @@ def _sweep(options: argparse.Namespace, points: momentax.Grid) -> None:
         )
         results = jax.tree.map(np.asarray, momentax.sweep(run, points))
         jax.effects_barrier()
-    path = options.output / "sweep.json"
-    path.write_text(
-        json.dumps(_report(options, points, results), indent=1) + "\n", encoding="utf-8"
+
+    def draw(path: Path) -> None:
+        ax = plotting.heatmap(
+            points,
+            100 * results["test_accuracy"],
+            diverged=results["diverged"],
+            label="test accuracy, %",
+            effective=options.method not in _AVERAGES,
+        )
+        ax.set_title(f"{options.method} on handwritten digits, {options.epochs} epochs")
+        ax.figure.get_figure(root=True).savefig(path, dpi=150)
+
+    numbers, picture = _files(options.output)
+    report = json.dumps(_report(options, points, results), indent=1)
+    written = _attempted(
+        lambda: numbers.write_text(report + "\n", encoding="utf-8"), f"{numbers} was not written"
     )
-    print(_table(options.method, points, results))
-    ax = plotting.heatmap(
-        points,
-        100 * results["test_accuracy"],
-        diverged=results["diverged"],
-        label="test accuracy, %",
-        effective=options.method not in _AVERAGES,
-    )
-    ax.set_title(f"{options.method} on handwritten digits, {options.epochs} epochs")
-    ax.figure.get_figure(root=True).savefig(path.with_suffix(".png"), dpi=150)
-    print(f"wrote {path} and {path.with_suffix('.png')}")
+    drawn = _attempted(lambda: draw(picture), f"{picture} was not written")
+    # What has no file stands in the output, so that the training was not for nothing.
+    lines = [_table(options.method, points, results), *([] if written else [report])]
+    if done := [str(path) for path, is_there in ((numbers, written), (picture, drawn)) if is_there]:
+        lines.append(f"wrote {' and '.join(done)}")
+    printed = _attempted(lambda: print(*lines, sep="\n", flush=True), "the table was not printed")
+    if not printed:  # Or Python would fail to flush it once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return written and drawn and printed
+
+
+def _require_writable(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in _files(folder):
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a directory")
+    for path in (folder, *filter(Path.exists, _files(folder))):
+        if not os.access(path, os.W_OK):
+            raise PermissionError(f"{path} is not writable")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -159,23 +197,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: What follows the program's name; None takes `sys.argv`.
 
     Returns:
-        None. A mistake in the arguments prints a sentence and exits with 2.
+        None. A mistake in the arguments prints a sentence and exits with 2; a
+        file that cannot be written after all prints one and exits with 1.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # Greek letters on a terminal without any.
+        sys.stdout.reconfigure(errors="replace")
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
         points = momentax.grid(learning_rate=options.learning_rates, beta=options.betas)
         for name, least in (("epochs", 1), ("seed", 0)):
             _check.whole(name, getattr(options, name), least)
-        options.output.mkdir(parents=True, exist_ok=True)
-        if not os.access(options.output, os.W_OK):
-            raise PermissionError(f"the folder {options.output} is not writable")
+        if options.seed >= 2**32:
+            raise ValueError(f"seed must be below 2**32, got {_check.shown(options.seed)}")
+        _require_writable(options.output)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     try:
-        _sweep(options, points)
+        done = _sweep(options, points)
     except ModuleNotFoundError as error:
         parser.error(f"{error.name} is not installed; pip install 'momentax[flax]'")
+    if not done:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

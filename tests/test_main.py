@@ -1,6 +1,7 @@
 """The command line, run as a person would."""
 
 import argparse
+import io
 import json
 import subprocess
 import sys
@@ -90,6 +91,8 @@ def test_every_method_in_this_process(method, tmp_path, capsys):
         (["--epochs", "0"], "epochs must be a whole number, at least 1, got 0"),
         (["--seed", "-1"], "seed must be a whole number, at least 0, got -1"),
         (["--method", "adam"], "invalid choice: 'adam'"),
+        (["--seed", str(2**32)], "seed must be below 2**32, got 4294967296"),
+        (["--seed", "9" * 400], "seed must be below 2**32, got an integer of"),
         (["--output", __file__], "File exists"),
     ],
 )
@@ -153,3 +156,65 @@ def test_version_and_help(capsys):
             main(arguments)
         assert exit_.value.code == 0
         assert text in capsys.readouterr().out
+
+
+SMALLEST = ["sweep", "--learning-rates", "0.1", "0.2", "--betas", "0", "0.9"]
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "sweep.png"])
+def test_a_file_that_cannot_be_written_is_found_before_training(
+    name, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(momentax, "sweep", None)  # Nothing is trained.
+    with pytest.raises(SystemExit) as exit_:
+        main([*SMALLEST, "--output", str(tmp_path)])
+    assert exit_.value.code == 2
+    assert f"{tmp_path / name} is a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "sweep.png"])
+def test_a_file_that_fails_after_training_loses_nothing(name, tmp_path, monkeypatch, capsys):
+    def sweep(run, points):
+        (tmp_path / name).mkdir()  # As a disk may fill up while the sweep runs.
+        return RESULTS
+
+    monkeypatch.setattr(momentax, "sweep", sweep)
+    with pytest.raises(SystemExit) as exit_:
+        main([*SMALLEST, "--output", str(tmp_path)])
+    assert exit_.value.code == 1
+    out, err = capsys.readouterr()
+    assert f"momentax: {tmp_path / name} was not written: Is a directory" in err
+    assert "1 of 4 points diverged" in out
+    if name == "sweep.json":  # The report stands in the output instead.
+        report = json.loads(out[out.index("{") : out.rindex("}") + 1])
+        assert (tmp_path / "sweep.png").is_file()
+    else:
+        report = json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
+    assert report["results"]["test_accuracy"] == RESULTS["test_accuracy"].tolist()
+
+
+def test_an_output_of_ascii_alone_shows_the_rest_as_question_marks(tmp_path, monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    monkeypatch.setattr(momentax, "sweep", lambda run, points: RESULTS)
+    main([*SMALLEST, "--output", str(tmp_path)])
+    assert "1 of 4 points diverged" in raw.getvalue().decode()
+    assert "0.9  at ? = 0.2" in raw.getvalue().decode()
+    with pytest.raises(SystemExit) as exit_:
+        main(["sweep", "-h"])
+    assert exit_.value.code == 0
+
+
+def test_a_full_device_for_the_output_is_a_sentence_and_the_files_are_there(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(momentax, "sweep", lambda run, points: RESULTS)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as exit_:
+            main([*SMALLEST, "--output", str(tmp_path)])
+    assert exit_.value.code == 1
+    said = capsys.readouterr().err
+    assert "momentax: the table was not printed: No space left on device" in said
+    assert {file.name for file in tmp_path.iterdir()} == {"sweep.json", "sweep.png"}
