@@ -140,6 +140,28 @@ def test_one_nan_gradient_poisons_a_velocity_for_ever():
     np.testing.assert_array_equal(reset.trace, 1)
 
 
+def test_apply_if_finite_around_sgd_wants_every_gradient_and_around_the_method_does_not():
+    """Skipping, Optax gives back zeros of the gradients' structure, where sgd gives the params'."""
+    params = {"a": jnp.ones(2), "b": jnp.ones(3)}
+    missing = {"a": jnp.ones(2), "b": None}
+    bad = {"a": jnp.array([jnp.nan, 1.0]), "b": None}
+    outside = optax.apply_if_finite(momentax.sgd(0.1), 10)
+    with pytest.raises(TypeError, match="cond branch outputs"):
+        steps(outside, [missing], params)
+    accumulated = optax.MultiSteps(momentax.sgd(0.1), 2).gradient_transformation()
+    with pytest.raises(ValueError, match="tree"):  # In Optax's own sum, before momentax is asked.
+        steps(accumulated, [missing], params)
+
+    inside = momentax.sgd(0.1, optax.apply_if_finite(momentax.heavy_ball(0.9), 10))
+    out, state = steps(inside, [missing, bad, missing], params)
+    np.testing.assert_allclose(out[0]["a"], -0.1)
+    np.testing.assert_array_equal(out[1]["a"], 0)
+    np.testing.assert_allclose(out[2]["a"], -0.19, rtol=1e-6)
+    for updates in out:
+        np.testing.assert_array_equal(updates["b"], np.zeros(3))
+    np.testing.assert_allclose(momentax.velocity(state)["a"], 1.9)
+
+
 @pytest.mark.usefixtures("x64")
 def test_nesterov_under_schedules_is_sutskevers_look_ahead():
     """Optax takes β_t twice, and prices old gradients at today's learning rate."""
