@@ -62,20 +62,30 @@ def combine(*terms: tuple[Scalar, PyTree], like: PyTree) -> PyTree:
 
 
 def norm(tree: PyTree) -> jax.Array:
-    """The Euclidean norm over all leaves, in float32 or wider."""
-    zero = jnp.zeros((), _check.float_dtype())
-    squares = [jnp.sum(jnp.square(jnp.abs(_widened(leaf)))) for leaf in jax.tree.leaves(tree)]
-    return jnp.sqrt(sum((square.astype(zero.dtype) for square in squares), start=zero))
+    """The Euclidean norm over all leaves, in float32 or wider.
+
+    Entries are divided by the largest first, so that no square over- or underflows.
+    """
+    largest = _largest(tree)
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    zero = jnp.zeros((), scale.dtype)
+    squares = [
+        jnp.sum(jnp.square(jnp.abs(leaf))) for leaf in jax.tree.leaves(_divided(tree, scale))
+    ]
+    return scale * jnp.sqrt(sum((square.astype(zero.dtype) for square in squares), start=zero))
 
 
 def unit(tree: PyTree) -> PyTree:
     """The tree divided by its norm; NaN where that is 0.
 
-    It is divided by its largest entry first, so that no square underflows.
+    It is divided by its largest entry first, as in `norm`.
     """
-    largest = _largest(tree)
-    tree = jax.tree.map(lambda leaf: _widened(leaf) / largest.astype(wide(leaf)), tree)
+    tree = _divided(tree, _largest(tree))
     return combine((1 / norm(tree), tree), like=tree)
+
+
+def _divided(tree: PyTree, divisor: jax.Array) -> PyTree:
+    return jax.tree.map(lambda leaf: _widened(leaf) / divisor.astype(wide(leaf)), tree)
 
 
 def _largest(tree: PyTree) -> jax.Array:

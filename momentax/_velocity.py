@@ -34,14 +34,20 @@ _FIELDS = {
 }
 # What debiasing reads, where it serves the velocity alone. Adam and its kin share one count
 # between both moments: restarting it would inflate the second a thousandfold, so it goes on.
-_DEBIASING = {"EmaState": "count", "MuonState": "count", "AverageState": "weight"}
+_DEBIASING = {
+    "optax": {"EmaState": "count", "MuonState": "count"},
+    "momentax": {"AverageState": "weight"},
+}
+
+
+def _library(node: Any) -> str:
+    return type(node).__module__.partition(".")[0]
 
 
 def _fields(node: Any) -> tuple[str, ...]:
     if "velocity" in getattr(node, "_fields", ()):
         return ("velocity",)
-    known = type(node).__module__.partition(".")[0] == "optax"
-    return _FIELDS.get(type(node).__name__, ()) if known else ()
+    return _FIELDS.get(type(node).__name__, ()) if _library(node) == "optax" else ()
 
 
 def _holds_velocity(node: Any) -> bool:
@@ -118,7 +124,8 @@ def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
     `ema`, Adam's and its kin's first moment, `lion`, `contrib.muon`, ...), in
     any NamedTuple with a field called `velocity`, and inside `chain`, `masked`,
     `partition`, `inject_hyperparams`, `MultiSteps`, `apply_if_finite` and any
-    other container.
+    other container. A state may also keep something shaped like the parameters,
+    as `MultiSteps` does; if these are such NamedTuples themselves, `path` picks.
 
     Args:
         state: An optimizer state, or a pytree that holds one.
@@ -154,13 +161,20 @@ def velocity_norms(state: PyTree, *, path: str | None = None) -> dict[str, jax.A
     return {jax.tree_util.keystr(place): _tree.norm(leaf) for place, leaf in leaves}
 
 
+def _typed(new: Any, old: Any) -> jax.Array:
+    """A leaf in the dtype of another and as weakly typed."""
+    new = jnp.asarray(new, old.dtype)
+    # JAX has no other public way to make an array of a weak type than to write into one.
+    return old.at[...].set(new) if getattr(old, "weak_type", False) else new
+
+
 def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = None) -> PyTree:
     """Put another velocity in the place of the one in a state.
 
     Args:
         state: An optimizer state, or a pytree that holds one.
         new_velocity: A pytree of the structure and shapes of `velocity(state)`;
-            it is kept in the dtypes of the velocity it replaces.
+            it is kept in the dtypes of the velocity it replaces, weak or not.
         path: Which velocity, as in `velocity`.
 
     Returns:
@@ -174,7 +188,7 @@ def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = 
     place, old = _pick(state, path)
     remedy = "shape the new velocity like momentax.velocity(state)"
     _check.require_fit("new_velocity", new_velocity, "the velocity", old, remedy, none_fits=False)
-    new = jax.tree.map(lambda leaf, new: jnp.asarray(new, leaf.dtype), old, new_velocity)
+    new = jax.tree.map(_typed, new_velocity, old)
     return _map(state, place, lambda node, field: node._replace(**{field: new}))
 
 
@@ -200,7 +214,7 @@ def reset_velocity(state: PyTree, *, path: str | None = None) -> PyTree:
     zeros = jax.tree.map(jnp.zeros_like, old)
 
     def restart(node: Any, field: str) -> Any:
-        reader = _DEBIASING.get(type(node).__name__)
+        reader = _DEBIASING.get(_library(node), {}).get(type(node).__name__)
         fresh = {reader: jax.tree.map(jnp.zeros_like, getattr(node, reader))} if reader else {}
         return node._replace(**{field: zeros}, **fresh)
 

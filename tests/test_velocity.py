@@ -252,3 +252,59 @@ def test_norms_are_taken_in_float32():
     assert velocity_norms(state)[""] == 64
     state = optax.TraceState(jnp.full(100, 300.0, jnp.float16))  # Whose square is not finite there.
     assert velocity_norms(state)[""] == 3000
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_norms_neither_underflow_nor_overflow(size):
+    tree = {"a": jnp.full(9, size), "z": jnp.full((2, 2), -1j * size, jnp.complex64)}
+    state = optax.TraceState(tree | {"none": None, "empty": jnp.ones(0), "zero": jnp.zeros(2)})
+    norms = jax.jit(velocity_norms)(state)
+    np.testing.assert_allclose(norms["['a']"], 3 * size, rtol=1e-6)
+    np.testing.assert_allclose(norms["['z']"], 2 * size, rtol=1e-6)
+    assert norms["['empty']"] == norms["['zero']"] == 0
+    for bad, norm in ((jnp.nan, jnp.nan), (jnp.inf, jnp.inf), (-jnp.inf, jnp.inf)):
+        state = optax.TraceState(jnp.array([size, bad]))
+        np.testing.assert_array_equal(velocity_norms(state)[""], norm)
+
+
+def test_weak_types_stay_weak():
+    state = optax.TraceState({"a": jnp.asarray(1.0), "b": jnp.ones(2)})
+    assert (state.trace["a"].weak_type, state.trace["b"].weak_type) == (True, False)
+    new = {"a": np.float32(2.0), "b": jnp.full(2, 3.0)}
+    for after_ in (replace_velocity(state, new), jax.jit(replace_velocity)(state, new)):
+        assert (after_.trace["a"].weak_type, after_.trace["b"].weak_type) == (True, False)
+        chex.assert_trees_all_equal(after_.trace, new)
+    reset = reset_velocity(state)
+    assert (reset.trace["a"].weak_type, reset.trace["b"].weak_type) == (True, False)
+
+
+def test_debiasing_is_restarted_in_the_classes_it_is_known_of_alone():
+    from typing import Any, NamedTuple
+
+    class EmaState(NamedTuple):
+        velocity: Any  # Optax's name for the class, but without Optax's count.
+
+    class AverageState(NamedTuple):
+        velocity: Any
+        weight: Any  # Not what a velocity is divided by.
+
+    assert reset_velocity(EmaState(jnp.ones(2))).velocity.tolist() == [0, 0]
+    reset = reset_velocity(AverageState(jnp.ones(2), jnp.float32(3)))
+    assert (reset.velocity.tolist(), float(reset.weight)) == ([0, 0], 3)
+
+
+def test_parameters_with_a_field_called_velocity_are_picked_apart_by_path():
+    from typing import Any, NamedTuple
+
+    class Body(NamedTuple):
+        position: Any
+        velocity: Any
+
+    params = Body(jnp.ones(2), jnp.full(2, 2.0))
+    chex.assert_trees_all_equal(velocity(after(momentax.sgd(0.1), params, 1)), params)
+    slow = optax.MultiSteps(momentax.sgd(0.1), 2).gradient_transformation()
+    state = after(slow, params, 2)  # Which keeps a sum shaped like the parameters.
+    with pytest.raises(ValueError, match=r"2 velocities, .*\.acc_grads\.velocity"):
+        velocity(state)
+    path = ".inner_opt_state[1].velocity"
+    chex.assert_trees_all_equal(velocity(state, path=path), params)
