@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import momentax
 from momentax import replace_velocity, reset_velocity, velocity, velocity_norms
@@ -308,3 +309,27 @@ def test_parameters_with_a_field_called_velocity_are_picked_apart_by_path():
         velocity(state)
     path = ".inner_opt_state[1].velocity"
     chex.assert_trees_all_equal(velocity(state, path=path), params)
+
+
+@pytest.mark.parametrize("tx", [momentax.average(0.9), optax.ema(0.9)], ids=["average", "ema"])
+def test_reset_restarts_debiasing_inside_flax_containers(tx):
+    """An nnx.Optimizer wraps every leaf of the state, the weight and the count among them."""
+    model = nnx.Linear(2, 2, use_bias=False, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, optax.chain(tx, optax.scale(-1.0)), wrt=nnx.Param)
+    gradients = nnx.state(model, nnx.Param)
+    with jax.numpy_dtype_promotion("standard"):  # optax.ema raises a float to an int.
+        for _ in range(3):
+            optimizer.update(model, gradients)
+        held = jax.tree.leaves(optimizer.opt_state, is_leaf=_is_variable)
+        assert any(map(_is_variable, held))
+        reset = reset_velocity(optimizer.opt_state)
+        assert jax.tree.structure(reset) == jax.tree.structure(optimizer.opt_state)
+        optimizer.opt_state = reset
+        before = np.asarray(model.kernel[...])
+        g = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3.0), gradients)
+        optimizer.update(model, g)
+    np.testing.assert_allclose(before - model.kernel[...], 3.0, rtol=1e-6)  # The gradient itself.
+
+
+def _is_variable(node):
+    return isinstance(node, nnx.Variable)
