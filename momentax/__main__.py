@@ -88,23 +88,31 @@ def _table(method: str, points: momentax.Grid, results: dict[str, np.ndarray]) -
     return "\n".join(lines)
 
 
-def _written(value: Any) -> float:
-    """A float32 as the number that was typed: 0.9 and not 0.8999999761581421."""
-    return float(str(value))
+def _plain(value: Any) -> Any:
+    """An array as lists of numbers, each as short as it is, 0.9 and not 0.8999999761581421.
+
+    What is not finite becomes None.
+    """
+    if np.ndim(value):
+        return [_plain(part) for part in value]
+    if not np.isfinite(value):
+        return None
+    return float(str(value)) if isinstance(value, np.floating) else value.item()
 
 
 def _report(
     options: argparse.Namespace, points: momentax.Grid, results: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """What sweep.json holds: numbers that are not finite become null."""
-
-    def plain(array: np.ndarray) -> Any:
-        values = array.astype(object)
-        values[~np.isfinite(array)] = None
-        return values.tolist()
-
+    """What sweep.json holds."""
     α, β = (np.asarray(values) for values in points.points().values())
-    best = _best_first(results)[:1]
+    best = [
+        {
+            "learning_rate": _plain(α[i]),
+            "beta": _plain(β[i]),
+            "test_accuracy": _plain(results["test_accuracy"].ravel()[i]),
+        }
+        for i in _best_first(results)[:1]
+    ]
     return {
         "momentax": momentax.__version__,
         "jax": jax.__version__,
@@ -112,16 +120,9 @@ def _report(
         "method": options.method,
         "epochs": options.epochs,
         "seed": options.seed,
-        "axes": {name: list(map(_written, values)) for name, values in points.axes.items()},
-        "results": {name: plain(values) for name, values in results.items()},
-        "best": [
-            {
-                "learning_rate": _written(α[i]),
-                "beta": _written(β[i]),
-                "test_accuracy": results["test_accuracy"].ravel()[i].item(),
-            }
-            for i in best
-        ],
+        "axes": {name: _plain(values) for name, values in points.axes.items()},
+        "results": {name: _plain(values) for name, values in results.items()},
+        "best": best[0] if best else None,
     }
 
 

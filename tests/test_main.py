@@ -54,7 +54,7 @@ def test_writes_what_it_prints(small):
     assert accuracy.shape == (2, 2)
     assert accuracy[0].min() > 0.6  # Two epochs learn something at either β,
     assert accuracy[1].max() < 0.2  # and a learning rate of 30 nothing.
-    (best,) = report["best"]
+    best = report["best"]
     assert best["test_accuracy"] == accuracy.max()
     assert f"{best['test_accuracy']:.2%}" in printed.splitlines()[1]
     picture = imread(folder / "sweep.png")
@@ -122,14 +122,27 @@ def test_the_report_leaves_diverged_points_out_and_nan_becomes_null():
     options = argparse.Namespace(method="nesterov", epochs=1, seed=0)
     report = json.loads(json.dumps(command._report(options, points, RESULTS), allow_nan=False))
     assert report["results"]["test_loss"] == [[0.5, 0.4], [0.3, None]]
-    (best,) = report["best"]  # By accuracy, then by loss.
+    best = report["best"]  # By accuracy, then by loss.
     assert best == {"learning_rate": 0.2, "beta": 0.0, "test_accuracy": 0.95}
     for method, effective in (("nesterov", "1"), ("average", "0.1")):
         rows = [row.split() for row in command._table(method, points, RESULTS).splitlines()[1:4]]
         assert rows[0][:3] == ["0.2", "0", "0.2"]
         assert rows[1][:3] == ["0.1", "0.9", effective]
     lost = RESULTS | {"diverged": np.ones((2, 2), bool)}
-    assert command._report(options, points, lost)["best"] == []
+    assert command._report(options, points, lost)["best"] is None
+
+
+def test_the_report_writes_every_number_as_short_as_it_is():
+    points = momentax.grid(learning_rate=[0.1, 0.7], beta=[0.0, 0.9])
+    options = argparse.Namespace(method="nesterov", epochs=1, seed=0)
+    narrow = {name: np.asarray(value) for name, value in RESULTS.items()}
+    narrow |= {name: narrow[name].astype(np.float32) for name in ("test_accuracy", "test_loss")}
+    report = command._report(options, points, narrow)
+    assert report["axes"] == {"learning_rate": [0.1, 0.7], "beta": [0.0, 0.9]}
+    assert report["results"]["test_accuracy"] == [[0.9, 0.95], [0.95, 0.99]]
+    assert report["results"]["test_loss"] == [[0.5, 0.4], [0.3, None]]
+    assert report["results"]["diverged"] == [[False, False], [False, True]]
+    assert report["best"] == {"learning_rate": 0.7, "beta": 0.0, "test_accuracy": 0.95}
 
 
 def test_the_map_marks_the_diverged_points(monkeypatch, tmp_path):

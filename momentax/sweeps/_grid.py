@@ -16,9 +16,18 @@ from momentax import _check
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of the values on a few named axes."""
+    """Every combination of the values on a few named axes.
 
-    axes: Mapping[str, np.ndarray]  # Each axis' values, 1-D, in the order of the axes.
+    axes: each axis' values, 1-D, in the order of the axes; not to be changed.
+    """
+
+    axes: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", MappingProxyType(dict(self.axes)))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # The proxy itself cannot be pickled.
+        return Grid, (dict(self.axes),)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,7 +62,7 @@ def grid(**axes: Any) -> Grid:
     """
     if not axes:
         raise ValueError("grid needs at least one axis, such as beta=[0.0, 0.9]")
-    return Grid(MappingProxyType({name: _axis(name, values) for name, values in axes.items()}))
+    return Grid({name: _axis(name, values) for name, values in axes.items()})
 
 
 def _axis(name: str, values: Any) -> np.ndarray:

@@ -1,5 +1,8 @@
 """Grids, and the sweep against a Python loop over the same points."""
 
+import copy
+import pickle
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -55,6 +58,23 @@ def test_one_program_whatever_the_number_of_points():
 def test_axes_stay_float64_in_64_bits():
     with jax.enable_x64(True):
         assert sweep(lambda beta: beta, grid(beta=[0.9]))[0] == np.float64(0.9)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float64])
+def test_axes_are_float32_whatever_came(dtype):
+    points = grid(beta=np.array([0.25, 0.5], dtype), x=jnp.array([1, 2], jnp.int8))
+    assert points.axes["beta"].dtype == np.float32
+    assert points.axes["x"].dtype == np.int8
+    np.testing.assert_array_equal(points.axes["beta"], [0.25, 0.5])
+
+
+def test_a_grid_can_be_pickled_and_copied():
+    points = grid(learning_rate=[0.1, 0.2], beta=[0.9])
+    for again in (pickle.loads(pickle.dumps(points)), copy.deepcopy(points)):
+        assert list(again.axes) == list(points.axes)
+        chex.assert_trees_all_equal(dict(again.axes), dict(points.axes))
+        with pytest.raises(TypeError):
+            again.axes["beta"] = np.zeros(1)
 
 
 def test_a_diverged_point_does_not_touch_the_others():
