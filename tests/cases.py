@@ -233,7 +233,16 @@ OTHERS = {
         "rosenbrock": "test_problems.py",
         "saddle": "test_problems.py",
     },
-    "momentax.schedules": {"warmup": "test_schedules.py"},
+    "momentax.schedules": {
+        "demon": "test_schedules.py",
+        "matched": "test_schedules.py",
+        "momentum_corrected": "test_schedules.py",
+        "nesterov_sequence": "test_schedules.py",
+        "one_cycle": "test_schedules.py",
+        "scheduled_restart": "test_schedules.py",
+        "sutskever": "test_schedules.py",
+        "warmup": "test_schedules.py",
+    },
     "momentax.theory": {
         "QuadraticPath": "theory/test_quadratic.py",
         "Tuning": "theory/test_rates.py",
