@@ -25,6 +25,7 @@ __all__ = [
     "warmup",
 ]
 
+_RATES = _check.INTERVALS["learning_rate"]
 _LARGEST_COUNT = 2**31 - 1  # Counts are int32.
 
 
@@ -326,7 +327,7 @@ def scheduled_restart(
     return schedule
 
 
-def matched(learning_rate: ScalarOrSchedule, effective: Scalar) -> Schedule:
+def matched(learning_rate_schedule: ScalarOrSchedule, effective: Scalar) -> Schedule:
     """Choose the β that keeps the effective learning rate α_t / (1 - β_t) constant.
 
         β_t = 1 - α_t / effective,    t = 0, 1, ...
@@ -337,8 +338,8 @@ def matched(learning_rate: ScalarOrSchedule, effective: Scalar) -> Schedule:
     number below 1.
 
     Args:
-        learning_rate: α, the learning rate that `sgd` is given: a schedule, or
-            a number in (0, inf).
+        learning_rate_schedule: α, the learning rate that `sgd` is given: a
+            schedule, or a number in (0, inf).
         effective: α / (1 - β) in (0, inf), by which a gradient that stays the
             same moves the parameters each step.
 
@@ -353,7 +354,7 @@ def matched(learning_rate: ScalarOrSchedule, effective: Scalar) -> Schedule:
         The effective learning rate: Sutskever, Martens, Dahl and Hinton, On the
         importance of initialization and momentum in deep learning, ICML 2013.
     """
-    α = _check.scheduled("learning_rate", learning_rate)
+    α = _check.scheduled("learning_rate_schedule", learning_rate_schedule, _RATES)
     target = _constant("effective", effective, "(0, inf)")
 
     def schedule(count: ArrayLike) -> jax.Array:
@@ -364,7 +365,9 @@ def matched(learning_rate: ScalarOrSchedule, effective: Scalar) -> Schedule:
 
 
 def momentum_corrected(
-    learning_rate: ScalarOrSchedule, beta: ScalarOrSchedule, velocity_units: str = "parameter"
+    learning_rate_schedule: ScalarOrSchedule,
+    beta: ScalarOrSchedule,
+    velocity_units: str = "parameter",
 ) -> Schedule:
     """Correct β so that one velocity's iterates are those of the other with plain β.
 
@@ -399,8 +402,8 @@ def momentum_corrected(
     units, for α_0 divides nothing there.
 
     Args:
-        learning_rate: α, the learning rate that `sgd` is given: a schedule, or
-            a number in (0, inf).
+        learning_rate_schedule: α, the learning rate that `sgd` is given: a
+            schedule, or a number in (0, inf).
         beta: β in [0, 1), the share of the other velocity kept each step.
         velocity_units: "parameter" or "gradient", the units of the `sgd` that
             is given the corrected schedule.
@@ -417,7 +420,7 @@ def momentum_corrected(
         Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1
         hour, 2017, arXiv:1706.02677, remark 2, for velocity_units="parameter".
     """
-    α = _check.scheduled("learning_rate", learning_rate)
+    α = _check.scheduled("learning_rate_schedule", learning_rate_schedule, _RATES)
     β = _check.scheduled("beta", beta)
     _check.one_of("velocity_units", velocity_units, ("gradient", "parameter"))
 
@@ -428,7 +431,7 @@ def momentum_corrected(
         divisor = _real(α(below))
         if not (_check.is_traced(t) or _check.is_traced(divisor)) and divisor == 0 < t:
             raise ValueError(
-                f"learning_rate is 0 at count {below}, which no beta corrects the velocity for; "
+                f"learning_rate_schedule is 0 at count {below}, which no beta corrects the velocity for; "
                 "keep it above 0"
             )
         ratio = jnp.where(divisor == 0, 0, α(above) / jnp.where(divisor == 0, 1, divisor))

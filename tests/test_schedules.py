@@ -472,7 +472,9 @@ def test_a_warm_up_from_zero_is_exact_in_gradient_units_and_refused_in_parameter
     np.testing.assert_allclose(path("gradient", corrected), path("parameter", 0.9), rtol=1e-12)
     refused = schedules.momentum_corrected(α, 0.9)
     refused(0)
-    with pytest.raises(ValueError, match="learning_rate is 0 at count 0, which no beta corrects"):
+    with pytest.raises(
+        ValueError, match="learning_rate_schedule is 0 at count 0, which no beta corrects"
+    ):
         refused(1)
     np.testing.assert_array_equal(values(refused, [0, 1]), 0)  # Traced, the velocity starts afresh.
 
@@ -482,7 +484,9 @@ def test_a_learning_rate_of_zero_in_the_middle_is_refused_where_it_divides():
     for units, count in (("parameter", 4), ("gradient", 3)):
         schedule = schedules.momentum_corrected(α, 0.9, units)
         schedule(count - 1)
-        with pytest.raises(ValueError, match="learning_rate is 0 at count 3, which no beta"):
+        with pytest.raises(
+            ValueError, match="learning_rate_schedule is 0 at count 3, which no beta"
+        ):
             schedule(count)
         assert values(schedule, [count]) == 0
         slope = jax.grad(
@@ -571,7 +575,7 @@ BAD = {
     "learning_rate": (
         lambda: schedules.matched(0.0, 1.0),
         ValueError,
-        r"learning_rate must be in \(0, inf\), got 0.0",
+        r"learning_rate_schedule must be in \(0, inf\), got 0.0",
     ),
     "effective": (
         lambda: schedules.matched(decay, 0.0),
