@@ -431,8 +431,8 @@ def momentum_corrected(
         divisor = _real(α(below))
         if not (_check.is_traced(t) or _check.is_traced(divisor)) and divisor == 0 < t:
             raise ValueError(
-                f"learning_rate_schedule is 0 at count {below}, which no beta corrects the velocity for; "
-                "keep it above 0"
+                f"learning_rate_schedule is 0 at count {below}, which no beta corrects the "
+                "velocity for; keep it above 0"
             )
         ratio = jnp.where(divisor == 0, 0, α(above) / jnp.where(divisor == 0, 1, divisor))
         return β(t) * ratio
