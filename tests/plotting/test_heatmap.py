@@ -47,7 +47,56 @@ def test_cells_marks_and_labels_lie_on_the_true_values():
         x, y = path.vertices.T
         np.testing.assert_allclose(x / y, level, rtol=0.01)
     written = {t.get_text() for t in ax.texts}
-    assert {"1", "2", "3", "4", "5", "α/(1−β) = 1"} <= written
+    assert {"1", "2", "3", "4", "5", "0.1", "10"} <= written
+
+
+def labels(axis):
+    return [tick.get_text() for tick in axis.get_ticklabels()]
+
+
+def test_labels_have_the_digits_that_tell_their_values_apart():
+    ax = heatmap(
+        grid(learning_rate=[0.1, 0.1001, 0.03], beta=[0.999999, 0.9996, 0.9]), np.ones((3, 3))
+    )
+    assert labels(ax.yaxis) == ["0.9", "0.9996", "0.999999"]
+    assert labels(ax.xaxis) == ["0.03", "0.1", "0.1001"]
+    ax = heatmap(grid(learning_rate=[1], beta=[0.99951]), [[1.0]])
+    assert labels(ax.yaxis) == ["0.9995"]
+    assert labels(ax.xaxis) == ["1"]
+
+
+def colour_bar(ax):
+    (mesh,) = (c for c in ax.collections if isinstance(c, QuadMesh))
+    return mesh.colorbar
+
+
+def test_the_worst_quarter_shares_a_colour_and_the_bar_says_so():
+    points = grid(learning_rate=[0.1, 0.2, 0.4], beta=[0.0, 0.9, 0.99])
+    accuracy = np.array([[10.0, 40.0, 90.0], [94.0, 95.0, 96.0], [97.0, 98.0, np.nan]])
+    bar = colour_bar(heatmap(points, accuracy, label="accuracy"))
+    limit = np.quantile(accuracy[np.isfinite(accuracy)], 0.25)
+    assert (bar.vmin, bar.vmax, bar.extend) == (limit, 98, "min")
+    assert bar.ax.get_ylabel() == f"accuracy (darkest: {limit:.3g} or less)"
+    bar = colour_bar(heatmap(points, -accuracy, mode="min"))
+    assert (bar.vmin, bar.vmax, bar.extend) == (-98, -limit, "max")
+    assert bar.ax.get_ylabel() == f"(darkest: {-limit:.3g} or more)"
+    bar = colour_bar(heatmap(points, np.where(accuracy > 50, 1.0, np.nan), label="equal"))
+    assert (bar.extend, bar.ax.get_ylabel()) == ("neither", "equal")
+
+
+def key(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()] if ax.get_legend() else []
+
+
+def test_a_key_names_the_marks_that_are_there_and_no_line_runs_through_a_number():
+    ax = heatmap(POINTS, VALUES)
+    assert key(ax) == ["equal α/(1−β)", "best", "diverged"]
+    (five,) = (text for text in ax.texts if text.get_text() == "5")
+    (lines,) = (c for c in ax.collections if isinstance(c, ContourSet))
+    assert five.get_bbox_patch() is not None
+    assert five.get_zorder() > lines.get_zorder()
+    assert key(heatmap(POINTS, np.ones((3, 2)), effective=False)) == ["best"]
+    assert key(heatmap(POINTS, np.full((3, 2), np.nan), effective=False)) == ["diverged"]
 
 
 def test_lines_of_equal_effective_learning_rate_can_be_left_out():
@@ -79,7 +128,9 @@ def test_draws_where_it_is_told_and_saves(tmp_path):
     figure.savefig(tmp_path / "map.png")
     big = grid(learning_rate=np.geomspace(1e-3, 1, 20), beta=np.linspace(0, 0.99, 20))
     ax = heatmap(big, np.random.default_rng(0).normal(size=(20, 20)))
-    assert all("α" in t.get_text() for t in ax.texts)  # No room for numbers.
+    levels = {0.001, 0.01, 0.1, 1, 10, 100, 1000}
+    assert {float(t.get_text()) for t in ax.texts} <= levels  # No room for numbers.
+    assert len(ax.get_xticks()) <= 12
     ax.figure.savefig(tmp_path / "big.png")
 
 
