@@ -550,24 +550,32 @@ def test_every_method_equals_its_twin_to_its_precision(name, dtype):
 @every_transformation
 def test_composes_inside_optax(name):
     tx, params = build(name), {"a": jnp.ones((2, 2)), "b": jnp.ones(3)}
-    labels = {"a": "momentum", "b": "plain"}
-    wrapped = [
-        optax.chain(optax.clip_by_global_norm(1.0), tx, optax.scale(-0.1)),
-        optax.masked(tx, {"a": True, "b": False}),
-        optax.partition({"momentum": tx, "plain": optax.sgd(0.1)}, labels),
-        optax.MultiSteps(tx, 2).gradient_transformation(),
-        optax.apply_if_finite(tx, 3),
-        optax.flatten(tx),
-    ]
-    for outer in wrapped:
+    clip, labels = optax.clip_by_global_norm(1.0), {"a": "momentum", "b": "plain"}
 
-        def step(state, _, outer=outer):
-            updates, state = outer.update(params, state, params)
+    def run(tx, grads, params):
+        def step(state, _):
+            updates, state = tx.update(grads, state, params)
             return state, updates
 
         with jax.numpy_dtype_promotion("standard"):  # MultiSteps divides a float by an int.
-            _, updates = jax.lax.scan(step, outer.init(params), length=3)
-        chex.assert_tree_all_finite(updates)
+            return jax.lax.scan(step, tx.init(params), length=3)[1]
+
+    plain, only = run(tx, params, params), {"a": params["a"]}
+    a, b = run(tx, only, only)["a"], jnp.stack([params["b"]] * 3)
+    clipped = run(tx, clip.update(params, clip.init(params))[0], params)
+    second = jax.tree.map(lambda leaf: jnp.zeros_like(leaf).at[1].set(leaf[0]), plain)
+    for outer, expected in (
+        (optax.chain(clip, tx, optax.scale(-0.1)), jax.tree.map(lambda leaf: -0.1 * leaf, clipped)),
+        (optax.masked(tx, {"a": True, "b": False}), {"a": a, "b": b}),
+        (
+            optax.partition({"momentum": tx, "plain": optax.sgd(0.1)}, labels),
+            {"a": a, "b": -0.1 * b},
+        ),
+        (optax.MultiSteps(tx, 2).gradient_transformation(), second),
+        (optax.apply_if_finite(tx, 3), plain),
+        (optax.flatten(tx), plain),
+    ):
+        chex.assert_trees_all_close(run(outer, params, params), expected, rtol=1e-6)
 
 
 @every_transformation
