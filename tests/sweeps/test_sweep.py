@@ -29,7 +29,7 @@ def test_equals_a_loop_over_the_same_points():
         for j, beta in enumerate(points.axes["beta"]):
             single = run(jnp.asarray(learning_rate), jnp.asarray(beta))
             here = jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], swept)
-            chex.assert_trees_all_close(here, single, rtol=2e-4, atol=1e-5)
+            chex.assert_trees_all_close(here, single, rtol=1e-6, atol=1e-7)
 
 
 def test_every_point_is_its_own_axes_values():
