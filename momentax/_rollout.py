@@ -20,11 +20,16 @@ _RECORDS = ("loss", "params", "velocity", "gradient", "angle", "step")
 
 
 class Rollout(NamedTuple):
-    """Where a run ended and what was recorded on the way."""
+    """Where a run ended and what was recorded on the way.
 
-    params: PyTree  # After the last step.
-    state: PyTree  # The optimizer's, after the last step.
-    history: dict[str, PyTree]  # A pytree per record, time on the leading axis.
+    params: θ_T, after the last step.
+    state: the optimizer's, after the last step.
+    history: a pytree per record, by its name, time on the leading axis.
+    """
+
+    params: PyTree
+    state: PyTree
+    history: dict[str, PyTree]
 
 
 def _left_out(leaf: Any) -> bool:

@@ -15,12 +15,18 @@ __all__ = ["Problem", "plateau", "quadratic", "ravine", "rosenbrock", "saddle"]
 
 
 class Problem(NamedTuple):
-    """A loss and what is known of it."""
+    """A loss and what is known of it.
 
-    loss: Callable[[jax.Array], jax.Array]  # From parameters of start's shape to a scalar.
-    start: jax.Array  # Where a run begins, shape (n,).
-    minimum: np.ndarray | None  # The minimizer, float64, or None where there is none.
-    # The Hessian's eigenvalues at the minimum or the saddle: ascending, not in the axes' order.
+    loss: from parameters of start's shape to a scalar.
+    start: where a run begins, shape (n,).
+    minimum: the minimizer, float64, or None where there is none.
+    curvatures: the Hessian's eigenvalues at the minimum or the saddle, float64;
+        ascending, not in the axes' order.
+    """
+
+    loss: Callable[[jax.Array], jax.Array]
+    start: jax.Array
+    minimum: np.ndarray | None
     curvatures: np.ndarray
 
 

@@ -142,3 +142,31 @@ def test_docstrings_keep_the_house_order(module, name):
     if name in cases.TRANSFORMATIONS:
         assert "Source:" in doc
         assert "_t" in doc  # The recurrence.
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        momentax.Grid,
+        momentax.Rollout,
+        momentax.problems.Problem,
+        momentax.theory.QuadraticPath,
+        momentax.theory.Tuning,
+    ],
+    ids=lambda result: result.__name__,
+)
+def test_help_describes_every_field_of_a_result(result):
+    for field in inspect.get_annotations(result):
+        assert re.search(rf"^{field}: ", inspect.getdoc(result), re.MULTILINE), field
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in momentax.theory.__all__ if "rate" in name or "optimal" in name]
+    + ["spectral_radius", "stability_edge", "quadratic_path", "weights"],
+)
+def test_what_others_have_shown_names_its_source(name):
+    source = inspect.getdoc(getattr(momentax.theory, name)).partition("Source:")[2]
+    assert re.search(r"\b(19|20)\d\d\b", source)
+    if "Polyak" in source:
+        assert "Some methods of speeding up" in " ".join(source.split())

@@ -25,6 +25,9 @@ def weights(beta: ArrayLike, steps: int) -> _Reals:
 
     Raises:
         ValueError: beta lies outside its interval, or steps is below 1.
+
+    Source:
+        Goh, Why momentum really works, Distill, 2017.
     """
     β = real_array("beta", beta, "[0, 1)")
     return β[..., None] ** np.arange(whole("steps", steps), dtype=np.float64)
@@ -88,6 +91,9 @@ def effective_learning_rate(learning_rate: ArrayLike, beta: ArrayLike) -> _Reals
 
     Raises:
         ValueError: An argument lies outside its interval.
+
+    Source:
+        Goh, Why momentum really works, Distill, 2017.
     """
     α = real_array("learning_rate", learning_rate, "(0, inf)")
     return α / (1 - real_array("beta", beta, "[0, 1)"))

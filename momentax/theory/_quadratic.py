@@ -20,10 +20,14 @@ _Reals = NDArray[np.float64]
 
 
 class QuadraticPath(NamedTuple):
-    """The exact iterates on a quadratic, time on the axis before the last."""
+    """The exact iterates on a quadratic, time on the axis before the last.
 
-    params: _Reals  # θ_0 .. θ_T, shape (..., T + 1, n).
-    velocity: _Reals  # v_0 .. v_T, in units of the gradient, shape (..., T + 1, n).
+    params: θ_0 .. θ_T, shape (..., T + 1, n).
+    velocity: v_0 .. v_T, in units of the gradient, shape (..., T + 1, n).
+    """
+
+    params: _Reals
+    velocity: _Reals
 
 
 def _coefficients(
@@ -82,6 +86,9 @@ def spectral_radius(
 
     Raises:
         ValueError: An argument lies outside its interval.
+
+    Source:
+        Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
     a, b, β = _coefficients(gradient_weight, velocity_weight, beta)
     α = real_array("learning_rate", learning_rate, "(0, inf)")
@@ -113,6 +120,9 @@ def stability_edge(
 
     Raises:
         ValueError: An argument lies outside its interval.
+
+    Source:
+        Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
     a, b, β = np.broadcast_arrays(*_coefficients(gradient_weight, velocity_weight, beta))
     # |D| < 1 and |T| < 1 + D, each solved for α λ.
@@ -188,6 +198,9 @@ def quadratic_path(
     Raises:
         ValueError: H is not square or not symmetric, a shape does not fit it,
             or a hyperparameter lies outside its interval.
+
+    Source:
+        Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
     H = symmetric("hessian", hessian)
     origin = real_array("minimizer", np.zeros(len(H)) if minimizer is None else minimizer)

@@ -13,11 +13,16 @@ _Reals = NDArray[np.float64]
 
 
 class Tuning(NamedTuple):
-    """Hyperparameters and the rate they reach, each float64."""
+    """Hyperparameters and the rate they reach, each float64.
 
-    learning_rate: _Reals  # α, in parameters per gradient.
-    beta: _Reals  # β in [0, 1).
-    rate: _Reals  # Worst factor by which an error shrinks per step, in [0, 1).
+    learning_rate: α, in parameters per gradient.
+    beta: β in [0, 1).
+    rate: worst factor by which an error shrinks per step, in [0, 1).
+    """
+
+    learning_rate: _Reals
+    beta: _Reals
+    rate: _Reals
 
 
 def gradient_descent_rate(kappa: ArrayLike) -> _Reals:
@@ -35,6 +40,9 @@ def gradient_descent_rate(kappa: ArrayLike) -> _Reals:
 
     Raises:
         ValueError: kappa lies outside its interval.
+
+    Source:
+        Goh, Why momentum really works, Distill, 2017.
     """
     κ = real_array("kappa", kappa, "[1, inf)")
     return (κ - 1) / (κ + 1)
@@ -59,7 +67,9 @@ def heavy_ball_rate(kappa: ArrayLike) -> _Reals:
         ValueError: kappa lies outside its interval.
 
     Source:
-        Polyak, 1964; Lessard, Recht and Packard, 2016, arXiv:1408.3595.
+        Polyak, Some methods of speeding up the convergence of iteration
+        methods, USSR Computational Mathematics and Mathematical Physics 4(5),
+        1964; Lessard, Recht and Packard, 2016, arXiv:1408.3595.
     """
     return gradient_descent_rate(np.sqrt(real_array("kappa", kappa, "[1, inf)")))
 
@@ -114,6 +124,9 @@ def optimal_gradient_descent(mu: ArrayLike, L: ArrayLike) -> Tuning:
 
     Raises:
         ValueError: mu is not positive, or exceeds L.
+
+    Source:
+        Goh, Why momentum really works, Distill, 2017.
     """
     μ, L, κ = condition(mu, L)
     return Tuning(2 / (μ + L), 0 * κ, gradient_descent_rate(κ))
@@ -135,7 +148,9 @@ def optimal_heavy_ball(mu: ArrayLike, L: ArrayLike) -> Tuning:
         ValueError: mu is not positive, or exceeds L.
 
     Source:
-        Polyak, 1964.
+        Polyak, Some methods of speeding up the convergence of iteration
+        methods, USSR Computational Mathematics and Mathematical Physics 4(5),
+        1964.
     """
     μ, L, κ = condition(mu, L)
     ρ = heavy_ball_rate(κ)
