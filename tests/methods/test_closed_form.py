@@ -38,6 +38,16 @@ LINEAR = {
         lambda β, s: (0.0, 1 - β),
         lambda β, s: 1 - β,
     ),
+    "primal_averaging": (
+        lambda β, s: momentax.primal_averaging(1 - β),
+        lambda β, s: (0.0, 1 - β),
+        1.0,
+    ),
+    "generalized_primal_averaging": (
+        lambda β, s: momentax.generalized_primal_averaging(β, s),
+        lambda β, s: (1 - s, s * (1 - β)),
+        1.0,
+    ),
 }
 
 
@@ -238,7 +248,7 @@ def test_equals_optax_where_optax_is_right():
 def test_counts_stop_at_the_largest_integer_and_schedules_never_see_a_negative_one():
     last = jnp.iinfo(jnp.int32).max
     tx = momentax.nesterov(lambda count: jnp.where(count < 0, jnp.nan, 0.5))
-    state = momentax.LinearState(jnp.int32(last), jnp.ones(2))
+    state = tx.init(jnp.ones(2))._replace(count=jnp.int32(last), velocity=jnp.ones(2))
     d, state = tx.update(jnp.ones(2), state)
     np.testing.assert_array_equal(d, 1.75)
     assert state.count == last
