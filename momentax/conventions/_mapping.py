@@ -24,8 +24,10 @@ class Counterpart:
 
     A name alone stands for an array with the leaf's own axes. PyTorch's kernels
     have others than Flax's: `axes=(1, 0)` for a dense kernel, `(2, 3, 1, 0)` for
-    one of a convolution over images. A dense layer after a flattened image also
-    needs `shape`, since PyTorch flattens channels first and Flax last:
+    one of a convolution over images. A leaf whose axes could be swapped unseen,
+    as of a square kernel, needs its axes even where they agree. A dense layer
+    after a flattened image also needs `shape`, since PyTorch flattens channels
+    first and Flax last:
     `Counterpart("out.weight", (2, 3, 1, 0), shape=(10, (16, 7, 7)))`.
 
     Attributes:
@@ -229,7 +231,7 @@ def import_params(arrays: Mapping[str, Any], params: PyTree, mapping: PyTree) ->
         entry = given[path]
         where = f"{entry.name!r} for the parameter at {shown(path)}"
         if entry.name not in arrays:
-            raise ValueError(f"there is no {where}; there are {', '.join(map(repr, arrays))}")
+            raise ValueError(f"{where} is missing; there are {', '.join(map(repr, arrays))}")
         return placed(fit(arrays[entry.name], entry, leaf, where), leaf)
 
     return jax.tree_util.tree_map_with_path(read, params)

@@ -185,10 +185,10 @@ def _torch_key(ids: dict[str | int, Any], entry: Counterpart, where: str) -> Any
         return ids[entry.name]
     if isinstance(entry.name, str) and all(isinstance(name, int) for name in ids):
         raise ValueError(
-            f"there is no {where}: the state dict numbers its parameters; pass "
+            f"{where} is not to be found: the state dict numbers its parameters; pass "
             "names=[name for name, _ in model.named_parameters()]"
         )
-    raise ValueError(f"there is no {where}; there are {', '.join(map(repr, ids))}")
+    raise ValueError(f"{where} is not in the optimizer, which has {', '.join(map(repr, ids))}")
 
 
 def import_torch_state(
@@ -358,10 +358,8 @@ def _keras_place(roles: dict[str | int, list[int]], entry: Counterpart, where: s
     places = roles.get(name, [])
     if len(places) != 1:
         known = ", ".join(repr(key) for key in roles if isinstance(key, str)) or "none"
-        few = "several" if places else "no"
-        raise ValueError(
-            f"there is {few} {where}, which Keras calls {name!r}; it has {known}, numbered from 0"
-        )
+        wrong = "is there several times" if places else "is not there"
+        raise ValueError(f"{where}, for Keras {name!r}, {wrong}; it has {known}, numbered from 0")
     return places[0]
 
 

@@ -71,7 +71,7 @@ def checkpoint(model, optimizer):
 
 def complex_run():
     """Three parameters of a complex least-squares loss under SGD, with the buffers on the way."""
-    matrix, target, z = (torch.from_numpy(part) for part in complex_problem())
+    matrix, target, z = (torch.from_numpy(part) for part in shared.complex_problem())
     z = torch.nn.Parameter(z)
     optimizer = torch.optim.SGD([z], lr=0.02, momentum=0.9)
     points = []
@@ -88,12 +88,6 @@ def complex_run():
             }
         )
     return points
-
-
-def complex_problem():
-    """A matrix, a target and a start."""
-    rng = np.random.default_rng(5)
-    return [rng.normal(size=n) + 1j * rng.normal(size=n) for n in [(4, 3), (4,), (3,)]]
 
 
 def main():

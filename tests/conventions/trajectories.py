@@ -167,6 +167,12 @@ def schedule_of(t):
     return 0.1 * (1 - t / 80)
 
 
+def complex_problem():
+    """A matrix, a target and a start."""
+    rng = np.random.default_rng(5)
+    return [rng.normal(size=n) + 1j * rng.normal(size=n) for n in [(4, 3), (4,), (3,)]]
+
+
 def read(name):
     """A recording, its lists as float64 arrays."""
     text = (FOLDER / name).read_text(encoding="utf-8")

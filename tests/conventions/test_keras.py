@@ -1,0 +1,114 @@
+"""from_keras against what keras.optimizers.SGD did (recorded by record_keras.py)."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import momentax
+from momentax.conventions import from_keras
+from tests.conventions import trajectories
+from tests.conventions.trajectories import KERAS, SHOWN, scheduled
+
+RECORDED = trajectories.read("keras.json")
+PARAMS = {"w": jnp.ones((2, 3)), "b": None}
+# What keras.optimizers.SGD(0.1, momentum=0.9).get_config() returns.
+CONFIG = {
+    "name": "SGD",
+    "learning_rate": 0.1,
+    "weight_decay": None,
+    "clipnorm": None,
+    "global_clipnorm": None,
+    "clipvalue": None,
+    "use_ema": False,
+    "ema_momentum": 0.99,
+    "ema_overwrite_frequency": None,
+    "loss_scale_factor": None,
+    "gradient_accumulation_steps": None,
+    "momentum": 0.9,
+    "nesterov": False,
+}
+
+
+def test_every_case_is_recorded_with_the_version():
+    assert RECORDED["cases"].keys() == KERAS.keys()
+    assert RECORDED["versions"]["keras"].startswith("3.15.")
+
+
+@pytest.mark.parametrize("name", KERAS)
+def test_steps_as_keras_does(x64, name):
+    options = {key: scheduled(value) for key, value in KERAS[name].items()}
+    path = trajectories.run(from_keras(**options))
+    for key, expected in RECORDED["cases"][name].items():
+        np.testing.assert_allclose(path[key][SHOWN], expected, rtol=0, atol=1e-12)
+
+
+def test_the_cases_tell_parameter_units_from_gradient_units(x64):
+    path = trajectories.run(momentax.sgd(scheduled(trajectories.drop), momentax.heavy_ball(0.9)))
+    assert abs(path["w"][SHOWN] - RECORDED["cases"]["schedule"]["w"]).max() > 1e-3
+
+
+def test_a_config_is_taken_as_it_is():
+    tx, plain = from_keras(**CONFIG), from_keras(0.1, 0.9)
+    updates = [tx.update(PARAMS, tx.init(PARAMS), PARAMS) for tx in (tx, plain)]
+    chex.assert_trees_all_equal(*updates)
+
+
+def test_a_limit_of_zero_is_none_as_in_keras():
+    for limit in ("clipnorm", "clipvalue", "global_clipnorm"):
+        tx = from_keras(0.1, **{limit: 0.0})
+        updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+        np.testing.assert_allclose(updates["w"], -0.1)
+
+
+def test_a_limit_takes_a_gradient_of_zero_and_a_missing_one():
+    grads = {"w": jnp.zeros((2, 3)), "b": None}
+    for limit in ("clipnorm", "clipvalue", "global_clipnorm"):
+        tx = from_keras(0.1, **{limit: 1.0})
+        updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
+        assert not updates["w"].any()
+
+
+def test_the_state_never_changes_its_form_under_jit_and_vmap():
+    def run(momentum, rate):
+        tx = from_keras(rate, momentum, nesterov=True, weight_decay=rate, clipnorm=1.0)
+        state = tx.init(PARAMS)
+        state, _ = jax.lax.scan(
+            lambda state, _: (tx.update(PARAMS, state, PARAMS)[1], None), state, length=3
+        )
+        return optax.apply_updates(PARAMS, tx.update(PARAMS, state, PARAMS)[0])
+
+    many = jax.jit(jax.vmap(run))(jnp.array([0.0, 0.9]), jnp.array([0.1, 0.2]))
+    np.testing.assert_allclose(many["w"][1], run(0.9, 0.2)["w"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"learning_rate": -0.1}, ValueError, "learning_rate must be in [0, inf), got -0.1"),
+        ({"momentum": 1.0}, ValueError, "momentum must be in [0, 1), got 1.0"),
+        ({"weight_decay": -0.1}, ValueError, "weight_decay must be in [0, inf), got -0.1"),
+        ({"nesterov": 0.9}, TypeError, "nesterov must be True or False, got 0.9"),
+        ({"clipnorm": -1.0}, ValueError, "clipnorm must be in [0, inf), got -1.0"),
+        ({"dampening": 0.1}, TypeError, "from_keras has no argument 'dampening'"),
+        (
+            {"clipnorm": 1.0, "clipvalue": 2.0},
+            ValueError,
+            "only one limit on the gradient can be set, got {'clipnorm': 1.0, 'clipvalue': 2.0}",
+        ),
+        ({"use_ema": True}, ValueError, "use_ema=True is not reproduced; "),
+        ({"loss_scale_factor": 8.0}, ValueError, "loss_scale_factor=8.0 is not reproduced; "),
+        (
+            {"gradient_accumulation_steps": 4},
+            ValueError,
+            "gradient_accumulation_steps=4 is not reproduced; wrap the optimizer in",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_a_sentence(options, kind, message):
+    with pytest.raises(kind, match=re.escape(message)):
+        from_keras(**options)
