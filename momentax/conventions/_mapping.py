@@ -211,7 +211,7 @@ def import_params(arrays: Mapping[str, Any], params: PyTree, mapping: PyTree) ->
     Args:
         arrays: A dict from names to tensors, variables or arrays; those that the
             mapping does not name are left alone.
-        params: The parameters to replace, which give structure, shapes and dtypes.
+        params: The parameters to replace, or what `jax.eval_shape` says of them.
         mapping: Each leaf's name there or `Counterpart`: a pytree like params, or
             a dict from paths as `velocity_norms` writes them.
 
@@ -238,9 +238,10 @@ def import_params(arrays: Mapping[str, Any], params: PyTree, mapping: PyTree) ->
 
 
 def placed(array: np.ndarray, leaf: Any) -> jax.Array:
-    """An array in a leaf's dtype and on its devices."""
+    """An array in a leaf's dtype and, where the leaf is bound to devices, on them."""
     value = jnp.asarray(array, leaf.dtype)
-    return jax.device_put(value, leaf.sharding) if isinstance(leaf, jax.Array) else value
+    bound = isinstance(leaf, jax.Array) and leaf.committed
+    return jax.device_put(value, leaf.sharding) if bound else value
 
 
 def export_params(params: PyTree, mapping: PyTree) -> dict[str | int, np.ndarray]:

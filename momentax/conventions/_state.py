@@ -212,9 +212,11 @@ def import_torch_state(
     accumulates gives c:
 
     - gradients, as in `from_torch`, `momentax.sgd` and `optax.sgd`: 1
-    - steps, as with `velocity_units="parameter"`: -lr, of the last step made
-    - dampened gradients b, into undampened ones: 1 / (1 - τ), with a learning
-      rate of lr (1 - τ) from now on
+    - steps, as with `velocity_units="parameter"`: -lr, of the last step made;
+      where the next has another, `rescale_velocity` follows
+    - gradients, where b is dampened by τ: 1 / (1 - τ), and the learning rate is
+      lr (1 - τ) from now on
+    - gradients times a gain, such as 1 - β in `quasi_hyperbolic`: the gain
 
     Parameters go with `import_params` and the same mapping.
 
@@ -311,8 +313,9 @@ def export_torch_state(
 
     Returns:
         A dict for `optimizer.load_state_dict`: the buffers, each an array of its
-        own, and the param groups as they were given. A parameter that has had
-        no gradient under `from_torch` with dampening has no buffer.
+        own, which PyTorch goes on writing to, and the param groups as they were
+        given. A parameter that has had no gradient under `from_torch` with
+        dampening has no buffer.
 
     Raises:
         ValueError: As `import_torch_state`.
