@@ -36,7 +36,7 @@ _FIELDS = {
 # between both moments: restarting it would inflate the second a thousandfold, so it goes on.
 _DEBIASING = {
     "optax": {"EmaState": "count", "MuonState": "count"},
-    "momentax": {"AverageState": "weight"},
+    "momentax": {"AverageState": "weight", "DampedState": "started"},
 }
 
 

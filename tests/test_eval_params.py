@@ -210,6 +210,24 @@ def test_what_cannot_be_known_is_refused():
         eval_params(params, tx.init(params), learning_rate=float("nan"))
 
 
+def test_frameworks_that_look_ahead_give_their_base_iterate():
+    """φ = θ - α μ b in PyTorch, θ + μ v in Keras, with the velocity of the same gradients."""
+    params = jnp.array([1.0, -2.0])
+    from_torch, from_keras = momentax.conventions.from_torch, momentax.conventions.from_keras
+    for tx, rate in (
+        (from_torch(0.1, 0.9, nesterov=True), 0.1),
+        (from_keras(0.1, 0.9, True), None),
+    ):
+        state = tx.init(params)
+        θ, s, φ = params, jnp.zeros(2), params
+        for _ in range(3):
+            s = 0.9 * s + φ
+            θ = θ - 0.1 * s
+            updates, state = tx.update(φ, state, φ)
+            φ = φ + updates
+        chex.assert_trees_all_close(eval_params(φ, state, learning_rate=rate), θ, rtol=1e-5)
+
+
 def test_the_shift_is_named_in_the_state():
     state = momentax.nesterov(0.75).init(jnp.ones(2))
     assert isinstance(state, momentax.ShiftedState)

@@ -46,7 +46,6 @@ LAYERS = [
     {"methods", "schedules", "_velocity"},
     {"_sgd", "_eval_params", "theory", "problems"},
     {"sweeps", "_rollout", "conventions"},
-    {"_sgd", "theory", "problems"},
     {"_digits", "plotting"},
     {"__init__"},
     {"__main__"},

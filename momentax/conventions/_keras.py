@@ -108,7 +108,7 @@ def from_keras(
         limit = _check.real_scalar(name, limit, "[0, inf)")
         clips += [limits[name][1](limit)] if limit else []
     if flag("nesterov", nesterov):
-        method = linear(gradient_weight=1.0, velocity_weight=m, beta=m)
+        method = linear(gradient_weight=1.0, velocity_weight=m, beta=m, shift=m)
     else:
         method = linear(gradient_weight=0.0, velocity_weight=1.0, beta=m)
     λ = 0.0 if weight_decay is None else weight_decay

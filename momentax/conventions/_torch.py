@@ -155,5 +155,8 @@ def from_torch(
         return _select(μ(t) == 0, 0.0, 1.0)
 
     coefficients = (gradient_weight, velocity_weight, beta, gain)
-    method = linear(*coefficients) if undamped else _damped(*coefficients, first_gain)
+    if undamped:
+        method = linear(*coefficients, shift=velocity_weight if nesterov else 0.0)
+    else:
+        method = _damped(*coefficients, first_gain)
     return sgd(α, method, weight_decay=λ, maximize=maximize)
