@@ -31,6 +31,15 @@ from momentax.methods import (
     synthesized_nesterov,
 )
 from momentax.sweeps import Grid, grid, sweep
+from momentax.wrappers import (
+    OptimisticState,
+    OrientedState,
+    RestartState,
+    cautious,
+    grams,
+    optimistic,
+    restart,
+)
 
 __version__ = "0.1.0"
 
@@ -39,6 +48,9 @@ __all__ = [
     "AverageState",
     "Grid",
     "LinearState",
+    "OptimisticState",
+    "OrientedState",
+    "RestartState",
     "Rollout",
     "ShiftedState",
     "__version__",
@@ -48,6 +60,8 @@ __all__ = [
     "conventions",
     "eval_params",
     "generalized_primal_averaging",
+    "cautious",
+    "grams",
     "grid",
     "heavy_ball",
     "item",
@@ -57,10 +71,12 @@ __all__ = [
     "overshoot",
     "pid",
     "primal_averaging",
+    "optimistic",
     "problems",
     "quasi_hyperbolic",
     "replace_velocity",
     "reset_velocity",
+    "restart",
     "rollout",
     "schedules",
     "sgd",

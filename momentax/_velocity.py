@@ -219,3 +219,37 @@ def reset_velocity(state: PyTree, *, path: str | None = None) -> PyTree:
         return node._replace(**{field: zeros}, **fresh)
 
     return _map(state, place, restart)
+
+
+def renew(
+    state: PyTree,
+    init: Callable[[PyTree], PyTree],
+    updates: PyTree,
+    params: PyTree,
+    *,
+    where: Any,
+    path: str | None = None,
+) -> PyTree:
+    """Put the node that holds the velocity to what init gives, where a condition holds.
+
+    Without params the gradients stand in for them: they have the same shapes.
+    """
+    place, old = _pick(state, path)
+    fresh = init(updates if params is None else params)
+    if params is None:
+        _check.require_gradients(_pick(fresh, place)[1], old)
+        if jax.tree.structure(fresh) != jax.tree.structure(state):
+            raise ValueError(
+                "a restart needs the parameters where a gradient is None: "
+                "call update(grads, state, params)"
+            )
+
+    def choose(new: Any, held: jax.Array) -> jax.Array:
+        return jnp.where(where, jnp.asarray(new, held.dtype), held)
+
+    return _map(state, place, lambda node, _: jax.tree.map(choose, _node(fresh, place), node))
+
+
+def _node(state: PyTree, place: str) -> Any:
+    nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=_holds_velocity)
+    return next(node for at, node in nodes for field in _fields(node) if _place(at, field) == place)
