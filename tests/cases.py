@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import momentax
 from momentax import sgd
 from tests import reference
+from tests.wrappers import twins
 
 
 class Case(NamedTuple):
@@ -23,12 +24,11 @@ class Case(NamedTuple):
     values: tuple[float, ...] = (0.0, 0.5, 0.9, 0.99)  # Of the swept one.
     decay: str | None = "beta"  # The factor by which the velocity decays, if one is given.
     fixed: tuple[str, ...] = ()  # Those that take no schedule.
-    intervals: Mapping[str, str] = MappingProxyType(
-        {}
-    )  # Where one lies elsewhere than in INTERVALS below.
+    intervals: Mapping[str, str] = MappingProxyType({})  # Of those that INTERVALS has not.
     extra: Callable[[Any], dict[str, Any]] = lambda g: {}  # What update needs besides gradients g.
     accessed: int = 28  # Bytes that a float32 step moves per parameter, at most.
     temporary: int = 0  # Bytes per parameter that it keeps meanwhile, at most.
+    copies: int = 0  # Arrays that it copies, at most.
     axes: int = 0  # Leading axes that the velocity has before the parameter's.
     coupled: bool = False  # Whether one leaf's gradient has to do with another's velocity.
 
@@ -185,7 +185,27 @@ OPTIMIZERS = {
     ),
 }
 
-TRANSFORMATIONS = METHODS | OPTIMIZERS
+
+def _wrapped(wrap: Callable[..., Any], *args: Any, **options: Any) -> Callable[..., Any]:
+    return lambda beta: wrap(momentax.nesterov(beta), *args, **options)
+
+
+_BETA = {"beta": 0.9}
+WRAPPERS = {
+    "restart": Case(_wrapped(momentax.restart), _BETA, twins.restart, accessed=68, temporary=8),
+    "restart, every 4": Case(_wrapped(momentax.restart, 4), _BETA, twins.every_4),
+    "restart, speed": Case(
+        _wrapped(momentax.restart, "speed", min_steps=2), _BETA, twins.speed, accessed=32
+    ),
+    "cautious": Case(_wrapped(momentax.cautious), _BETA, twins.cautious, accessed=64, temporary=8),
+    "grams": Case(_wrapped(momentax.grams), _BETA, twins.grams, accessed=36),
+    # The last update is read and written in one step.
+    "optimistic": Case(
+        _wrapped(momentax.optimistic), _BETA, twins.optimistic, accessed=56, temporary=8, copies=2
+    ),
+}
+
+TRANSFORMATIONS = METHODS | OPTIMIZERS | WRAPPERS
 
 # The public names that are no transformations, and the test file that holds each.
 OTHERS = {
@@ -196,6 +216,9 @@ OTHERS = {
         "LinearState": "test_contracts.py",
         "ShiftedState": "test_eval_params.py",
         "eval_params": "test_eval_params.py",
+        "OptimisticState": "wrappers/test_optimistic.py",
+        "OrientedState": "wrappers/test_orientation.py",
+        "RestartState": "wrappers/test_restart.py",
         "Rollout": "test_rollout.py",
         "__version__": "test_package.py",
         "conventions": "conventions/test_records.py",

@@ -636,7 +636,7 @@ def test_no_copy_of_the_velocity_in_the_compiled_step(name):
     case = TRANSFORMATIONS[name]
     assert memory.temp_size_in_bytes <= case.temporary * n + 1000
     assert memory.alias_size_in_bytes >= 2 * 4 * n  # Both outputs in donated buffers.
-    assert not re.search(rf"f32\[{n}\].* copy\(", compiled.as_text())
+    assert len(re.findall(rf"f32\[{n}\].* copy\(", compiled.as_text())) <= case.copies
     # Two passes: v' from v and g; θ' from v', θ and, with Nesterov or the like, g once more.
     accessed = compiled.cost_analysis()["bytes accessed"]
     assert accessed <= case.accessed * n + 1000

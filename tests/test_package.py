@@ -29,8 +29,9 @@ def test_every_public_name_is_a_case():
     public = {f"momentax.{p.stem}" for p in ROOT.glob("[a-z]*.py")} | {
         f"momentax.{p.name}" for p in ROOT.iterdir() if (p / "__init__.py").exists()
     }
-    assert public - {"momentax.methods", "momentax.sweeps"} == set(cases.OTHERS) - {"momentax"}
-    for flat in ("momentax.methods", "momentax.sweeps"):  # Exported from the top.
+    exported = {"momentax.methods", "momentax.sweeps", "momentax.wrappers"}  # From the top.
+    assert public - exported == set(cases.OTHERS) - {"momentax"}
+    for flat in exported:
         assert set(importlib.import_module(flat).__all__) <= set(momentax.__all__)
 
 
@@ -44,7 +45,7 @@ LAYERS = [
     {"_check"},
     {"_tree"},
     {"methods", "schedules", "_velocity"},
-    {"_sgd", "_eval_params", "theory", "problems"},
+    {"_sgd", "_eval_params", "wrappers", "theory", "problems"},
     {"sweeps", "_rollout", "conventions"},
     {"_digits", "plotting"},
     {"__init__"},
