@@ -52,10 +52,11 @@ def restart(
 
     Where v sums gradients it climbs if ⟨g, v⟩ < 0, where it sums steps (`sgd`
     in parameter units) if ⟨g, v⟩ > 0; which of the two holds is seen at each
-    update from what -g would have made of v. Nesterov's velocity is the step
-    x_{t-1} - x_t between the base iterates x up to a factor, which is constant
-    unless v sums gradients under a schedule of the learning rate; so the tests
-    are those of the papers, with f taken at the parameters.
+    update from what -g would have made of v. The tests are those of the papers,
+    with f taken at the parameters, where v is a constant times the step
+    x_{t-1} - x_t between the base iterates x: around `nesterov` in parameter
+    units, and in gradient units at a constant learning rate. A velocity that
+    is something else is tested as it is kept.
 
     Args:
         tx: The transformation, a bare method or a complete optimizer.
