@@ -195,7 +195,7 @@ WRAPPERS = {
     "restart": Case(_wrapped(momentax.restart), _BETA, twins.restart, accessed=68, temporary=8),
     "restart, every 4": Case(_wrapped(momentax.restart, 4), _BETA, twins.every_4),
     "restart, speed": Case(
-        _wrapped(momentax.restart, "speed", min_steps=2), _BETA, twins.speed, accessed=32
+        _wrapped(momentax.restart, "speed", min_steps=2), _BETA, twins.speed, accessed=36
     ),
     "cautious": Case(_wrapped(momentax.cautious), _BETA, twins.cautious, accessed=64, temporary=8),
     "grams": Case(_wrapped(momentax.grams), _BETA, twins.grams, accessed=36),
