@@ -61,6 +61,57 @@ def combine(*terms: tuple[Scalar, PyTree], like: PyTree) -> PyTree:
     return jax.tree.map(add, like, *trees, is_leaf=_check.is_none)
 
 
+def widened(tree: PyTree) -> PyTree:
+    """A tree in the dtypes that arithmetic on it runs in."""
+    return jax.tree.map(_widened, tree)
+
+
+def squared(tree: PyTree) -> PyTree:
+    """|x|² of every entry x: real, also where x is complex, and in float32 or wider."""
+    return jax.tree.map(lambda leaf: (_widened(leaf) * jnp.conj(_widened(leaf))).real, tree)
+
+
+def normalized(tree: PyTree, squares: PyTree, ε: Scalar, like: PyTree) -> PyTree:
+    """Divide every entry x of a tree by √s + ε, with s its entry in squares.
+
+    The result has the dtypes of `like`; where that has None, None stands.
+    """
+
+    def divide(kept: Any, x: jax.Array, s: jax.Array) -> jax.Array | None:
+        if kept is None:
+            return None
+        size = jnp.sqrt(s) + jnp.asarray(ε, s.dtype)
+        return (x / size.astype(x.dtype)).astype(jnp.result_type(kept))
+
+    return jax.tree.map(divide, like, tree, squares, is_leaf=_check.is_none)
+
+
+def cosines(first: PyTree, second: PyTree) -> PyTree:
+    """The cosine of the angle between each two leaves, 0 where one of them is 0.
+
+    Of complex leaves it is the real part. Where the first tree has None, None
+    stands.
+    """
+
+    def cosine(x: Any, y: Any) -> jax.Array | None:
+        if x is None:
+            return None
+        x, y = (jnp.asarray(leaf, wide(x, y)) for leaf in (x, y))
+        size = norm(x) * norm(y)
+        return jnp.sum((x * jnp.conj(y)).real).astype(size.dtype) / jnp.where(size > 0, size, 1.0)
+
+    return jax.tree.map(cosine, first, second, is_leaf=_check.is_none)
+
+
+def scaled(scalars: PyTree, tree: PyTree) -> PyTree:
+    """Each leaf of a tree times its own scalar, in float32 or wider; None stays None."""
+
+    def multiply(leaf: Any, c: jax.Array) -> jax.Array | None:
+        return None if leaf is None else _widened(leaf) * c.astype(wide(leaf))
+
+    return jax.tree.map(multiply, tree, scalars, is_leaf=_check.is_none)
+
+
 def norm(tree: PyTree) -> jax.Array:
     """The Euclidean norm over all leaves, in float32 or wider.
 

@@ -32,8 +32,9 @@ _FIELDS = {
     "ScaleByAdemamixState": ("m1", "m2"),
     "ScaleBySimplifiedAdEMAMixState": ("m",),
 }
-# What debiasing reads, where it serves the velocity alone. Adam and its kin share one count
-# between both moments: restarting it would inflate the second a thousandfold, so it goes on.
+# What restarts with the velocity: what its debiasing alone reads, and what has no meaning without
+# it. Adam and its kin in Optax share one count between both moments: restarting it would inflate
+# the second a thousandfold, so it goes on.
 _DEBIASING = {
     "optax": {"EmaState": "count", "MuonState": "count"},
     "momentax": {"AverageState": "weight", "DampedState": "started"},
@@ -196,7 +197,8 @@ def reset_velocity(state: PyTree, *, path: str | None = None) -> PyTree:
     """Set the velocity to zero.
 
     Debiasing that serves the velocity alone restarts, so that the next average
-    is the next gradient (`average`, `optax.ema`, `contrib.muon`). A count that
+    is the next gradient (`average`, `adan`, `optax.ema`, `contrib.muon`, ...),
+    and so does the change of the velocity in `positive_negative`. A count that
     something else reads too goes on: a β schedule, or Adam's second moment,
     which a count of zero would inflate by 1 / (1 - β₂).
 

@@ -29,6 +29,15 @@ class Case(NamedTuple):
     accessed: int = 28  # Bytes that a float32 step moves per parameter, at most.
     temporary: int = 0  # Bytes per parameter that it keeps meanwhile, at most.
     copies: int = 0  # Arrays that it copies, at most.
+    intervals: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # Where one lies elsewhere than in INTERVALS below.
+    drawn: Mapping[str, tuple[float, float]] = MappingProxyType({})  # And than in DRAWN below.
+    shown: Mapping[str, str] = MappingProxyType({})  # What errors call one, if not by its name.
+    extra: Callable[[Any], dict[str, Any]] = lambda g: {}  # What update needs besides gradients g.
+    accessed: int = 28  # Bytes that a float32 step moves per parameter, at most.
+    temporary: int = 0  # Bytes per parameter that it keeps meanwhile, at most.
+    copies: int = 0  # Buffers of the parameter's size that it copies, at most.
     axes: int = 0  # Leading axes that the velocity has before the parameter's.
     coupled: bool = False  # Whether one leaf's gradient has to do with another's velocity.
 
@@ -41,6 +50,8 @@ INTERVALS = {
     "c": "(0, 1]",
     "compensation": "[0, inf)",
     "dampening": "[0, 1)",
+    "eps": "(0, inf)",
+    "factor": "[0, inf)",
     "gamma": "[0, inf)",
     "kappa": "[1, inf)",
     "kd": "(0, inf)",
@@ -51,6 +62,7 @@ INTERVALS = {
     "mu_x": "[0, 1)",
     "mu_y": "[0, 1]",
     "nu": "[0, 1]",
+    "psi": "[0, inf)",
     "weight_decay": "[0, inf)",
     "xi": "(0, inf)",
 }
@@ -76,6 +88,11 @@ DRAWN = {
 
 def _accelerated(sequence: str, horizon: int | None) -> Callable[..., Any]:
     return lambda: momentax.accelerated(sequence, horizon=horizon)
+
+
+# What the kin of Adam call their shares.
+_SHARES = dict.fromkeys(("beta1", "beta2", "beta3"), "[0, 1)")
+_DRAWN_SHARES = dict.fromkeys(("beta1", "beta2", "beta3"), (0, 0.95))
 
 
 METHODS = {

@@ -117,6 +117,10 @@ def item(carried, g, t, *, mu, L):
     return y - y_new, (y_new - z, y_new, z, A_new)
 
 
+def debiased(mean, β, t):
+    return mean / (1 - np.prod([β(s) for s in range(t + 1)]))
+
+
 def directions(step, gradients, *, extra=lambda g: {}, **hyperparameters):
     """The directions of a sequence of gradients, stacked on the first axis, and the velocity."""
     v, out = 0.0, []

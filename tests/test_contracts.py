@@ -196,6 +196,11 @@ BAD = [
 ]
 
 
+def shown(case, key):
+    """A pattern for what errors call a hyperparameter."""
+    return re.escape(case.shown.get(key, key))
+
+
 @every_transformation
 @pytest.mark.parametrize(("value", "error", "text"), BAD, ids=lambda value: str(value)[:20])
 def test_a_bad_value_raises_at_construction(name, value, error, text):
@@ -205,7 +210,9 @@ def test_a_bad_value_raises_at_construction(name, value, error, text):
         if text.startswith(("got 1.5", "got -2.0")) and _check.contains(interval, float(value)):
             build(name, **{key: value})
             continue
-        with pytest.raises(error, match=rf"^{key} must be in {re.escape(interval)}, {text}"):
+        with pytest.raises(
+            error, match=rf"^{shown(case, key)} must be in {re.escape(interval)}, {text}"
+        ):
             build(name, **{key: value})
 
 
@@ -222,7 +229,8 @@ def test_values_that_only_rounding_puts_out_of_range_are_named_as_that():
 def test_a_traced_vector_is_refused_and_a_traced_scalar_passes(name):
     key = TRANSFORMATIONS[name].swept
     init = jax.jit(lambda value: build(name, **{key: value}).init(jnp.zeros(2)))
-    with pytest.raises(ValueError, match=rf"^{key} must be in .*, got a traced array of shape"):
+    wrong = shown(TRANSFORMATIONS[name], key)
+    with pytest.raises(ValueError, match=rf"^{wrong} must be in .*, got a traced array of shape"):
         init(jnp.zeros(2))
     init(jnp.float32(7))
 
@@ -232,8 +240,9 @@ def test_a_traced_vector_is_refused_and_a_traced_scalar_passes(name):
 def test_a_schedule_that_returns_no_scalar_is_named(name, returned):
     key = TRANSFORMATIONS[name].swept
     tx, params = build(name, **{key: lambda count: returned}), jnp.ones(2)
+    wrong = shown(TRANSFORMATIONS[name], key)
     with pytest.raises(
-        (TypeError, ValueError), match=f"^{key} must be a schedule of scalars, got one"
+        (TypeError, ValueError), match=f"^{wrong} must be a schedule of scalars, got one"
     ):
         tx.update(params, tx.init(params), params)
 
@@ -378,7 +387,30 @@ def test_sharding_follows_the_parameters(name):
     assert updates.sharding.is_equivalent_to(rows, 2)
 
 
+@every_method
+def test_the_velocity_is_found_measured_replaced_and_reset(name):
+    tx, params = build(name), tree()
+    state = tx.init(params)
+    for _ in range(2):
+        _, state = tx.update(params, state, params)
+    v = momentax.velocity(state)
+    assert v is state.velocity
+    norms = [np.linalg.norm(leaf) for leaf in jax.tree.leaves(v)]
+    np.testing.assert_allclose(list(momentax.velocity_norms(state).values()), norms, rtol=1e-6)
+    zeros = jax.tree.map(jnp.zeros_like, v)
+    reset = momentax.reset_velocity(state)
+    chex.assert_trees_all_equal(reset.velocity, zeros)
+    assert avals(reset) == avals(state)
+    chex.assert_trees_all_equal(momentax.replace_velocity(state, zeros).velocity, zeros)
+
+
 # Trees.
+
+
+def kept_of(leaf, state):
+    """All that a state keeps of one leaf of the parameters, the velocity and the rest."""
+    key = jax.tree_util.DictKey(leaf)
+    return [each for path, each in jax.tree_util.tree_leaves_with_path(state) if key in path]
 
 
 @every_transformation
@@ -391,6 +423,7 @@ def test_none_keeps_the_velocity_and_the_next_gradient_goes_on(name, jit):
     updates, after = update({"a": params["a"], "b": None}, state, params)
     assert avals(after) == avals(state)
     chex.assert_trees_all_equal(momentax.velocity(after)["b"], held)
+    chex.assert_trees_all_equal(kept_of("b", after), kept_of("b", state))
     if name in OPTIMIZERS:
         chex.assert_trees_all_equal(updates["b"], jnp.zeros(3))
     else:
@@ -398,7 +431,8 @@ def test_none_keeps_the_velocity_and_the_next_gradient_goes_on(name, jit):
     if not TRANSFORMATIONS[name].coupled:
         whole = momentax.velocity(update(params, state, params)[1])
         chex.assert_trees_all_equal(momentax.velocity(after)["a"], whole["a"])
-    _, last = update(params, after, params)
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, params)  # An average of equals would stand still.
+    _, last = update(doubled, after, params)
     assert not jnp.array_equal(momentax.velocity(last)["b"], held)
 
 
@@ -483,7 +517,10 @@ def test_gradients_of_another_kind_are_refused(name):
 
 def drawn(rng, case):
     """Random hyperparameters in their intervals: 32 steps of a schedule, or one if fixed."""
-    values = {key: rng.uniform(*DRAWN.get(key, (0, 0.95)), size=32) for key in case.hyperparameters}
+    ranges = DRAWN | dict(case.drawn)
+    values = {
+        key: rng.uniform(*ranges.get(key, (0, 0.95)), size=32) for key in case.hyperparameters
+    }
     return {key: v[0] if key in case.fixed else v for key, v in values.items()}
 
 

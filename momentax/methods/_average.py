@@ -22,6 +22,12 @@ class AverageState(NamedTuple):
     weight: jax.Array  # What the weights of the gradients in the velocity sum to.
 
 
+def step(β: Any, mean: PyTree, weight: jax.Array, new: PyTree) -> tuple[PyTree, jax.Array]:
+    """Take one more tree into a running average that starts at 0, and into its weight."""
+    mean = _tree.combine((β, mean), (1 - β, new), like=mean)
+    return mean, jnp.asarray(β * weight + (1 - β), weight.dtype)
+
+
 def average(
     beta: ScalarOrSchedule = 0.9, *, debias: bool = True
 ) -> optax.GradientTransformationExtraArgs:
@@ -66,8 +72,7 @@ def average(
         del params, extra_args
         t, v, w = state
         _check.require_gradients(updates, v)
-        v = _tree.combine((β(t), v), (1 - β(t), updates), like=v)
-        w = jnp.asarray(β(t) * w + (1 - β(t)), w.dtype)
+        v, w = step(β(t), v, w, updates)
         d = _tree.combine((1 / w, v), like=updates)
         return d, AverageState(optax.safe_increment(t), v, w)
 
