@@ -12,11 +12,13 @@ from momentax._sgd import sgd
 from momentax._velocity import replace_velocity, reset_velocity, velocity, velocity_norms
 from momentax.methods import (
     AcceleratedState,
+    AggregatedState,
     AverageState,
     LinearState,
     ShiftedState,
     accelerated,
     accelerated_sgd,
+    aggregated,
     average,
     generalized_primal_averaging,
     heavy_ball,
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AcceleratedState",
+    "AggregatedState",
     "AverageState",
     "Grid",
     "LinearState",
@@ -56,6 +59,7 @@ __all__ = [
     "__version__",
     "accelerated",
     "accelerated_sgd",
+    "aggregated",
     "average",
     "cautious",
     "conventions",

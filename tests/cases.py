@@ -176,6 +176,18 @@ METHODS = {
         decay=None,
         fixed=("mu", "L"),
     ),
+    "aggregated": Case(
+        lambda beta1, beta2, beta3: momentax.aggregated((beta1, beta2, beta3)),
+        {"beta1": 0.0, "beta2": 0.9, "beta3": 0.99},
+        reference.aggregated,
+        swept="beta2",
+        decay=None,
+        intervals=_SHARES,
+        drawn=_DRAWN_SHARES,
+        shown={"beta1": "betas[0]", "beta2": "betas[1]", "beta3": "betas[2]"},
+        axes=1,
+        accessed=48,
+    ),
 }
 
 
@@ -228,6 +240,7 @@ TRANSFORMATIONS = METHODS | OPTIMIZERS | WRAPPERS
 OTHERS = {
     "momentax": {
         "AcceleratedState": "methods/test_accelerated.py",
+        "AggregatedState": "methods/test_aggregated.py",
         "AverageState": "test_contracts.py",
         "Grid": "sweeps/test_sweep.py",
         "LinearState": "test_contracts.py",

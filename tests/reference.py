@@ -117,6 +117,12 @@ def item(carried, g, t, *, mu, L):
     return y - y_new, (y_new - z, y_new, z, A_new)
 
 
+def aggregated(v, g, t, **betas):
+    before = v if t else np.zeros(3)
+    v = np.stack([β(t) * part + g for β, part in zip(betas.values(), before, strict=True)])
+    return v.mean(0), v
+
+
 def debiased(mean, β, t):
     return mean / (1 - np.prod([β(s) for s in range(t + 1)]))
 

@@ -652,6 +652,7 @@ def test_defaults_are_the_published_ones():
     assert _defaults(momentax.nesterov) == {"beta": 0.9}
     assert _defaults(momentax.average) == {"beta": 0.9, "debias": True}
     assert _defaults(momentax.quasi_hyperbolic) == {"beta": 0.999, "nu": 0.7}
+    assert _defaults(momentax.aggregated) == {"betas": (0.0, 0.9, 0.99)}
 
 
 def _defaults(method):

@@ -2,6 +2,7 @@
 
 from momentax.methods._accelerated import AcceleratedState, accelerated
 from momentax.methods._accelerated_sgd import accelerated_sgd
+from momentax.methods._aggregated import AggregatedState, aggregated
 from momentax.methods._average import AverageState, average
 from momentax.methods._heavy_ball import heavy_ball
 from momentax.methods._item import item
@@ -16,11 +17,13 @@ from momentax.methods._synthesized_nesterov import synthesized_nesterov
 
 __all__ = [
     "AcceleratedState",
+    "AggregatedState",
     "AverageState",
     "LinearState",
     "ShiftedState",
     "accelerated",
     "accelerated_sgd",
+    "aggregated",
     "average",
     "generalized_primal_averaging",
     "heavy_ball",
