@@ -188,6 +188,13 @@ METHODS = {
         axes=1,
         accessed=48,
     ),
+    "proportional_integral_derivative": Case(
+        momentax.proportional_integral_derivative,
+        {"beta": 0.9, "ki": 5.0, "kd": 10.0},
+        reference.proportional_integral_derivative,
+        intervals={"ki": "[0, inf)", "kd": "[0, inf)"},
+        accessed=60,
+    ),
 }
 
 
@@ -244,6 +251,7 @@ OTHERS = {
         "AverageState": "test_contracts.py",
         "Grid": "sweeps/test_sweep.py",
         "LinearState": "test_contracts.py",
+        "ProportionalIntegralDerivativeState": "methods/test_proportional_integral_derivative.py",
         "ShiftedState": "test_eval_params.py",
         "eval_params": "test_eval_params.py",
         "OptimisticState": "wrappers/test_optimistic.py",

@@ -123,6 +123,13 @@ def aggregated(v, g, t, **betas):
     return v.mean(0), v
 
 
+def proportional_integral_derivative(carried, g, t, *, beta, ki, kd):
+    β = beta(t)
+    v, D, before = carried or (0.0, 0.0, g)
+    v, D = β * v + g, β * D + (1 - β) * (g - before)
+    return g + ki(t) * v + kd(t) * D, (v, D, g)
+
+
 def debiased(mean, β, t):
     return mean / (1 - np.prod([β(s) for s in range(t + 1)]))
 

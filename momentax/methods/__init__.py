@@ -12,6 +12,10 @@ from momentax.methods._nesterov import nesterov
 from momentax.methods._overshoot import overshoot
 from momentax.methods._pid import pid
 from momentax.methods._primal_averaging import generalized_primal_averaging, primal_averaging
+from momentax.methods._proportional_integral_derivative import (
+    ProportionalIntegralDerivativeState,
+    proportional_integral_derivative,
+)
 from momentax.methods._quasi_hyperbolic import quasi_hyperbolic
 from momentax.methods._synthesized_nesterov import synthesized_nesterov
 
@@ -20,6 +24,7 @@ __all__ = [
     "AggregatedState",
     "AverageState",
     "LinearState",
+    "ProportionalIntegralDerivativeState",
     "ShiftedState",
     "accelerated",
     "accelerated_sgd",
@@ -34,6 +39,7 @@ __all__ = [
     "overshoot",
     "pid",
     "primal_averaging",
+    "proportional_integral_derivative",
     "quasi_hyperbolic",
     "synthesized_nesterov",
 ]
