@@ -195,6 +195,14 @@ METHODS = {
         intervals={"ki": "[0, inf)", "kd": "[0, inf)"},
         accessed=60,
     ),
+    "positive_negative": Case(
+        momentax.positive_negative,
+        {"beta": 0.9, "beta0": 1.0},
+        reference.positive_negative,
+        decay=None,
+        intervals={"beta0": "[0, inf)"},
+        accessed=44,
+    ),
 }
 
 
@@ -251,6 +259,7 @@ OTHERS = {
         "AverageState": "test_contracts.py",
         "Grid": "sweeps/test_sweep.py",
         "LinearState": "test_contracts.py",
+        "PositiveNegativeState": "methods/test_positive_negative.py",
         "ProportionalIntegralDerivativeState": "methods/test_proportional_integral_derivative.py",
         "ShiftedState": "test_eval_params.py",
         "eval_params": "test_eval_params.py",

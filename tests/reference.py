@@ -130,6 +130,13 @@ def proportional_integral_derivative(carried, g, t, *, beta, ki, kd):
     return g + ki(t) * v + kd(t) * D, (v, D, g)
 
 
+def positive_negative(carried, g, t, *, beta, beta0):
+    β, β0 = beta(t), beta0(t)
+    m, before = carried or (0.0, 0.0)
+    m, before = β**2 * before + (1 - β**2) * g, m
+    return ((1 + β0) * m - β0 * before) / np.sqrt((1 + β0) ** 2 + β0**2), (m, before)
+
+
 def debiased(mean, β, t):
     return mean / (1 - np.prod([β(s) for s in range(t + 1)]))
 

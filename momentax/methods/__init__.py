@@ -11,6 +11,7 @@ from momentax.methods._mass import mass
 from momentax.methods._nesterov import nesterov
 from momentax.methods._overshoot import overshoot
 from momentax.methods._pid import pid
+from momentax.methods._positive_negative import PositiveNegativeState, positive_negative
 from momentax.methods._primal_averaging import generalized_primal_averaging, primal_averaging
 from momentax.methods._proportional_integral_derivative import (
     ProportionalIntegralDerivativeState,
@@ -24,6 +25,7 @@ __all__ = [
     "AggregatedState",
     "AverageState",
     "LinearState",
+    "PositiveNegativeState",
     "ProportionalIntegralDerivativeState",
     "ShiftedState",
     "accelerated",
@@ -38,6 +40,7 @@ __all__ = [
     "nesterov",
     "overshoot",
     "pid",
+    "positive_negative",
     "primal_averaging",
     "proportional_integral_derivative",
     "quasi_hyperbolic",
