@@ -17,6 +17,7 @@ from momentax.methods import (
     LinearState,
     PositiveNegativeState,
     ProportionalIntegralDerivativeState,
+    QuasiHyperbolicAdamState,
     ShiftedState,
     accelerated,
     accelerated_sgd,
@@ -34,6 +35,7 @@ from momentax.methods import (
     primal_averaging,
     proportional_integral_derivative,
     quasi_hyperbolic,
+    quasi_hyperbolic_adam,
     synthesized_nesterov,
 )
 from momentax.sweeps import Grid, grid, sweep
@@ -60,6 +62,7 @@ __all__ = [
     "RestartState",
     "PositiveNegativeState",
     "ProportionalIntegralDerivativeState",
+    "QuasiHyperbolicAdamState",
     "Rollout",
     "ShiftedState",
     "__version__",
@@ -86,6 +89,7 @@ __all__ = [
     "problems",
     "proportional_integral_derivative",
     "quasi_hyperbolic",
+    "quasi_hyperbolic_adam",
     "replace_velocity",
     "reset_velocity",
     "restart",

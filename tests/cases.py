@@ -203,6 +203,16 @@ METHODS = {
         intervals={"beta0": "[0, inf)"},
         accessed=44,
     ),
+    "quasi_hyperbolic_adam": Case(
+        momentax.quasi_hyperbolic_adam,
+        {"beta1": 0.995, "beta2": 0.99, "nu1": 0.7, "nu2": 0.9, "eps": 1e-8},
+        reference.quasi_hyperbolic_adam,
+        swept="beta1",
+        decay="beta1",
+        intervals=_SHARES | {"nu1": "[0, 1]", "nu2": "[0, 1]"},
+        drawn=_DRAWN_SHARES,
+        accessed=44,
+    ),
 }
 
 
@@ -261,6 +271,7 @@ OTHERS = {
         "LinearState": "test_contracts.py",
         "PositiveNegativeState": "methods/test_positive_negative.py",
         "ProportionalIntegralDerivativeState": "methods/test_proportional_integral_derivative.py",
+        "QuasiHyperbolicAdamState": "methods/test_quasi_hyperbolic_adam.py",
         "ShiftedState": "test_eval_params.py",
         "eval_params": "test_eval_params.py",
         "OptimisticState": "wrappers/test_optimistic.py",

@@ -141,6 +141,15 @@ def debiased(mean, β, t):
     return mean / (1 - np.prod([β(s) for s in range(t + 1)]))
 
 
+def quasi_hyperbolic_adam(carried, g, t, *, beta1, beta2, nu1, nu2, eps):
+    β1, β2, ν1, ν2 = beta1(t), beta2(t), nu1(t), nu2(t)
+    v, s = carried or (0.0, 0.0)
+    v, s = β1 * v + (1 - β1) * g, β2 * s + (1 - β2) * g**2
+    mix = (1 - ν1) * g + ν1 * debiased(v, beta1, t)
+    squares = (1 - ν2) * g**2 + ν2 * debiased(s, beta2, t)
+    return mix / (np.sqrt(squares) + eps(t)), (v, s)
+
+
 def directions(step, gradients, *, extra=lambda g: {}, **hyperparameters):
     """The directions of a sequence of gradients, stacked on the first axis, and the velocity."""
     v, out = 0.0, []

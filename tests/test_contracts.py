@@ -655,6 +655,8 @@ def test_defaults_are_the_published_ones():
     assert _defaults(momentax.aggregated) == {"betas": (0.0, 0.9, 0.99)}
     assert list(_defaults(momentax.proportional_integral_derivative).values()) == [0.9, 5.0, 10.0]
     assert _defaults(momentax.positive_negative) == {"beta": 0.9, "beta0": 1.0}
+    adam = momentax.quasi_hyperbolic_adam
+    assert list(_defaults(adam).values()) == [0.995, 0.999, 0.7, 1.0, 1e-8]
 
 
 def _defaults(method):

@@ -18,6 +18,7 @@ from momentax.methods._proportional_integral_derivative import (
     proportional_integral_derivative,
 )
 from momentax.methods._quasi_hyperbolic import quasi_hyperbolic
+from momentax.methods._quasi_hyperbolic_adam import QuasiHyperbolicAdamState, quasi_hyperbolic_adam
 from momentax.methods._synthesized_nesterov import synthesized_nesterov
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LinearState",
     "PositiveNegativeState",
     "ProportionalIntegralDerivativeState",
+    "QuasiHyperbolicAdamState",
     "ShiftedState",
     "accelerated",
     "accelerated_sgd",
@@ -44,5 +46,6 @@ __all__ = [
     "primal_averaging",
     "proportional_integral_derivative",
     "quasi_hyperbolic",
+    "quasi_hyperbolic_adam",
     "synthesized_nesterov",
 ]
