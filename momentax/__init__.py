@@ -19,6 +19,7 @@ from momentax.methods import (
     ProportionalIntegralDerivativeState,
     QuasiHyperbolicAdamState,
     ShiftedState,
+    TorqueAwareState,
     accelerated,
     accelerated_sgd,
     aggregated,
@@ -37,6 +38,7 @@ from momentax.methods import (
     quasi_hyperbolic,
     quasi_hyperbolic_adam,
     synthesized_nesterov,
+    torque_aware,
 )
 from momentax.sweeps import Grid, grid, sweep
 from momentax.wrappers import (
@@ -65,6 +67,7 @@ __all__ = [
     "QuasiHyperbolicAdamState",
     "Rollout",
     "ShiftedState",
+    "TorqueAwareState",
     "__version__",
     "accelerated",
     "accelerated_sgd",
@@ -99,6 +102,7 @@ __all__ = [
     "sweep",
     "synthesized_nesterov",
     "theory",
+    "torque_aware",
     "velocity",
     "velocity_norms",
 ]

@@ -213,6 +213,14 @@ METHODS = {
         drawn=_DRAWN_SHARES,
         accessed=44,
     ),
+    "torque_aware": Case(
+        momentax.torque_aware,
+        {"beta": 0.9, "gamma": 0.9, "eps": 1e-8},
+        reference.torque_aware,
+        intervals={"gamma": "[0, 1)", "eps": "[0, inf)"},
+        drawn={"gamma": (0, 0.95)},
+        accessed=40,
+    ),
 }
 
 
@@ -273,6 +281,7 @@ OTHERS = {
         "ProportionalIntegralDerivativeState": "methods/test_proportional_integral_derivative.py",
         "QuasiHyperbolicAdamState": "methods/test_quasi_hyperbolic_adam.py",
         "ShiftedState": "test_eval_params.py",
+        "TorqueAwareState": "methods/test_torque_aware.py",
         "eval_params": "test_eval_params.py",
         "OptimisticState": "wrappers/test_optimistic.py",
         "OrientedState": "wrappers/test_orientation.py",

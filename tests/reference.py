@@ -137,6 +137,14 @@ def positive_negative(carried, g, t, *, beta, beta0):
     return ((1 + β0) * m - β0 * before) / np.sqrt((1 + β0) ** 2 + β0**2), (m, before)
 
 
+def torque_aware(carried, g, t, *, beta, gamma, eps):
+    v, s = carried or (np.zeros_like(g), 0.0)
+    sizes = np.linalg.norm(v) * np.linalg.norm(g)
+    s = gamma(t) * s + (1 - gamma(t)) * (np.sum(v * g) / sizes if sizes else 0.0)
+    v = beta(t) * v + (eps(t) + (1 + s) / 2) * g
+    return v, (v, s)
+
+
 def debiased(mean, β, t):
     return mean / (1 - np.prod([β(s) for s in range(t + 1)]))
 

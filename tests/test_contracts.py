@@ -657,6 +657,7 @@ def test_defaults_are_the_published_ones():
     assert _defaults(momentax.positive_negative) == {"beta": 0.9, "beta0": 1.0}
     adam = momentax.quasi_hyperbolic_adam
     assert list(_defaults(adam).values()) == [0.995, 0.999, 0.7, 1.0, 1e-8]
+    assert _defaults(momentax.torque_aware) == {"beta": 0.9, "gamma": 0.9, "eps": 1e-8}
 
 
 def _defaults(method):

@@ -20,6 +20,7 @@ from momentax.methods._proportional_integral_derivative import (
 from momentax.methods._quasi_hyperbolic import quasi_hyperbolic
 from momentax.methods._quasi_hyperbolic_adam import QuasiHyperbolicAdamState, quasi_hyperbolic_adam
 from momentax.methods._synthesized_nesterov import synthesized_nesterov
+from momentax.methods._torque_aware import TorqueAwareState, torque_aware
 
 __all__ = [
     "AcceleratedState",
@@ -30,6 +31,7 @@ __all__ = [
     "ProportionalIntegralDerivativeState",
     "QuasiHyperbolicAdamState",
     "ShiftedState",
+    "TorqueAwareState",
     "accelerated",
     "accelerated_sgd",
     "aggregated",
@@ -48,4 +50,5 @@ __all__ = [
     "quasi_hyperbolic",
     "quasi_hyperbolic_adam",
     "synthesized_nesterov",
+    "torque_aware",
 ]
