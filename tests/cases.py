@@ -221,6 +221,7 @@ METHODS = {
         drawn={"gamma": (0, 0.95)},
         accessed=40,
     ),
+    "amplified": Case(momentax.amplified, {"beta": 0.98, "factor": 2.0}, reference.amplified),
 }
 
 

@@ -145,6 +145,11 @@ def torque_aware(carried, g, t, *, beta, gamma, eps):
     return v, (v, s)
 
 
+def amplified(v, g, t, *, beta, factor):
+    v = beta(t) * v + (1 - beta(t)) * g if t else g
+    return g + factor(t) * v, v
+
+
 def debiased(mean, β, t):
     return mean / (1 - np.prod([β(s) for s in range(t + 1)]))
 

@@ -3,6 +3,7 @@
 from momentax.methods._accelerated import AcceleratedState, accelerated
 from momentax.methods._accelerated_sgd import accelerated_sgd
 from momentax.methods._aggregated import AggregatedState, aggregated
+from momentax.methods._amplified import amplified
 from momentax.methods._average import AverageState, average
 from momentax.methods._heavy_ball import heavy_ball
 from momentax.methods._item import item
@@ -35,6 +36,7 @@ __all__ = [
     "accelerated",
     "accelerated_sgd",
     "aggregated",
+    "amplified",
     "average",
     "generalized_primal_averaging",
     "heavy_ball",
