@@ -12,6 +12,7 @@ from momentax._sgd import sgd
 from momentax._velocity import replace_velocity, reset_velocity, velocity, velocity_norms
 from momentax.methods import (
     AcceleratedState,
+    AdanState,
     AggregatedState,
     AverageState,
     LinearState,
@@ -22,6 +23,7 @@ from momentax.methods import (
     TorqueAwareState,
     accelerated,
     accelerated_sgd,
+    adan,
     aggregated,
     amplified,
     average,
@@ -56,6 +58,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AcceleratedState",
+    "AdanState",
     "AggregatedState",
     "AverageState",
     "Grid",
@@ -72,6 +75,7 @@ __all__ = [
     "__version__",
     "accelerated",
     "accelerated_sgd",
+    "adan",
     "aggregated",
     "amplified",
     "average",

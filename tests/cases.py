@@ -222,6 +222,18 @@ METHODS = {
         accessed=40,
     ),
     "amplified": Case(momentax.amplified, {"beta": 0.98, "factor": 2.0}, reference.amplified),
+    "adan": Case(
+        momentax.adan,
+        {"beta1": 0.98, "beta2": 0.92, "beta3": 0.99, "eps": 1e-8},
+        reference.adan,
+        swept="beta1",
+        decay="beta1",
+        intervals=_SHARES,
+        drawn=_DRAWN_SHARES,
+        accessed=80,
+        temporary=4,
+        copies=2,  # Of the gradient, old and new.
+    ),
 }
 
 
@@ -274,6 +286,7 @@ TRANSFORMATIONS = METHODS | OPTIMIZERS | WRAPPERS
 OTHERS = {
     "momentax": {
         "AcceleratedState": "methods/test_accelerated.py",
+        "AdanState": "methods/test_adan.py",
         "AggregatedState": "methods/test_aggregated.py",
         "AverageState": "test_contracts.py",
         "Grid": "sweeps/test_sweep.py",

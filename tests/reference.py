@@ -163,6 +163,16 @@ def quasi_hyperbolic_adam(carried, g, t, *, beta1, beta2, nu1, nu2, eps):
     return mix / (np.sqrt(squares) + eps(t)), (v, s)
 
 
+def adan(carried, g, t, *, beta1, beta2, beta3, eps):
+    β1, β2, β3 = beta1(t), beta2(t), beta3(t)
+    m, v, n, before = carried or (0.0, 0.0, 0.0, g)
+    change = g - before
+    m, v = β1 * m + (1 - β1) * g, β2 * v + (1 - β2) * change
+    n = β3 * n + (1 - β3) * (g + β2 * change) ** 2
+    lead = debiased(m, beta1, t) + β2 * debiased(v, beta2, t)
+    return lead / (np.sqrt(debiased(n, beta3, t)) + eps(t)), (m, v, n, g)
+
+
 def directions(step, gradients, *, extra=lambda g: {}, **hyperparameters):
     """The directions of a sequence of gradients, stacked on the first axis, and the velocity."""
     v, out = 0.0, []

@@ -659,6 +659,7 @@ def test_defaults_are_the_published_ones():
     assert list(_defaults(adam).values()) == [0.995, 0.999, 0.7, 1.0, 1e-8]
     assert _defaults(momentax.torque_aware) == {"beta": 0.9, "gamma": 0.9, "eps": 1e-8}
     assert _defaults(momentax.amplified) == {"beta": 0.98, "factor": 2.0}
+    assert list(_defaults(momentax.adan).values()) == [0.98, 0.92, 0.99, 1e-8]
 
 
 def _defaults(method):

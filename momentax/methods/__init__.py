@@ -2,6 +2,7 @@
 
 from momentax.methods._accelerated import AcceleratedState, accelerated
 from momentax.methods._accelerated_sgd import accelerated_sgd
+from momentax.methods._adan import AdanState, adan
 from momentax.methods._aggregated import AggregatedState, aggregated
 from momentax.methods._amplified import amplified
 from momentax.methods._average import AverageState, average
@@ -25,6 +26,7 @@ from momentax.methods._torque_aware import TorqueAwareState, torque_aware
 
 __all__ = [
     "AcceleratedState",
+    "AdanState",
     "AggregatedState",
     "AverageState",
     "LinearState",
@@ -35,6 +37,7 @@ __all__ = [
     "TorqueAwareState",
     "accelerated",
     "accelerated_sgd",
+    "adan",
     "aggregated",
     "amplified",
     "average",
