@@ -234,6 +234,16 @@ METHODS = {
         temporary=4,
         copies=2,  # Of the gradient, old and new.
     ),
+    "nadam": Case(
+        momentax.nadam,
+        {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "psi": 0.004},
+        reference.nadam,
+        swept="beta1",
+        decay="beta1",
+        intervals=_SHARES,
+        drawn=_DRAWN_SHARES | {"psi": (0, 20)},
+        accessed=44,
+    ),
 }
 
 
@@ -291,6 +301,7 @@ OTHERS = {
         "AverageState": "test_contracts.py",
         "Grid": "sweeps/test_sweep.py",
         "LinearState": "test_contracts.py",
+        "NadamState": "methods/test_nadam.py",
         "PositiveNegativeState": "methods/test_positive_negative.py",
         "ProportionalIntegralDerivativeState": "methods/test_proportional_integral_derivative.py",
         "QuasiHyperbolicAdamState": "methods/test_quasi_hyperbolic_adam.py",

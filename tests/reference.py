@@ -173,6 +173,17 @@ def adan(carried, g, t, *, beta1, beta2, beta3, eps):
     return lead / (np.sqrt(debiased(n, beta3, t)) + eps(t)), (m, v, n, g)
 
 
+def nadam(carried, g, t, *, beta1, beta2, eps, psi):
+    def μ(t):
+        return beta1(t) * (1 - 0.5 * 0.96 ** ((t + 1) * psi(t)))
+
+    v, s, kept = carried or (0.0, 0.0, 1.0)
+    v, s = beta1(t) * v + (1 - beta1(t)) * g, beta2(t) * s + (1 - beta2(t)) * g**2
+    kept = kept * μ(t)
+    ahead = μ(t + 1) * v / (1 - kept * μ(t + 1)) + (1 - μ(t)) * g / (1 - kept)
+    return ahead / (np.sqrt(debiased(s, beta2, t)) + eps(t)), (v, s, kept)
+
+
 def directions(step, gradients, *, extra=lambda g: {}, **hyperparameters):
     """The directions of a sequence of gradients, stacked on the first axis, and the velocity."""
     v, out = 0.0, []

@@ -660,6 +660,7 @@ def test_defaults_are_the_published_ones():
     assert _defaults(momentax.torque_aware) == {"beta": 0.9, "gamma": 0.9, "eps": 1e-8}
     assert _defaults(momentax.amplified) == {"beta": 0.98, "factor": 2.0}
     assert list(_defaults(momentax.adan).values()) == [0.98, 0.92, 0.99, 1e-8]
+    assert list(_defaults(momentax.nadam).values()) == [0.9, 0.999, 1e-8, 0.004]
 
 
 def _defaults(method):

@@ -10,6 +10,7 @@ from momentax.methods._heavy_ball import heavy_ball
 from momentax.methods._item import item
 from momentax.methods._linear import LinearState, ShiftedState, linear
 from momentax.methods._mass import mass
+from momentax.methods._nadam import NadamState, nadam
 from momentax.methods._nesterov import nesterov
 from momentax.methods._overshoot import overshoot
 from momentax.methods._pid import pid
@@ -30,6 +31,7 @@ __all__ = [
     "AggregatedState",
     "AverageState",
     "LinearState",
+    "NadamState",
     "PositiveNegativeState",
     "ProportionalIntegralDerivativeState",
     "QuasiHyperbolicAdamState",
@@ -46,6 +48,7 @@ __all__ = [
     "item",
     "linear",
     "mass",
+    "nadam",
     "nesterov",
     "overshoot",
     "pid",
