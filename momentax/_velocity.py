@@ -37,7 +37,14 @@ _FIELDS = {
 # the second a thousandfold, so it goes on.
 _DEBIASING = {
     "optax": {"EmaState": "count", "MuonState": "count"},
-    "momentax": {"AverageState": "weight", "DampedState": "started"},
+    "momentax": {
+        "AdanState": "weight",
+        "AverageState": "weight",
+        "DampedState": "started",
+        "NadamState": "weight",
+        "PositiveNegativeState": "change",
+        "QuasiHyperbolicAdamState": "weight",
+    },
 }
 
 

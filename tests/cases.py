@@ -24,20 +24,13 @@ class Case(NamedTuple):
     values: tuple[float, ...] = (0.0, 0.5, 0.9, 0.99)  # Of the swept one.
     decay: str | None = "beta"  # The factor by which the velocity decays, if one is given.
     fixed: tuple[str, ...] = ()  # Those that take no schedule.
-    intervals: Mapping[str, str] = MappingProxyType({})  # Of those that INTERVALS has not.
-    extra: Callable[[Any], dict[str, Any]] = lambda g: {}  # What update needs besides gradients g.
-    accessed: int = 28  # Bytes that a float32 step moves per parameter, at most.
-    temporary: int = 0  # Bytes per parameter that it keeps meanwhile, at most.
-    copies: int = 0  # Arrays that it copies, at most.
-    intervals: Mapping[str, str] = MappingProxyType(
-        {}
-    )  # Where one lies elsewhere than in INTERVALS below.
-    drawn: Mapping[str, tuple[float, float]] = MappingProxyType({})  # And than in DRAWN below.
+    intervals: Mapping[str, str] = MappingProxyType({})  # Where one lies, if not as below,
+    drawn: Mapping[str, tuple[float, float]] = MappingProxyType({})  # and whence it is drawn.
     shown: Mapping[str, str] = MappingProxyType({})  # What errors call one, if not by its name.
     extra: Callable[[Any], dict[str, Any]] = lambda g: {}  # What update needs besides gradients g.
     accessed: int = 28  # Bytes that a float32 step moves per parameter, at most.
     temporary: int = 0  # Bytes per parameter that it keeps meanwhile, at most.
-    copies: int = 0  # Buffers of the parameter's size that it copies, at most.
+    copies: int = 0  # Buffers of the parameters' size that it copies, at most.
     axes: int = 0  # Leading axes that the velocity has before the parameter's.
     coupled: bool = False  # Whether one leaf's gradient has to do with another's velocity.
 
