@@ -212,7 +212,7 @@ METHODS = {
         reference.torque_aware,
         intervals={"gamma": "[0, 1)", "eps": "[0, inf)"},
         drawn={"gamma": (0, 0.95)},
-        accessed=40,
+        accessed=48,
     ),
     "amplified": Case(momentax.amplified, {"beta": 0.98, "factor": 2.0}, reference.amplified),
     "adan": Case(
