@@ -112,6 +112,24 @@ def scaled(scalars: PyTree, tree: PyTree) -> PyTree:
     return jax.tree.map(multiply, tree, scalars, is_leaf=_check.is_none)
 
 
+def inner(tree: PyTree, other: PyTree) -> jax.Array:
+    """The real inner product over all leaves but those that are None in either.
+
+    It is taken in float32 or wider, so that float16 neither over- nor underflows.
+    """
+    zero = jnp.zeros((), _check.float_dtype())
+
+    def product(leaf: Any, fellow: Any) -> Any:
+        if leaf is None or fellow is None:
+            return None
+        dtype = wide(leaf, fellow)
+        leaf, fellow = jnp.asarray(leaf, dtype), jnp.asarray(fellow, dtype)
+        return jnp.real(jnp.sum(jnp.conj(leaf) * fellow)).astype(zero.dtype)
+
+    products = jax.tree.map(product, tree, other, is_leaf=_check.is_none)
+    return sum(jax.tree.leaves(products), start=zero)
+
+
 def norm(tree: PyTree) -> jax.Array:
     """The Euclidean norm over all leaves, in float32 or wider.
 

@@ -8,6 +8,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
+
 import momentax
 from momentax import sgd
 from tests import reference
@@ -46,6 +48,8 @@ INTERVALS = {
     "eps": "(0, inf)",
     "factor": "[0, inf)",
     "gamma": "[0, inf)",
+    "gamma_max": "(0, inf)",
+    "k": "(0, inf)",
     "kappa": "[1, inf)",
     "kd": "(0, inf)",
     "ki": "(0, inf)",
@@ -56,6 +60,7 @@ INTERVALS = {
     "mu_y": "[0, 1]",
     "nu": "[0, 1]",
     "psi": "[0, inf)",
+    "w": "(0, inf)",
     "weight_decay": "[0, inf)",
     "xi": "(0, inf)",
 }
@@ -66,17 +71,25 @@ DRAWN = {
     "beta2": (-1, 2),
     "c": (0.1, 1),
     "gamma": (0, 5),
+    "gamma_max": (0.1, 3),
+    "k": (0.1, 1),
     "kappa": (20, 1000),
     "kd": (0.1, 2),
     "ki": (0.1, 2),
     "kp": (-3, -0.1),
     "learning_rate": (0, 1),
+    "lower_bound": (-1, 1),
     "mu": (0.01, 0.5),
     "mu_y": (0, 1),
     "nu": (0, 1),
+    "w": (0.1, 1),
     "weight_decay": (0, 0.3),
     "xi": (1, 20),
 }
+
+
+def _previous(g: Any) -> dict[str, Any]:
+    return {"prev_grad": jax.tree.map(lambda leaf: -leaf, g)}
 
 
 def _accelerated(sequence: str, horizon: int | None) -> Callable[..., Any]:
@@ -236,6 +249,46 @@ METHODS = {
         intervals=_SHARES,
         drawn=_DRAWN_SHARES | {"psi": (0, 20)},
         accessed=44,
+    "momentum_polyak": Case(
+        momentax.momentum_polyak,
+        {"beta": 0.9, "c": 0.5, "gamma_max": 3.0, "lower_bound": -0.25},
+        reference.momentum_polyak,
+        intervals={"c": "(0, inf)"},
+        extra=lambda g: {"value": 1.0},
+        coupled=True,
+    ),
+    "recursive_momentum": Case(
+        momentax.recursive_momentum,
+        {"beta": 0.9},
+        reference.recursive_momentum,
+        extra=_previous,
+    ),
+    "storm": Case(
+        momentax.storm,
+        {"k": 0.1, "w": 0.1, "c": 10.0},
+        reference.storm,
+        swept="c",
+        values=(0.0, 1.0, 30.0),
+        decay=None,
+        intervals={"c": "[0, inf)"},
+        extra=_previous,
+        coupled=True,
+    ),
+    "mars": Case(
+        momentax.mars,
+        {"beta": 0.95, "gamma": 0.025},
+        reference.mars,
+        decay=None,  # The change of the gradient enters as well.
+        accessed=52,
+        temporary=4,  # The corrected gradient, until its norm is known.
+    ),
+    "mars, exact": Case(
+        lambda beta, gamma: momentax.mars(beta, gamma, approximate=False),
+        {"beta": 0.95, "gamma": 0.025},
+        reference.mars,
+        extra=_previous,
+        accessed=36,
+        temporary=4,
     ),
 }
 
@@ -300,6 +353,10 @@ OTHERS = {
         "QuasiHyperbolicAdamState": "methods/test_quasi_hyperbolic_adam.py",
         "ShiftedState": "test_eval_params.py",
         "TorqueAwareState": "methods/test_torque_aware.py",
+        "MarsState": "methods/test_mars.py",
+        "RecursiveState": "methods/test_storm.py",
+        "ShiftedState": "test_eval_params.py",
+        "StormState": "methods/test_storm.py",
         "eval_params": "test_eval_params.py",
         "OptimisticState": "wrappers/test_optimistic.py",
         "OrientedState": "wrappers/test_orientation.py",

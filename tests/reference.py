@@ -182,6 +182,36 @@ def nadam(carried, g, t, *, beta1, beta2, eps, psi):
     kept = kept * μ(t)
     ahead = μ(t + 1) * v / (1 - kept * μ(t + 1)) + (1 - μ(t)) * g / (1 - kept)
     return ahead / (np.sqrt(debiased(s, beta2, t)) + eps(t)), (v, s, kept)
+def momentum_polyak(v, g, t, *, beta, c, gamma_max, lower_bound, value):
+    α = (1 - beta(t)) * min((value - lower_bound(t)) / (c(t) * np.sum(g**2)), gamma_max(t))
+    v = beta(t) * v + α * g
+    return v, v
+
+
+def recursive_momentum(carried, g, t, *, beta, prev_grad):
+    (v,) = carried or (None,)
+    v = g if v is None else g + beta(t) * (v - prev_grad)
+    return v, (v,)
+
+
+def storm(carried, g, t, *, k, w, c, prev_grad):
+    v, squares, a = carried or (0.0, 0.0, 1.0)
+    v = g + (1 - a) * (v - prev_grad)
+    squares = squares + np.sum(g**2)
+    η = k(t) / (w(t) + squares) ** (1 / 3)
+    return η * v, (v, squares, min(c(t) * η**2, 1.0))
+
+
+def mars(carried, g, t, *, beta, gamma, prev_grad=None):
+    """The exact form given prev_grad, else the approximate one."""
+    v, before = carried or (0.0, 0.0)
+    if prev_grad is not None:
+        before = g if t == 0 else prev_grad
+    c = g + gamma(t) * beta(t) / (1 - beta(t)) * (g - before)
+    if np.linalg.norm(c) > 1:
+        c = c / np.linalg.norm(c)
+    v = beta(t) * v + (1 - beta(t)) * c
+    return v, (v, g)
 
 
 def directions(step, gradients, *, extra=lambda g: {}, **hyperparameters):

@@ -9,8 +9,10 @@ from momentax.methods._average import AverageState, average
 from momentax.methods._heavy_ball import heavy_ball
 from momentax.methods._item import item
 from momentax.methods._linear import LinearState, ShiftedState, linear
+from momentax.methods._mars import MarsState, mars
 from momentax.methods._mass import mass
 from momentax.methods._nadam import NadamState, nadam
+from momentax.methods._momentum_polyak import momentum_polyak
 from momentax.methods._nesterov import nesterov
 from momentax.methods._overshoot import overshoot
 from momentax.methods._pid import pid
@@ -22,6 +24,7 @@ from momentax.methods._proportional_integral_derivative import (
 )
 from momentax.methods._quasi_hyperbolic import quasi_hyperbolic
 from momentax.methods._quasi_hyperbolic_adam import QuasiHyperbolicAdamState, quasi_hyperbolic_adam
+from momentax.methods._storm import RecursiveState, StormState, recursive_momentum, storm
 from momentax.methods._synthesized_nesterov import synthesized_nesterov
 from momentax.methods._torque_aware import TorqueAwareState, torque_aware
 
@@ -37,6 +40,10 @@ __all__ = [
     "QuasiHyperbolicAdamState",
     "ShiftedState",
     "TorqueAwareState",
+    "MarsState",
+    "RecursiveState",
+    "ShiftedState",
+    "StormState",
     "accelerated",
     "accelerated_sgd",
     "adan",
@@ -47,8 +54,10 @@ __all__ = [
     "heavy_ball",
     "item",
     "linear",
+    "mars",
     "mass",
     "nadam",
+    "momentum_polyak",
     "nesterov",
     "overshoot",
     "pid",
@@ -57,6 +66,8 @@ __all__ = [
     "proportional_integral_derivative",
     "quasi_hyperbolic",
     "quasi_hyperbolic_adam",
+    "recursive_momentum",
+    "storm",
     "synthesized_nesterov",
     "torque_aware",
 ]

@@ -1,0 +1,104 @@
+"""MARS: a running average of gradients whose variance is reduced, scaled and clipped."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax import _check, _tree
+from momentax._check import flag, scheduled
+from momentax._typing import PyTree, ScalarOrSchedule
+from momentax.methods._linear import LinearState
+from momentax.methods._previous import previous
+
+
+class MarsState(NamedTuple):
+    """The state of MARS in its approximate form.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    gradient: the last gradient, shaped like the parameters, in float32 or wider.
+    """
+
+    count: Any
+    velocity: PyTree
+    gradient: PyTree
+
+
+def mars(
+    beta: ScalarOrSchedule = 0.95, gamma: ScalarOrSchedule = 0.025, *, approximate: bool = True
+) -> optax.GradientTransformationExtraArgs:
+    """Average gradients that are corrected by how they have changed.
+
+        c_t = g_t + γ β / (1 - β) (g_t - g'_t)
+        v_t = β v_{t-1} + (1 - β) c_t / max(1, ‖c_t‖),    v_0 = 0
+        d_t = v_t
+
+    with the norm of each leaf by itself. In the exact form g'_t is the gradient
+    at the previous parameters on step t's batch: pass it to update as
+    `prev_grad`; the first step takes g'_1 = g_1 whatever is passed. The
+    approximate form takes the last step's gradient, g'_t = g_{t-1}, and g'_1 = 0
+    as the authors' code does.
+
+    The paper preconditions v: followed by `optax.scale_by_sign` it is
+    MARS-Lion, orthogonalized MARS-Shampoo. γ = 0 averages clipped gradients.
+    γ = 1 in the exact form is `recursive_momentum` where nothing is clipped,
+    but for its first velocity, which here is (1 - β) g_1.
+
+    Args:
+        beta: β in [0, 1), the share of the average kept each step.
+        gamma: γ in [0, inf), the scale of the correction.
+        approximate: Whether the last gradient stands for `prev_grad`.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds one velocity, in float32 or wider, and in the
+        approximate form the last gradient beside it.
+
+    Raises:
+        ValueError: A concrete beta or gamma lies outside its interval; at
+            update, `prev_grad` is needed and missing, or does not fit the
+            gradients.
+        TypeError: approximate is no bool.
+
+    Source:
+        Yuan, Liu, Wu, Zhou and Gu, MARS: unleashing the power of variance
+        reduction for training large models, 2024, arXiv:2411.10438.
+    """
+    β = scheduled("beta", beta)
+    γ = scheduled("gamma", gamma, "[0, inf)")
+    flag("approximate", approximate)
+
+    def init(params):
+        state = LinearState(jnp.zeros((), jnp.int32), _tree.zeros_like(params))
+        return MarsState(*state, _tree.zeros_like(params)) if approximate else state
+
+    def update(updates, state, params=None, *, prev_grad=None, **extra_args):
+        del params, extra_args
+        t, v = state.count, state.velocity
+        _check.require_gradients(updates, v)
+        scale = γ(t) * β(t) / (1 - β(t))
+        if approximate:
+            before = state.gradient
+        else:
+            before = previous("mars", prev_grad, updates)
+            scale = jnp.where(t == 0, 0, scale)
+        c = _tree.combine((1 + scale, updates), (-scale, before), like=_tree.widened(updates))
+        v = _tree.combine((β(t), v), (1 - β(t), jax.tree.map(_clipped, c)), like=v)
+        d = _tree.combine((1.0, v), like=updates)
+        state = state._replace(count=optax.safe_increment(t), velocity=v)
+        if approximate:
+            # The gradient, but read off c: kept as it is, both it and the last one were copied.
+            kept = _tree.combine((1 / (1 + scale), c), (scale / (1 + scale), before), like=before)
+            state = state._replace(gradient=kept)
+        return d, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _clipped(leaf: jax.Array) -> jax.Array:
+    """A leaf divided by its norm where that exceeds 1."""
+    return _tree.combine((1 / jnp.maximum(_tree.norm(leaf), 1), leaf), like=leaf)
