@@ -214,6 +214,15 @@ def mars(carried, g, t, *, beta, gamma, prev_grad=None):
     return v, (v, g)
 
 
+def hypergradient(carried, g, t, *, learning_rate, beta, learning_rate_step, beta_step=None):
+    v, w, α, β = carried or (0.0, 0.0, learning_rate(0), beta(0))
+    α = max(α + learning_rate_step(t) * np.sum(g * v), 0)
+    if beta_step is not None:
+        β = min(max(β + beta_step(t) * np.sum(g * w), 0), np.nextafter(1, 0))
+    v, w = β * v + g, α * v
+    return α * v, (v, w, α, β)
+
+
 def directions(step, gradients, *, extra=lambda g: {}, **hyperparameters):
     """The directions of a sequence of gradients, stacked on the first axis, and the velocity."""
     v, out = 0.0, []

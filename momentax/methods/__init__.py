@@ -7,6 +7,7 @@ from momentax.methods._aggregated import AggregatedState, aggregated
 from momentax.methods._amplified import amplified
 from momentax.methods._average import AverageState, average
 from momentax.methods._heavy_ball import heavy_ball
+from momentax.methods._hypergradient import HypergradientState, hypergradient
 from momentax.methods._item import item
 from momentax.methods._linear import LinearState, ShiftedState, linear
 from momentax.methods._mars import MarsState, mars
@@ -33,6 +34,7 @@ __all__ = [
     "AdanState",
     "AggregatedState",
     "AverageState",
+    "HypergradientState",
     "LinearState",
     "NadamState",
     "PositiveNegativeState",
@@ -52,6 +54,7 @@ __all__ = [
     "average",
     "generalized_primal_averaging",
     "heavy_ball",
+    "hypergradient",
     "item",
     "linear",
     "mars",
