@@ -27,6 +27,7 @@ from momentax.methods import (
     RecursiveState,
     ShiftedState,
     StormState,
+    YellowFinState,
     accelerated,
     accelerated_sgd,
     adan,
@@ -54,6 +55,7 @@ from momentax.methods import (
     storm,
     synthesized_nesterov,
     torque_aware,
+    yellowfin,
 )
 from momentax.sweeps import Grid, grid, sweep
 from momentax.wrappers import (
@@ -91,6 +93,7 @@ __all__ = [
     "Rollout",
     "ShiftedState",
     "StormState",
+    "YellowFinState",
     "__version__",
     "accelerated",
     "accelerated_sgd",
@@ -136,4 +139,5 @@ __all__ = [
     "torque_aware",
     "velocity",
     "velocity_norms",
+    "yellowfin",
 ]

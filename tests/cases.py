@@ -62,6 +62,7 @@ INTERVALS = {
     "mu_y": "[0, 1]",
     "nu": "[0, 1]",
     "psi": "[0, inf)",
+    "smoothing": "[0, 1)",
     "w": "(0, inf)",
     "weight_decay": "[0, inf)",
     "xi": "(0, inf)",
@@ -313,6 +314,18 @@ METHODS = {
         accessed=36,
         temporary=4,
     ),
+    "yellowfin": Case(
+        lambda learning_rate, beta, smoothing: momentax.yellowfin(
+            learning_rate, beta, smoothing=smoothing
+        ),
+        {"learning_rate": 0.5, "beta": 0.3, "smoothing": 0.9},
+        reference.yellowfin,
+        swept="smoothing",
+        decay=None,
+        fixed=("learning_rate", "beta"),
+        accessed=45,  # 44 and some scalars.
+        coupled=True,
+    ),
 }
 
 
@@ -386,6 +399,7 @@ OTHERS = {
         "OrientedState": "wrappers/test_orientation.py",
         "RestartState": "wrappers/test_restart.py",
         "Rollout": "test_rollout.py",
+        "YellowFinState": "methods/test_yellowfin.py",
         "__version__": "test_package.py",
         "conventions": "conventions/test_records.py",
         "grid": "sweeps/test_sweep.py",

@@ -223,6 +223,35 @@ def hypergradient(carried, g, t, *, learning_rate, beta, learning_rate_step, bet
     return α * v, (v, w, α, β)
 
 
+def single_step(D, C, low, high):
+    """SingleStep of YellowFin: the root by bisection."""
+    p = D**2 * low**2 / (2 * C) if C > 0 else np.inf
+    below, above = 0.0, 1.0
+    for _ in range(200):
+        x = (below + above) / 2
+        below, above = (x, above) if x * p < (1 - x) ** 3 else (below, x)
+    root = max(x, (np.sqrt(high) - np.sqrt(low)) / (np.sqrt(high) + np.sqrt(low)))
+    return root**2, (1 - root) ** 2 / low
+
+
+def yellowfin(carried, g, t, *, learning_rate, beta, smoothing, window=20):
+    start = (0.0, 0.0, 0.0, (), np.zeros(5), learning_rate(0), beta(0))
+    v, mean, weight, last, averages, α, β = carried or start
+    s, h = smoothing(t), np.sum(g**2)
+    last = (*last, h)[-window:]
+    weight, mean = s * weight + (1 - s), s * mean + (1 - s) * g
+    low, high, square, norm = s * averages[:4] + (1 - s) * np.array(
+        [min(last), max(last), h, np.sqrt(h)]
+    )
+    distance = s * averages[4] + (1 - s) * norm / square
+    variance = max(square / weight - np.sum((mean / weight) ** 2), 0)
+    μ, rate = single_step(distance / weight, variance, low / weight, high / weight)
+    α, β = s * α + (1 - s) * rate, s * β + (1 - s) * μ
+    v = β * v + g
+    averages = np.array([low, high, square, norm, distance])
+    return α * v, (v, mean, weight, last, averages, α, β)
+
+
 def directions(step, gradients, *, extra=lambda g: {}, **hyperparameters):
     """The directions of a sequence of gradients, stacked on the first axis, and the velocity."""
     v, out = 0.0, []

@@ -28,6 +28,7 @@ from momentax.methods._quasi_hyperbolic_adam import QuasiHyperbolicAdamState, qu
 from momentax.methods._storm import RecursiveState, StormState, recursive_momentum, storm
 from momentax.methods._synthesized_nesterov import synthesized_nesterov
 from momentax.methods._torque_aware import TorqueAwareState, torque_aware
+from momentax.methods._yellowfin import YellowFinState, yellowfin
 
 __all__ = [
     "AcceleratedState",
@@ -46,6 +47,7 @@ __all__ = [
     "RecursiveState",
     "ShiftedState",
     "StormState",
+    "YellowFinState",
     "accelerated",
     "accelerated_sgd",
     "adan",
@@ -73,4 +75,5 @@ __all__ = [
     "storm",
     "synthesized_nesterov",
     "torque_aware",
+    "yellowfin",
 ]
