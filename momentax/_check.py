@@ -329,3 +329,23 @@ def require_params(updates: PyTree, params: PyTree) -> None:
     """Refuse gradients that do not fit the parameters, naming the first path that differs."""
     remedy = "pass the params that the gradients were taken at"
     require_fit("the gradient", updates, "the parameter", params, remedy)
+
+
+def rows(value: PyTree, velocity: PyTree) -> PyTree:
+    """Return the rows of the leaves that the velocity has, each as an array of integers."""
+    wrong = f"rows must be a tree like the parameters of 1-d arrays of whole numbers, got {value!r}"
+
+    def masked(node: Any) -> bool:
+        return isinstance(node, optax.MaskedNode)
+
+    def index(leaf: Any, part: Any) -> Any:
+        if masked(leaf):
+            return leaf
+        if np.ndim(part) != 1 or not jnp.issubdtype(jnp.result_type(part), jnp.integer):
+            raise ValueError(wrong)
+        return jnp.asarray(part)
+
+    try:
+        return jax.tree.map(index, velocity, value, is_leaf=masked)
+    except (TypeError, ValueError):  # A node or None where a leaf belongs.
+        raise ValueError(wrong) from None

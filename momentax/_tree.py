@@ -112,6 +112,21 @@ def scaled(scalars: PyTree, tree: PyTree) -> PyTree:
     return jax.tree.map(multiply, tree, scalars, is_leaf=_check.is_none)
 
 
+def per_row(row: jax.Array, leaf: jax.Array) -> jax.Array:
+    """One number a row, in a shape that broadcasts against the leaf."""
+    return jnp.reshape(row, jnp.shape(row) + (1,) * (jnp.ndim(leaf) - jnp.ndim(row)))
+
+
+def read_rows(leaf: jax.Array, rows: jax.Array) -> jax.Array:
+    """The rows of a leaf; zeros beyond the last."""
+    return jnp.asarray(leaf).at[rows].get(mode="fill", fill_value=0)
+
+
+def write_rows(leaf: jax.Array, rows: jax.Array, new: jax.Array) -> jax.Array:
+    """A leaf with new rows in place of those given, if it has them."""
+    return jnp.asarray(leaf).at[rows].set(new, mode="drop")
+
+
 def inner(tree: PyTree, other: PyTree) -> jax.Array:
     """The real inner product over all leaves but those that are None in either.
 

@@ -41,9 +41,12 @@ _DEBIASING = {
         "AdanState": "weight",
         "AverageState": "weight",
         "DampedState": "started",
+        "HypergradientState": "change",
         "NadamState": "weight",
         "PositiveNegativeState": "change",
         "QuasiHyperbolicAdamState": "weight",
+        "RecursiveState": "weight",
+        "StormState": "beta",
     },
 }
 

@@ -97,6 +97,9 @@ def _previous(g: Any) -> dict[str, Any]:
     return {"prev_grad": jax.tree.map(lambda leaf: -leaf, g)}
 
 
+_heavy_ball = partial(reference.heavy_ball, dampening=lambda t: 0.0)
+
+
 def _accelerated(sequence: str, horizon: int | None) -> Callable[..., Any]:
     return lambda: momentax.accelerated(sequence, horizon=horizon)
 
@@ -254,6 +257,21 @@ METHODS = {
         intervals=_SHARES,
         drawn=_DRAWN_SHARES | {"psi": (0, 20)},
         accessed=44,
+    ),
+    **{
+        f"lazy, {name}": Case(
+            lambda method=method: momentax.lazy(method),
+            {},
+            partial(twin, beta=lambda t: 0.9),
+            swept=None,
+            decay=None,
+            accessed=40,
+        )
+        for name, method, twin in (
+            ("heavy ball", momentax.heavy_ball(0.9), _heavy_ball),
+            ("nesterov", momentax.nesterov(0.9), reference.nesterov),
+        )
+    },
     "hypergradient": Case(
         momentax.hypergradient,
         {"learning_rate": 0.1, "beta": 0.8, "learning_rate_step": 1e-3, "beta_step": 1e-3},
@@ -383,6 +401,7 @@ OTHERS = {
         "AverageState": "test_contracts.py",
         "Grid": "sweeps/test_sweep.py",
         "HypergradientState": "methods/test_hypergradient.py",
+        "LazyState": "methods/test_lazy.py",
         "LinearState": "test_contracts.py",
         "NadamState": "methods/test_nadam.py",
         "PositiveNegativeState": "methods/test_positive_negative.py",
@@ -392,8 +411,8 @@ OTHERS = {
         "TorqueAwareState": "methods/test_torque_aware.py",
         "MarsState": "methods/test_mars.py",
         "RecursiveState": "methods/test_storm.py",
-        "ShiftedState": "test_eval_params.py",
         "StormState": "methods/test_storm.py",
+        "catch_up": "methods/test_lazy.py",
         "eval_params": "test_eval_params.py",
         "OptimisticState": "wrappers/test_optimistic.py",
         "OrientedState": "wrappers/test_orientation.py",

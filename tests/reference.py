@@ -182,6 +182,8 @@ def nadam(carried, g, t, *, beta1, beta2, eps, psi):
     kept = kept * μ(t)
     ahead = μ(t + 1) * v / (1 - kept * μ(t + 1)) + (1 - μ(t)) * g / (1 - kept)
     return ahead / (np.sqrt(debiased(s, beta2, t)) + eps(t)), (v, s, kept)
+
+
 def momentum_polyak(v, g, t, *, beta, c, gamma_max, lower_bound, value):
     α = (1 - beta(t)) * min((value - lower_bound(t)) / (c(t) * np.sum(g**2)), gamma_max(t))
     v = beta(t) * v + α * g

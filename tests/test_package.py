@@ -45,7 +45,7 @@ LAYERS = [
     {"_check"},
     {"_tree"},
     {"methods", "schedules", "_velocity"},
-    {"_sgd", "_eval_params", "wrappers", "theory", "problems"},
+    {"_sgd", "_catch_up", "_eval_params", "wrappers", "theory", "problems"},
     {"sweeps", "_rollout", "conventions"},
     {"_digits", "plotting"},
     {"__init__"},

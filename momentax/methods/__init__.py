@@ -9,11 +9,12 @@ from momentax.methods._average import AverageState, average
 from momentax.methods._heavy_ball import heavy_ball
 from momentax.methods._hypergradient import HypergradientState, hypergradient
 from momentax.methods._item import item
+from momentax.methods._lazy import LazyState, lazy
 from momentax.methods._linear import LinearState, ShiftedState, linear
 from momentax.methods._mars import MarsState, mars
 from momentax.methods._mass import mass
-from momentax.methods._nadam import NadamState, nadam
 from momentax.methods._momentum_polyak import momentum_polyak
+from momentax.methods._nadam import NadamState, nadam
 from momentax.methods._nesterov import nesterov
 from momentax.methods._overshoot import overshoot
 from momentax.methods._pid import pid
@@ -36,17 +37,17 @@ __all__ = [
     "AggregatedState",
     "AverageState",
     "HypergradientState",
+    "LazyState",
     "LinearState",
+    "MarsState",
     "NadamState",
     "PositiveNegativeState",
     "ProportionalIntegralDerivativeState",
     "QuasiHyperbolicAdamState",
-    "ShiftedState",
-    "TorqueAwareState",
-    "MarsState",
     "RecursiveState",
     "ShiftedState",
     "StormState",
+    "TorqueAwareState",
     "YellowFinState",
     "accelerated",
     "accelerated_sgd",
@@ -58,11 +59,12 @@ __all__ = [
     "heavy_ball",
     "hypergradient",
     "item",
+    "lazy",
     "linear",
     "mars",
     "mass",
-    "nadam",
     "momentum_polyak",
+    "nadam",
     "nesterov",
     "overshoot",
     "pid",

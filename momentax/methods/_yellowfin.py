@@ -109,9 +109,8 @@ def yellowfin(
         count, v = jnp.zeros((), jnp.int32), _tree.zeros_like(params)
         mean = _tree.zeros_like(params)  # Not v once more: a buffer can be donated only once.
         last = jnp.zeros(size, _check.float_dtype())
-        averages = (_tree.scalar(0) for _ in range(5))
-        start = _tree.scalar(α_0), _tree.scalar(β_0)
-        return YellowFinState(count, v, mean, _tree.scalar(0), last, *averages, *start)
+        scalars = (_tree.scalar(value) for value in (0, 0, 0, 0, 0, α_0, β_0))
+        return YellowFinState(count, v, mean, _tree.scalar(0), last, *scalars)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args

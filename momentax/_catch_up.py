@@ -1,0 +1,105 @@
+"""The steps that rows of a lazy method have waited, taken at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax import _check, _tree
+from momentax._typing import PyTree, Scalar
+from momentax._velocity import holder
+from momentax.methods import LazyState
+
+
+def catch_up(
+    params: PyTree,
+    state: PyTree,
+    rows: PyTree = None,
+    *,
+    learning_rate: Scalar | None = None,
+    path: str | None = None,
+) -> tuple[PyTree, PyTree]:
+    """Take the steps that rows of `lazy` have waited for a gradient, all at once.
+
+        θ ← θ - α b (β + β² + ... + βᵏ) v,    v ← βᵏ v    after k steps
+
+    Call it on the rows that the next gradient will be taken at, and on all rows
+    before the parameters are evaluated, saved or handed to another optimizer.
+
+    Args:
+        params: The parameters after the update that gave `state`.
+        state: The optimizer's state, or a pytree that holds it.
+        rows: Which rows: a tree like the parameters of 1-d integer arrays. A
+            row may occur more than once; those beyond the last are ignored.
+            None is all rows.
+        learning_rate: α in (0, inf), the same at every step, for a velocity in
+            gradient units. None where `sgd` keeps the velocity in parameter
+            units; elsewhere give -1 for those.
+        path: Which velocity, as in `velocity`.
+
+    Returns:
+        The parameters and the state with these rows caught up, of the
+        structures, shapes and dtypes given.
+
+    Raises:
+        ValueError: As `velocity`; the velocity is not one of `lazy`'s;
+            learning_rate is missing, or given for parameter units; rows or
+            params do not fit the velocity.
+        TypeError: learning_rate is no number; under a schedule rows cannot catch
+            up in one step.
+    """
+    node, units = holder(state, path)
+    if not isinstance(node, LazyState):
+        raise ValueError(
+            f"catch_up needs the state of momentax.lazy, got one that holds a {type(node).__name__}"
+        )
+    if callable(learning_rate):
+        raise TypeError(f"learning_rate must be a number or a 0-d array, got {learning_rate!r}")
+    if (learning_rate is None) != (units == "parameter"):
+        raise ValueError(
+            "learning_rate must be given for a velocity in gradient units, and left out for one in "
+            f"parameter units, got {learning_rate!r}"
+        )
+    α = -1 if learning_rate is None else learning_rate
+    α = _check.scheduled("learning_rate", α, "(-inf, inf)")(0)
+    held = jax.tree.map(
+        lambda leaf: None if _is_masked(leaf) else leaf, node.velocity, is_leaf=_is_masked
+    )
+    remedy = "pass the params that the state's updates were applied to"
+    _check.require_fit("the velocity", held, "the parameter", params, remedy)
+
+    def caught_up(part: Any, v: Any, last: Any, index: Any) -> tuple[Any, ...]:
+        if _is_masked(v):
+            return part, v, last
+        whole = part, v, last
+        if index is not None:
+            part, v, last = (_tree.read_rows(leaf, index) for leaf in whole)
+        k = _tree.per_row(node.count - last, v).astype(node.kept.dtype)
+        log = jnp.where(k == 0, 0, k * jnp.log1p(node.kept - 1))  # Of βᵏ; no digits cancel.
+        coasted = -node.coast * jnp.expm1(log) / (1 - node.kept)
+        new = (
+            _tree.combine((1.0, part), (-α * coasted, v), like=part),
+            _tree.combine((jnp.exp(log), v), like=v),
+            jnp.full_like(last, node.count),
+        )
+        if index is None:
+            return new
+        return tuple(_tree.write_rows(*each) for each in zip(whole, (index,) * 3, new, strict=True))
+
+    leaves, structure = jax.tree.flatten(node.velocity, is_leaf=_is_masked)
+    indices = [None] * len(leaves)
+    if rows is not None:
+        indices = structure.flatten_up_to(_check.rows(rows, node.velocity))
+    trees = (structure.flatten_up_to(tree) for tree in (params, node.velocity, node.last))
+    done = [caught_up(*each) for each in zip(*trees, indices, strict=True)]
+    params, v, last = (structure.unflatten([new[i] for new in done]) for i in range(3))
+    new = node._replace(velocity=v, last=last)
+    state = jax.tree.map(lambda at: new if at is node else at, state, is_leaf=lambda at: at is node)
+    return params, state
+
+
+def _is_masked(leaf: object) -> bool:
+    return isinstance(leaf, optax.MaskedNode)
