@@ -321,7 +321,7 @@ METHODS = {
         {"beta": 0.95, "gamma": 0.025},
         reference.mars,
         decay=None,  # The change of the gradient enters as well.
-        accessed=52,
+        accessed=56,
         temporary=4,  # The corrected gradient, until its norm is known.
     ),
     "mars, exact": Case(
@@ -329,7 +329,7 @@ METHODS = {
         {"beta": 0.95, "gamma": 0.025},
         reference.mars,
         extra=_previous,
-        accessed=36,
+        accessed=40,
         temporary=4,
     ),
     "yellowfin": Case(
