@@ -1,0 +1,163 @@
+"""Known errors of other libraries, asserted as errors: a failure here is good news from them.
+
+Each was measured with the versions that the extra `oracles` asks for. Where
+one is repaired, its test goes, and the library becomes an oracle.
+"""
+
+import importlib
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.oracles import twins
+from tests.oracles.peers import (
+    RUNS,
+    Run,
+    in_keras,
+    in_optax,
+    in_torch,
+    in_torch_32,
+    in_torch_by_default,
+    load,
+    relaxed,
+)
+from tests.oracles.problem import BETAS, RATES, gap
+
+pytestmark = [pytest.mark.oracles, pytest.mark.filterwarnings("ignore")]
+
+FAR = 1e-3  # Of the path's own size: no rounding.
+CLOSE = 1e-12
+
+
+def test_optax_adan_weighs_differences_by_what_should_be_left_out():
+    options = {"learning_rate": 0.02, "eps_root": 0.0}
+    theirs = Run(in_optax, "optax:adan", options)()
+    assert gap(theirs, twins.descend(twins.adan(), 0.02)) > FAR
+    assert gap(theirs, twins.descend(twins.adan(difference=1 - 0.92), 0.02)) < CLOSE
+
+
+def test_bitsandbytes_ignores_nesterov_and_dampening():
+    def path(**options):
+        return Run(
+            in_torch_32, "bitsandbytes.optim:SGD32bit", {"lr": 0.02, "momentum": 0.9} | options
+        )()
+
+    np.testing.assert_array_equal(path(nesterov=True), path())
+    np.testing.assert_array_equal(path(dampening=0.5), path())
+
+
+def test_qhoptim_converts_two_state_optimizers_with_another_nu():
+    short, kappa, xi, c = 0.1, 100.0, 5.0, 0.7
+    keep = 1 - c**2 * xi / kappa
+    mix = c / (c + 1 - keep)
+    long = (1 - keep) * short * kappa / c
+    h, k, l, m = keep, 1 - keep, -long, (1 - mix) * keep  # noqa: E741 - the letters of qhoptim
+    q, z = mix + (1 - mix) * (1 - keep), -mix * short - (1 - mix) * long
+    alpha, nu, beta = load("qhoptim.common.param_conv:from_accsgd")(short, kappa, xi, c)
+    theirs = load("qhoptim.common.param_conv:from_two_state_optimizer")(h, k, l, m, q, z)
+    np.testing.assert_allclose((theirs.nu, nu), (0.8275, 0.5952), atol=5e-5)
+
+    right_beta = h * q - k * m
+    right_alpha = -(z + (m * l + (q - 1) * z) / (1 - right_beta))
+    right_nu = (1 + z / right_alpha) / right_beta
+    np.testing.assert_allclose((right_alpha, right_nu, right_beta), (alpha, nu, beta), rtol=CLOSE)
+
+
+def test_keras_nadam_warms_up_250_times_too_fast():
+    theirs = RUNS["keras.Nadam"]()
+    assert gap(theirs, twins.descend(twins.nadam(eps=1e-7), 0.02)) > FAR
+    assert gap(theirs, twins.descend(twins.nadam(eps=1e-7, psi=1.0), 0.02)) < CLOSE
+
+
+def test_optax_nadam_has_no_schedule_of_beta():
+    theirs = Run(in_optax, "optax:nadam", {"learning_rate": 0.02})()
+    for psi in (0.004, 0.0):  # With 0 the right one halves β, which is not the same.
+        assert gap(theirs, twins.descend(twins.nadam(psi=psi), 0.02)) > FAR
+
+
+def test_torch_nadam_multiplies_its_weights_in_the_default_dtype():
+    theirs = Run(in_torch_by_default, "torch.optim:NAdam", {"lr": 0.02})()
+    assert 1e-12 < gap(theirs, twins.descend(twins.nadam(), 0.02)) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["TAM", "SGDSaI", "Grams", "SGDP", "AdamP", "AdamWSN"])
+def test_pytorch_optimizer_forgets_coupled_decay(name):
+    def path(weight_decay):
+        options = {"lr": 0.02, "weight_decay": weight_decay, "weight_decouple": False}
+        return Run(in_torch, f"pytorch_optimizer:{name}", options)()
+
+    np.testing.assert_array_equal(path(0.5), path(0.0))
+
+
+def test_pytorch_optimizer_has_another_torque_for_each_entry():
+    theirs = Run(in_torch, "pytorch_optimizer:TAM", {"lr": 0.02})()
+    assert gap(theirs, twins.descend(twins.torque_aware(), 0.02)) > FAR
+
+
+def test_pytorch_optimizer_qhadam_counts_weights_in_float32():
+    theirs = RUNS["pytorch_optimizer.QHAdam"]()
+    assert 1e-9 < gap(theirs, RUNS["qhoptim.QHAdam"]()) < 1e-6
+
+
+def test_optax_muon_weighs_the_gradient_more_in_early_steps():
+    """With Newton-Schulz left out, the entries of a direction are the weights of the gradients."""
+    beta, size = 0.95, 11
+    with relaxed():
+        muon = optax.contrib.scale_by_muon(ns_coeffs=(1.0, 0.0, 0.0), ns_steps=1, beta=beta)
+        state, ratios = muon.init(jnp.zeros((size, size))), {}
+        for t in range(1, size):
+            d, state = muon.update(jnp.zeros((size, size)).at[t, t].set(1.0), state)
+            ratios[t] = (beta * d[t, t] / d[t - 1, t - 1] - 1) * (1 - beta)
+    measured = [ratios[t] for t in (2, 3, 5, 10)]
+    np.testing.assert_allclose(measured, [0.0770, 0.0685, 0.0616, 0.0566], atol=5e-5)
+    assert min(measured) > (1 - beta) / beta + FAR
+
+
+def test_heavyball_amplifies_slow_gradients_by_one():
+    """Its nesterov_ema says that it is Grokfast, which adds the average twice."""
+    torch = importlib.import_module("torch")
+    utils = importlib.import_module("heavyball.utils")
+    utils.compile_mode = None
+    average, gradients = 0.0, np.random.default_rng(0).normal(size=(5, 3))
+    buffer = [torch.zeros(3, dtype=torch.float64)]
+    for g in gradients:
+        average = 0.9 * average + 0.1 * g
+        theirs = [torch.tensor(g)]
+        utils.nesterov_ema(buffer, theirs, 0.9)
+        np.testing.assert_allclose(theirs[0].numpy(), g + average, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        Run(in_torch, "torch.optim:SGD", {"lr": RATES, "momentum": BETAS, "nesterov": True}),
+        Run(
+            in_keras,
+            "keras.optimizers:SGD",
+            {"learning_rate": RATES, "momentum": BETAS, "nesterov": True},
+        ),
+        Run(
+            lambda make, options, sign: in_optax(
+                lambda momentum, **rest: optax.inject_hyperparams(
+                    lambda momentum: make(momentum=momentum, **rest)
+                )(momentum),
+                options,
+                sign,
+            ),
+            "optax:sgd",
+            {"learning_rate": RATES, "momentum": BETAS, "nesterov": True},
+        ),
+    ],
+    ids=lambda run: run.maker,
+)
+def test_nobody_looks_ahead_with_the_next_momentum(run):
+    assert gap(run(), twins.sutskever(RATES, BETAS)) > FAR
+
+
+def test_optax_keeps_learning_rates_inside_the_velocity_in_one_place_and_outside_in_another():
+    options = {"learning_rate": RATES, "momentum": 0.9}
+    outside = Run(in_optax, "optax:sgd", options)()
+    inside = Run(in_optax, "optax:lars", options | {"trust_ratio_mask": False})()
+    assert gap(outside, inside) > FAR

@@ -1,0 +1,177 @@
+"""The right equations, in float64 NumPy, of methods that more than one library has wrong.
+
+A step maps (state, g, t) to (d, state); its state starts as None and t at 0.
+"""
+
+import numpy as np
+
+from tests.oracles.problem import START, STEPS, gradient, value
+
+
+def descend(step, learning_rate, shrink=0.0):
+    """θ_t = (θ_{t-1} - α_t d_t) / (1 + α_t λ)."""
+    α = np.broadcast_to(learning_rate, STEPS + 1)
+    θ, state, path = START, None, [START]
+    for t in range(STEPS):
+        d, state = step(state, gradient(θ, t), t)
+        θ = (θ - α[t] * d) / (1 + α[t] * shrink)
+        path.append(θ)
+    return np.stack(path)
+
+
+def sutskever(learning_rate, beta):
+    """The points ahead, θ_t + β_{t+1} v_t, of Nesterov's momentum as first written."""
+    θ, v, path = START, 0.0, [START]
+    for t in range(STEPS):
+        v = beta[t] * v - learning_rate[t] * gradient(θ + beta[t] * v, t)
+        θ = θ + v
+        path.append(θ + beta[t + 1] * v)
+    return np.stack(path)
+
+
+def aggregated(betas):
+    def step(s, g, t):
+        s = [β * part + g for β, part in zip(betas, s or [0.0] * len(betas), strict=True)]
+        return sum(s) / len(betas), s
+
+    return step
+
+
+def proportional_integral_derivative(beta, integral, derivative):
+    def step(state, g, t):
+        before, i, d = state or (g, 0.0, 0.0)
+        i = beta * i + g
+        d = beta * d + (1 - beta) * (g - before)
+        return g + integral * i + derivative * d, (g, i, d)
+
+    return step
+
+
+def positive_negative(beta, beta0):
+    def step(state, g, t):
+        m, before = state or (0.0, 0.0)
+        m, before = beta**2 * before + (1 - beta**2) * g, m
+        scale = np.hypot(1 + beta0, beta0)
+        return ((1 + beta0) * m - beta0 * before) / scale, (m, before)
+
+    return step
+
+
+def quasi_hyperbolic_adam(betas, nus, eps=1e-8):
+    (β1, β2), (ν1, ν2) = betas, nus
+
+    def step(state, g, t):
+        m, n = state or (0.0, 0.0)
+        m, n = β1 * m + (1 - β1) * g, β2 * n + (1 - β2) * g**2
+        mean, square = m / (1 - β1 ** (t + 1)), n / (1 - β2 ** (t + 1))
+        return ((1 - ν1) * g + ν1 * mean) / (np.sqrt((1 - ν2) * g**2 + ν2 * square) + eps), (m, n)
+
+    return step
+
+
+def adan(betas=(0.98, 0.92, 0.99), eps=1e-8, difference=None):
+    """Adan; `difference` weighs the differences of gradients, by β2 unless it is given."""
+    β1, β2, β3 = betas
+    δ = β2 if difference is None else difference
+
+    def step(state, g, t):
+        before, m, v, n = state or (g, 0.0, 0.0, 0.0)
+        change = g - before
+        m, v = β1 * m + (1 - β1) * g, β2 * v + (1 - β2) * change
+        n = β3 * n + (1 - β3) * (g + δ * change) ** 2
+        mean, trend = m / (1 - β1 ** (t + 1)), v / (1 - β2 ** (t + 1))
+        return (mean + δ * trend) / (np.sqrt(n / (1 - β3 ** (t + 1))) + eps), (g, m, v, n)
+
+    return step
+
+
+def nadam(betas=(0.9, 0.999), psi=0.004, eps=1e-8):
+    β1, β2 = betas
+
+    def μ(t):
+        return β1 * (1 - 0.5 * 0.96 ** (t * psi))
+
+    def step(state, g, t):
+        m, n, product = state or (0.0, 0.0, 1.0)
+        m, n, product = β1 * m + (1 - β1) * g, β2 * n + (1 - β2) * g**2, product * μ(t + 1)
+        ahead = μ(t + 2)
+        mean = ahead * m / (1 - product * ahead) + (1 - μ(t + 1)) * g / (1 - product)
+        return mean / (np.sqrt(n / (1 - β2 ** (t + 1))) + eps), (m, n, product)
+
+    return step
+
+
+def adam(betas, eps, finish=lambda u, g: u, start=lambda g, before: g):
+    """Adam, with what MARS does to its gradients and Grams to its directions."""
+    β1, β2 = betas
+
+    def step(state, g, t):
+        before, m, n = state or (0.0, 0.0, 0.0)
+        c = start(g, before)
+        m, n = β1 * m + (1 - β1) * c, β2 * n + (1 - β2) * c**2
+        u = m / (1 - β1 ** (t + 1)) / (np.sqrt(n / (1 - β2 ** (t + 1))) + eps)
+        return finish(u, g), (g, m, n)
+
+    return step
+
+
+def grams(betas=(0.9, 0.999), eps=1e-6):
+    return adam(betas, eps, finish=lambda u, g: np.sign(g) * np.abs(u))
+
+
+def mars(betas=(0.95, 0.99), gamma=0.025, eps=0.0):
+    def corrected(g, before):
+        c = g + gamma * betas[0] / (1 - betas[0]) * (g - before)
+        return c / max(1.0, np.linalg.norm(c))
+
+    return adam(betas, eps, start=corrected)
+
+
+def amplified(alpha, lamb):
+    def step(slow, g, t):
+        slow = g if slow is None else alpha * slow + (1 - alpha) * g
+        return g + lamb * slow, slow
+
+    return step
+
+
+def optimistic(before, g, t):
+    return 2 * g - (g if before is None else before), g
+
+
+def torque_aware(beta=0.9, gamma=0.9, eps=1e-8):
+    def step(state, g, t):
+        m, s = state or (np.zeros_like(g), 0.0)
+        size = np.linalg.norm(m) * np.linalg.norm(g)
+        s = gamma * s + (1 - gamma) * (m @ g / size if size else 0.0)
+        m = beta * m + (eps + (1 + s) / 2) * g
+        return m, (m, s)
+
+    return step
+
+
+def polyak_momentum(beta, c, largest):
+    """Heavy ball whose learning rate is Polyak's step, up to a largest one."""
+    θ, v, path = START, 0.0, [START]
+    for t in range(STEPS):
+        g = gradient(θ, t)
+        v = beta * v - (1 - beta) * min(value(θ, t) / (c * (g @ g)), largest) * g
+        θ = θ + v
+        path.append(θ)
+    return np.stack(path)
+
+
+def one_cycle(largest, steps):
+    """PyTorch's one cycle: the learning rate up and down on cosines, the momentum against it."""
+    top = 0.3 * steps - 1
+
+    def bend(start, end, share):
+        return end + (start - end) / 2 * (1 + np.cos(np.pi * share))
+
+    def row(t):
+        if t <= top:
+            return bend(largest / 25, largest, t / top), bend(0.95, 0.85, t / top)
+        share = (t - top) / (steps - 1 - top)
+        return bend(largest, largest / 25e4, share), bend(0.85, 0.95, share)
+
+    return np.array([row(min(t, steps - 1)) for t in range(steps + 1)])
