@@ -1,16 +1,29 @@
 """The methods against every library that has them: as recorded always, live with -m oracles."""
 
 import functools
+import importlib
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from momentax import average, heavy_ball, linear, nesterov, quasi_hyperbolic, sgd
+from momentax import (
+    accelerated,
+    accelerated_sgd,
+    average,
+    generalized_primal_averaging,
+    heavy_ball,
+    linear,
+    nesterov,
+    pid,
+    quasi_hyperbolic,
+    sgd,
+    synthesized_nesterov,
+)
 from tests.oracles import record, twins
 from tests.oracles.peers import RUNS, follow, relaxed, scan
-from tests.oracles.problem import BETAS, NUS, RATES, STEPS, gap
+from tests.oracles.problem import BETAS, NUS, RATES, START, STEPS, gap, value
 
 alpha, beta, nu = follow(RATES), follow(BETAS), follow(NUS)
 
@@ -36,51 +49,10 @@ def keras_sgd(learning_rate, momentum, nesterov=False, weight_decay=0.0):
     return sgd(learning_rate, method, velocity_units="parameter", **decay)
 
 
-def synthesized_nesterov(alpha, beta1, beta2):
-    ratio = beta2 / beta1
-    return sgd(alpha, linear(gradient_weight=ratio, velocity_weight=1 + beta2 - ratio, beta=beta1))
-
-
 def robust_momentum(L, kappa, rho):
     slack = (1 - rho) ** 2 * (1 + rho)
-    return synthesized_nesterov(
-        kappa * slack / L, kappa * rho**3 / (kappa - 1), rho**3 / ((kappa - 1) * slack)
-    )
-
-
-def accelerated_sgd(learning_rate, kappa, xi, c):
-    method = quasi_hyperbolic(
-        beta=(kappa - c**2 * xi) / (kappa + c * xi), nu=(c * xi - 1) / (c * (1 + xi))
-    )
-    scaled = optax.chain(method, optax.scale(c * (1 + xi) / (1 + c)))
-    return sgd(learning_rate, scaled, velocity_units="parameter")
-
-
-def fista(learning_rate):
-    t = [1.0]
-    for _ in range(STEPS + 1):
-        t.append((1 + np.sqrt(1 + 4 * t[-1] ** 2)) / 2)
-    t = np.array(t)
-    momentum = np.concatenate([[0.0], (t[:-1] - 1) / t[1:]])
-    return sgd(
-        learning_rate,
-        linear(
-            gradient_weight=1.0,
-            velocity_weight=lambda k: follow(momentum)(k + 1),
-            beta=follow(momentum),
-        ),
-    )
-
-
-def schedule_free(learning_rate, kept):
-    return sgd(
-        learning_rate,
-        linear(
-            gradient_weight=1 - kept,
-            velocity_weight=lambda t: kept / (t + 1.0),
-            beta=lambda t: jnp.where(t == 0, 0.0, 1 - 1 / jnp.maximum(t, 1).astype(float)),
-        ),
-    )
+    method = synthesized_nesterov(kappa * rho**3 / (kappa - 1), rho**3 / ((kappa - 1) * slack))
+    return sgd(kappa * slack / L, method)
 
 
 def frequency_sgd(learning_rate, stages, steps, weight_decay, c=0.033):
@@ -113,15 +85,17 @@ TRANSFORMATIONS = {
     "optax.lars, schedule, nesterov": lambda: sgd(alpha, nesterov(0.9), velocity_units="parameter"),
     "qhoptim.QHM": lambda: sgd(0.1, quasi_hyperbolic(0.95, 0.7)),
     "qhoptim.QHM, schedules": lambda: sgd(alpha, quasi_hyperbolic(beta, nu)),
-    "qhoptim.QHM.from_synthesized_nesterov": lambda: synthesized_nesterov(0.02, 0.9, 0.6),
+    "qhoptim.QHM.from_synthesized_nesterov": lambda: sgd(0.02, synthesized_nesterov(0.9, 0.6)),
     "qhoptim.QHM.from_robust_momentum": lambda: robust_momentum(4.0, 20.0, 0.85),
     "qhoptim.QHM.from_robust_momentum, triple": lambda: robust_momentum(
         4.0, 20.0, 1 - 1 / np.sqrt(20.0)
     ),
-    "qhoptim.QHM.from_accsgd": lambda: accelerated_sgd(0.02, 100.0, 5.0, 0.6),
-    "qhoptim.QHM.from_pid": lambda: sgd(0.1, quasi_hyperbolic(2.0 / 2.2, 0.04 / 0.2)),
-    "pytorch_optimizer.AccSGD": lambda: accelerated_sgd(0.02, 100.0, 5.0, 0.7),
-    "pytorch_optimizer.AccSGD, schedule": lambda: accelerated_sgd(alpha, 100.0, 5.0, 0.6),
+    "qhoptim.QHM.from_accsgd": lambda: sgd(0.02, accelerated_sgd(100.0, 5.0, 0.6)),
+    "qhoptim.QHM.from_pid": lambda: sgd(1.0, pid(-0.2, 0.1, 2.0)),
+    "pytorch_optimizer.AccSGD": lambda: sgd(0.02, accelerated_sgd(100.0, 5.0)),
+    "pytorch_optimizer.AccSGD, schedule": lambda: sgd(
+        alpha, accelerated_sgd(100.0, 5.0, 0.6), velocity_units="parameter"
+    ),
     "pytorch_optimizer.AggMo, two": lambda: sgd(
         0.02, linear(gradient_weight=0.5, velocity_weight=0.5, beta=0.9)
     ),
@@ -134,8 +108,10 @@ TRANSFORMATIONS = {
     "pytorch_optimizer.SignSGD": lambda: optax.chain(
         average(0.9, debias=False), optax.sign_sgd(0.02)
     ),
-    "jaxopt.GradientDescent": lambda: fista(0.1),
-    "schedulefree.SGDScheduleFree": lambda: schedule_free(0.1, 0.9),
+    "jaxopt.GradientDescent": lambda: sgd(0.1, accelerated("fista")),
+    "schedulefree.SGDScheduleFree": lambda: sgd(
+        0.1, generalized_primal_averaging(lambda t: t / (t + 1.0), 0.9)
+    ),
     "momo.Momo": lambda: optax.contrib.momo(0.1, beta=0.9),
     "fsgdm.FSGDM": lambda: frequency_sgd(alpha, 30, STEPS, 0.05),
     "lion_pytorch.Lion": lambda: optax.lion(0.02, b1=0.9, b2=0.99, weight_decay=0.0),
@@ -212,3 +188,19 @@ def test_the_peer_itself_is_followed_at_every_step(name):
     live = RUNS[name]()
     assert gap(path(name), live) <= RUNS[name].tolerance
     assert gap(live[record.STEPS_KEPT], RECORDED[name]) <= RUNS[name].tolerance
+
+
+@pytest.mark.oracles
+@pytest.mark.filterwarnings("ignore")
+def test_a_solver_of_others_descends_with_momentax_as_with_optax():
+    optimistix = importlib.import_module("optimistix")
+
+    def minimise(optimizer):
+        solver = optimistix.OptaxMinimiser(optimizer, rtol=1e-10, atol=1e-10)
+        return optimistix.minimise(lambda x, _: value(x, 0, jnp), solver, START, max_steps=2000)
+
+    with relaxed():
+        ours = minimise(sgd(0.02, heavy_ball(0.9)))
+        theirs = minimise(optax.sgd(0.02, momentum=0.9))
+    assert ours.stats["num_steps"] == theirs.stats["num_steps"]
+    assert gap(ours.value, theirs.value) <= 1e-12

@@ -161,3 +161,10 @@ def test_optax_keeps_learning_rates_inside_the_velocity_in_one_place_and_outside
     outside = Run(in_optax, "optax:sgd", options)()
     inside = Run(in_optax, "optax:lars", options | {"trust_ratio_mask": False})()
     assert gap(outside, inside) > FAR
+
+
+def test_the_formulas_of_pepits_robust_momentum_are_mistyped():
+    """Its code has κ (1-ρ)² (1+ρ) / L, as the paper does."""
+    text = load("PEPit.examples.unconstrained_convex_minimization:wc_robust_momentum").__doc__
+    assert r"\kappa (1 - \rho^2)(1 + \rho)" in text
+    assert r"\kappa = \frac{\mu}{L}" in text
