@@ -44,11 +44,14 @@ def load(maker: str) -> Any:
 
 
 def at(options, t):
-    """The options of step t."""
-    return {
-        name: float(option[t]) if isinstance(option, np.ndarray) else option
-        for name, option in options.items()
-    }
+    """The options of step t; a schedule may stand in a tuple too."""
+
+    def now(option):
+        if isinstance(option, tuple):
+            return tuple(map(now, option))
+        return float(option[t]) if isinstance(option, np.ndarray) else option
+
+    return {name: now(option) for name, option in options.items()}
 
 
 @contextlib.contextmanager
@@ -98,6 +101,10 @@ def torch_in(dtype):
         torch.set_default_dtype(before)
 
 
+def followed(options):
+    return {k: follow(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+
+
 def in_torch(make, options, sign, dtype="float64", default=None, valued=False):
     with torch_in(default or dtype) as torch:
         x = torch.nn.Parameter(torch.tensor(START, dtype=getattr(torch, dtype)))
@@ -143,13 +150,12 @@ def in_keras(make, options, sign):
 
 
 def in_optax(make, options, sign):
-    schedules = {k: follow(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
-    return scan(make(**schedules), sign)
+    return scan(make(**followed(options)), sign)
 
 
 def in_jaxopt(make, options, sign):
     """The points at which jaxopt takes its gradients, which it calls the velocity."""
-    solver = make(lambda x, t: sign * value(x, t, jnp), **options)
+    solver = make(lambda x, t: sign * value(x, t, jnp), **followed(options))
 
     def step(carry, t):
         x, state = solver.update(*carry, t)
@@ -293,6 +299,9 @@ RUNS = dict(_torch_grid()) | {
     "qhoptim.QHAdam": Run(
         in_torch, "qhoptim.pyt:QHAdam", {"lr": 0.02, "nus": (0.7, 0.9), "betas": (0.95, 0.99)}
     ),
+    "qhoptim.QHAdam, schedules": Run(
+        in_torch, "qhoptim.pyt:QHAdam", {"lr": RATES, "nus": (NUS, BETAS), "betas": (0.9, 0.999)}
+    ),
     "pytorch_optimizer.AggMo": Run(in_torch, "pytorch_optimizer:AggMo", {"lr": 0.02}),
     "pytorch_optimizer.AggMo, schedule": Run(
         in_torch, "pytorch_optimizer:AggMo", {"lr": RATES, "betas": (0.0, 0.5, 0.9, 0.99)}
@@ -307,7 +316,7 @@ RUNS = dict(_torch_grid()) | {
     "pytorch_optimizer.PID, schedule": Run(
         in_torch,
         "pytorch_optimizer:PID",
-        {"lr": RATES / 4, "momentum": 0.8, "integral": 2.0, "derivative": 7.0},
+        {"lr": RATES / 4, "momentum": BETAS, "integral": 2.0, "derivative": 7.0},
     ),
     "pytorch_optimizer.AccSGD": Run(
         in_torch, "pytorch_optimizer:AccSGD", {"lr": 0.02, "kappa": 100.0, "xi": 5.0}
@@ -319,7 +328,7 @@ RUNS = dict(_torch_grid()) | {
     ),
     "pytorch_optimizer.PNM": Run(in_torch, "pytorch_optimizer:PNM", {"lr": 0.05}),
     "pytorch_optimizer.PNM, schedule": Run(
-        in_torch, "pytorch_optimizer:PNM", {"lr": RATES, "betas": (0.8, 0.5)}
+        in_torch, "pytorch_optimizer:PNM", {"lr": RATES, "betas": (BETAS, NUS)}
     ),
     "pytorch_optimizer.QHAdam": Run(
         in_torch,
@@ -351,10 +360,14 @@ RUNS = dict(_torch_grid()) | {
     "jaxopt.GradientDescent": Run(
         in_jaxopt, "jaxopt:GradientDescent", {"stepsize": 0.1, "acceleration": True}
     ),
+    "jaxopt.GradientDescent, schedule": Run(
+        in_jaxopt, "jaxopt:GradientDescent", {"stepsize": 5 * RATES, "acceleration": True}
+    ),
     "schedulefree.SGDScheduleFree": Run(
         in_torch, "schedulefree:SGDScheduleFree", {"lr": 0.1, "momentum": 0.9}
     ),
     "momo.Momo": Run(in_torch_with_value, "momo:Momo", {"lr": 0.1}),
+    "momo.Momo, schedule": Run(in_torch_with_value, "momo:Momo", {"lr": 4 * RATES}),
     "momsps.MomSPS": Run(
         in_torch_with_value, "momsps:MomSPS", {"c": 20.0, "gamma_max": 0.2, "beta": 0.9}
     ),
@@ -366,6 +379,12 @@ RUNS = dict(_torch_grid()) | {
         in_heavyball,
         "heavyball:SGD",
         {"lr": 0.02, "beta": 0.9, "compile_step": False},
+        tolerance=1e-5,
+    ),
+    "heavyball.SGD, caution": Run(
+        in_heavyball,
+        "heavyball:SGD",
+        {"lr": 0.02, "beta": 0.9, "caution": True, "compile_step": False},
         tolerance=1e-5,
     ),
     "bitsandbytes.SGD32bit": Run(in_torch_32, "bitsandbytes.optim:SGD32bit", HB, tolerance=1e-5),

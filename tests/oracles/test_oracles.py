@@ -112,6 +112,10 @@ TRANSFORMATIONS = {
     "schedulefree.SGDScheduleFree": lambda: sgd(
         0.1, generalized_primal_averaging(lambda t: t / (t + 1.0), 0.9)
     ),
+    "jaxopt.GradientDescent, schedule": lambda: sgd(
+        lambda t: 5 * alpha(t), accelerated("fista"), velocity_units="parameter"
+    ),
+    "momo.Momo, schedule": lambda: optax.contrib.momo(lambda t: 4 * alpha(t), beta=0.9),
     "momo.Momo": lambda: optax.contrib.momo(0.1, beta=0.9),
     "fsgdm.FSGDM": lambda: frequency_sgd(alpha, 30, STEPS, 0.05),
     "lion_pytorch.Lion": lambda: optax.lion(0.02, b1=0.9, b2=0.99, weight_decay=0.0),
@@ -140,11 +144,11 @@ PATHS = {
         twins.proportional_integral_derivative(0.9, 5.0, 10.0), 0.005
     ),
     "pytorch_optimizer.PID, schedule": lambda: twins.descend(
-        twins.proportional_integral_derivative(0.8, 2.0, 7.0), RATES / 4
+        twins.proportional_integral_derivative(BETAS, 2.0, 7.0), RATES / 4
     ),
     "pytorch_optimizer.PNM": lambda: twins.descend(twins.positive_negative(0.9, 1.0), 0.05),
     "pytorch_optimizer.PNM, schedule": lambda: twins.descend(
-        twins.positive_negative(0.8, 0.5), RATES
+        twins.positive_negative(BETAS, NUS), RATES
     ),
     "pytorch_optimizer.Adan": lambda: twins.descend(twins.adan(), 0.02),
     "pytorch_optimizer.Adan, schedule, decay": lambda: twins.descend(
@@ -153,6 +157,10 @@ PATHS = {
     "pytorch_optimizer.Grams": lambda: twins.descend(twins.grams(), 0.02),
     "pytorch_optimizer.MARS": lambda: twins.descend(twins.mars(), 0.02),
     "pytorch_optimizer.gradfilter_ema": lambda: twins.descend(twins.amplified(0.9, 2.0), 0.02),
+    "qhoptim.QHAdam, schedules": lambda: twins.descend(
+        twins.quasi_hyperbolic_adam((0.9, 0.999), (NUS, BETAS)), RATES
+    ),
+    "heavyball.SGD, caution": lambda: twins.descend(twins.cautious(0.9), 0.02),
     "momsps.MomSPS": lambda: twins.polyak_momentum(0.9, 20.0, 0.2),
 }
 

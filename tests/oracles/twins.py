@@ -38,33 +38,37 @@ def aggregated(betas):
 
 
 def proportional_integral_derivative(beta, integral, derivative):
+    β = np.broadcast_to(beta, STEPS + 1)
+
     def step(state, g, t):
         before, i, d = state or (g, 0.0, 0.0)
-        i = beta * i + g
-        d = beta * d + (1 - beta) * (g - before)
+        i = β[t] * i + g
+        d = β[t] * d + (1 - β[t]) * (g - before)
         return g + integral * i + derivative * d, (g, i, d)
 
     return step
 
 
 def positive_negative(beta, beta0):
+    β, β0 = np.broadcast_to(beta, STEPS + 1), np.broadcast_to(beta0, STEPS + 1)
+
     def step(state, g, t):
         m, before = state or (0.0, 0.0)
-        m, before = beta**2 * before + (1 - beta**2) * g, m
-        scale = np.hypot(1 + beta0, beta0)
-        return ((1 + beta0) * m - beta0 * before) / scale, (m, before)
+        m, before = β[t] ** 2 * before + (1 - β[t] ** 2) * g, m
+        return ((1 + β0[t]) * m - β0[t] * before) / np.hypot(1 + β0[t], β0[t]), (m, before)
 
     return step
 
 
 def quasi_hyperbolic_adam(betas, nus, eps=1e-8):
-    (β1, β2), (ν1, ν2) = betas, nus
+    (β1, β2), (ν1, ν2) = betas, (np.broadcast_to(nu, STEPS + 1) for nu in nus)
 
     def step(state, g, t):
         m, n = state or (0.0, 0.0)
         m, n = β1 * m + (1 - β1) * g, β2 * n + (1 - β2) * g**2
-        mean, square = m / (1 - β1 ** (t + 1)), n / (1 - β2 ** (t + 1))
-        return ((1 - ν1) * g + ν1 * mean) / (np.sqrt((1 - ν2) * g**2 + ν2 * square) + eps), (m, n)
+        mean = (1 - ν1[t]) * g + ν1[t] * m / (1 - β1 ** (t + 1))
+        square = (1 - ν2[t]) * g**2 + ν2[t] * n / (1 - β2 ** (t + 1))
+        return mean / (np.sqrt(square) + eps), (m, n)
 
     return step
 
@@ -137,6 +141,15 @@ def amplified(alpha, lamb):
 
 def optimistic(before, g, t):
     return 2 * g - (g if before is None else before), g
+
+
+def cautious(beta):
+    def step(v, g, t):
+        v = beta * (0.0 if v is None else v) + g
+        agrees = v * g > 0
+        return v * agrees / max(agrees.mean(), 1e-3), v
+
+    return step
 
 
 def torque_aware(beta=0.9, gamma=0.9, eps=1e-8):
