@@ -68,16 +68,8 @@ TRANSFORMATIONS = {
     for name, run in RUNS.items()
     if name.startswith("torch.SGD(")
 } | {
-    "torch.SGD, schedules": lambda: sgd(alpha, heavy_ball(beta)),
     "torch.SGD, foreach": lambda: sgd(alpha, heavy_ball(beta)),
     "torch.SGD, fused": lambda: sgd(alpha, heavy_ball(beta)),
-    "torch.SGD, schedules, nesterov": lambda: torch_sgd(alpha, beta, nesterov=True),
-    "torch.SGD, schedules, dampening": lambda: torch_sgd(alpha, beta, dampening=0.3),
-    "keras.SGD": lambda: sgd(0.02, heavy_ball(0.9)),
-    "keras.SGD, nesterov": lambda: sgd(0.02, nesterov(0.9)),
-    "keras.SGD, schedule": lambda: sgd(alpha, heavy_ball(0.9), velocity_units="parameter"),
-    "keras.SGD, schedules, nesterov": lambda: keras_sgd(alpha, beta, nesterov=True),
-    "keras.SGD, decay": lambda: keras_sgd(0.02, 0.9, weight_decay=0.05),
     "keras.Lion": lambda: optax.lion(0.02, b1=0.9, b2=0.99, weight_decay=0.0),
     "optax.sgd": lambda: sgd(0.02, heavy_ball(0.9)),
     "optax.sgd, schedule, nesterov": lambda: sgd(alpha, nesterov(0.9)),

@@ -1,4 +1,4 @@
-"""The right equations, in float64 NumPy, of methods that more than one library has wrong.
+"""The papers' equations, in float64 NumPy, of what peers are held against.
 
 A step maps (state, g, t) to (d, state); its state starts as None and t at 0.
 """
