@@ -187,13 +187,13 @@ def amplified(make, options, sign):
 
 
 def one_cycle(make, options, sign):
-    """The learning rate and the momentum of every step, in place of parameters."""
+    """The momentum of every step, in place of parameters."""
     torch = importlib.import_module("torch")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.5)
     scheduler = make(optimizer, **options)
     group, path = optimizer.param_groups[0], []
     for t in range(STEPS):
-        path.append((group["lr"], group["momentum"]))
+        path.append([group["momentum"]])
         optimizer.step()
         if t < STEPS - 1:
             scheduler.step()
@@ -344,7 +344,7 @@ RUNS = dict(_torch_grid()) | {
     "pytorch_optimizer.Grams": Run(in_torch, "pytorch_optimizer:Grams", {"lr": 0.02}),
     "pytorch_optimizer.Lion": Run(in_torch, "pytorch_optimizer:Lion", {"lr": 0.02}),
     "pytorch_optimizer.MARS": Run(
-        in_torch, "pytorch_optimizer:MARS", {"lr": 0.02, "optimize_1d": True, "eps": 0.0}
+        in_torch, "pytorch_optimizer:MARS", {"lr": 0.02, "optimize_1d": True, "mars_type": "lion"}
     ),
     "pytorch_optimizer.SGDW": Run(
         in_torch, "pytorch_optimizer:SGDW", {"lr": RATES, "momentum": 0.9, "weight_decay": 0.05}

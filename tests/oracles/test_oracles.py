@@ -15,9 +15,12 @@ from momentax import (
     generalized_primal_averaging,
     heavy_ball,
     linear,
+    mars,
+    momentum_polyak,
     nesterov,
     pid,
     quasi_hyperbolic,
+    schedules,
     sgd,
     synthesized_nesterov,
 )
@@ -109,17 +112,25 @@ TRANSFORMATIONS = {
     ),
     "momo.Momo, schedule": lambda: optax.contrib.momo(lambda t: 4 * alpha(t), beta=0.9),
     "momo.Momo": lambda: optax.contrib.momo(0.1, beta=0.9),
+    "momsps.MomSPS": lambda: sgd(1.0, momentum_polyak(0.9, c=20.0, gamma_max=0.2)),
+    "pytorch_optimizer.MARS": lambda: sgd(0.02, optax.chain(mars(), optax.scale_by_sign())),
     "fsgdm.FSGDM": lambda: frequency_sgd(alpha, 30, STEPS, 0.05),
     "lion_pytorch.Lion": lambda: optax.lion(0.02, b1=0.9, b2=0.99, weight_decay=0.0),
     "heavyball.SGD": lambda: sgd(0.02, heavy_ball(0.9)),
     "bitsandbytes.SGD32bit": lambda: sgd(0.02, heavy_ball(0.9)),
 }
 
-# The equations themselves, where momentax has no such method.
+
+def one_cycle():
+    with relaxed():
+        return np.array([[schedules.one_cycle(STEPS - 1)(t)] for t in range(STEPS + 1)])
+
+
+# Paths of their own: a schedule's, and the equations where momentax has no such method.
 PATHS = {
+    "torch.OneCycleLR": one_cycle,
     "torch.NAdam": lambda: twins.descend(twins.nadam(), 0.02),
     "torch.NAdam, schedule": lambda: twins.descend(twins.nadam(psi=0.01), RATES),
-    "torch.OneCycleLR": lambda: twins.one_cycle(0.1, STEPS),
     "keras.Nadam": lambda: twins.descend(twins.nadam(psi=1.0, eps=1e-7), 0.02),
     "optax.optimistic_gradient_descent": lambda: twins.descend(twins.optimistic, 0.05),
     "qhoptim.QHAdam": lambda: twins.descend(
@@ -147,13 +158,11 @@ PATHS = {
         twins.adan(), RATES, shrink=0.05
     ),
     "pytorch_optimizer.Grams": lambda: twins.descend(twins.grams(), 0.02),
-    "pytorch_optimizer.MARS": lambda: twins.descend(twins.mars(), 0.02),
     "pytorch_optimizer.gradfilter_ema": lambda: twins.descend(twins.amplified(0.9, 2.0), 0.02),
     "qhoptim.QHAdam, schedules": lambda: twins.descend(
         twins.quasi_hyperbolic_adam((0.9, 0.999), (NUS, BETAS)), RATES
     ),
     "heavyball.SGD, caution": lambda: twins.descend(twins.cautious(0.9), 0.02),
-    "momsps.MomSPS": lambda: twins.polyak_momentum(0.9, 20.0, 0.2),
 }
 
 VERSIONS, RECORDED = record.read()

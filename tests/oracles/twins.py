@@ -5,7 +5,7 @@ A step maps (state, g, t) to (d, state); its state starts as None and t at 0.
 
 import numpy as np
 
-from tests.oracles.problem import START, STEPS, gradient, value
+from tests.oracles.problem import START, STEPS, gradient
 
 
 def descend(step, learning_rate, shrink=0.0):
@@ -105,30 +105,16 @@ def nadam(betas=(0.9, 0.999), psi=0.004, eps=1e-8):
     return step
 
 
-def adam(betas, eps, finish=lambda u, g: u, start=lambda g, before: g):
-    """Adam, with what MARS does to its gradients and Grams to its directions."""
+def grams(betas=(0.9, 0.999), eps=1e-6):
     β1, β2 = betas
 
     def step(state, g, t):
-        before, m, n = state or (0.0, 0.0, 0.0)
-        c = start(g, before)
-        m, n = β1 * m + (1 - β1) * c, β2 * n + (1 - β2) * c**2
+        m, n = state or (0.0, 0.0)
+        m, n = β1 * m + (1 - β1) * g, β2 * n + (1 - β2) * g**2
         u = m / (1 - β1 ** (t + 1)) / (np.sqrt(n / (1 - β2 ** (t + 1))) + eps)
-        return finish(u, g), (g, m, n)
+        return np.sign(g) * np.abs(u), (m, n)
 
     return step
-
-
-def grams(betas=(0.9, 0.999), eps=1e-6):
-    return adam(betas, eps, finish=lambda u, g: np.sign(g) * np.abs(u))
-
-
-def mars(betas=(0.95, 0.99), gamma=0.025, eps=0.0):
-    def corrected(g, before):
-        c = g + gamma * betas[0] / (1 - betas[0]) * (g - before)
-        return c / max(1.0, np.linalg.norm(c))
-
-    return adam(betas, eps, start=corrected)
 
 
 def amplified(alpha, lamb):
@@ -161,30 +147,3 @@ def torque_aware(beta=0.9, gamma=0.9, eps=1e-8):
         return m, (m, s)
 
     return step
-
-
-def polyak_momentum(beta, c, largest):
-    """Heavy ball whose learning rate is Polyak's step, up to a largest one."""
-    θ, v, path = START, 0.0, [START]
-    for t in range(STEPS):
-        g = gradient(θ, t)
-        v = beta * v - (1 - beta) * min(value(θ, t) / (c * (g @ g)), largest) * g
-        θ = θ + v
-        path.append(θ)
-    return np.stack(path)
-
-
-def one_cycle(largest, steps):
-    """PyTorch's one cycle: the learning rate up and down on cosines, the momentum against it."""
-    top = 0.3 * steps - 1
-
-    def bend(start, end, share):
-        return end + (start - end) / 2 * (1 + np.cos(np.pi * share))
-
-    def row(t):
-        if t <= top:
-            return bend(largest / 25, largest, t / top), bend(0.95, 0.85, t / top)
-        share = (t - top) / (steps - 1 - top)
-        return bend(largest, largest / 25e4, share), bend(0.85, 0.95, share)
-
-    return np.array([row(min(t, steps - 1)) for t in range(steps + 1)])
