@@ -19,6 +19,8 @@ import optax
 
 from tests.oracles.problem import BETAS, NUS, RATES, START, STEPS, gradient, value
 
+os.environ["KERAS_BACKEND"] = "jax"  # Before anyone imports Keras.
+
 
 class Run(NamedTuple):
     """A peer's optimizer, its options, and how closely it can be followed."""
@@ -33,9 +35,6 @@ class Run(NamedTuple):
         """The parameters after 0 .. STEPS steps."""
         with relaxed():
             return self.drive(load(self.maker), self.options, self.sign)
-
-
-os.environ["KERAS_BACKEND"] = "jax"
 
 
 def load(maker: str) -> Any:
@@ -71,10 +70,8 @@ def scan(transformation, sign=1.0):
 
     def step(carry, t):
         x, state = carry
-        g = gradient(x, t, jnp)
-        u, state = transformation.update(
-            g if sign > 0 else -g, state, x, value=value(x, t, jnp), grad=g
-        )
+        g = sign * gradient(x, t, jnp)
+        u, state = transformation.update(g, state, x, value=value(x, t, jnp))
         x = optax.apply_updates(x, u)
         return (x, state), x
 
@@ -89,6 +86,10 @@ def follow(values):
     return lambda t: jnp.asarray(values)[t]
 
 
+def followed(options):
+    return {k: follow(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+
+
 @contextlib.contextmanager
 def torch_in(dtype):
     """PyTorch with this default dtype, in which some optimizers count their weights."""
@@ -99,10 +100,6 @@ def torch_in(dtype):
         yield torch
     finally:
         torch.set_default_dtype(before)
-
-
-def followed(options):
-    return {k: follow(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
 
 
 def in_torch(make, options, sign, dtype="float64", default=None, valued=False):
@@ -338,7 +335,9 @@ RUNS = dict(_torch_grid()) | {
     ),
     "pytorch_optimizer.Adan": Run(in_torch, "pytorch_optimizer:Adan", {"lr": 0.02}),
     "pytorch_optimizer.Adan, schedule, decay": Run(
-        in_torch, "pytorch_optimizer:Adan", {"lr": RATES, "weight_decay": 0.05}
+        in_torch,
+        "pytorch_optimizer:Adan",
+        {"lr": RATES, "weight_decay": 0.05, "weight_decouple": True},
     ),
     "pytorch_optimizer.AdEMAMix": Run(in_torch, "pytorch_optimizer:AdEMAMix", {"lr": 0.01}),
     "pytorch_optimizer.Grams": Run(in_torch, "pytorch_optimizer:Grams", {"lr": 0.02}),

@@ -155,7 +155,7 @@ PATHS = {
     ),
     "pytorch_optimizer.Adan": lambda: twins.descend(twins.adan(), 0.02),
     "pytorch_optimizer.Adan, schedule, decay": lambda: twins.descend(
-        twins.adan(), RATES, shrink=0.05
+        twins.adan(), RATES, decay=0.05
     ),
     "pytorch_optimizer.Grams": lambda: twins.descend(twins.grams(), 0.02),
     "pytorch_optimizer.gradfilter_ema": lambda: twins.descend(twins.amplified(0.9, 2.0), 0.02),

@@ -8,13 +8,13 @@ import numpy as np
 from tests.oracles.problem import START, STEPS, gradient
 
 
-def descend(step, learning_rate, shrink=0.0):
-    """θ_t = (θ_{t-1} - α_t d_t) / (1 + α_t λ)."""
+def descend(step, learning_rate, decay=0.0):
+    """θ_t = (1 - α_t λ) θ_{t-1} - α_t d_t."""
     α = np.broadcast_to(learning_rate, STEPS + 1)
     θ, state, path = START, None, [START]
     for t in range(STEPS):
         d, state = step(state, gradient(θ, t), t)
-        θ = (θ - α[t] * d) / (1 + α[t] * shrink)
+        θ = (1 - α[t] * decay) * θ - α[t] * d
         path.append(θ)
     return np.stack(path)
 
