@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from momentax import nesterov, sgd
-from tests.oracles import twins
+from tests import reference
 from tests.oracles.peers import (
     RUNS,
     Run,
@@ -26,7 +26,7 @@ from tests.oracles.peers import (
     relaxed,
     scan,
 )
-from tests.oracles.problem import BETAS, RATES, gap
+from tests.oracles.problem import BETAS, RATES, START, STEPS, gap, gradient
 
 pytestmark = [pytest.mark.oracles, pytest.mark.filterwarnings("ignore")]
 
@@ -34,11 +34,21 @@ FAR = 1e-3  # Of the path's own size: no rounding.
 CLOSE = 1e-12
 
 
+def right(step, **hyperparameters):
+    """The path of a NumPy twin at the learning rate 0.02."""
+    constants = {name: lambda t, value=value: value for name, value in hyperparameters.items()}
+    return reference.sgd(step, gradient, START, STEPS, learning_rate=lambda t: 0.02, **constants)
+
+
+def nadam(psi=0.004, eps=1e-8):
+    return right(reference.nadam, beta1=0.9, beta2=0.999, eps=eps, psi=psi)
+
+
 def test_optax_adan_weighs_differences_by_what_should_be_left_out():
     options = {"learning_rate": 0.02, "eps_root": 0.0}
     theirs = Run(in_optax, "optax:adan", options)()
-    assert gap(theirs, twins.descend(twins.adan(), 0.02)) > FAR
-    assert gap(theirs, twins.descend(twins.adan(difference=1 - 0.92), 0.02)) < CLOSE
+    betas = {"beta1": 0.98, "beta2": 0.92, "beta3": 0.99}
+    assert gap(theirs, right(reference.adan, **betas, eps=1e-8)) > FAR
 
 
 def test_bitsandbytes_ignores_nesterov_and_dampening():
@@ -70,19 +80,19 @@ def test_qhoptim_converts_two_state_optimizers_with_another_nu():
 
 def test_keras_nadam_warms_up_250_times_too_fast():
     theirs = RUNS["keras.Nadam"]()
-    assert gap(theirs, twins.descend(twins.nadam(eps=1e-7), 0.02)) > FAR
-    assert gap(theirs, twins.descend(twins.nadam(eps=1e-7, psi=1.0), 0.02)) < CLOSE
+    assert gap(theirs, nadam(eps=1e-7)) > FAR
+    assert gap(theirs, nadam(eps=1e-7, psi=1.0)) < CLOSE
 
 
 def test_optax_nadam_has_no_schedule_of_beta():
     theirs = Run(in_optax, "optax:nadam", {"learning_rate": 0.02})()
     for psi in (0.004, 0.0):  # With 0 the right one halves β, which is not the same.
-        assert gap(theirs, twins.descend(twins.nadam(psi=psi), 0.02)) > FAR
+        assert gap(theirs, nadam(psi=psi)) > FAR
 
 
 def test_torch_nadam_multiplies_its_weights_in_the_default_dtype():
     theirs = Run(in_torch_by_default, "torch.optim:NAdam", {"lr": 0.02})()
-    assert 1e-12 < gap(theirs, twins.descend(twins.nadam(), 0.02)) < 1e-6
+    assert 1e-12 < gap(theirs, nadam()) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["TAM", "SGDSaI", "Grams", "SGDP", "AdamP", "AdamWSN"])
@@ -96,7 +106,7 @@ def test_pytorch_optimizer_forgets_coupled_decay(name):
 
 def test_pytorch_optimizer_has_another_torque_for_each_entry():
     theirs = Run(in_torch, "pytorch_optimizer:TAM", {"lr": 0.02})()
-    assert gap(theirs, twins.descend(twins.torque_aware(), 0.02)) > FAR
+    assert gap(theirs, right(reference.torque_aware, beta=0.9, gamma=0.9, eps=1e-8)) > FAR
 
 
 def test_pytorch_optimizer_qhadam_counts_weights_in_float32():
@@ -156,7 +166,7 @@ def test_heavyball_amplifies_slow_gradients_by_one():
     ids=lambda run: run.maker,
 )
 def test_others_look_ahead_with_the_momentum_of_the_last_step(run):
-    exact = twins.sutskever(RATES, BETAS)
+    exact = reference.sutskever(gradient, START, STEPS, learning_rate=RATES.item, beta=BETAS.item)
     assert gap(run(), exact) > FAR
     with relaxed():
         method = nesterov(follow(BETAS))
