@@ -41,27 +41,6 @@ from tests.oracles.problem import BETAS, NUS, RATES, START, STEPS, gap, value
 alpha, beta, nu = follow(RATES), follow(BETAS), follow(NUS)
 
 
-def torch_sgd(lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False):
-    """PyTorch's first gradient is not dampened, and its nesterov takes β_t twice."""
-    method = linear(
-        gradient_weight=1.0 if nesterov else 0.0,
-        velocity_weight=momentum if nesterov else 1.0,
-        beta=momentum,
-        gain=lambda t: jnp.where(t == 0, 1.0, 1.0 - dampening),
-    )
-    return sgd(lr, method, weight_decay=weight_decay, maximize=maximize)
-
-
-def keras_sgd(learning_rate, momentum, nesterov=False, weight_decay=0.0):
-    method = linear(
-        gradient_weight=1.0 if nesterov else 0.0,
-        velocity_weight=momentum if nesterov else 1.0,
-        beta=momentum,
-    )
-    decay = {"weight_decay": weight_decay, "decoupled": True}
-    return sgd(learning_rate, method, velocity_units="parameter", **decay)
-
-
 def robust_momentum(L, kappa, rho):
     slack = (1 - rho) ** 2 * (1 + rho)
     method = synthesized_nesterov(kappa * rho**3 / (kappa - 1), rho**3 / ((kappa - 1) * slack))
@@ -77,9 +56,13 @@ def frequency_sgd(learning_rate, stages, steps, weight_decay, c=0.033):
 
 # What momentax, or Optax where it is right, has for each run of a peer.
 TRANSFORMATIONS = {
-    name: functools.partial(torch_sgd, **run.options)
+    name: functools.partial(convention, **followed(run.options))
+    for maker, convention in (
+        ("torch.optim:SGD", conventions.from_torch),
+        ("keras.optimizers:SGD", conventions.from_keras),
+    )
     for name, run in RUNS.items()
-    if name.startswith("torch.SGD(")
+    if run.maker == maker
 } | {
     "torch.SGD, foreach": lambda: sgd(alpha, heavy_ball(beta)),
     "torch.SGD, fused": lambda: sgd(alpha, heavy_ball(beta)),
