@@ -112,6 +112,14 @@ def rounded(value: Any) -> Any:
         return np.asarray(value).astype(float_dtype())[()]
 
 
+def _kept(value: Any) -> Any:
+    """A scalar in the dtype of hyperparameters; NumPy's, unless JAX or a caller traces it.
+
+    Equinox, for one, turns the NumPy scalars that a function closes over into tracers.
+    """
+    return jnp.asarray(value, float_dtype()) if isinstance(value, jax.Array) else rounded(value)
+
+
 def scheduled(name: str, value: ScalarOrSchedule, interval: str | None = None) -> Schedule:
     """Return a hyperparameter as a schedule `count -> scalar` in float32 or wider.
 
@@ -128,7 +136,7 @@ def scheduled(name: str, value: ScalarOrSchedule, interval: str | None = None) -
             wrong = f"{name} must be a schedule of scalars, got one that returns {shown(scalar)}"
             _require_scalar(scalar, wrong, "return a number or a 0-d array")
             if isinstance(scalar, jax.Array):
-                return jnp.asarray(scalar, float_dtype())
+                return _kept(scalar)
             kept = rounded(exact := _exact(scalar, wrong))
             if np.isinf(kept) and not np.isinf(exact):
                 raise ValueError(f"{wrong}, which {kept.dtype} rounds to {kept}")
@@ -140,7 +148,7 @@ def scheduled(name: str, value: ScalarOrSchedule, interval: str | None = None) -
     wrong = f"{name} must be in {interval}, got {shown(value)}"
     _require_scalar(value, wrong, "give a number, a 0-d array or a schedule")
     if is_traced(value):
-        return lambda _: jnp.asarray(value, float_dtype())
+        return lambda _: _kept(value)
     if isinstance(value, jax.Array):
         # optax.inject_hyperparams hands over a schedule's value, and a warm-up may start at 0.
         interval = interval.replace("(0", "[0")
@@ -149,7 +157,7 @@ def scheduled(name: str, value: ScalarOrSchedule, interval: str | None = None) -
         raise ValueError(f"{wrong} in {dtype_of(value)}; keep it in float32" if narrow else wrong)
     if not contains(interval, kept := rounded(exact)):
         raise ValueError(f"{wrong}, which {kept.dtype} rounds to {kept}")
-    return lambda _: rounded(exact)  # Anew, since JAX's precision may be another by then.
+    return lambda _: _kept(exact)  # Anew, since JAX's precision may be another by then.
 
 
 def flag(name: str, value: Any) -> bool:
