@@ -19,6 +19,7 @@ class LazyState(NamedTuple):
     count: updates made so far, a 0-d int32 array.
     velocity: v, shaped like the parameters, in float32 or wider.
     last: per leaf and row, the count up to which the row has moved, int32.
+    shift: s, a 0-d array; `eval_params` reads it, after all rows have caught up.
     kept: β, a 0-d array; `catch_up` reads it.
     coast: how far a velocity of 1 moves in a step without a gradient, likewise.
     """
@@ -26,6 +27,7 @@ class LazyState(NamedTuple):
     count: Any
     velocity: PyTree
     last: PyTree
+    shift: jax.Array
     kept: jax.Array
     coast: jax.Array
 
@@ -43,6 +45,9 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
     parameters are evaluated or saved, it makes each iterate that is read the
     dense method's. Without it the steps that a row waits never happen to it, as
     in the lazy variants that other frameworks have.
+
+    α must not change, and weight decay has no part in the steps that a row waits:
+    leave it out.
 
     A dense gradient has the parameters' shapes, and a row of zeros in it waits.
     Pass `rows` to update and it takes gradients of these rows alone, of shapes
@@ -72,13 +77,13 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
         regression, 2008.
     """
     _check.transformation("method", method)
-    a, b, β, γ = _coefficients(method)
+    a, b, β, γ, s = _coefficients(method)
 
     def init(params):
         v = _tree.zeros_like(params)
         last = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[:1], jnp.int32), v)
-        kept, coast = _tree.scalar(β), _tree.scalar(b * β)
-        return LazyState(jnp.zeros((), jnp.int32), v, last, kept, coast)
+        scalars = (_tree.scalar(value) for value in (s, β, b * β))
+        return LazyState(jnp.zeros((), jnp.int32), v, last, *scalars)
 
     def update(updates, state, params=None, *, rows=None, **extra_args):
         del params, extra_args
@@ -126,7 +131,7 @@ def _touched(g: jax.Array) -> jax.Array:
 
 
 def _coefficients(method: Any) -> list[Any]:
-    """a, b, β and γ of a linear method, by its answers to velocities and gradients of 0 and 1."""
+    """a, b, β, γ and s of a linear method, by its answers to zeros and ones."""
     with jax.ensure_compile_time_eval():
         state = method.init(jnp.zeros((), _check.float_dtype()))
         extra = set(getattr(state, "_fields", ())) - {"count", "velocity", "shift"}
@@ -139,12 +144,12 @@ def _coefficients(method: Any) -> list[Any]:
         def answer(v: float, g: float, count: int = 0) -> np.ndarray | jax.Array:
             started = state._replace(count=jnp.int32(count), velocity=_tree.scalar(v))
             d, after = method.update(_tree.scalar(g), started)
-            return jnp.stack([after.velocity, d])
+            return jnp.stack([after.velocity, d, _tree.scalar(getattr(after, "shift", 0))])
 
         coast, push = answer(1, 0), answer(0, 1)
         if not _check.is_traced(coast + push):
             for count in (0, 1, 10, 10**6):
-                if not np.allclose(answer(2, 3, count), 2 * coast + 3 * push, rtol=1e-5):
+                if not np.allclose(answer(2, -1, count), 2 * coast - push, rtol=1e-5):
                     raise ValueError(
                         "lazy needs a method with constant coefficients: a row that waits could "
                         "not catch up in one step under a schedule, got one that changes by count "
@@ -152,5 +157,5 @@ def _coefficients(method: Any) -> list[Any]:
                     )
         β, γ = coast[0], push[0]
         b = jnp.where(β == 0, 0, coast[1] / jnp.where(β == 0, 1, β))
-        exact = push[1] - b * γ, b, β, γ
+        exact = push[1] - b * γ, b, β, γ, push[2]
         return [x if _check.is_traced(x) else np.asarray(x)[()] for x in exact]

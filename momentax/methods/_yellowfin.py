@@ -72,8 +72,9 @@ def yellowfin(
     `sgd(1.0, yellowfin())`.
 
     These are the paper's four algorithms. The authors' code differs: it adds
-    1e-6 in many places, averages low as a logarithm, lets α grow over the first
-    200 steps and clips gradients.
+    1e-6 in many places, averages the logarithm of low, lets α grow over the
+    first 200 steps, clips gradients and, in its last version, steps with μ_t
+    and its learning rate as they are, without β_t and α_t.
 
     Args:
         learning_rate: α_0 in (0, inf), the first learning rate. It fades only

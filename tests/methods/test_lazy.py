@@ -23,7 +23,6 @@ METHODS = {
     "average": momentax.average(0.9, debias=False),
     "linear": momentax.linear(0.3, 0.7, 0.8, gain=0.5),
 }
-every_method = pytest.mark.parametrize("name", METHODS)
 
 
 def gradient(θ, t):
@@ -103,7 +102,7 @@ def test_every_row_that_is_read_is_the_dense_methods(name, units):
     check()
 
 
-@every_method
+@pytest.mark.parametrize("name", ["heavy_ball", "nesterov"])
 @pytest.mark.usefixtures("x64")
 def test_gradients_of_the_rows_alone_step_the_rows_alone(name):
     """With `rows` only they are read and written, and the rest is as with a dense gradient."""
@@ -140,6 +139,25 @@ def test_the_sum_of_the_series(k, β):
     np.testing.assert_allclose(state.velocity, 3 * β**k, rtol=1e-9)
     again = catch_up(moved, state, learning_rate=0.1)
     chex.assert_trees_all_equal(again, (moved, state))
+
+
+@pytest.mark.usefixtures("x64")
+def test_caught_up_rows_have_the_dense_methods_base_iterate():
+    dense, tx = (sgd(0.1, wrap(momentax.nesterov(0.9))) for wrap in (lambda m: m, lazy))
+    θ = other = start()
+    state, expected = tx.init(θ), dense.init(θ)
+    for t in range(6):
+        g = gradient(other, t) * float(t != 3)  # All rows wait at step 3.
+        u, expected = dense.update(g, expected, other)
+        other = other + u
+        θ, state = catch_up(θ, state, learning_rate=0.1)
+        u, state = tx.update(g, state, θ)
+        θ = θ + u
+    ours, theirs = (
+        momentax.eval_params(*each, learning_rate=0.1)
+        for each in (catch_up(θ, state, learning_rate=0.1), (other, expected))
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
 def test_a_row_without_a_gradient_keeps_everything():
@@ -200,6 +218,25 @@ def test_hyperparameters_can_be_traced():
     for each, b in zip(swept, β, strict=True):
         np.testing.assert_allclose(each, 1 - 0.1 * b**2, rtol=1e-6)
         np.testing.assert_allclose(run(b, 0.1), each, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.complex64])
+@pytest.mark.parametrize("rows", [None, jnp.array([2, 0, 2, 9])])
+def test_catching_up_keeps_every_type(dtype, rows):
+    θ = jnp.ones((3, 2), dtype)
+    tx = lazy(momentax.heavy_ball(0.999))
+    _, state = tx.update(θ, tx.init(θ))
+    for _ in range(2):
+        _, state = tx.update(jnp.zeros_like(θ), state)
+    given = θ, state
+    caught, after = jax.jit(lambda θ, state: catch_up(θ, state, rows, learning_rate=0.1))(*given)
+    chex.assert_trees_all_equal_shapes_and_dtypes((caught, after), given)
+    waits = np.array([False, rows is not None, False])
+    expected = 1 - 0.1 * (0.999 + 0.999**2)
+    np.testing.assert_allclose(caught[~waits].astype(complex), expected, rtol=1e-2)
+    np.testing.assert_allclose(after.velocity[~waits], 0.999**2, rtol=1e-6)
+    np.testing.assert_array_equal(caught[waits], 1)
+    np.testing.assert_array_equal(after.last, np.where(waits, 1, 3))
 
 
 def test_what_cannot_catch_up_in_one_step_is_refused():

@@ -1,5 +1,7 @@
 """MARS: the authors' recurrence as a peer runs it, its exact form, and its special cases."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,3 +85,12 @@ def test_a_beta_near_one_works_in_bfloat16():
 def test_approximate_is_a_flag():
     with pytest.raises(TypeError, match="approximate must be True or False, got 1"):
         mars(approximate=1)
+
+
+def test_defaults_are_the_published_ones():
+    parameters = inspect.signature(mars).parameters
+    assert {name: p.default for name, p in parameters.items()} == {
+        "beta": 0.95,
+        "gamma": 0.025,
+        "approximate": True,
+    }

@@ -1,5 +1,7 @@
 """MomSPS: its paper's form, the authors' numbers, and what Polyak's step does by itself."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,3 +102,13 @@ def test_a_missing_value_is_asked_for_while_tracing():
         jax.jit(tx.update)(PARAMS, state, PARAMS)
     with pytest.raises(ValueError, match=r"one number: .* got shape \(2,\)"):
         jax.jit(tx.update)(PARAMS, state, PARAMS, value=jnp.ones(2))
+
+
+def test_defaults_are_the_published_ones():
+    parameters = inspect.signature(momentax.momentum_polyak).parameters
+    assert {name: p.default for name, p in parameters.items()} == {
+        "beta": 0.9,
+        "c": 1.0,
+        "gamma_max": 10.0,
+        "lower_bound": 0.0,
+    }

@@ -1,5 +1,7 @@
 """YellowFin: SingleStep to the published digits, and what it tunes itself to."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,3 +125,13 @@ def test_it_finds_a_rate_that_converges_from_one_too_small():
     assert end(momentax.sgd(1.0, yellowfin(1e-4, smoothing=0.99))) < 0.1 * end(
         momentax.sgd(1e-4, momentax.heavy_ball(0.0))
     )
+
+
+def test_defaults_are_the_published_ones():
+    parameters = inspect.signature(yellowfin).parameters
+    assert {name: p.default for name, p in parameters.items()} == {
+        "learning_rate": 1.0,
+        "beta": 0.0,
+        "smoothing": 0.999,
+        "window": 20,
+    }
