@@ -42,6 +42,7 @@ _DEBIASING = {
         "AverageState": "weight",
         "DampedState": "started",
         "HypergradientState": "change",
+        "MarsState": "gradient",
         "NadamState": "weight",
         "PositiveNegativeState": "change",
         "QuasiHyperbolicAdamState": "weight",

@@ -2,6 +2,7 @@
 
 import inspect
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +74,14 @@ def test_the_state_keeps_the_last_gradient():
         _, state = update(jnp.asarray(each), state)
         np.testing.assert_allclose(state.gradient, each, rtol=1e-12, atol=1e-14 * abs(each).max())
     assert isinstance(state, momentax.MarsState)
+
+
+def test_a_reset_heals_it_of_a_nan():
+    tx, g = mars(), jnp.ones(2)
+    start = tx.init(g)
+    _, state = tx.update(jnp.full(2, jnp.nan), start)
+    healed = momentax.reset_velocity(state)._replace(count=start.count)
+    chex.assert_trees_all_equal(healed, start)
 
 
 def test_a_beta_near_one_works_in_bfloat16():
