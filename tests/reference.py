@@ -98,7 +98,8 @@ def accelerated(carried, g, t, *, sequence, horizon):
     else:
         m = t / (t + 3) if sequence == "nesterov" else (θ - 1) / root
         y_new = x_new + m * (x_new - x)
-    return y - y_new, (x_new - y_new, y_new, x_new, z, root)
+    v = x_new - y_new if sequence == "ogm" else x - x_new
+    return y - y_new, (v, y_new, x_new, z, root)
 
 
 def item(carried, g, t, *, mu, L):

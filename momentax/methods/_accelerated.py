@@ -45,19 +45,18 @@ def accelerated(
     """Accelerate descent on convex functions by a velocity that is kept ever longer.
 
         β_t = (θ_{t-1} - 1) / θ_t,    θ_0 = 1
-        v_t = β_t v_{t-1} + γ_t g_t,    v_0 = 0
-        d_t = g_t + v_t
 
-        "nesterov":    θ_t = θ_{t-1} + 1/2,    γ_t = β_t,    so that β_t = (t - 1) / (t + 2)
-        "fista":       θ_t = (1 + √(1 + 4 θ²_{t-1})) / 2,    γ_t = β_t
-        "ogm":         the same θ, but at the horizon 8 in place of 4;
-                       γ_t = β_t + θ_{t-1} / θ_t
+        "nesterov":    θ_t = θ_{t-1} + 1/2, so that β_t = (t - 1) / (t + 2)
+        "fista":       θ_t = (1 + √(1 + 4 θ²_{t-1})) / 2
+                       both v_t = β_{t-1} v_{t-1} + g_t,    d_t = g_t + β_t v_t
+        "ogm":         θ_t as "fista", but at the horizon with 8 in place of 4
+                       v_t = β_t v_{t-1} + (β_t + θ_{t-1} / θ_t) g_t,    d_t = g_t + v_t
 
     Take the learning rate 1/L, for gradients with the Lipschitz constant L.
     Then f(x_t) - f* is at most c L ‖x_0 - x*‖² with c = 2 / (t² + 5t + 6),
     2 / (t + 1)² and, at the horizon, 1 / (2 θ²_t): no first-order method has a
-    smaller bound. The parameters are the extrapolated point; `eval_params`
-    gives x_t = θ_{t-1} - α g_t. At OGM's horizon the parameters themselves
+    smaller bound. The parameters are the extrapolated point y; `eval_params`
+    gives x_t = y_{t-1} - α g_t. At OGM's horizon the parameters themselves
     carry the bound, and `eval_params` gives them.
 
     Args:
@@ -88,8 +87,8 @@ def accelerated(
             raise ValueError(f"horizon is for sequence='ogm', got {sequence!r}; leave it out")
 
     def init(params):
-        v, one = _tree.zeros_like(params), _tree.scalar(1)
-        return AcceleratedState(jnp.zeros((), jnp.int32), v, one, one)
+        count, v = jnp.zeros((), jnp.int32), _tree.zeros_like(params)
+        return AcceleratedState(count, v, _tree.scalar(sequence == "ogm"), _tree.scalar(1))
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
@@ -101,9 +100,12 @@ def accelerated(
             θ_next = jnp.where(last, _root(θ, 8.0), θ_next)
             shift = jnp.where(last, 0.0, _tree.scalar(1))
         β = (θ - 1) / θ_next
-        γ = β + θ / θ_next if sequence == "ogm" else β
-        v = _tree.combine((β, v), (γ, updates), like=v)
-        d = _tree.combine((1.0, updates), (1.0, v), like=updates)
+        if sequence == "ogm":
+            kept, gain, b = β, β + θ / θ_next, 1.0
+        else:  # Until now the shift is the last step's β.
+            kept, gain, b, shift = shift, 1.0, β, β
+        v = _tree.combine((kept, v), (gain, updates), like=v)
+        d = _tree.combine((1.0, updates), (b, v), like=updates)
         return d, AcceleratedState(optax.safe_increment(t), v, shift, θ_next)
 
     return optax.GradientTransformationExtraArgs(init, update)
