@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import momentax
@@ -36,6 +38,22 @@ def test_the_two_commands_make_their_own_environment():
 def test_the_table_lists_every_method():
     rows = set(re.findall(r"^\| `(\w+)\(", TEXT, re.MULTILINE))
     assert rows == {name.partition(",")[0] for name in cases.METHODS}
+
+
+def test_the_table_states_the_bytes_that_states_keep():
+    rows = re.findall(
+        r"^\| `(\w+)\(.*?\| [^|]* \| ([^|]*\d[^|]*) \|[^|]*\|[^|]*\|$", TEXT, re.MULTILINE
+    )
+    stated = dict(rows[-15:])
+    assert "aggregated" in stated
+    params = jnp.ones((10, 1000))
+    for name, case in cases.METHODS.items():
+        state = jax.eval_shape(case.make(**case.hyperparameters).init, params)
+        kept = (
+            sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) // params.size
+        )
+        text = stated.get(name.partition(",")[0], "4").replace("4 K", "12")  # K = 3 in the case.
+        assert str(kept) in re.findall(r"\d+", text), name
 
 
 def test_every_name_in_the_text_exists():
