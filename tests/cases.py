@@ -13,7 +13,6 @@ import jax
 import momentax
 from momentax import sgd
 from tests import reference
-from tests.wrappers import twins
 
 
 class Case(NamedTuple):
@@ -377,16 +376,26 @@ def _wrapped(wrap: Callable[..., Any], *args: Any, **options: Any) -> Callable[.
 
 _BETA = {"beta": 0.9}
 WRAPPERS = {
-    "restart": Case(_wrapped(momentax.restart), _BETA, twins.restart, accessed=68, temporary=8),
-    "restart, every 4": Case(_wrapped(momentax.restart, 4), _BETA, twins.every_4),
+    "restart": Case(_wrapped(momentax.restart), _BETA, reference.restart, accessed=68, temporary=8),
+    "restart, every 4": Case(_wrapped(momentax.restart, 4), _BETA, reference.restart_every_4),
     "restart, speed": Case(
-        _wrapped(momentax.restart, "speed", min_steps=2), _BETA, twins.speed, accessed=36
+        _wrapped(momentax.restart, "speed", min_steps=2),
+        _BETA,
+        reference.restart_speed,
+        accessed=36,
     ),
-    "cautious": Case(_wrapped(momentax.cautious), _BETA, twins.cautious, accessed=64, temporary=8),
-    "grams": Case(_wrapped(momentax.grams), _BETA, twins.grams, accessed=36),
+    "cautious": Case(
+        _wrapped(momentax.cautious), _BETA, reference.cautious, accessed=64, temporary=8
+    ),
+    "grams": Case(_wrapped(momentax.grams), _BETA, reference.grams, accessed=36),
     # The last update is read and written in one step.
     "optimistic": Case(
-        _wrapped(momentax.optimistic), _BETA, twins.optimistic, accessed=56, temporary=8, copies=2
+        _wrapped(momentax.optimistic),
+        _BETA,
+        reference.optimistic,
+        accessed=56,
+        temporary=8,
+        copies=2,
     ),
 }
 

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 import momentax
 from momentax import _check
-from tests.cases import DRAWN, INTERVALS, METHODS, OPTIMIZERS, TRANSFORMATIONS
+from tests.cases import DRAWN, INTERVALS, METHODS, OPTIMIZERS, TRANSFORMATIONS, WRAPPERS
 from tests.reference import directions
 
 every_transformation = pytest.mark.parametrize("name", TRANSFORMATIONS)
 every_method = pytest.mark.parametrize("name", METHODS)
+every_one_with_a_twin = pytest.mark.parametrize("name", METHODS | WRAPPERS)
 
 
 def every_one_that(holds):
@@ -530,10 +531,10 @@ def as_function(value):
     return (lambda count: value) if np.ndim(value) == 0 else value.__getitem__
 
 
-@every_method
+@every_one_with_a_twin
 @pytest.mark.usefixtures("x64")
-def test_every_method_equals_its_twin_in_float64(name):
-    case = METHODS[name]
+def test_equals_its_twin_in_float64(name):
+    case = TRANSFORMATIONS[name]
 
     @jax.jit
     def run(values, gradients):
