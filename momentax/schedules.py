@@ -240,10 +240,11 @@ def nesterov_sequence() -> Schedule:
 
     It is made for `nesterov`, whose update at count t weighs the velocity by
     β_{t+1} = t / (t + 3): the papers' (k - 1) / (k + 2) at step k = t + 1, so
-    that the first update is a plain one. Where the dtype rounds β to 1 it is
-    the largest number below. The parameters are the look-ahead points y, and
-    the guarantee is for x_N = y_{N-1} - α g_N: where the loss f is convex, its
-    gradient L-Lipschitz and α = 1 / L, f(x_N) - f* ≤ 2 L |x_0 - x*|² / (N + 1)².
+    that the first update is a plain one; `accelerated()` takes the same steps.
+    Where the dtype rounds β to 1 it is the largest number below. The parameters
+    are the look-ahead points y, and the guarantee is for x_N = y_{N-1} - α g_N:
+    where the loss f is convex, its gradient L-Lipschitz and α = 1 / L,
+    f(x_N) - f* ≤ 2 L ‖x_0 - x*‖² / (N + 1)².
 
     Args:
         None: The sequence has no parameters.
@@ -257,7 +258,7 @@ def nesterov_sequence() -> Schedule:
     Source:
         Nesterov, A method of solving a convex programming problem with
         convergence rate O(1/k²), 1983, in the simpler form of Su, Boyd and
-        Candès, 2015, arXiv:1503.01243.
+        Candès, 2016, arXiv:1503.01243.
     """
 
     def schedule(count: ArrayLike) -> jax.Array:
@@ -302,9 +303,8 @@ def scheduled_restart(
         TypeError: steps or a boundary is no whole number, or ratio is traced.
 
     Source:
-        Wang, Nguyen, Sun, Bertozzi, Baraniuk and Osher, Scheduled restart
-        momentum for accelerated stochastic gradient descent, 2020,
-        arXiv:2002.10583.
+        Wang, Nguyen, Bertozzi, Baraniuk and Osher, Scheduled restart momentum
+        for accelerated stochastic gradient descent, 2020, arXiv:2002.10583.
     """
     steps = _steps("steps", steps)
     if not isinstance(boundaries, Iterable):

@@ -26,7 +26,7 @@ def accelerated_sgd(
         d_t = g_t + (c ξ (c ξ - 1) / (κ + c ξ)) v_t
 
     Args:
-        kappa: κ in [1, inf), the ratio of the long step to the short.
+        kappa: κ in [1, inf), the ratio of the long step to the short, times c.
         xi: ξ in (0, inf), the statistical advantage, at most √κ in the paper.
         c: c in (0, 1], the paper's small constant.
 
@@ -36,20 +36,21 @@ def accelerated_sgd(
 
     Raises:
         ValueError: A concrete hyperparameter lies outside its interval, or
-            c² ξ above κ, which would make β negative.
+            c² ξ is above κ, which would make β negative.
 
     Source:
         Jain, Kakade, Kidambi, Netrapalli and Sidford, Accelerating stochastic
         gradient descent for least squares regression, 2018, arXiv:1704.08227;
-        Kidambi and others, On the insufficiency of existing momentum schemes
-        for stochastic optimization, 2018, arXiv:1803.05591.
+        Kidambi, Netrapalli, Jain and Kakade, On the insufficiency of existing
+        momentum schemes for stochastic optimization, 2018, arXiv:1803.05591.
     """
     κ = scheduled("kappa", kappa, "[1, inf)")
     ξ = scheduled("xi", xi, "(0, inf)")
     small = scheduled("c", c, "(0, 1]")
     if not any(map(_is_open, (kappa, xi, c))) and κ(0) < small(0) ** 2 * ξ(0):
         raise ValueError(
-            f"kappa must be at least c² xi = {small(0) ** 2 * ξ(0)}, got {κ(0)}; β is negative else"
+            f"kappa must be at least c² xi = {small(0) ** 2 * ξ(0)}, got {κ(0)}; raise kappa or "
+            "lower xi: β would be negative"
         )
 
     def β(t: jax.Array) -> Scalar:

@@ -34,8 +34,8 @@ def momentum_polyak(
 
     Args:
         beta: β in [0, 1), the share of the last step kept.
-        c: c in (0, inf), what the step size is divided by; 1/2 is Polyak's own
-            step on strongly convex losses.
+        c: c in (0, inf), what the step size is divided by; 1 is Polyak's own
+            step.
         gamma_max: γ_max in (0, inf), the largest step size before the factor
             1 - β, parameters per gradient.
         lower_bound: l, the least value of the loss on this batch, or a number

@@ -33,8 +33,8 @@ def overshoot(
         ValueError: A concrete beta or gamma lies outside its interval.
 
     Source:
-        Kopal, Gajdoš and others, Overshoot: taking advantage of future
-        gradients in momentum-based stochastic optimization, 2025,
+        Kopal, Gregor, de Leon-Martinez and Simko, Overshoot: taking advantage
+        of future gradients in momentum-based stochastic optimization, 2025,
         arXiv:2501.09556.
     """
     β = scheduled("beta", beta, "(0, 1)")

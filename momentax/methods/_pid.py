@@ -30,8 +30,8 @@ def pid(
     `proportional_integral_derivative` is another controller.
 
     Args:
-        kp: kP in (-inf, 0), the proportional gain. A positive one would make β
-            exceed 1.
+        kp: kP in (-inf, 0), the proportional gain. A positive one would put β
+            outside of [0, 1].
         ki: kI in (0, inf), the integral gain, on the sum of the gradients.
         kd: kD in (0, inf), the gain of the smoothed derivative.
 
