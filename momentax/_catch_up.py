@@ -57,7 +57,10 @@ def catch_up(
             f"catch_up needs the state of momentax.lazy, got one that holds a {type(node).__name__}"
         )
     if callable(learning_rate):
-        raise TypeError(f"learning_rate must be a number or a 0-d array, got {learning_rate!r}")
+        raise TypeError(
+            f"learning_rate must be a number or a 0-d array, got {learning_rate!r}; under a "
+            "schedule rows cannot catch up in one step"
+        )
     if (learning_rate is None) != (units == "parameter"):
         raise ValueError(
             "learning_rate must be given for a velocity in gradient units, and left out for one in "

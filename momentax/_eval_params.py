@@ -17,22 +17,24 @@ def eval_params(
 ) -> PyTree:
     """Return the iterate to evaluate, where the parameters are a point shifted from it.
 
-        θ = params + α s v,    a velocity v in gradient units
-        θ = params - s v,      in parameter units
+        θ'_t = θ_t + α_t s_t v_t,    a velocity v in gradient units
+        θ'_t = θ_t - s_t v_t,        in parameter units
 
-    with the shift s that the state holds. It is the base iterate of `nesterov`,
-    `mass` and `overshoot`, the output of `synthesized_nesterov`, `item` and
-    `generalized_primal_averaging`, and the gradient-step point of
-    `accelerated`, or the parameters themselves at OGM's horizon. Methods
-    without a shift give the parameters back. Of `optax.contrib.schedule_free`
-    it is the average, as its own schedule_free_eval_params gives it.
+    with θ the parameters and s the shift that the state holds. θ' is the base
+    iterate of `nesterov`, `mass` and `overshoot`, the output of
+    `synthesized_nesterov`, `item` and `generalized_primal_averaging`, and the
+    gradient-step point of `accelerated`, or the parameters themselves at OGM's
+    horizon. Methods without a shift give the parameters back. Of
+    `optax.contrib.schedule_free` it is the average, as its own
+    schedule_free_eval_params gives it.
 
     Args:
         params: The parameters after the update that gave `state`.
         state: The optimizer's state, or a pytree that holds it.
-        learning_rate: α in (0, inf), as the last update used it, for a velocity
-            in gradient units. None where `sgd` keeps the velocity in parameter
-            units; elsewhere give -1 for those.
+        learning_rate: α_t in (0, inf), as the last update used it, for a velocity
+            in gradient units: after t updates a schedule's value at count t - 1.
+            None where `sgd` keeps the velocity in parameter units; elsewhere
+            give -1 for those.
         path: Which velocity, as in `velocity`.
 
     Returns:
@@ -42,7 +44,7 @@ def eval_params(
         ValueError: As `velocity`; the velocity is one of Optax's, which does not
             say how far it looks ahead; learning_rate is missing, or given for
             parameter units; params do not fit the velocity.
-        TypeError: learning_rate is no number.
+        TypeError: learning_rate is no number, such as a schedule.
     """
     if (free := _schedule_free(state)) is not None:
         return _tree.combine((1 / free.b1, params), (1 - 1 / free.b1, free.z), like=params)
@@ -54,6 +56,11 @@ def eval_params(
         )
     if "shift" not in node._fields:
         return params
+    if callable(learning_rate):
+        raise TypeError(
+            f"learning_rate must be a number or a 0-d array, got {learning_rate!r}; give the value "
+            "that the last update used"
+        )
     if (learning_rate is None) != (units == "parameter"):
         raise ValueError(
             "the velocity is in parameter units, which hold the learning rate: leave learning_rate "

@@ -208,6 +208,8 @@ def test_what_cannot_be_known_is_refused():
         eval_params({"a": jnp.ones(3)}, tx.init(params), learning_rate=0.1)
     with pytest.raises(ValueError, match="learning_rate must be in"):
         eval_params(params, tx.init(params), learning_rate=float("nan"))
+    with pytest.raises(TypeError, match=r"got <function .*; give the value that the last update"):
+        eval_params(params, tx.init(params), learning_rate=lambda count: 0.1)
 
 
 def test_frameworks_that_look_ahead_give_their_base_iterate():
