@@ -91,6 +91,7 @@ def is_real(value: Any) -> bool:
 
 def _require_scalar(value: Any, wrong: str, remedy: str) -> None:
     vector = isinstance(value, list | tuple) or bool(getattr(value, "ndim", 0))
+    vector = vector and not isinstance(value, optax.GradientTransformation)  # A tuple too.
     if not isinstance(value, int | float | np.generic | np.ndarray | jax.Array):
         raise TypeError(f"{wrong}; {_MANY if vector else remedy}")
     if not is_real(value):
@@ -341,7 +342,10 @@ def require_params(updates: PyTree, params: PyTree) -> None:
 
 def rows(value: PyTree, velocity: PyTree) -> PyTree:
     """Return the rows of the leaves that the velocity has, each as an array of integers."""
-    wrong = f"rows must be a tree like the parameters of 1-d arrays of whole numbers, got {value!r}"
+    wrong = (
+        "rows must be a tree like the parameters of 1-d arrays of whole numbers, got "
+        f"{shown(value)}"
+    )
 
     def masked(node: Any) -> bool:
         return isinstance(node, optax.MaskedNode)

@@ -145,6 +145,12 @@ def test_what_is_no_number_is_refused_in_a_sentence_wherever_one_belongs(case):
                 momentax.theory.half_life(value)
 
 
+def test_a_method_in_the_place_of_a_learning_rate_is_not_taken_for_several():
+    wrong = r"learning_rate must be in \(0, inf\), got Grad.*; give a number, a 0-d array or a sch"
+    with pytest.raises(TypeError, match=wrong):
+        momentax.sgd(momentax.heavy_ball())
+
+
 def test_several_words_are_refused_as_one():
     with pytest.raises(ValueError, match=r"^velocity_units must be one of .*, got \['gradient'"):
         momentax.sgd(0.1, velocity_units=np.array(["gradient", "parameter"]))

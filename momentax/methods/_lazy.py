@@ -46,12 +46,21 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
     dense method's. Without it the steps that a row waits never happen to it, as
     in the lazy variants that other frameworks have.
 
+        tx = sgd(0.1, lazy(heavy_ball(0.9)))
+        rows = {"table": ids}
+        params, state = catch_up(params, state, rows, learning_rate=0.1)
+        updates, state = tx.update(grads, state, params)
+
     α must not change, and weight decay has no part in the steps that a row waits:
     leave it out.
 
     A dense gradient has the parameters' shapes, and a row of zeros in it waits.
     Pass `rows` to update and it takes gradients of these rows alone, of shapes
-    (n, ...), and returns their directions; only they are read and written.
+    (n, ...), and returns their directions; only they are read and written. Such
+    a step goes without params, and is added to its rows:
+
+        updates, state = tx.update(row_grads, state, rows=rows)
+        table = params["table"].at[ids].add(updates["table"])
 
     Args:
         method: A method of the linear family with constant coefficients, such
@@ -138,7 +147,8 @@ def _coefficients(method: Any) -> list[Any]:
         if extra or not hasattr(state, "velocity"):
             raise ValueError(
                 "lazy needs a method of the linear family, whose state is a velocity and no more, "
-                f"got one with the state {type(state).__name__}"
+                f"got one with the state {type(state).__name__}; an optimizer goes around it: "
+                "sgd(learning_rate, lazy(heavy_ball(0.9)))"
             )
 
         def answer(v: float, g: float, count: int = 0) -> np.ndarray | jax.Array:
