@@ -22,11 +22,16 @@ _BOOKKEEPING = {
 
 
 class DampedState(NamedTuple):
-    """The state of PyTorch's dampened velocity."""
+    """The state of PyTorch's dampened velocity.
 
-    count: Any  # Updates made so far, a 0-d int32 array.
-    velocity: PyTree  # Shaped like the parameters, float32 or wider.
-    started: PyTree  # A 0-d bool for each parameter: whether PyTorch would hold a buffer for it.
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    started: whether PyTorch would hold a buffer, a 0-d bool for each parameter.
+    """
+
+    count: Any
+    velocity: PyTree
+    started: PyTree
 
 
 def _select(condition: Any, yes: Any, no: Any) -> Any:

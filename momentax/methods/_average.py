@@ -15,11 +15,17 @@ from momentax.methods._linear import linear
 
 
 class AverageState(NamedTuple):
-    """The state of a debiased average."""
+    """The state of a debiased average.
 
-    count: Any  # Updates made so far, a 0-d int32 array.
-    velocity: PyTree  # The average before debiasing, shaped like the parameters.
-    weight: jax.Array  # What the weights of the gradients in the velocity sum to.
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, the average before debiasing, shaped like the parameters, in
+        float32 or wider.
+    weight: w, what the weights of the gradients in the velocity sum to, a 0-d array.
+    """
+
+    count: Any
+    velocity: PyTree
+    weight: jax.Array
 
 
 def step(β: Any, mean: PyTree, weight: jax.Array, new: PyTree) -> tuple[PyTree, jax.Array]:

@@ -20,9 +20,15 @@ def cautious(tx: optax.GradientTransformation) -> optax.GradientTransformationEx
     h = -g. Which of the two tx is, each leaf finds out by itself, from how its
     update changes when the gradient alone changes its sign; until the first
     update that does change, as while a learning rate warms up from 0, updates
-    pass as they are. Decay in tx is masked with the rest: the paper's C-AdamW
-    is optax.chain(cautious(optax.scale_by_adam()), decay, learning rate). For
-    complex leaves u h is the real part of conj(u) h.
+    pass as they are. For complex leaves u h is the real part of conj(u) h.
+
+    Decay in tx is masked with the rest. The paper's C-AdamW is
+
+        optax.chain(
+            cautious(optax.scale_by_adam()),
+            optax.add_decayed_weights(λ),
+            optax.scale_by_learning_rate(α),
+        )
 
     Args:
         tx: The transformation, a bare method or a complete optimizer.

@@ -13,11 +13,16 @@ from momentax._typing import PyTree
 
 
 class OptimisticState(NamedTuple):
-    """The state of an optimistic transformation."""
+    """The state of an optimistic transformation.
 
-    count: Any  # Updates made so far, a 0-d int32 array.
-    previous: PyTree  # The last update of tx, float32 or wider.
-    inner_state: Any  # Of the wrapped transformation.
+    count: updates made so far, a 0-d int32 array.
+    previous: the last update of tx, in float32 or wider.
+    inner_state: tx's own.
+    """
+
+    count: Any
+    previous: PyTree
+    inner_state: Any
 
 
 def optimistic(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -34,7 +39,7 @@ def optimistic(tx: optax.GradientTransformation) -> optax.GradientTransformation
     Args:
         tx: The transformation, a bare method or a complete optimizer. Under a
             schedule of the learning rate, a complete optimizer's last update
-            keeps the rate that it was made with.
+            keeps the learning rate that it was made with.
 
     Returns:
         A transformation into updates of the shapes and dtypes of tx's. Its

@@ -16,10 +16,15 @@ from momentax._typing import PyTree
 
 
 class OrientedState(NamedTuple):
-    """The state of a wrapper that compares updates with gradients."""
+    """The state of a wrapper that compares updates with gradients.
 
-    orientation: PyTree  # For each leaf 1 if its updates follow the gradient, -1 if not, 0 unknown.
-    inner_state: Any  # Of the wrapped transformation.
+    orientation: for each leaf 1 if its updates follow the gradient, -1 if they
+        oppose it, 0 as long as that is unknown; 0-d int32 arrays.
+    inner_state: tx's own.
+    """
+
+    orientation: PyTree
+    inner_state: Any
 
 
 def oriented(

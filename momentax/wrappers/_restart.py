@@ -19,12 +19,18 @@ _UNLIKE = (
 
 
 class RestartState(NamedTuple):
-    """The state of a restarted transformation."""
+    """The state of a restarted transformation.
 
-    since: Any  # Updates that the present run has made, a 0-d int32 array.
-    restarts: Any  # Restarts so far, a 0-d int32 array.
-    previous: jax.Array  # The objective or speed that the next one is compared with.
-    inner_state: Any  # Of the wrapped transformation.
+    since: updates that the present run has made, a 0-d int32 array.
+    restarts: restarts so far, a 0-d int32 array.
+    previous: the loss or speed that the next one is compared with, a 0-d array.
+    inner_state: tx's own.
+    """
+
+    since: Any
+    restarts: Any
+    previous: jax.Array
+    inner_state: Any
 
 
 def restart(
@@ -37,7 +43,7 @@ def restart(
     """Start the velocity v again from rest when a test on the gradients g asks for it.
 
         when="gradient":    ⟨g_t, v_t⟩ < 0, v climbs
-        when="function":    f_t > f_{t-1}, the objective rose
+        when="function":    f_t > f_{t-1}, the loss rose
         when="speed":       ‖v_{t-1}‖ < ‖v_{t-2}‖, the last step was a slower one
         when=k:             k updates have been made since the last restart
 
@@ -70,7 +76,7 @@ def restart(
         A transformation into tx's updates. Its state, RestartState(since,
         restarts, previous, inner_state), counts the updates of the present run
         and the restarts. "function" needs the extra argument `value`, the
-        objective at the parameters: update(grads, state, params, value=value).
+        loss at the parameters: update(grads, state, params, value=loss).
 
     Raises:
         ValueError: when is another word, or a number below 1; at init, tx holds
@@ -120,7 +126,7 @@ def restart(
             gained = _tree.combine((1.0, ahead), (-1.0, back), like=ahead)
             fires = _inner(updates, ahead) * jnp.sign(_inner(updates, gained)) < 0
         elif when == "function":
-            current = _objective(extra_args).astype(previous.dtype)
+            current = _loss(extra_args).astype(previous.dtype)
             fires = current > previous
         elif when == "speed":
             current = _tree.norm(_velocity.velocity(inner, path=path))
@@ -138,16 +144,16 @@ def restart(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _objective(extra_args: dict[str, Any]) -> jax.Array:
+def _loss(extra_args: dict[str, Any]) -> jax.Array:
     value = extra_args.get("value")
     if value is None:
         raise ValueError(
-            "when='function' needs the objective: call update(grads, state, params, value=value)"
+            "when='function' needs the loss: call update(grads, state, params, value=loss)"
         )
     value = jnp.asarray(value)
     if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
-            f"value must be a real scalar, the objective at params, got shape {value.shape} and "
+            f"value must be a real scalar, the loss at params, got shape {value.shape} and "
             f"dtype {value.dtype}"
         )
     return value

@@ -416,7 +416,7 @@ def test_mistakes_are_named():
         restart(heavy_ball)
     tx = restart(heavy_ball(), "function")
     state = tx.init(FIRST)
-    with pytest.raises(ValueError, match=r"needs the objective: call update\(grads, state, par"):
+    with pytest.raises(ValueError, match=r"needs the loss: call update\(grads, state, par"):
         tx.update(FIRST, state, FIRST)
     for wrong in (jnp.ones(2), 1j, 3):
         with pytest.raises(ValueError, match="value must be a real scalar"):
