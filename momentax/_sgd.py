@@ -112,7 +112,7 @@ def sgd(
     velocity (L2); decoupled decay subtracts α_t λ θ_{t-1} from θ_t. The two
     units agree for a constant learning rate. Under a schedule they do not: in
     gradient units (PyTorch, optax.sgd) old gradients are repriced at today's
-    rate, in parameter units (Sutskever, Keras) each gradient keeps its own.
+    learning rate, in parameter units (Sutskever, Keras) each keeps its own.
 
     Args:
         learning_rate: α in (0, inf), in parameters per direction; a schedule

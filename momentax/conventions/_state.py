@@ -482,11 +482,11 @@ def rescale_velocity(
         v ← v α_new / α_old    in parameter units
         v ← v α_old / α_new    in gradient units
 
-    Call it between the last step at the old rate and the first at the new one.
-    A velocity in parameter units then steps on as if it were in gradient units
-    (the momentum correction of Goyal et al.): what it holds is repriced at the
-    new rate. One in gradient units steps on as if it were in parameter units:
-    what it holds keeps the old rate. Without it, either goes its own way.
+    Call it between the last step at α_old and the first at α_new. A velocity in
+    parameter units then steps on as if it were in gradient units (the momentum
+    correction of Goyal et al.): what it holds is repriced at α_new. One in
+    gradient units steps on as if it were in parameter units: what it holds keeps
+    α_old. Without it, either goes its own way.
 
     Args:
         state: An optimizer state with one velocity, or a pytree that holds one.
@@ -500,11 +500,11 @@ def rescale_velocity(
         The state with its velocity rescaled, in its own dtypes.
 
     Raises:
-        ValueError: A concrete rate lies outside its interval: at an old rate of 0
-            a velocity of steps has kept nothing of those gradients, at a new
-            rate of 0 no velocity of gradients moves on as one of steps does.
-            Or as `velocity`.
-        TypeError: A rate is no number.
+        ValueError: A concrete learning rate lies outside its interval: at an
+            α_old of 0 a velocity of steps has kept nothing of those gradients,
+            at an α_new of 0 no velocity of gradients moves on as one of steps
+            does. Or as `velocity`.
+        TypeError: A learning rate is no number.
 
     Source:
         Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1

@@ -19,9 +19,10 @@ def amplified(
         v_t = β v_{t-1} + (1 - β) g_t,    v_1 = g_1
         d_t = g_t + λ v_t
 
-    This is Grokfast-EMA: chain it before an optimizer. The average starts at
-    the first gradient; a leaf whose first gradient comes later, or whose
-    velocity is reset, starts at 0.
+    This is Grokfast-EMA: chain it before an optimizer, as in
+    `optax.chain(amplified(), optax.adamw(1e-3))`. The average starts at the
+    first gradient; a leaf whose first gradient comes later, or whose velocity
+    is reset, starts at 0.
 
     Args:
         beta: β in [0, 1), the share of the average kept each step.

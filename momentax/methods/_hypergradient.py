@@ -59,7 +59,7 @@ def hypergradient(
         learning_rate_step: κ in [0, inf), the step size of α. It has the units
             of α over those of a squared gradient.
         beta_step: κ' in [0, inf), the step size of β, per unit of the loss. The
-            number 0 saves the memory that w takes.
+            number 0 keeps β and saves the memory of the change.
 
     Returns:
         A transformation of gradients into directions of the same shapes and

@@ -47,7 +47,7 @@ def nadam(
     μ grows from β1 / 2 to β1 with a time constant of 24.5 / ψ steps. Under
     schedules μ_{t+1} takes the next step's β1 and ψ, and the squares are divided
     by the sum of their weights. `optax.nadam` has μ = β1 throughout, to which a
-    large ψ leads.
+    large ψ leads. Adam's learning rates fit.
 
     Args:
         beta1: β1 in [0, 1), the share of the velocity kept each step.

@@ -36,9 +36,11 @@ def proportional_integral_derivative(
         D_t = β D_{t-1} + (1 - β) (g_t - g_{t-1}),    D_1 = 0
         d_t = g_t + kI I_t + kD D_t
 
-    The velocity is I. With a constant β, D is (1 - β) (g_t - (1 - β) I_{t-1})
-    but for the term (1 - β) βᵗ⁻¹ g_1, which fades; the method becomes `linear`
-    at a = 1 + kD (1 - β) / β and b = kI - kD (1 - β)² / β. `pid` is another
+    The velocity is I. A gradient that stays the same comes to move the
+    parameters 1 + kI / (1 - β) times as far as in plain descent: 51 times at
+    the defaults. With a constant β, D is (1 - β) (g_t - (1 - β) I_{t-1}) but for
+    the term (1 - β) βᵗ⁻¹ g_1, which fades; the method becomes `linear` at
+    a = 1 + kD (1 - β) / β and b = kI - kD (1 - β)² / β. `pid` is another
     controller.
 
     Args:

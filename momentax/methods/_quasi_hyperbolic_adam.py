@@ -45,7 +45,7 @@ def quasi_hyperbolic_adam(
         d_t = ((1 - ν1) g_t + ν1 v_t / w_t) / (√((1 - ν2) |g_t|² + ν2 s_t / u_t) + ε)
 
     All start at 0. For constant β, w_t = 1 - β1ᵗ and u_t = 1 - β2ᵗ. ν1 = ν2 = 1
-    is Adam.
+    is Adam, whose learning rates fit.
 
     Args:
         beta1: β1 in [0, 1), the share of the velocity kept each step.

@@ -104,10 +104,11 @@ def storm(
         v_t = g_t + (1 - a_t) (v_{t-1} - g'_t),    a_1 = 1
         d_t = η_t v_t,    a_{t+1} = min(c η_t², 1)
 
-    with the gradients of `recursive_momentum`, which takes 1 - a as given, and
-    norms over all leaves. The direction is the whole step: use
-    `sgd(1.0, storm())` and pass `prev_grad` to its update. The paper's
-    constants keep c η² at most 1 without the minimum.
+    with g_t the gradient at θ_{t-1} and g'_t that at θ_{t-2}, both of step t's
+    batch, and norms over all leaves. The direction is the whole step: use
+    `sgd(1.0, storm())` and pass g'_t to its update as `prev_grad`, at the first
+    step any finite numbers of its shape. `recursive_momentum` takes 1 - a as
+    given. The paper's constants keep c η² at most 1 without the minimum.
 
     Args:
         k: k in (0, inf), the scale of the step size.
