@@ -39,8 +39,8 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
         v_t = v_{t-1},              d_t = 0                in the others
 
     A row is an entry of a leaf's first axis, as of an embedding table. One that
-    has waited k steps of a dense method, for which v = βᵏ v and θ moves by
-    -α b (β + ... + βᵏ) v, takes all of them at once in `catch_up`. Called
+    has waited k steps of a dense method, for which v ← βᵏ v and θ moves
+    by -α b (β + ... + βᵏ) v, takes all of them at once in `catch_up`. Called
     before the gradient on the rows about to be read, and on all rows before the
     parameters are evaluated or saved, it makes each iterate that is read the
     dense method's. Without it the steps that a row waits never happen to it, as
@@ -49,6 +49,7 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
         tx = sgd(0.1, lazy(heavy_ball(0.9)))
         rows = {"table": ids}
         params, state = catch_up(params, state, rows, learning_rate=0.1)
+        grads = jax.grad(loss)(params, ids)
         updates, state = tx.update(grads, state, params)
 
     α must not change, and weight decay has no part in the steps that a row waits:
