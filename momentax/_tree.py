@@ -96,11 +96,17 @@ def cosines(first: PyTree, second: PyTree) -> PyTree:
     def cosine(x: Any, y: Any) -> jax.Array | None:
         if x is None:
             return None
-        x, y = (jnp.asarray(leaf, wide(x, y)) for leaf in (x, y))
-        size = norm(x) * norm(y)
-        return jnp.sum((x * jnp.conj(y)).real).astype(size.dtype) / jnp.where(size > 0, size, 1.0)
+        # Each by its own norm: the product of two norms, or of two entries, may over- or underflow.
+        x, y = (_directed(jnp.asarray(leaf, wide(x, y))) for leaf in (x, y))
+        return jnp.sum((x * jnp.conj(y)).real).astype(_check.float_dtype())
 
     return jax.tree.map(cosine, first, second, is_leaf=_check.is_none)
+
+
+def _directed(leaf: jax.Array) -> jax.Array:
+    """A leaf divided by its norm; zeros stay zeros."""
+    size = norm(leaf)
+    return leaf * (1 / jnp.where(size > 0, size, 1)).astype(leaf.dtype)
 
 
 def scaled(scalars: PyTree, tree: PyTree) -> PyTree:

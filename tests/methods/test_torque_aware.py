@@ -64,8 +64,9 @@ def test_zeros_and_empty_leaves_have_a_cosine_of_zero():
     np.testing.assert_allclose(state.alignment["small"], 1 - 0.9**2, rtol=1e-6)
 
 
-def test_the_scale_of_the_gradient_does_not_change_the_alignment():
+@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e15, 1e30])
+def test_the_scale_of_the_gradient_does_not_change_the_alignment(scale):
     g = draw(10, 5).astype(np.float32)
     _, state = follow(torque_aware(), g)
-    _, small = follow(torque_aware(), 1e-10 * g)
-    np.testing.assert_allclose(small.alignment, state.alignment, rtol=1e-5)
+    _, scaled = follow(torque_aware(), np.float32(scale) * g)
+    np.testing.assert_allclose(scaled.alignment, state.alignment, rtol=1e-5)
