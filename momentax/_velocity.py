@@ -110,7 +110,7 @@ def holder(state: PyTree, path: str | None = None) -> tuple[Any, str | None]:
     """The NamedTuple that holds the velocity, and its units where `sgd` tells.
 
     In a chain the learning rate comes after a velocity in gradient units and
-    before one in parameter units.
+    before one in parameter units, however deep in its own part the velocity lies.
     """
     place = _pick(state, path)[0]
     stops = jax.tree_util.tree_leaves_with_path(
@@ -119,10 +119,17 @@ def holder(state: PyTree, path: str | None = None) -> tuple[Any, str | None]:
     at, node = next(
         (at, node) for at, node in stops for field in _fields(node) if _place(at, field) == place
     )
-    before = [stop for stop, other in stops if _scales(other) and stop[:-1] == at[:-1]]
-    if not before:
+    beside = [
+        stop
+        for stop, other in stops
+        if _scales(other)
+        and stop[:-1] == at[: len(stop) - 1]
+        and isinstance(stop[-1], jax.tree_util.SequenceKey)
+    ]
+    if not beside:
         return node, None
-    return node, "parameter" if before[0][-1].idx < at[-1].idx else "gradient"
+    nearest = max(beside, key=len)
+    return node, "parameter" if nearest[-1].idx < at[len(nearest) - 1].idx else "gradient"
 
 
 def _scales(node: Any) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import momentax
-from momentax import eval_params, sgd
+from momentax import eval_params, nesterov, restart, sgd
 
 STEPS = 60
 SLOPES = np.random.default_rng(1).uniform(0.5, 2, size=5)
@@ -25,7 +25,7 @@ def gradient(x, xp=np):
 # hyperparameters are functions of the count, its learning rate is a number.
 
 
-def nesterov(x, α, beta):
+def look_ahead(x, α, beta):
     v, y = 0.0, x
     for t in range(STEPS):
         v = beta(t) * v - α * gradient(y)
@@ -70,7 +70,7 @@ def primal_averaging(x, α, c):
 
 
 SEQUENCES = {
-    momentax.nesterov: (nesterov, {"beta": (0, 0.95)}),
+    momentax.nesterov: (look_ahead, {"beta": (0, 0.95)}),
     momentax.synthesized_nesterov: (
         synthesized_nesterov,
         {"beta1": (0.1, 0.95), "beta2": (0, 1), "delta": (-1, 1)},
@@ -171,6 +171,43 @@ def test_units_are_read_off_the_state_of_sgd(decoupled):
         with pytest.raises(ValueError, match=text):
             eval_params(params, state, learning_rate=wrong)
         eval_params(params, state, learning_rate=None if units == "parameter" else 0.1)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        restart(nesterov()),
+        optax.chain(optax.clip(9.0), nesterov()),
+        optax.masked(nesterov(), True),
+        optax.inject_hyperparams(nesterov)(0.9),
+    ],
+    ids=["restart", "chain", "masked", "inject_hyperparams"],
+)
+def test_units_are_read_however_deep_in_its_part_of_sgd_the_method_lies(inner):
+    params = jnp.array([1.0, -2.0])
+    for units, rate in (("gradient", 0.1), ("parameter", None)):
+        plain, tx = (sgd(0.1, method, velocity_units=units) for method in (nesterov(), inner))
+        tx = optax.chain(optax.scale_by_schedule(lambda count: 1.0), tx)  # No learning rate of v's.
+        _, expected = plain.update(params, plain.init(params), params)
+        _, state = tx.update(params, tx.init(params), params)
+        chex.assert_trees_all_close(
+            eval_params(params, state, learning_rate=rate),
+            eval_params(params, expected, learning_rate=rate),
+        )
+
+
+def test_a_chain_with_names_does_not_tell_its_units():
+    params = jnp.array([1.0, -2.0])
+    scale, own = optax.scale_by_schedule(lambda count: -0.1), nesterov()
+    for parts, rate in (((own, scale), 0.1), ((scale, own), -1)):
+        plain = optax.chain(*parts)
+        tx = optax.named_chain(*zip(("first", "second"), parts, strict=True))
+        _, expected = plain.update(params, plain.init(params), params)
+        _, state = tx.update(params, tx.init(params), params)
+        chex.assert_trees_all_close(
+            eval_params(params, state, learning_rate=rate),
+            eval_params(params, expected, learning_rate=None if rate == -1 else rate),
+        )
 
 
 def test_a_chain_of_ones_own_in_parameter_units_takes_the_rate_minus_one():
