@@ -56,18 +56,13 @@ def catch_up(
         raise ValueError(
             f"catch_up needs the state of momentax.lazy, got one that holds a {type(node).__name__}"
         )
-    if callable(learning_rate):
-        raise TypeError(
-            f"learning_rate must be a number or a 0-d array, got {learning_rate!r}; under a "
-            "schedule rows cannot catch up in one step"
-        )
     if (learning_rate is None) != (units == "parameter"):
         raise ValueError(
             "learning_rate must be given for a velocity in gradient units, and left out for one in "
             f"parameter units, got {learning_rate!r}"
         )
     α = -1 if learning_rate is None else learning_rate
-    α = _check.scheduled("learning_rate", α, "(-inf, inf)")(0)
+    α = _check.constant("learning_rate", α, "(-inf, inf)")(0)
     held = jax.tree.map(
         lambda leaf: None if _is_masked(leaf) else leaf, node.velocity, is_leaf=_is_masked
     )

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from momentax._typing import PyTree, ScalarOrSchedule, Schedule
+from momentax._typing import PyTree, Scalar, ScalarOrSchedule, Schedule
 
 # Where each hyperparameter may lie, whichever method takes it; others are any real number.
 INTERVALS = {
@@ -159,6 +159,13 @@ def scheduled(name: str, value: ScalarOrSchedule, interval: str | None = None) -
     if not contains(interval, kept := rounded(exact)):
         raise ValueError(f"{wrong}, which {kept.dtype} rounds to {kept}")
     return lambda _: _kept(exact)  # Anew, since JAX's precision may be another by then.
+
+
+def constant(name: str, value: Scalar, interval: str | None = None) -> Schedule:
+    """Return a hyperparameter that may be traced but is no schedule, as `scheduled` does."""
+    if callable(value):
+        raise TypeError(f"{name} must be a number or a 0-d array, got {shown(value)}")
+    return scheduled(name, value, interval)
 
 
 def flag(name: str, value: Any) -> bool:

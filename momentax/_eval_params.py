@@ -44,7 +44,8 @@ def eval_params(
         ValueError: As `velocity`; the velocity is one of Optax's, which does not
             say how far it looks ahead; learning_rate is missing, or given for
             parameter units; params do not fit the velocity.
-        TypeError: learning_rate is no number, such as a schedule.
+        TypeError: learning_rate is no number; of a schedule give the value that
+            the last update used.
     """
     if (free := _schedule_free(state)) is not None:
         return _tree.combine((1 / free.b1, params), (1 - 1 / free.b1, free.z), like=params)
@@ -70,11 +71,8 @@ def eval_params(
             "known to be in parameter units; for a chain of your own that scales gradients before "
             "the method give -1"
         )
-    α = (
-        -1.0
-        if learning_rate is None
-        else _check.scheduled("learning_rate", learning_rate, "(-inf, inf)")(0)
-    )
+    α = -1 if learning_rate is None else learning_rate
+    α = _check.constant("learning_rate", α, "(-inf, inf)")(0)
     v = jax.tree.map(
         lambda leaf: None if _is_masked(leaf) else leaf, node.velocity, is_leaf=_is_masked
     )

@@ -30,10 +30,7 @@ _LARGEST_COUNT = 2**31 - 1  # Counts are int32.
 
 
 def _constant(name: str, value: Scalar, interval: str = _check.INTERVALS["beta"]) -> Schedule:
-    """Return a hyperparameter that may be a tracer but no schedule."""
-    if callable(value):
-        raise TypeError(f"{name} must be a number or a 0-d array, got {value!r}")
-    return _check.scheduled(name, value, interval)
+    return _check.constant(name, value, interval)
 
 
 def _steps(name: str, value: Any) -> int:

@@ -245,7 +245,7 @@ def test_what_cannot_be_known_is_refused():
         eval_params({"a": jnp.ones(3)}, tx.init(params), learning_rate=0.1)
     with pytest.raises(ValueError, match="learning_rate must be in"):
         eval_params(params, tx.init(params), learning_rate=float("nan"))
-    with pytest.raises(TypeError, match=r"got <function .*; give the value that the last update"):
+    with pytest.raises(TypeError, match=r"^learning_rate must be a number or a 0-d array, got <"):
         eval_params(params, tx.init(params), learning_rate=lambda count: 0.1)
 
 

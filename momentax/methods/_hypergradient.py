@@ -77,11 +77,8 @@ def hypergradient(
         Chandra and others, Gradient descent: the ultimate optimizer, 2022,
         arXiv:1909.13371.
     """
-    for name, value in (("learning_rate", learning_rate), ("beta", beta)):
-        if callable(value):
-            raise TypeError(f"{name} must be a number or a 0-d array, got {value!r}")
-    α_0 = scheduled("learning_rate", learning_rate)(0)
-    β_0 = scheduled("beta", beta)(0)
+    α_0 = _check.constant("learning_rate", learning_rate)(0)
+    β_0 = _check.constant("beta", beta)(0)
     κ_α = scheduled("learning_rate_step", learning_rate_step, "[0, inf)")
     κ_β = scheduled("beta_step", beta_step, "[0, inf)")
     adapts_β = callable(beta_step) or not _tree.is_zero(κ_β(0))

@@ -41,11 +41,8 @@ def item(mu: Scalar, L: Scalar) -> optax.GradientTransformationExtraArgs:
         Taylor and Drori, An optimal gradient method for smooth strongly convex
         minimization, 2021, arXiv:2101.09741.
     """
-    for name, value in (("mu", mu), ("L", L)):
-        if callable(value):
-            raise TypeError(f"{name} must be a number or a 0-d array, got {value!r}")
-    smallest = _check.scheduled("mu", mu, "(0, inf)")(0)
-    largest = _check.scheduled("L", L, "(0, inf)")(0)
+    smallest = _check.constant("mu", mu, "(0, inf)")(0)
+    largest = _check.constant("L", L, "(0, inf)")(0)
     if not (_check.is_traced(mu) or _check.is_traced(L)) and not smallest < largest:
         raise ValueError(f"mu must be in (0, L), got {smallest} with L = {largest}")
     q = smallest / largest

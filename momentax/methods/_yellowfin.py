@@ -98,11 +98,8 @@ def yellowfin(
         Zhang and Mitliagkas, YellowFin and the art of momentum tuning, 2017,
         arXiv:1706.03471.
     """
-    for name, value in (("learning_rate", learning_rate), ("beta", beta)):
-        if callable(value):
-            raise TypeError(f"{name} must be a number or a 0-d array, got {value!r}")
-    α_0 = scheduled("learning_rate", learning_rate)(0)
-    β_0 = scheduled("beta", beta)(0)
+    α_0 = _check.constant("learning_rate", learning_rate)(0)
+    β_0 = _check.constant("beta", beta)(0)
     s_t = scheduled("smoothing", smoothing, "[0, 1)")
     size = _check.whole("window", window)
 
