@@ -57,11 +57,6 @@ def eval_params(
         )
     if "shift" not in node._fields:
         return params
-    if callable(learning_rate):
-        raise TypeError(
-            f"learning_rate must be a number or a 0-d array, got {learning_rate!r}; give the value "
-            "that the last update used"
-        )
     if (learning_rate is None) != (units == "parameter"):
         raise ValueError(
             "the velocity is in parameter units, which hold the learning rate: leave learning_rate "
