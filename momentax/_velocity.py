@@ -70,7 +70,7 @@ def _place(path: Any, field: str) -> str:
     return jax.tree_util.keystr((*path, jax.tree_util.GetAttrKey(field)))
 
 
-def _pick(state: PyTree, path: str | None) -> tuple[str, PyTree]:
+def pick(state: PyTree, path: str | None) -> tuple[str, PyTree]:
     """The place and the value of the one velocity asked for."""
     nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=_holds_velocity)
     found = {
@@ -94,7 +94,7 @@ def _listed(found: dict[str, PyTree]) -> str:
     return f"the state holds {len(found)} {many}, at {places}; pick with path={next(iter(found))!r}"
 
 
-def _map(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> PyTree:
+def amend(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> PyTree:
     """The state with the node that holds the velocity at one place changed."""
 
     def visit(path: Any, node: Any) -> Any:
@@ -112,7 +112,7 @@ def holder(state: PyTree, path: str | None = None) -> tuple[Any, str | None]:
     In a chain the learning rate comes after a velocity in gradient units and
     before one in parameter units, however deep in its own part the velocity lies.
     """
-    place = _pick(state, path)[0]
+    place = pick(state, path)[0]
     stops = jax.tree_util.tree_leaves_with_path(
         state, is_leaf=lambda node: _holds_velocity(node) or _scales(node)
     )
@@ -159,7 +159,7 @@ def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
         ValueError: There is no velocity, none at `path`, or several and no
             `path`; the message lists them.
     """
-    return _pick(state, path)[1]
+    return pick(state, path)[1]
 
 
 def velocity_norms(state: PyTree, *, path: str | None = None) -> dict[str, jax.Array]:
@@ -204,11 +204,11 @@ def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = 
             other shapes, and the first path that differs is named.
         TypeError: A leaf is complex where the velocity is real.
     """
-    place, old = _pick(state, path)
+    place, old = pick(state, path)
     remedy = "shape the new velocity like momentax.velocity(state)"
     _check.require_fit("new_velocity", new_velocity, "the velocity", old, remedy, none_fits=False)
     new = jax.tree.map(_typed, new_velocity, old)
-    return _map(state, place, lambda node, field: node._replace(**{field: new}))
+    return amend(state, place, lambda node, field: node._replace(**{field: new}))
 
 
 def reset_velocity(state: PyTree, *, path: str | None = None) -> PyTree:
@@ -230,7 +230,7 @@ def reset_velocity(state: PyTree, *, path: str | None = None) -> PyTree:
     Raises:
         ValueError: As `velocity`.
     """
-    place, old = _pick(state, path)
+    place, old = pick(state, path)
     zeros = jax.tree.map(jnp.zeros_like, old)
 
     def restart(node: Any, field: str) -> Any:
@@ -238,7 +238,7 @@ def reset_velocity(state: PyTree, *, path: str | None = None) -> PyTree:
         fresh = {reader: jax.tree.map(jnp.zeros_like, getattr(node, reader))} if reader else {}
         return node._replace(**{field: zeros}, **fresh)
 
-    return _map(state, place, restart)
+    return amend(state, place, restart)
 
 
 def renew(
@@ -254,10 +254,10 @@ def renew(
 
     Without params the gradients stand in for them: they have the same shapes.
     """
-    place, old = _pick(state, path)
+    place, old = pick(state, path)
     fresh = init(updates if params is None else params)
     if params is None:
-        _check.require_gradients(_pick(fresh, place)[1], old)
+        _check.require_gradients(pick(fresh, place)[1], old)
         if jax.tree.structure(fresh) != jax.tree.structure(state):
             raise ValueError(
                 "a restart needs the parameters where a gradient is None: "
@@ -267,7 +267,7 @@ def renew(
     def choose(new: Any, held: jax.Array) -> jax.Array:
         return jnp.where(where, jnp.asarray(new, held.dtype), held)
 
-    return _map(state, place, lambda node, _: jax.tree.map(choose, _node(fresh, place), node))
+    return amend(state, place, lambda node, _: jax.tree.map(choose, _node(fresh, place), node))
 
 
 def _node(state: PyTree, place: str) -> Any:

@@ -33,7 +33,7 @@ _SUMS = {"LinearState", "ShiftedState", "DampedState", "TraceState"}
 
 def _pick(state: PyTree, path: str | None) -> tuple[str, PyTree]:
     """The place and the value of the velocity, where it is a sum of gradients."""
-    place, velocity = _velocity._pick(state, path)
+    place, velocity = _velocity.pick(state, path)
 
     def check(node: Any, _: str) -> Any:
         if (kind := type(node).__name__) not in _SUMS:
@@ -43,7 +43,7 @@ def _pick(state: PyTree, path: str | None) -> tuple[str, PyTree]:
             )
         return node
 
-    _velocity._map(state, place, check)
+    _velocity.amend(state, place, check)
     return place, velocity
 
 
@@ -94,7 +94,7 @@ def _fill(
             node = node._replace(started=started)
         return node._replace(**{field: velocity})
 
-    state = _velocity._map(state, place, put)
+    state = _velocity.amend(state, place, put)
     return state if count is None else _counted(state, _check.whole("count", count, least=0))
 
 
@@ -154,7 +154,7 @@ def _buffers(
             started.update({name: bool(begun) for name, begun in leaves(node.started).items()})
         return node
 
-    _velocity._map(state, place, look)
+    _velocity.amend(state, place, look)
     out: dict[str | int, np.ndarray | None] = {}
     for name, leaf in held.items():
         entry = given[name]
