@@ -70,12 +70,17 @@ def _place(path: Any, field: str) -> str:
     return jax.tree_util.keystr((*path, jax.tree_util.GetAttrKey(field)))
 
 
-def pick(state: PyTree, path: str | None) -> tuple[str, PyTree]:
-    """The place and the value of the one velocity asked for."""
+def velocities(state: PyTree) -> dict[str, PyTree]:
+    """Every velocity by its place."""
     nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=_holds_velocity)
-    found = {
+    return {
         _place(at, field): getattr(node, field) for at, node in nodes for field in _fields(node)
     }
+
+
+def pick(state: PyTree, path: str | None) -> tuple[str, PyTree]:
+    """The place and the value of the one velocity asked for."""
+    found = velocities(state)
     if path is not None:
         if path not in found:
             raise ValueError(f"there is no velocity at path={path!r}; {_listed(found)}")
@@ -267,9 +272,10 @@ def renew(
     def choose(new: Any, held: jax.Array) -> jax.Array:
         return jnp.where(where, jnp.asarray(new, held.dtype), held)
 
-    return amend(state, place, lambda node, _: jax.tree.map(choose, _node(fresh, place), node))
+    return amend(state, place, lambda node, _: jax.tree.map(choose, node_at(fresh, place), node))
 
 
-def _node(state: PyTree, place: str) -> Any:
+def node_at(state: PyTree, place: str) -> Any:
+    """The NamedTuple that holds the velocity at one place."""
     nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=_holds_velocity)
     return next(node for at, node in nodes for field in _fields(node) if _place(at, field) == place)

@@ -31,20 +31,22 @@ from momentax.conventions._torch import DampedState, from_torch
 _SUMS = {"LinearState", "ShiftedState", "DampedState", "TraceState"}
 
 
-def _pick(state: PyTree, path: str | None) -> tuple[str, PyTree]:
-    """The place and the value of the velocity, where it is a sum of gradients."""
-    place, velocity = _velocity.pick(state, path)
+def _held(state: PyTree, path: str | None) -> dict[str, PyTree]:
+    """The velocities to hand over, sums of gradients all, by their places.
 
-    def check(node: Any, _: str) -> Any:
-        if (kind := type(node).__name__) not in _SUMS:
+    Branches of a partition share the parameters between them, so they go together.
+    """
+    found = {place: v for place, v in _velocity.velocities(state).items() if jax.tree.leaves(v)}
+    names = [name for velocity in found.values() for name in leaves(velocity)]
+    if path is not None or not found or len(names) > len(set(names)):
+        found = dict([_velocity.pick(state, path)])
+    for place in found:
+        if (kind := type(_velocity.node_at(state, place)).__name__) not in _SUMS:
             raise ValueError(
                 f"the velocity at {place} is kept in {kind}, which is not the sum of gradients "
                 "that SGD keeps; put it there in its own units with momentax.replace_velocity"
             )
-        return node
-
-    _velocity.amend(state, place, check)
-    return place, velocity
+    return found
 
 
 def _fill(
@@ -61,19 +63,21 @@ def _fill(
 ) -> PyTree:
     """The state with each velocity scale × its buffer, or zero where there is none."""
     scale = _scale(scale)
-    place, velocity = _pick(state, path)
+    found = _held(state, path)
     given = counterparts(mapping, leaves(params))
-    where = {
-        name: f"the velocity of {entry.name!r} for the parameter at {shown(name)}"
-        for name, entry in given.items()
-    }
-    keys = {name: key_of(entry, where[name]) for name, entry in given.items()}
-    if lost := [key for key in buffers if key not in keys.values()]:
-        raise ValueError(f"the velocity of {lost[0]!r} belongs to no leaf: the mapping omits it")
-    if extra := sorted(leaves(velocity).keys() - given.keys()):
+    names = [name for velocity in found.values() for name in leaves(velocity)]
+    if extra := sorted(set(names) - given.keys()):
         raise ValueError(
             f"the velocity at {shown(extra[0])} belongs to none of the params; pass those that "
             "the state was made for"
+        )
+    where = {name: _where(given[name], name) for name in names}
+    keys = {name: key_of(given[name], where[name]) for name in names}
+    lost = [key for key in buffers if key not in keys.values()]
+    if lost and path is None:
+        raise ValueError(
+            f"the velocity of {lost[0]!r} belongs to no leaf: the mapping omits it, or the state "
+            "keeps no velocity there; to fill one velocity of several, give its path"
         )
 
     def read(at: Any, old: Any) -> Any:
@@ -86,16 +90,20 @@ def _fill(
     def begin(at: Any, old: Any) -> Any:
         return jnp.asarray(keys[name_of(at)] in buffers, old.dtype)
 
-    velocity = jax.tree_util.tree_map_with_path(read, velocity)
-
     def put(node: Any, field: str) -> Any:
         if isinstance(node, DampedState):
             started = jax.tree_util.tree_map_with_path(begin, node.started)
             node = node._replace(started=started)
+        velocity = jax.tree_util.tree_map_with_path(read, getattr(node, field))
         return node._replace(**{field: velocity})
 
-    state = _velocity.amend(state, place, put)
+    for place in found:
+        state = _velocity.amend(state, place, put)
     return state if count is None else _counted(state, _check.whole("count", count, least=0))
+
+
+def _where(counterpart: Counterpart, name: str) -> str:
+    return f"the velocity of {counterpart.name!r} for the parameter at {shown(name)}"
 
 
 def _scale(value: Any) -> float:
@@ -144,23 +152,18 @@ def _buffers(
     None is a velocity that PyTorch would not hold yet.
     """
     scale = _scale(scale)
-    place, velocity = _pick(state, path)
-    held = leaves(velocity)
-    given = counterparts(mapping, held, elsewhere=masked(velocity))
-    started = dict.fromkeys(held, True)
-
-    def look(node: Any, _: str) -> Any:
-        if isinstance(node, DampedState):
-            started.update({name: bool(begun) for name, begun in leaves(node.started).items()})
-        return node
-
-    _velocity.amend(state, place, look)
+    found = _held(state, path)
+    names = {name: leaf for velocity in found.values() for name, leaf in leaves(velocity).items()}
+    elsewhere = tuple(name for velocity in found.values() for name in masked(velocity))
+    given = counterparts(mapping, names, elsewhere=elsewhere)
     out: dict[str | int, np.ndarray | None] = {}
-    for name, leaf in held.items():
-        entry = given[name]
-        where = f"the velocity of {entry.name!r} for the parameter at {shown(name)}"
-        array = written(leaf, entry, where) if started[name] else None
-        out[entry.name] = None if array is None else _conjugated(array, conjugate, where) / scale
+    for place, velocity in found.items():
+        node = _velocity.node_at(state, place)
+        started = leaves(node.started) if isinstance(node, DampedState) else {}
+        for name, leaf in leaves(velocity).items():
+            entry, where = given[name], _where(given[name], name)
+            array = _conjugated(written(leaf, entry, where), conjugate, where) / scale
+            out[entry.name] = array if started.get(name, True) else None
     return out
 
 
@@ -228,8 +231,9 @@ def import_torch_state(
             `velocity_norms` writes them.
         state: The state to fill, with one velocity that sums gradients, at any
             depth: of momentax, `optax.trace` or `optax.sgd`, inside `chain`,
-            `masked`, `inject_hyperparams`, `nnx.Optimizer` and so on. None is
-            a new one of `from_torch(**param_group)`.
+            `masked`, `inject_hyperparams`, `nnx.Optimizer` and so on, or with
+            one for each branch of a `partition`. None is a new one of
+            `from_torch(**param_group)`.
         names: The parameters' names in the order that the optimizer got them,
             where the state dict does not hold them itself: `[name for name, _
             in model.named_parameters()]`.
@@ -239,8 +243,8 @@ def import_torch_state(
         conjugate: For complex parameters, whether the pipeline accumulates the
             gradients of `jax.grad` as they are; those are the conjugates of
             PyTorch's. False if they are conjugated first.
-        path: Which velocity, as in `velocity`. In a `partition` fill one after
-            the other, from the same arguments.
+        path: Which velocity alone, as in `velocity`; the buffers of others are
+            passed over. None is the only one, or in a `partition` all of them.
 
     Returns:
         The state with its velocity, its counts and, of `from_torch` with
@@ -309,7 +313,7 @@ def export_torch_state(
         names: As in `import_torch_state`.
         scale: c, as in `import_torch_state`.
         conjugate: As in `import_torch_state`.
-        path: Which velocity, as in `velocity`.
+        path: Which velocity, as in `import_torch_state`.
 
     Returns:
         A dict for `optimizer.load_state_dict`: the buffers, each an array of its
@@ -394,7 +398,7 @@ def import_keras_state(
             the optimizer or a `Counterpart`, as in `import_torch_state`.
         state: The state to fill, as in `import_torch_state`.
         scale: c, other than 0.
-        path: Which velocity, as in `velocity`.
+        path: Which velocity, as in `import_torch_state`.
 
     Returns:
         The state with its velocity and its counts; else as it was.
@@ -440,7 +444,7 @@ def export_keras_state(
         count: The iteration to continue from, at least 0. None is the state's
             own count.
         scale: c, as in `import_keras_state`.
-        path: Which velocity, as in `velocity`.
+        path: Which velocity, as in `import_torch_state`.
 
     Returns:
         One array for each variable, in their order, for `variable.assign`; the

@@ -224,7 +224,7 @@ def test_the_velocity_keeps_its_sharding():
     assert not velocity["bias"].committed  # So that jit may still place it.
 
 
-def test_a_partition_is_filled_branch_by_branch():
+def test_a_partition_is_filled_at_once_or_branch_by_branch():
     tx = optax.partition(
         {"fast": from_torch(0.1, 0.9), "slow": from_torch(0.01, 0.9, 0.5)},
         {"kernel": "fast", "bias": "slow"},
@@ -244,6 +244,41 @@ def test_a_partition_is_filled_branch_by_branch():
         export_torch_state(state, checkpoint, NAMED, tensor=same, path=path) for path in places
     ]
     chex.assert_trees_all_equal(halves[0]["state"] | halves[1]["state"], FULL["state"])
+    at_once = import_torch_state(checkpoint, PARAMS, NAMED, state=tx.init(PARAMS))
+    chex.assert_trees_all_equal(at_once, state)
+    chex.assert_trees_all_equal(
+        export_torch_state(at_once, checkpoint, NAMED, tensor=same), checkpoint
+    )
+
+
+def test_frozen_parameters_need_no_place_in_the_optimizer():
+    """They are in the model and in the mapping, but neither optimizer updates them."""
+    tx = optax.partition(
+        {"trained": from_torch(0.1, 0.9), "frozen": optax.set_to_zero()},
+        {"kernel": "trained", "bias": "frozen"},
+    )
+    mapping = {"kernel": Counterpart("w", (1, 0)), "bias": "b"}
+    checkpoint = state_dict([KERNEL], param_names=["w"])
+    state = import_torch_state(checkpoint, PARAMS, mapping, state=tx.init(PARAMS))
+    np.testing.assert_array_equal(momentax.velocity(state)["kernel"], KERNEL.T)
+    chex.assert_trees_all_equal(
+        export_torch_state(state, checkpoint, mapping, tensor=same), checkpoint
+    )
+
+
+def test_a_buffer_that_the_state_has_no_velocity_for_is_not_dropped():
+    tx = optax.masked(optax.trace(0.9), {"kernel": True, "bias": False})
+    with pytest.raises(ValueError, match="1 belongs to no leaf: .* or the state keeps no velocity"):
+        import_torch_state(FULL, PARAMS, NAMED, state=tx.init(PARAMS))
+
+
+def test_two_velocities_of_the_same_parameters_are_not_confused():
+    state = optax.chain(optax.trace(0.9), optax.trace(0.5)).init(PARAMS)
+    with pytest.raises(ValueError, match=re.escape("holds 2 velocities, at [0].trace, [1].trace")):
+        import_torch_state(FULL, PARAMS, NAMED, state=state)
+    state = import_torch_state(FULL, PARAMS, NAMED, state=state, path="[1].trace")
+    assert not state[0].trace["bias"].any()
+    np.testing.assert_array_equal(state[1].trace["bias"], BIAS)
 
 
 def test_masked_parameters_stay_masked():
