@@ -182,6 +182,8 @@ def to_numpy(value: Any) -> np.ndarray:
         value = value.value
     if not hasattr(value, "detach"):
         return np.asarray(value)
+    if getattr(value, "is_sparse", False):  # As an embedding's of sparse gradients.
+        value = value.to_dense()
     if str(value.dtype) == "torch.bfloat16":  # NumPy has no such dtype of its own.
         return value.float().numpy(force=True).astype(jnp.bfloat16)
     return value.numpy(force=True)

@@ -268,7 +268,9 @@ def test_frozen_parameters_need_no_place_in_the_optimizer():
 
 def test_a_buffer_that_the_state_has_no_velocity_for_is_not_dropped():
     tx = optax.masked(optax.trace(0.9), {"kernel": True, "bias": False})
-    with pytest.raises(ValueError, match="1 belongs to no leaf: .* or the state keeps no velocity"):
+    with pytest.raises(
+        ValueError, match=r"1 belongs to no leaf: .* or the state keeps no velocity"
+    ):
         import_torch_state(FULL, PARAMS, NAMED, state=tx.init(PARAMS))
 
 
@@ -608,6 +610,25 @@ def test_tensors_are_read_wherever_they_live_bfloat16_too():
     checkpoint = state_dict([Tensor(KERNEL, narrow=True), Tensor(BIAS, narrow=True)])
     state = import_torch_state(checkpoint, params, NAMED, state=narrow.init(params))
     np.testing.assert_array_equal(state.trace["bias"].astype(jnp.float32), BIAS)
+
+
+class Sparse(Tensor):
+    """A sparse tensor, which torch makes no NumPy array of."""
+
+    is_sparse = True
+
+    def to_dense(self):
+        return Tensor(self.array)
+
+    def numpy(self, force):
+        raise AssertionError("dense first")
+
+
+def test_a_sparse_buffer_becomes_a_dense_velocity():
+    checkpoint = state_dict([Sparse(KERNEL), BIAS])
+    chex.assert_trees_all_equal(
+        import_torch_state(checkpoint, PARAMS, NAMED), import_torch_state(FULL, PARAMS, NAMED)
+    )
 
 
 # Keras.

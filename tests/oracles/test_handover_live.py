@@ -171,6 +171,19 @@ def test_bfloat16_buffers_keep_every_bit():
     np.testing.assert_array_equal(velocity, w.grad.float().numpy())
 
 
+def test_the_sparse_buffer_of_an_embedding_becomes_dense():
+    embedding = torch.nn.Embedding(5, 3, sparse=True)
+    optimizer = torch.optim.SGD(embedding.named_parameters(), lr=0.1, momentum=0.9)
+    for rows in ([1, 2], [2, 4]):
+        optimizer.zero_grad()
+        embedding(torch.tensor(rows)).sum().backward()
+        optimizer.step()
+    assert optimizer.state[embedding.weight]["momentum_buffer"].is_sparse
+    state = import_torch_state(optimizer.state_dict(), jnp.zeros((5, 3)), "weight")
+    expected = np.tile([[0.0], [0.9], [1.9], [0.0], [1.0]], (1, 3))
+    np.testing.assert_allclose(momentax.velocity(state), expected, rtol=1e-6)
+
+
 def test_complex_gradients_of_torch_are_the_conjugates_of_jaxs(x64):
     z = torch.nn.Parameter(torch.tensor(1 + 2j, dtype=torch.complex128))
     z.abs().square().backward()
