@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -167,7 +168,7 @@ def _buffers(
     return out
 
 
-def _torch_ids(state_dict: Any, names: Sequence[str] | None) -> dict[str | int, Any]:
+def _torch_ids(state_dict: Any, names: Iterable[str] | None) -> dict[str | int, Any]:
     """What a mapping may call each parameter of a torch optimizer, to its key in the state."""
     if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= state_dict.keys():
         raise TypeError(
@@ -178,7 +179,7 @@ def _torch_ids(state_dict: Any, names: Sequence[str] | None) -> dict[str | int, 
     ids = [key for group in groups for key in group["params"]]
     if names is None:
         names = [name for group in groups for name in group.get("param_names", ())]
-    elif len(names) != len(ids):
+    elif len(names := list(names)) != len(ids):
         raise ValueError(f"names has {len(names)} names, and the optimizer {len(ids)} parameters")
     return dict(zip(names, ids, strict=False)) | dict(zip(ids, ids, strict=True))
 
@@ -188,8 +189,9 @@ def _torch_key(ids: dict[str | int, Any], entry: Counterpart, where: str) -> Any
         return ids[entry.name]
     if isinstance(entry.name, str) and all(isinstance(name, int) for name in ids):
         raise ValueError(
-            f"{where} is not to be found: the state dict numbers its parameters; pass "
-            "names=[name for name, _ in model.named_parameters()]"
+            f"{where} is not to be found: the state dict numbers its parameters; pass names, in "
+            "the order that the optimizer got them: of one param group "
+            "[name for name, _ in model.named_parameters()]"
         )
     raise ValueError(f"{where} is not in the optimizer, which has {', '.join(map(repr, ids))}")
 
@@ -200,7 +202,7 @@ def import_torch_state(
     mapping: PyTree,
     *,
     state: PyTree | None = None,
-    names: Sequence[str] | None = None,
+    names: Iterable[str] | None = None,
     count: int | None = None,
     scale: float = 1.0,
     conjugate: bool | None = None,
@@ -235,8 +237,8 @@ def import_torch_state(
             one for each branch of a `partition`. None is a new one of
             `from_torch(**param_group)`.
         names: The parameters' names in the order that the optimizer got them,
-            where the state dict does not hold them itself: `[name for name, _
-            in model.named_parameters()]`.
+            one group after the other, where the state dict does not hold them
+            itself: of one group `[name for name, _ in model.named_parameters()]`.
         count: The steps made so far, at least 0, which schedules go on from;
             PyTorch's SGD keeps none. None leaves every count as it is.
         scale: c, other than 0.
@@ -294,8 +296,8 @@ def export_torch_state(
     state_dict: Mapping[str, Any],
     mapping: PyTree,
     *,
-    tensor: Callable[[np.ndarray], Any],
-    names: Sequence[str] | None = None,
+    tensor: Callable[[np.ndarray], Any] | None = None,
+    names: Iterable[str] | None = None,
     scale: float = 1.0,
     conjugate: bool | None = None,
     path: str | None = None,
@@ -309,7 +311,7 @@ def export_torch_state(
         state_dict: `optimizer.state_dict()` of the optimizer that shall continue,
             which gives the param groups; its buffers are not read.
         mapping: As in `import_torch_state`.
-        tensor: What makes a tensor of a NumPy array: `torch.from_numpy`.
+        tensor: What makes a tensor of a NumPy array. None is `torch.from_numpy`.
         names: As in `import_torch_state`.
         scale: c, as in `import_torch_state`.
         conjugate: As in `import_torch_state`.
@@ -326,10 +328,11 @@ def export_torch_state(
         TypeError: As `import_torch_state`.
     """
     ids = _torch_ids(state_dict, names)
+    made = tensor or importlib.import_module("torch").from_numpy
     buffers = _buffers(state, mapping, scale=scale, conjugate=conjugate, path=path)
     return {
         "state": {
-            _torch_key(ids, Counterpart(name), repr(name)): {"momentum_buffer": tensor(array)}
+            _torch_key(ids, Counterpart(name), repr(name)): {"momentum_buffer": made(array)}
             for name, array in buffers.items()
             if array is not None
         },

@@ -1,6 +1,7 @@
 """A run handed over in the middle: state and parameters from PyTorch and Keras, and back."""
 
 import re
+import sys
 from types import SimpleNamespace
 
 import chex
@@ -454,7 +455,7 @@ SQUARE = np.eye(3, dtype=np.float32)
             {**NAMED, "bias": "fc.bias"},
             ValueError,
             "the velocity of 'fc.bias' for the parameter at ['bias'] is not to be found: the "
-            "state dict numbers its parameters; pass names=",
+            "state dict numbers its parameters; pass names, in the order",
         ),
         (
             state_dict([KERNEL, BIAS, BIAS]),
@@ -568,6 +569,19 @@ def test_what_is_no_sum_of_gradients_is_refused(tx):
         import_torch_state(FULL, PARAMS, NAMED, state=tx.init(PARAMS))
     with pytest.raises(ValueError, match="which is not the sum of gradients that SGD keeps"):
         export_torch_state(tx.init(PARAMS), FULL, NAMED, tensor=same)
+
+
+def test_tensors_are_made_by_torch_unless_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(from_numpy=Tensor))
+    state = import_torch_state(FULL, PARAMS, NAMED)
+    exported = export_torch_state(state, FULL, NAMED)
+    np.testing.assert_array_equal(exported["state"][0]["momentum_buffer"].array, KERNEL)
+
+
+def test_names_may_come_one_by_one():
+    mapping = {"kernel": Counterpart("w", (1, 0)), "bias": "b"}
+    state = import_torch_state(FULL, PARAMS, mapping, names=iter("wb"))
+    np.testing.assert_array_equal(momentax.velocity(state)["bias"], BIAS)
 
 
 def test_the_other_arguments_are_checked():
