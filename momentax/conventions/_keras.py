@@ -12,6 +12,7 @@ from momentax import _check, _tree
 from momentax._check import flag, scheduled
 from momentax._sgd import sgd
 from momentax._typing import PyTree, ScalarOrSchedule
+from momentax.conventions._mapping import number
 from momentax.methods import linear
 
 # What from_keras refuses, and what does the same in Optax.
@@ -93,7 +94,7 @@ def from_keras(
             raise TypeError(f"from_keras has no argument {name!r}, nor has keras.optimizers.SGD")
         if name in _REFUSED and value not in (None, False):
             raise ValueError(f"{name}={value!r} is not reproduced; {_REFUSED[name]}")
-    α = scheduled("learning_rate", learning_rate, "[0, inf)")
+    α = scheduled("learning_rate", number(learning_rate), "[0, inf)")
     m = scheduled("momentum", momentum, _check.INTERVALS["beta"])
     limits = {
         "clipnorm": (clipnorm, _clip_each),

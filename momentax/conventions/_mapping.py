@@ -178,8 +178,7 @@ def counterparts(mapping: PyTree, names: dict[str, Any], elsewhere: tuple[str, .
 
 def to_numpy(value: Any) -> np.ndarray:
     """Any framework's array in NumPy: a tensor wherever it lives, a variable's value."""
-    if hasattr(value, "assign"):  # A variable of Keras's.
-        value = value.value
+    value = _value(value)
     if not hasattr(value, "detach"):
         return np.asarray(value)
     if getattr(value, "is_sparse", False):  # As an embedding's of sparse gradients.
@@ -187,6 +186,17 @@ def to_numpy(value: Any) -> np.ndarray:
     if str(value.dtype) == "torch.bfloat16":  # NumPy has no such dtype of its own.
         return value.float().numpy(force=True).astype(jnp.bfloat16)
     return value.numpy(force=True)
+
+
+def number(value: Any) -> Any:
+    """A tensor or variable of one element as a number, anything else as it is."""
+    value = _value(value)
+    return value.item() if hasattr(value, "detach") else value
+
+
+def _value(variable: Any) -> Any:
+    """What a variable of Keras's holds, of anything else the thing itself."""
+    return variable.value if hasattr(variable, "assign") else variable
 
 
 def fit(value: Any, counterpart: Counterpart, like: Any, where: str) -> np.ndarray:

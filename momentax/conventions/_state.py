@@ -342,6 +342,11 @@ def export_torch_state(
 
 def _keras_roles(variables: Sequence[Any]) -> tuple[int | None, dict[str | int, list[int]]]:
     """Where the iteration stands among a Keras SGD's variables, and where each velocity."""
+    if not isinstance(variables, Sequence) or not all(hasattr(v, "assign") for v in variables):
+        raise TypeError(
+            "variables must be optimizer.variables of a keras.optimizers.SGD, got "
+            f"{_check.shown(variables)}"
+        )
     iteration, velocities = None, {}
     for place, variable in enumerate(variables):
         name = getattr(variable, "path", variable.name).rpartition("/")[2]

@@ -12,6 +12,7 @@ from momentax import _check, _tree
 from momentax._check import flag, scheduled
 from momentax._sgd import sgd
 from momentax._typing import PyTree, ScalarOrSchedule, Schedule
+from momentax.conventions._mapping import number
 from momentax.methods import linear
 
 # What else stands in a param group: bookkeeping of torch's, which changes no step.
@@ -70,11 +71,6 @@ def _damped(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def number(value: Any) -> Any:
-    """A one-element tensor of another framework as a number, anything else as it is."""
-    return value.item() if hasattr(value, "detach") else value
-
-
 def from_torch(
     lr: ScalarOrSchedule = 1e-3,
     momentum: ScalarOrSchedule = 0.0,
@@ -127,8 +123,8 @@ def from_torch(
     """
     if unknown := sorted(set(bookkeeping) - _BOOKKEEPING):
         raise TypeError(
-            f"from_torch has no argument {unknown[0]!r}: a param group of torch.optim.SGD "
-            "holds none of that name"
+            f"from_torch has no argument {unknown[0]!r}, nor has torch.optim.SGD: drop from a "
+            "param group the entries that are your own"
         )
     lr, momentum, dampening, weight_decay = map(number, (lr, momentum, dampening, weight_decay))
     α = scheduled("lr", lr, "[0, inf)")

@@ -716,6 +716,25 @@ def test_a_misfit_with_keras_is_a_sentence(variables, kind, message):
         import_keras_state(variables, PARAMS, KERAS_NAMES, state=state)
 
 
+@pytest.mark.parametrize("variables", [3, "sgd", [np.zeros(3)], SimpleNamespace(variables=BOTH)])
+def test_what_are_no_variables_is_a_sentence(variables):
+    state = from_keras(0.5, 0.9).init(PARAMS)
+    message = "variables must be optimizer.variables of a keras.optimizers.SGD, got "
+    with pytest.raises(TypeError, match=message):
+        import_keras_state(variables, PARAMS, KERAS_NAMES, state=state)
+    with pytest.raises(TypeError, match=message):
+        export_keras_state(state, variables, KERAS_NAMES)
+
+
+def test_keras_holds_its_learning_rate_in_a_variable():
+    rate = Variable(path="sgd/learning_rate", name="learning_rate", value=np.float32(0.5))
+    tx, expected = from_keras(rate, 0.9), from_keras(0.5, 0.9)
+    grads = jax.tree.map(jnp.ones_like, PARAMS)
+    chex.assert_trees_all_equal(
+        tx.update(grads, tx.init(PARAMS)), expected.update(grads, expected.init(PARAMS))
+    )
+
+
 def test_a_velocity_that_keras_has_no_room_for_is_refused():
     state = from_keras(0.5, 0.9).init({"kernel": jnp.zeros((3, 2)), "bias": PARAMS["bias"]})
     with pytest.raises(ValueError, match=re.escape("has shape (3, 2), Keras's (2, 3)")):

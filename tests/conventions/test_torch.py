@@ -188,6 +188,7 @@ def test_the_defaults_are_pytorchs():
         ({"nesterov": 1}, TypeError, "nesterov must be True or False, got 1"),
         ({"maximize": None}, TypeError, "maximize must be True or False, got None"),
         ({"betas": (0.9, 0.999)}, TypeError, "from_torch has no argument 'betas'"),
+        ({"name": "head"}, TypeError, "drop from a param group the entries that are your own"),
         (
             {"nesterov": True},
             ValueError,
