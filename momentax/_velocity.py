@@ -115,7 +115,8 @@ def holder(state: PyTree, path: str | None = None) -> tuple[Any, str | None]:
     """The NamedTuple that holds the velocity, and its units where `sgd` tells.
 
     In a chain the learning rate comes after a velocity in gradient units and
-    before one in parameter units, however deep in its own part the velocity lies.
+    before one in parameter units, however deep in its own part the velocity
+    lies. The state of a named chain does not say in which order it runs.
     """
     place = pick(state, path)[0]
     stops = jax.tree_util.tree_leaves_with_path(

@@ -267,6 +267,19 @@ def test_frameworks_that_look_ahead_give_their_base_iterate():
         chex.assert_trees_all_close(eval_params(φ, state, learning_rate=rate), θ, rtol=1e-5)
 
 
+def test_a_named_chain_does_not_say_its_units():
+    tx = optax.named_chain(
+        ("method", momentax.nesterov()), ("descent", optax.scale_by_learning_rate(lambda _: 0.1))
+    )
+    params = jnp.ones(2)
+    updates, state = tx.update(params, tx.init(params))
+    params = params + updates
+    with pytest.raises(ValueError, match="learning_rate is needed"):
+        eval_params(params, state)
+    expected = params + 0.1 * 0.9 * jnp.ones(2)
+    chex.assert_trees_all_close(eval_params(params, state, learning_rate=0.1), expected)
+
+
 def test_the_shift_is_named_in_the_state():
     state = momentax.nesterov(0.75).init(jnp.ones(2))
     assert isinstance(state, momentax.ShiftedState)

@@ -94,7 +94,8 @@ def linear(
 
     def init(params):
         count, v = jnp.zeros((), jnp.int32), _tree.zeros_like(params)
-        return ShiftedState(count, v, _tree.scalar(0)) if shifted else LinearState(count, v)
+        # A velocity put in from elsewhere is then shifted too, before the first update.
+        return ShiftedState(count, v, _tree.scalar(s(count))) if shifted else LinearState(count, v)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args

@@ -342,6 +342,15 @@ def test_the_scale_is_the_velocitys_unit(x64):
         agree(back["state"], expected["state"])
 
 
+def test_the_base_iterate_is_known_as_soon_as_the_run_is_here():
+    """Of PyTorch's Nesterov it is θ = φ + α μ b."""
+    checkpoint = state_dict([KERNEL, BIAS], nesterov=True, lr=0.1)
+    state = import_torch_state(checkpoint, PARAMS, NAMED)
+    base = momentax.eval_params(PARAMS, state, learning_rate=0.1)
+    expected = {"kernel": 0.09 * KERNEL.T, "bias": 0.09 * BIAS}
+    chex.assert_trees_all_close(base, jax.tree.map(jnp.asarray, expected), rtol=1e-6)
+
+
 @pytest.mark.parametrize("conjugate", [False, True])
 def test_complex_parameters_go_on_in_either_convention(x64, conjugate):
     matrix, target, _ = map(jnp.asarray, trajectories.complex_problem())
