@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 import torch
+from flax import linen, nnx
 
 import momentax
 from momentax.conventions import (
@@ -200,3 +201,198 @@ def test_the_recorded_checkpoints_are_torchs():
     for first, points in trajectories.read("torch.json")["model"].items():
         record_torch.train(model, optimizer, int(first) - HANDOVER)
         agree(record_torch.checkpoint(model, optimizer), points)
+
+
+# Two param groups, one without decay, under a scheduler of the learning rate and the momentum.
+LENGTH = 3 * HANDOVER
+IMAGES, LABELS = trajectories.IMAGES, trajectories.LABELS
+WORDS = np.arange(len(IMAGES)) % 5
+DOUBLE = {"dtype": jnp.float64, "param_dtype": jnp.float64}
+NETWORK = {
+    "conv": {"kernel": Counterpart("conv.weight", (2, 3, 1, 0)), "bias": "conv.bias"},
+    "norm": {"scale": "norm.weight", "bias": "norm.bias"},
+    "words": {"embedding": "words.weight"},
+    "out": {
+        "kernel": Counterpart("out.weight", (2, 3, 1, 0), shape=(4, (3, 3, 3))),
+        "bias": "out.bias",
+    },
+    "mix": {"kernel": Counterpart("mix.weight", (1, 0))},
+}
+RUNNING = {"norm": {"mean": "norm.running_mean", "var": "norm.running_var"}}
+
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv2d(2, 3, 3)
+        self.norm = torch.nn.BatchNorm2d(3)
+        self.words = torch.nn.Embedding(5, 3)
+        self.out = torch.nn.Linear(27, 4)
+        self.mix = torch.nn.Linear(3, 4, bias=False)
+
+    def forward(self, images, words):
+        x = torch.tanh(self.norm(self.conv(images)))
+        return self.out(x.flatten(1)) + self.mix(self.words(words))
+
+
+def decays(name):
+    return name.endswith("weight") and not name.startswith("norm")
+
+
+def torch_run():
+    model = Network().double()
+    groups = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        groups[decays(name)].append((name, parameter))
+    optimizer = torch.optim.SGD(
+        [
+            {"params": groups[True], "weight_decay": 0.01},
+            {"params": groups[False], "dampening": 0.3},
+        ],
+        lr=0.05,
+        momentum=0.9,
+    )
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, [0.1, 0.05], total_steps=LENGTH + 1)
+    return model, optimizer, scheduler
+
+
+def torch_train(model, optimizer, scheduler, steps):
+    """Train, and return each step's learning rates and momenta, one row a group."""
+    images, words, labels = map(torch.from_numpy, (IMAGES, WORDS, LABELS))
+    rows = []
+    for _ in range(steps):
+        rows.append([(group["lr"], group["momentum"]) for group in optimizer.param_groups])
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(model(images, words), labels).backward()
+        optimizer.step()
+        scheduler.step()
+    return np.array(rows)
+
+
+class LinenNetwork(linen.Module):
+    @linen.compact
+    def __call__(self, images, words):
+        x = linen.Conv(3, (3, 3), padding="VALID", name="conv", **DOUBLE)(images)
+        norm = linen.BatchNorm(False, momentum=0.9, epsilon=1e-5, name="norm", **DOUBLE)
+        x = linen.tanh(norm(x)).reshape(len(x), -1)
+        words = linen.Embed(5, 3, name="words", **DOUBLE)(words)
+        mix = linen.Dense(4, use_bias=False, name="mix", **DOUBLE)(words)
+        return linen.Dense(4, name="out", **DOUBLE)(x) + mix
+
+
+class NnxNetwork(nnx.Module):
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(2, 3, (3, 3), padding="VALID", rngs=rngs, **DOUBLE)
+        self.norm = nnx.BatchNorm(3, momentum=0.9, epsilon=1e-5, rngs=rngs, **DOUBLE)
+        self.words = nnx.Embed(5, 3, rngs=rngs, **DOUBLE)
+        self.out = nnx.Linear(27, 4, rngs=rngs, **DOUBLE)
+        self.mix = nnx.Linear(3, 4, use_bias=False, rngs=rngs, **DOUBLE)
+
+    def __call__(self, images, words):
+        x = jnp.tanh(self.norm(self.conv(images))).reshape(len(images), -1)
+        return self.out(x) + self.mix(self.words(words))
+
+
+def two_groups(checkpoint, rows):
+    """Each group's own SGD, with what its scheduler set for each step."""
+
+    def sgd_of(group, row):
+        follow = {"lr": lambda t: row[t, 0], "momentum": lambda t: row[t, 1]}
+        return from_torch(**group | follow)
+
+    groups = zip(checkpoint["param_groups"], jnp.asarray(rows).swapaxes(0, 1), strict=True)
+    decaying, other = (sgd_of(group, row) for group, row in groups)
+    return {True: decaying, False: other}
+
+
+IMAGES_LAST = IMAGES.transpose(0, 2, 3, 1)
+
+
+def doubled(stats):
+    """Flax makes running statistics in float32 whatever the parameters' dtype."""
+    return jax.tree.map(lambda leaf: leaf.astype(np.float64), stats)
+
+
+def in_linen(arrays, checkpoint, rows):
+    model = LinenNetwork()
+    variables = model.init(jax.random.key(0), IMAGES_LAST, WORDS)
+    params = import_params(arrays, variables["params"], NETWORK)
+    stats = import_params(arrays, doubled(variables["batch_stats"]), RUNNING)
+    labels = jax.tree.map(
+        lambda entry: decays(entry.name if isinstance(entry, Counterpart) else entry), NETWORK
+    )
+    tx = optax.partition(two_groups(checkpoint, rows), labels)
+    state = import_torch_state(checkpoint, params, NETWORK, state=tx.init(params), count=HANDOVER)
+
+    def loss(params, stats):
+        out, changed = model.apply(
+            {"params": params, "batch_stats": stats}, IMAGES_LAST, WORDS, mutable=["batch_stats"]
+        )
+        return jnp.mean((out - LABELS) ** 2), changed["batch_stats"]
+
+    @jax.jit
+    def step(params, stats, state):
+        grads, stats = jax.grad(loss, has_aux=True)(params, stats)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), stats, state
+
+    for _ in range(HANDOVER):
+        params, stats, state = step(params, stats, state)
+    return params, stats, state
+
+
+def in_nnx(arrays, checkpoint, rows):
+    model = NnxNetwork(nnx.Rngs(0))
+    params, stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
+    nnx.update(model, import_params(arrays, params, NETWORK))
+    nnx.update(model, import_params(arrays, doubled(stats), RUNNING))
+
+    def labels(params):
+        def of(path, _):
+            keys = jax.tree_util.keystr(path)
+            return "kernel" in keys or "embedding" in keys
+
+        return jax.tree_util.tree_map_with_path(of, params)
+
+    tx = optax.partition(two_groups(checkpoint, rows), labels)
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    optimizer.opt_state = import_torch_state(
+        checkpoint, nnx.state(model, nnx.Param), NETWORK, state=optimizer.opt_state, count=HANDOVER
+    )
+
+    @nnx.jit
+    def step(model, optimizer):
+        grads = nnx.grad(lambda model: jnp.mean((model(IMAGES_LAST, WORDS) - LABELS) ** 2))(model)
+        optimizer.update(model, grads)
+
+    for _ in range(HANDOVER):
+        step(model, optimizer)
+    return nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat), optimizer.opt_state
+
+
+@pytest.mark.parametrize("in_flax", [in_linen, in_nnx])
+def test_a_run_of_two_groups_moves_under_its_scheduler_and_back(x64, in_flax):
+    alone = torch_run()
+    rows = torch_train(*alone, LENGTH)
+    moved = torch_run()
+    torch_train(*moved, HANDOVER)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # Of Flax.
+        params, stats, state = in_flax(moved[0].state_dict(), moved[1].state_dict(), rows)
+    exported = export_params(params, NETWORK) | export_params(stats, RUNNING)
+
+    # Into a model that never saw the first steps, with a scheduler that counted along.
+    model, optimizer, scheduler = torch_run()
+    for _ in range(2 * HANDOVER):
+        scheduler.step()
+    tensors = {name: torch.from_numpy(array) for name, array in exported.items()}
+    assert not model.load_state_dict(tensors, strict=False).unexpected_keys
+    optimizer.load_state_dict(export_torch_state(state, optimizer.state_dict(), NETWORK))
+    torch_train(model, optimizer, scheduler, HANDOVER)
+
+    expected, left = alone[0].state_dict(), model.state_dict()
+    # PyTorch averages the unbiased variance, Flax the biased; in training neither is read.
+    for name in set(expected) - {"norm.num_batches_tracked", "norm.running_var"}:
+        agree(left[name], expected[name])
+    left, expected = (tx.state_dict()["state"] for tx in (optimizer, alone[1]))
+    agree(left, expected)
