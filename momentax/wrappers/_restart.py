@@ -54,7 +54,8 @@ def restart(
     Under "gradient" update t is made from g_t alone, as a first update is, and
     the new run begins with the next one, which drops the velocity held till
     then: the paper's new run starts at the point that the gradient step leads
-    to.
+    to. At a constant β the first update of `nesterov` looks ahead by β g_t as
+    well, and so does this one.
 
     Where v sums gradients it climbs if ⟨g, v⟩ < 0, where it sums steps (`sgd`
     in parameter units) if ⟨g, v⟩ > 0; which of the two holds is seen at each
