@@ -1,13 +1,17 @@
 """The hand-over with PyTorch and Keras themselves: state there, in JAX, and back."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import keras
+import nbformat
 import numpy as np
 import optax
 import pytest
 import torch
 from flax import linen, nnx
+from nbclient import NotebookClient
 
 import momentax
 from momentax.conventions import (
@@ -201,6 +205,18 @@ def test_the_recorded_checkpoints_are_torchs():
     for first, points in trajectories.read("torch.json")["model"].items():
         record_torch.train(model, optimizer, int(first) - HANDOVER)
         agree(record_torch.checkpoint(model, optimizer), points)
+
+
+def test_the_notebook_holds_with_torch_itself(tmp_path):
+    """Where torch is missing it runs on a recording."""
+    path = Path(__file__).parents[2] / "notebooks" / "03_from_pytorch.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=300, resources=resources).execute()
+    printed = [
+        out.text for cell in notebook.cells for out in cell.get("outputs", []) if "text" in out
+    ]
+    assert any("live" in text for text in printed)
 
 
 # Two param groups, one without decay, under a scheduler of the learning rate and the momentum.
