@@ -282,7 +282,8 @@ def _leaf_difference(leaf: Any, like: Any, path: Any) -> _Difference:
     shape, shape_like = np.shape(leaf), np.shape(like)
     if shape != shape_like:
         return path, f"shape {shape}", f"shape {shape_like}", ValueError
-    if not _is_a(jnp.inexact if _is_a(jnp.complexfloating, like) else jnp.floating, leaf):
+    # A real gradient of a complex parameter would drop the velocity's imaginary part.
+    if not _is_a(jnp.complexfloating if _is_a(jnp.complexfloating, like) else jnp.floating, leaf):
         return path, f"dtype {_dtype_name(leaf)}", _dtype_name(like), TypeError
     return None
 
@@ -324,7 +325,7 @@ def require_fit(
 ) -> None:
     """Refuse a tree that does not fit another, naming the first path that differs.
 
-    Structures and shapes are the same and a leaf is complex only where the
+    Structures and shapes are the same and a leaf is complex just where the
     other is; None fits any leaf unless none_fits is False.
     """
     if (found := _difference(tree, like, (), none_fits)) is not None:

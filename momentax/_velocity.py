@@ -208,7 +208,7 @@ def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = 
     Raises:
         ValueError: As `velocity`; or new_velocity has another structure or
             other shapes, and the first path that differs is named.
-        TypeError: A leaf is complex where the velocity is real.
+        TypeError: A leaf is complex where the velocity is real, or real where it is complex.
     """
     place, old = pick(state, path)
     remedy = "shape the new velocity like momentax.velocity(state)"

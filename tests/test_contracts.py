@@ -513,6 +513,9 @@ def test_gradients_of_another_kind_are_refused(name):
             TypeError, match=rf"\['a'\] does not fit .*{dtype.__name__} where float"
         ):
             tx.update({"a": jnp.ones(2, dtype)}, state, params)
+    params = {"a": jnp.ones(2, jnp.complex64)}
+    with pytest.raises(TypeError, match=r"\['a'\] does not fit .*float32 where complex64"):
+        tx.update({"a": jnp.ones(2)}, tx.init(params), params)
 
 
 # Numbers.
