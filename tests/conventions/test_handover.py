@@ -216,7 +216,7 @@ def test_without_a_count_every_count_stays():
 
 
 def test_the_velocity_keeps_its_sharding():
-    mesh = jax.make_mesh((2,), ("x",))
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
     params = {"kernel": jax.device_put(PARAMS["kernel"], split), "bias": PARAMS["bias"]}
     state = import_torch_state(FULL, params, NAMED)
