@@ -72,7 +72,7 @@ class _Reader:
         ]
         self.eps = np.asarray(ε)
         self.size = len(self.names)
-        self.batch = max(self.size + self.num_params + 1, 48)
+        self.batch = max(self.size + self.num_params + 1, 72)
         # Each runs a few times: it is compiling that takes the time.
         quick = {"xla_backend_optimization_level": 0}
         probe = jax.vmap(self._tangent, in_axes=(0, 0, None))
@@ -100,7 +100,7 @@ class _Reader:
         parts = jax.tree.leaves(params)
         still = []
         for leaf, old, moving in zip(leaves, self.leaves, self.moving, strict=True):
-            leaf = leaf if jnp.issubdtype(old.dtype, jax.dtypes.prng_key) else jnp.asarray(leaf)
+            leaf = leaf if _is_key(old) else jnp.asarray(leaf)
             (parts if moving else still).append(leaf)
         return jnp.concatenate([jnp.ravel(part).astype(jnp.float64) for part in parts]), still
 
@@ -142,24 +142,25 @@ class _Reader:
 
         slope, still = jax.jacfwd(start, has_aux=True)(θ)
         first = start(θ)[0], still
-        seen = jax.tree.map(lambda part: jnp.stack([part] * _WATCHED), first)
+        seen = jax.tree.map(lambda part: jnp.broadcast_to(part, (_WATCHED, *part.shape)), first)
         return slope, jax.lax.fori_loop(0, steps + _WATCHED, next_, (first, seen))[1]
 
     def history(self, steps: int, θ: float, g: float) -> tuple[_Reals, _Reals, list[Any]]:
         """∂x_0/∂θ_0, and the states after `steps` steps and more at one point and gradient."""
         fill = np.ones(self.num_params)
         slope, (x, still) = self._watch(steps, θ * fill, g * fill)
-        return np.asarray(slope), np.asarray(x), still
+        return np.asarray(slope), np.asarray(x), _host(still)
 
     def probe(self, y: Any, along: Any, still: list[Any]) -> tuple[_Reals, _Reals, list[Any]]:
         """Values and derivatives at rows of points along rows of directions."""
         rows = len(y)
         fill = ((0, self.batch - rows), (0, 0))
         x, slope, new = self._probe(np.pad(y, fill), np.pad(along, fill), still)
-        return np.asarray(x)[:rows], np.asarray(slope)[:rows], [part[:rows] for part in new]
+        return np.asarray(x)[:rows], np.asarray(slope)[:rows], [part[:rows] for part in _host(new)]
 
     def values(self, y: Any, still: list[Any]) -> _Reals:
-        return self.probe(y, np.zeros_like(y), still)[0]
+        parts = np.split(y, range(self.batch, len(y), self.batch))
+        return np.concatenate([self.probe(part, 0 * part, still)[0] for part in parts])
 
     def jacobian(self, y: Any, still: list[Any]) -> _Reals:
         """∂x⁺/∂y at one point, shape (size, size + num_params)."""
@@ -180,19 +181,27 @@ def _double() -> Iterator[None]:
         yield
 
 
+def _is_key(part: Any) -> bool:
+    return jnp.issubdtype(part.dtype, jax.dtypes.prng_key)
+
+
+def _host(still: list[Any]) -> list[Any]:
+    return [part if _is_key(part) else np.asarray(part) for part in still]
+
+
 def _counts(still: list[Any]) -> dict[int, _Reals]:
     """The whole numbers and flags among the still leaves, each as (steps, entries)."""
     return {
         i: np.asarray(part).astype(np.int64).reshape(len(part), -1)
         for i, part in enumerate(still)
-        if not jnp.issubdtype(part.dtype, jax.dtypes.prng_key)
+        if not _is_key(part)
     }
 
 
 def _period(still: list[Any]) -> tuple[int, dict[int, Any]]:
     """The period of the counters that come round, and which others count on."""
     period, growing = 1, {}
-    for i, seen in _counts(still).items():
+    for i, seen in _counts([part[_WATCHED // 2 :] for part in still]).items():
         grows = np.zeros(seen.shape[1], bool)
         for j, entry in enumerate(seen.T):
             rounds = range(1, _LONGEST_PERIOD + 1)
@@ -241,15 +250,10 @@ def _settled(
     reader: _Reader, x: _Reals, still: list[Any], growing: Any, free: Any, g: float, period: int
 ) -> list[Any]:
     """The states of a period in the long run: counts far on, free entries at their fixed point."""
-    still = [
-        jnp.where(
-            growing[i].reshape(part.shape), min(_LONG_RUN, jnp.iinfo(part.dtype).max // 2), part
-        )
-        if i in growing and growing[i].any()
-        else part
-        for i, part in enumerate(still)
-    ]
-    still = [jnp.asarray(new, old.dtype) for new, old in zip(still, still, strict=True)]
+    still = list(still)
+    for i, grows in growing.items():
+        far = min(_LONG_RUN, np.iinfo(still[i].dtype).max // 2) if grows.any() else 0
+        still[i] = np.where(grows.reshape(still[i].shape), far, still[i]).astype(still[i].dtype)
     gradients = np.full(reader.num_params, g)
     for _ in range(50):
         states, now, counts, M = [], x, still, np.eye(free.sum())
@@ -286,62 +290,70 @@ def _require_linear(
     reader: _Reader, J: _Reals, x: _Reals, still: list[Any], reached: Any, rng: Any
 ) -> None:
     """Superposition at random states, from tiny to large."""
-    inputs = np.concatenate([reached, np.ones(reader.num_params, bool)])
-    rest = np.where(inputs, 0.0, np.concatenate([x, np.zeros(reader.num_params)]))
+    num = reader.num_params
+    inputs = np.concatenate([reached, np.ones(num, bool)])
+    rest = np.where(inputs, 0.0, np.concatenate([x, np.zeros(num)]))
     tolerance = max(1e-11, 16 * reader.eps[reached].max())
 
     def values(y: _Reals) -> _Reals:
-        return reader.values(rest + np.where(inputs, y, 0), still)[:, reached]
+        return reader.values(rest + y, still)[:, reached]
 
     def same(value: _Reals, expected: _Reals, size: _Reals) -> NDArray[np.bool_]:
         return np.abs(value - expected) <= tolerance * size  # And so not of NaN.
 
     def follows(y: _Reals) -> NDArray[np.bool_]:
-        y, slope = np.where(inputs, y, 0), J[reached]
-        return same(values(y), y @ slope.T, np.abs(y) @ np.abs(slope).T).all(axis=1)
+        return same(values(y), y @ J[reached].T, np.abs(y) @ np.abs(J[reached]).T).all(axis=1)
 
-    directions = rng.normal(size=(2, len(inputs)))
-    linear = np.all([follows(_SCALES[:, None] * direction) for direction in directions], axis=0)
+    # Now the state is the larger and now the gradient, so that each has its say in a condition.
+    groups = np.repeat(np.arange(3), [reader.held, reader.size - reader.held, num])
+    sizes = 10.0 ** rng.uniform(-1, 1, size=(12, 3))[:, groups]
+    directions = inputs * sizes * rng.normal(size=(12, len(inputs)))
+    points = _SCALES[:, None, None] * directions
+    linear = follows(points.reshape(-1, len(inputs))).reshape(points.shape[:2])
     if linear.all():
         return
-    names = [name for name, inside in zip(reader.names, reached, strict=True) if inside]
-    u, v = _SCALES[np.flatnonzero(~linear)[0]] * directions
-    zero, one, other, both, twice, minus = values(np.stack([0 * u, u, v, u + v, 2 * u, -u]))
-    size = np.abs(one) + np.abs(other) + np.abs(both) + 1e-300
-    all_three = "the parameters, the state and the gradient"
-    for wrong, text in (
-        (~same(zero, 0 * zero, size), f"homogeneity fails: {{}} should be 0 where {all_three} are"),
-        (~same(minus, -one, size), f"homogeneity fails: {{}} should change sign with {all_three}"),
-        (~same(twice, 2 * one, size), f"homogeneity fails: {{}} should double with {all_three}"),
-        (
-            ~same(both, one + other, size),
-            f"additivity fails: {{}} after the sum of two of {all_three} should be the sum of "
-            "those after each",
-        ),
-    ):
-        if wrong.any():
-            broken = text.format(names[int(np.argmax(wrong))])
-            break
-    else:
-        broken = "superposition fails"
+    at, which = np.argwhere(~linear)[0]
+    broken = _broken(values, same, points[at, which], points[at])
+    broken = broken.format(np.asarray(reader.names)[reached])
     remedy = "give around=(θ, g) to linearise it at a point"
-    if not linear[0]:
+    if at == 0:
         raise ValueError(f"tx is not linear: {broken}; {remedy}")
     alone = np.zeros(len(inputs))
     alone[reader.size] = 1
-    low, high = _SCALES[0], _SCALES[-1]
-    for _ in range(5):
-        sizes = np.geomspace(low, high, 40)
-        inside = follows(sizes[:, None] * alone)
-        if inside.all() or not inside[0]:
-            break
-        low, high = sizes[np.argmin(inside) - 1], sizes[np.argmin(inside)]
-    limit = _SCALES[np.flatnonzero(~linear)[0] - 1] if inside.all() else low
-    where = "states and gradients" if inside.all() else "gradients from rest"
+    low, high, where = _SCALES[at - 1], _SCALES[-1], "gradients from rest"
+    if follows(high * alone[None]).all():
+        where = "states and gradients"
+    else:
+        for _ in range(5):
+            sizes = np.geomspace(low, high, 40)
+            beyond = int(np.argmin(follows(sizes[:, None] * alone)))
+            low, high = sizes[max(beyond - 1, 0)], sizes[beyond]
     raise ValueError(
         f"tx is linear only within a range, as clipping makes it: for {where} up to about "
-        f"{limit:.4g}. Beyond, {broken}; leave the clipping out for the system within the range, or {remedy}"
+        f"{low:.4g}. Beyond, {broken}; leave the clipping out for the system within the range, "
+        f"or {remedy}"
     )
+
+
+def _broken(values: Any, same: Any, u: _Reals, others: _Reals) -> str:
+    """Which half of superposition fails at u, and for what, by its index in braces."""
+    everything = "the parameters, the state and the gradient"
+    zero, one, twice, minus = values(np.stack([0 * u, u, 2 * u, -u]))
+    other, both = values(others), values(u + others)
+    size = np.abs(one) + np.abs(other).max(axis=0) + 1e-300
+    for right, text in (
+        (same(zero, 0 * one, size), f"homogeneity fails: {{}} should be 0 where {everything} are"),
+        (same(minus, -one, size), f"homogeneity fails: {{}} should change sign with {everything}"),
+        (same(twice, 2 * one, size), f"homogeneity fails: {{}} should double with {everything}"),
+        (
+            same(both, one + other, size).all(axis=0),
+            f"additivity fails: {{}} after a step from the sum of two of {everything} should be "
+            "the sum of what they are after each",
+        ),
+    ):
+        if not right.all():
+            return text.format(f"{{0[{np.argmin(right)}]}}")
+    return "superposition fails"
 
 
 def _require_alike(reader: _Reader, start: _Reals, steps: list[tuple[_Reals, _Reals]]) -> None:
@@ -542,7 +554,7 @@ def state_space(
 
 
 def system(tx: optax.GradientTransformation | StateSpace, step: int | None = None) -> StateSpace:
-    """The system of a transformation that does the same at every step, for what needs such a one."""
+    """The system of a transformation whose steps are all the same, for what needs such a one."""
     read = tx if isinstance(tx, StateSpace) else state_space(tx, step=step)
     if np.ndim(read.B) > 1:
         raise ValueError(
