@@ -1,6 +1,7 @@
 """What a method does, in float64 on the host and independent of the methods' code.
 
-Everything here speaks of the constant-coefficient recurrence
+Transformations are arguments: `state_space` reads the linear system that one is,
+and what takes a `tx` analyses it. All else speaks of the constant-coefficient recurrence
 
     v_t = β v_{t-1} + g_t
     θ_t = θ_{t-1} - α (a g_t + b v_t)
@@ -10,6 +11,7 @@ velocity_weight γ b: quasi-hyperbolic momentum has a = 1 - ν, b = ν (1 - β).
 Arguments broadcast as NumPy arrays do.
 """
 
+from momentax.theory._closed_loop import Damping, closed_loop, damping, escape_rate, rate
 from momentax.theory._memory import effective_learning_rate, effective_window, half_life, weights
 from momentax.theory._quadratic import (
     QuadraticPath,
@@ -26,14 +28,20 @@ from momentax.theory._rates import (
     optimal_heavy_ball,
     optimal_nesterov,
 )
+from momentax.theory._state_space import StateSpace, state_space
 from momentax.theory._worst_case import WorstCaseTuning, robust_momentum, triple_momentum
 
 __all__ = [
+    "Damping",
     "QuadraticPath",
+    "StateSpace",
     "Tuning",
     "WorstCaseTuning",
+    "closed_loop",
+    "damping",
     "effective_learning_rate",
     "effective_window",
+    "escape_rate",
     "gradient_descent_rate",
     "half_life",
     "heavy_ball_rate",
@@ -42,9 +50,11 @@ __all__ = [
     "optimal_heavy_ball",
     "optimal_nesterov",
     "quadratic_path",
+    "rate",
     "robust_momentum",
     "spectral_radius",
     "stability_edge",
+    "state_space",
     "triple_momentum",
     "weights",
 ]

@@ -9,29 +9,34 @@ with θ counted from the minimizer. Its trace T and determinant D are
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import optax
 from numpy.typing import ArrayLike, NDArray
 
 from momentax._check import real_array, symmetric, whole
+from momentax.theory._closed_loop import edge, is_system, path, radius, read
+from momentax.theory._state_space import StateSpace
 
 _Reals = NDArray[np.float64]
+_System = optax.GradientTransformation | StateSpace
 
 
 class QuadraticPath(NamedTuple):
     """The exact iterates on a quadratic, time on the axis before the last.
 
     params: θ_0 .. θ_T, shape (..., T + 1, n).
-    velocity: v_0 .. v_T, in units of the gradient, shape (..., T + 1, n).
+    velocity: v_0 .. v_T, in units of the gradient, shape (..., T + 1, n); None of
+    a transformation, whose state may hold none or several.
     """
 
     params: _Reals
-    velocity: _Reals
+    velocity: _Reals | None
 
 
 def _coefficients(
-    gradient_weight: ArrayLike, velocity_weight: ArrayLike, beta: ArrayLike
+    gradient_weight: Any, velocity_weight: Any, beta: Any
 ) -> tuple[_Reals, _Reals, _Reals]:
     return (
         real_array("gradient_weight", gradient_weight),
@@ -58,24 +63,30 @@ def _roots(
 
 
 def spectral_radius(
-    learning_rate: ArrayLike,
+    learning_rate: ArrayLike | _System,
     curvature: ArrayLike,
-    gradient_weight: ArrayLike,
-    velocity_weight: ArrayLike,
-    beta: ArrayLike,
+    gradient_weight: ArrayLike | None = None,
+    velocity_weight: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
 ) -> _Reals:
     """Give the factor per step by which an error along a curvature shrinks or grows.
 
         ρ = max |z|,    z² - T z + D = 0
         T = 1 + β - α λ (a + b),    D = β (1 - α λ a)
 
+    and `spectral_radius(tx, curvature)` for any linear transformation tx, of
+    which z are the eigenvalues of `closed_loop(tx, curvature)`.
+
     Below 1 the method converges along this curvature. At a negative curvature
     it is the growth factor with which the method leaves a saddle. It is the
     radius of the whole matrix: with b = 0 the velocity's own β counts, though
-    the parameters do not feel it.
+    the parameters do not feel it. Of a transformation it is that of what
+    they feel.
 
     Args:
-        learning_rate: α in (0, inf).
+        learning_rate: α in (0, inf); or a transformation that is linear, its
+            learning rate included, or its StateSpace: then no more follows than
+            the curvature.
         curvature: λ, an eigenvalue of the Hessian; any real number.
         gradient_weight: a, of the gradient in the direction.
         velocity_weight: b, of the velocity in the direction, at gain 1.
@@ -85,11 +96,13 @@ def spectral_radius(
         ρ, float64, of the arguments' broadcast shape.
 
     Raises:
-        ValueError: An argument lies outside its interval.
+        ValueError: An argument lies outside its interval, or as `state_space`.
 
     Source:
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
+    if is_system(learning_rate):
+        return radius(read(learning_rate), curvature)
     a, b, β = _coefficients(gradient_weight, velocity_weight, beta)
     α = real_array("learning_rate", learning_rate, "(0, inf)")
     x = α * real_array("curvature", curvature)
@@ -98,7 +111,9 @@ def spectral_radius(
 
 
 def stability_edge(
-    gradient_weight: ArrayLike, velocity_weight: ArrayLike, beta: ArrayLike
+    gradient_weight: ArrayLike | _System,
+    velocity_weight: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
 ) -> _Reals:
     """Give the largest learning rate × curvature at which a method is stable.
 
@@ -106,10 +121,14 @@ def stability_edge(
 
     for a ≥ 0: 2 (1 + β) for heavy ball, 2 (1 + β) / (1 + 2β) for Nesterov's
     momentum, 2 for plain descent. A negative a is stable only up to
-    (1 - β) / (β |a|) as well.
+    (1 - β) / (β |a|) as well. `stability_edge(tx)` gives the largest curvature
+    that a linear transformation tolerates at its own learning rate: at a
+    learning rate of 1 that is the same.
 
     Args:
-        gradient_weight: a, of the gradient in the direction.
+        gradient_weight: a, of the gradient in the direction; or a
+            transformation that is linear, its learning rate included, or its
+            StateSpace: then nothing follows.
         velocity_weight: b, of the velocity in the direction, at gain 1.
         beta: β in [0, 1).
 
@@ -124,6 +143,8 @@ def stability_edge(
     Source:
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
+    if is_system(gradient_weight):
+        return edge(read(gradient_weight))
     a, b, β = np.broadcast_arrays(*_coefficients(gradient_weight, velocity_weight, beta))
     # |D| < 1 and |T| < 1 + D, each solved for α λ.
     oscillating = a * (1 + β) + b
@@ -163,13 +184,13 @@ def _powers(x: _Reals, a: _Reals, b: _Reals, β: _Reals, steps: int) -> tuple[_R
 
 
 def quadratic_path(
-    hessian: ArrayLike,
+    hessian: ArrayLike | _System,
     start: ArrayLike,
-    steps: int,
-    learning_rate: ArrayLike,
-    gradient_weight: ArrayLike,
-    velocity_weight: ArrayLike,
-    beta: ArrayLike,
+    steps: Any,
+    learning_rate: Any = None,
+    gradient_weight: ArrayLike | None = None,
+    velocity_weight: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
     *,
     minimizer: ArrayLike | None = None,
 ) -> QuadraticPath:
@@ -178,10 +199,14 @@ def quadratic_path(
         (θ, v)_t = Mᵗ (θ, v)_0,    M = [[1 - α (a + b) λ, -α b β], [λ, β]]
 
     for each eigenvalue λ of H, with v_0 = 0 and θ counted from θ*; the powers
-    come from M's eigenvalues, be they real, repeated or complex.
+    come from M's eigenvalues, be they real, repeated or complex. With any linear
+    transformation in front, `quadratic_path(tx, hessian, start, steps)` takes
+    the powers of `closed_loop(tx, λ)` by squaring.
 
     Args:
-        hessian: H, a symmetric matrix of shape (n, n); it may be indefinite.
+        hessian: H, a symmetric matrix of shape (n, n); it may be indefinite. Or,
+            before it, a transformation that is linear, its learning rate
+            included, or its StateSpace: the hyperparameters then fall away.
         start: θ_0, shape (n,).
         steps: T, at least 0.
         learning_rate: α in (0, inf).
@@ -197,11 +222,14 @@ def quadratic_path(
 
     Raises:
         ValueError: H is not square or not symmetric, a shape does not fit it,
-            or a hyperparameter lies outside its interval.
+            a hyperparameter lies outside its interval, or as `state_space`.
 
     Source:
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
+    tx = None
+    if is_system(hessian):
+        tx, hessian, start, steps = hessian, start, steps, learning_rate
     H = symmetric("hessian", hessian)
     origin = real_array("minimizer", np.zeros(len(H)) if minimizer is None else minimizer)
     θ = real_array("start", start)
@@ -211,11 +239,15 @@ def quadratic_path(
                 f"{name} must have shape {H.shape[:1]}, as the hessian has {H.shape}; "
                 f"got {point.shape}"
             )
+    λ, basis = np.linalg.eigh(H)
+    if tx is not None:
+        count = whole("steps", steps, least=0)
+        along = path(read(tx), λ, θ @ basis, origin @ basis, count)
+        return QuadraticPath(params=along @ basis.T, velocity=None)
     a, b, β = _coefficients(gradient_weight, velocity_weight, beta)
     α = real_array("learning_rate", learning_rate, "(0, inf)")
     α, a, b, β = (each[..., None] for each in np.broadcast_arrays(α, a, b, β))
 
-    λ, basis = np.linalg.eigh(H)
     error = (θ - origin) @ basis
     x = α * λ
     keep = 1 - x * (a + b)

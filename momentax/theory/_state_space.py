@@ -263,11 +263,7 @@ def _settled(
             values, slopes, new = reader.probe(np.tile(y, (len(y), 1)), np.eye(len(y)), counts)
             M = slopes.T[np.ix_(free, np.flatnonzero(free))] @ M
             now, new = np.where(free, values[0], x), [part[0] for part in new]
-            if any(
-                np.any(np.asarray(new[i]) < np.asarray(counts[i]))
-                for i in growing
-                if growing[i].any()
-            ):
+            if any(np.any(new[i] < counts[i]) for i, grows in growing.items() if grows.any()):
                 raise ValueError(_TOO_LONG)
             counts = new
         left = (now - x)[free]
@@ -404,8 +400,8 @@ def _closure(pattern: NDArray[np.bool_], inside: NDArray[np.bool_]) -> NDArray[n
     return inside
 
 
-def _balance(A: _Reals, B: _Reals, C: _Reals) -> _Reals:
-    """Scales of the state, powers of 2, in which no rank depends on its units."""
+def balance(A: _Reals, B: _Reals, C: _Reals) -> tuple[_Reals, float]:
+    """Scales of the state, powers of 2, and of the gradient, that leave nothing to its units."""
     strengths, moved = [], B
     for _ in range(len(A)):
         strengths.append(np.abs(C @ moved).max())
@@ -420,7 +416,7 @@ def _balance(A: _Reals, B: _Reals, C: _Reals) -> _Reals:
             column = (weight[:, i] / scale).sum() * scale[i]
             if row > 0 and column > 0:
                 scale[i] *= 2.0 ** np.round(np.log2(row / column) / 2)
-    return scale
+    return scale, float(feedback)
 
 
 def _minimal(A: _Reals, B: _Reals, C: _Reals, start: _Reals) -> StateSpace:
@@ -428,7 +424,7 @@ def _minimal(A: _Reals, B: _Reals, C: _Reals, start: _Reals) -> StateSpace:
     into = np.any(B != 0, axis=1) | (start != 0)
     keep = _closure(A != 0, into) & _closure(A.T != 0, np.any(C != 0, axis=0))
     A, B, C, start = A[np.ix_(keep, keep)], B[keep], C[:, keep], start[keep]
-    scale = _balance(A, B, C)
+    scale, _ = balance(A, B, C)
     inner = A / scale[:, None] * scale
     reached = _span(inner, np.column_stack([start, B]) / scale[:, None])
     seen = _span((reached.T @ inner @ reached).T, (C * scale @ reached).T)
