@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 import optax
@@ -29,7 +29,7 @@ class Damping(NamedTuple):
     half_life: float
 
 
-def is_system(value: object) -> bool:
+def is_system(value: object) -> TypeGuard[_System]:
     """Whether an argument is what `read` takes, and no number."""
     return isinstance(value, optax.GradientTransformation | optax.MultiSteps | StateSpace)
 
@@ -63,7 +63,7 @@ def closed_loop(system: _System, curvature: ArrayLike) -> _Reals:
 
 def radius(system: StateSpace, λ: ArrayLike) -> _Reals:
     """The largest |eigenvalue| of the closed loop."""
-    return np.abs(np.linalg.eigvals(closed_loop(system, λ))).max(axis=-1)
+    return np.asarray(np.abs(np.linalg.eigvals(closed_loop(system, λ))).max(axis=-1), np.float64)
 
 
 def _normal(system: StateSpace) -> tuple[StateSpace, float]:
@@ -75,7 +75,7 @@ def _normal(system: StateSpace) -> tuple[StateSpace, float]:
 
 
 def _crossings(system: StateSpace, r: float) -> _Reals:
-    """Every curvature at which a root of the closed loop may lie on the circle |z| = r, in order.
+    """Every curvature at which a root of the closed loop may lie on |z| = r, in order.
 
     z is a root at λ = 1 / G(z), G(z) = C (z - A)⁻¹ B. On the circle λ is real
     where G(z) = G(r² / z): those z are the generalised eigenvalues of a pencil.
@@ -84,6 +84,8 @@ def _crossings(system: StateSpace, r: float) -> _Reals:
     """
     A, B, C = system
     n = len(A)
+    if not any(C @ np.linalg.matrix_power(A, k) @ B for k in range(n)):
+        return np.zeros(0)  # No gradient reaches the parameters.
     M, N = np.zeros((2, 2 * n + 1, 2 * n + 1))
     M[:n, :n], M[n:-1, n:-1], M[:n, -1] = -A, r**2 * np.eye(n), -B
     M[-1, :-1] = np.concatenate([C, -C])
@@ -91,14 +93,14 @@ def _crossings(system: StateSpace, r: float) -> _Reals:
     shift = 0.6180339887 * r  # Any number inside the circle that is no eigenvalue.
     inverse = np.linalg.eigvals(np.linalg.solve(M - shift * N, N))
     z = shift + 1 / inverse[np.abs(inverse) > 1e-14]
-    z = np.concatenate([r * z / np.abs(z), [r, -r]])
+    z = np.concatenate([r * np.exp(1j * np.angle(z)), [r, -r]])
     # λ solves (z - A) x = λ B, C x = 1.
     bordered = np.zeros((len(z), n + 1, n + 1), complex)
     bordered[:, :n, :n] = z[:, None, None] * np.eye(n) - A
     bordered[:, :n, n], bordered[:, n, :n] = -B, C
     bordered = bordered[np.linalg.det(bordered) != 0]
     λ = np.linalg.solve(bordered, np.eye(n + 1)[:, n:])[:, n, 0].real
-    return np.sort(λ[np.isfinite(λ)])
+    return np.sort(λ[np.isfinite(λ)]).astype(np.float64)
 
 
 def _middles(edges: _Reals) -> _Reals:
@@ -167,27 +169,27 @@ def rate(tx: _System, mu: float, L: float) -> float:
         best = higher
 
 
-def edge(system: StateSpace) -> np.float64:
+def edge(system: StateSpace) -> _Reals:
     """The largest curvature up to which the closed loop is stable."""
     system, unit = _normal(system)
     if system.B.ndim > 1:
         points = np.geomspace(1e-6, 1e6, 1024)
         unstable = radius(system, points) >= 1
         if unstable[0] or not unstable.any():
-            return np.float64(0.0 if unstable[0] else np.inf)
+            return np.asarray(0.0 if unstable[0] else np.inf)
         first = int(np.argmax(unstable))
         low, high = points[first - 1], points[first]
         while low < (middle := (low + high) / 2) < high:
             low, high = (low, middle) if radius(system, middle) >= 1 else (middle, high)
-        return np.float64(unit * high)
+        return np.asarray(unit * high)
     λ = _crossings(system, 1.0)
     λ = λ[λ > 1e-9]
     λ = λ[np.diff(λ, prepend=0) > 1e-9 * λ]  # One of each pair z and its conjugate.
     between = np.concatenate([[0], λ, [2 * λ[-1] if λ.size else 1.0]])
     unstable = radius(system, _middles(between)) >= 1
     if not unstable.any():
-        return np.float64(np.inf)
-    return np.float64(unit * between[int(np.argmax(unstable))])
+        return np.asarray(np.inf)
+    return np.asarray(unit * between[int(np.argmax(unstable))])
 
 
 def damping(tx: _System, curvature: float) -> Damping:

@@ -243,7 +243,8 @@ def quadratic_path(
     if tx is not None:
         count = whole("steps", steps, least=0)
         along = path(read(tx), λ, θ @ basis, origin @ basis, count)
-        return QuadraticPath(params=along @ basis.T, velocity=None)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return QuadraticPath(params=along @ basis.T, velocity=None)
     a, b, β = _coefficients(gradient_weight, velocity_weight, beta)
     α = real_array("learning_rate", learning_rate, "(0, inf)")
     α, a, b, β = (each[..., None] for each in np.broadcast_arrays(α, a, b, β))

@@ -13,9 +13,9 @@ import optax
 from numpy.typing import NDArray
 
 from momentax import _check
-from momentax._typing import PyTree
 
 _Reals = NDArray[np.float64]
+PyTree = Any
 
 _LONG_RUN = 2**30  # A count that leaves every warm-up behind and room to count on.
 _LONGEST_PERIOD = 64
@@ -189,7 +189,7 @@ def _host(still: list[Any]) -> list[Any]:
     return [part if _is_key(part) else np.asarray(part) for part in still]
 
 
-def _counts(still: list[Any]) -> dict[int, _Reals]:
+def _counts(still: list[Any]) -> dict[int, NDArray[np.int64]]:
     """The whole numbers and flags among the still leaves, each as (steps, entries)."""
     return {
         i: np.asarray(part).astype(np.int64).reshape(len(part), -1)
@@ -254,7 +254,7 @@ def _settled(
     for i, grows in growing.items():
         far = min(_LONG_RUN, np.iinfo(still[i].dtype).max // 2) if grows.any() else 0
         still[i] = np.where(grows.reshape(still[i].shape), far, still[i]).astype(still[i].dtype)
-    gradients = np.full(reader.num_params, g)
+    gradients, now = np.full(reader.num_params, g), x
     for _ in range(50):
         states, now, counts, M = [], x, still, np.eye(free.sum())
         for _ in range(period):
@@ -295,10 +295,10 @@ def _require_linear(
         return reader.values(rest + y, still)[:, reached]
 
     def same(value: _Reals, expected: _Reals, size: _Reals) -> NDArray[np.bool_]:
-        return np.abs(value - expected) <= tolerance * size  # And so not of NaN.
+        return np.asarray(np.abs(value - expected) <= tolerance * size)  # And so not of NaN.
 
     def follows(y: _Reals) -> NDArray[np.bool_]:
-        return same(values(y), y @ J[reached].T, np.abs(y) @ np.abs(J[reached]).T).all(axis=1)
+        return np.all(same(values(y), y @ J[reached].T, np.abs(y) @ np.abs(J[reached]).T), axis=1)
 
     # Now the state is the larger and now the gradient, so that each has its say in a condition.
     groups = np.repeat(np.arange(3), [reader.held, reader.size - reader.held, num])
@@ -383,7 +383,7 @@ def _span(A: _Reals, X: _Reals) -> _Reals:
     """An orthonormal basis of what the columns of X reach under A."""
     size = np.linalg.norm(X, axis=0)
     new = X[:, size > 0] / size[size > 0]
-    basis, scale = np.zeros((len(A), 0)), 1.0
+    basis, scale = np.zeros((len(A), 0), np.float64), 1.0
     while new.size:
         for _ in range(2):
             new = new - basis @ (basis.T @ new)
@@ -419,7 +419,7 @@ def balance(A: _Reals, B: _Reals, C: _Reals) -> tuple[_Reals, float]:
     return scale, float(feedback)
 
 
-def _minimal(A: _Reals, B: _Reals, C: _Reals, start: _Reals) -> StateSpace:
+def _minimal(A: Any, B: Any, C: Any, start: Any) -> StateSpace:
     """The part that can be reached and seen, in coordinates where z_0 = (θ_0, 0, ..., 0)."""
     into = np.any(B != 0, axis=1) | (start != 0)
     keep = _closure(A != 0, into) & _closure(A.T != 0, np.any(C != 0, axis=0))

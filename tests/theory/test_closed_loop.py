@@ -1,0 +1,195 @@
+"""Rates, edges and damping of systems against closed forms and brute force."""
+
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from momentax import nesterov, sgd, theory
+from momentax.theory import StateSpace
+
+
+def linear(α, a, b, β):
+    """θ⁺ = θ - α (a g + b v⁺), v⁺ = β v + g, as a system by hand."""
+    return StateSpace(
+        np.array([[1, -α * b * β], [0, β]]), np.array([-α * (a + b), 1.0]), np.array([1.0, 0])
+    )
+
+
+def aggregated(α, *βs):
+    n = len(βs)
+    A = np.block([[np.ones((1, 1)), -α * np.array([βs]) / n], [np.zeros((n, 1)), np.diag(βs)]])
+    return StateSpace(A, np.r_[-α, np.ones(n)], np.eye(n + 1)[0])
+
+
+def brute(system, mu, L, points=20_001):
+    return theory.spectral_radius(system, np.linspace(mu, L, points)).max()
+
+
+EDGES = [
+    (linear(1.0, 0, 1, 0.9), 3.8),
+    (linear(0.1, 0, 1, 0.9), 38.0),
+    (linear(1e-9, 0, 1, 0.9), 3.8e9),
+    (linear(1.0, 1, 0.9, 0.9), 3.8 / 2.8),
+    (linear(1.0, 1, 0, 0.5), 2.0),
+    (linear(1.0, 0.3, 0.7 * 0.1, 0.9), 3.8 / (1 + 0.9 * (1 - 1.4))),
+    (aggregated(1.0, 0, 0.9), 2 / np.mean([1, 1 / 1.9])),
+    (aggregated(1.0, 0, 0.9, 0.99), 2 / np.mean([1, 1 / 1.9, 1 / 1.99])),
+    (linear(1.0, -0.2, 1, 0.9), 0.1 / 0.18),  # Lost in a spiral.
+    (linear(1.0, 1, -0.1, 0.9), 0.0),  # It does not descend.
+    (linear(1.0, 0, -1, 0.9), 0.0),
+]
+
+
+@pytest.mark.parametrize(("system", "edge"), EDGES)
+def test_stability_edges_in_closed_form(system, edge):
+    np.testing.assert_allclose(theory.stability_edge(system), edge, rtol=1e-9)
+
+
+def test_published_edges_of_aggregated_momentum():
+    assert round(float(theory.stability_edge(aggregated(1.0, 0, 0.9, 0.99))), 6) == 2.957372
+    assert round(float(theory.stability_edge(aggregated(1.0, 0, 0.9))), 6) == 2.620690
+
+
+# κ, plain descent at 1/L and 2/(L+μ), Nesterov at 1/L, heavy ball tuned, Nesterov tuned.
+@pytest.mark.parametrize("κ", [10, 100, 1000, 10000])
+def test_rates_in_closed_form(κ):
+    μ, s = 1 / κ, np.sqrt(κ)
+    ball, standard = theory.optimal_heavy_ball(μ, 1), theory.optimal_nesterov(μ, 1)
+
+    def rate(α, a, b, β):
+        return theory.rate(linear(α, a, b, β), μ, 1)
+
+    np.testing.assert_allclose(rate(1.0, 1, 0, 0.5), max(1 - μ, 0.5), rtol=1e-10)
+    np.testing.assert_allclose(rate(2 / (1 + μ), 1, 0, 0), (κ - 1) / (κ + 1), rtol=1e-10)
+    # At critical damping half of the digits are left.
+    np.testing.assert_allclose(rate(1.0, 1, standard.beta, standard.beta), 1 - 1 / s, rtol=1e-7)
+    np.testing.assert_allclose(
+        rate(ball.learning_rate, 0, 1, ball.beta), (s - 1) / (s + 1), rtol=1e-7
+    )
+    # And in the band, where heavy ball's rate is √β throughout, there is no such loss.
+    np.testing.assert_allclose(
+        theory.rate(linear(0.5, 0, 1, 0.9), 0.01, 6), np.sqrt(0.9), rtol=1e-10
+    )
+
+
+def test_the_worst_curvature_may_lie_inside():
+    # Roots (z - 0.9)³ at λ = 0 and (z + 0.9)³ at λ = 1; halfway z³ + 2.43 z.
+    before, after = np.poly([0.9, 0.9, 0.9])[1:], np.poly([-0.9, -0.9, -0.9])[1:]
+    A = np.vstack([-before, np.eye(2, 3)])
+    system = StateSpace(A, np.eye(3)[0], before - after)
+    np.testing.assert_allclose(theory.rate(system, 0.0, 1.0), np.sqrt(2.43), rtol=1e-10)
+    for mu, L in ((0.1, 0.7), (0.2, 0.9)):  # And wherever the halfway lies between.
+        np.testing.assert_allclose(theory.rate(system, mu, L), np.sqrt(2.43), rtol=1e-10)
+    scaled = system._replace(B=1e-8 * system.B)
+    np.testing.assert_allclose(theory.rate(scaled, 0.0, 1e8), np.sqrt(2.43), rtol=1e-10)
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 6), exponent=st.integers(-6, 6))
+def test_no_curvature_of_the_interval_is_worse_than_the_rate(seed, n, exponent):
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(n, n)) / np.sqrt(n)
+    B = rng.normal(size=n) * 10.0**exponent  # Units do not matter.
+    system = StateSpace(A, B, rng.normal(size=n))
+    L = 3 / 10.0**exponent
+    rate, seen = theory.rate(system, -L, L), brute(system, -L, L, 2001)
+    assert rate >= seen * (1 - 1e-10)
+    assert rate <= brute(system, -L, L, 2001) * 1.01
+    edge = theory.stability_edge(system)
+    if np.isfinite(edge) and edge > 0:
+        assert brute(system, edge * 1e-9, edge * (1 - 1e-7), 501) <= 1 + 1e-9
+        assert theory.spectral_radius(system, edge * (1 + 1e-6)) >= 1
+
+
+def test_stable_for_all_curvatures_is_an_infinite_edge():
+    system = StateSpace(np.array([[0.5]]), np.array([0.0]), np.array([1.0]))
+    assert theory.stability_edge(system) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("product", "β", "rate"), [(0.01, 0.81, 0.9), (0.1, 0.467544, 0.683772), (0.5, 0.085786, None)]
+)
+def test_damping_of_heavy_ball(product, β, rate):
+    critical = (1 - np.sqrt(product)) ** 2
+    np.testing.assert_allclose(critical, β, atol=1e-6)
+    for factor, kind in ((0.9, "over"), (1.0, "critical"), (1.1, "under")):
+        found = theory.damping(linear(product, 0, 1, critical * factor), 1.0)
+        assert found.kind == kind
+        if kind == "under":
+            roots = np.roots([1, -(1 + critical * factor - product), critical * factor])
+            np.testing.assert_allclose(found.period, 2 * np.pi / abs(np.angle(roots[0])))
+            np.testing.assert_allclose(
+                found.half_life, np.log(0.5) / np.log(np.sqrt(critical * factor))
+            )
+        else:
+            assert found.period == np.inf
+
+
+def test_damping_of_plain_descent():
+    system = linear(0.5, 1, 0, 0.0)
+    assert theory.damping(system, 1.0) == theory.Damping("over", np.inf, 1.0)
+    assert theory.damping(system, 2.0) == ("critical", np.inf, 0.0)
+    kind, period, half_life = theory.damping(system, 3.0)
+    assert (kind, half_life) == ("under", 1.0)
+    np.testing.assert_allclose(period, 2)
+    assert theory.damping(system, 5.0).half_life == np.inf
+
+
+def test_escape_from_a_saddle():
+    system = linear(0.1, 0, 1, 0.9)
+    growth = theory.escape_rate(system, [-1.0, -0.1])
+    np.testing.assert_allclose(growth, theory.spectral_radius(0.1, [-1.0, -0.1], 0, 1, 0.9))
+    assert (growth > 1 + 0.1 * np.array([1.0, 0.1])).all()
+    with pytest.raises(ValueError, match=r"negative_curvature must be in \(-inf, 0\), got 0.5"):
+        theory.escape_rate(system, 0.5)
+
+
+def test_one_name_takes_hyperparameters_or_a_transformation():
+    tx, λ = sgd(0.1, nesterov(0.8)), np.array([0.5, 3.0])
+    np.testing.assert_allclose(
+        theory.spectral_radius(tx, λ), theory.spectral_radius(0.1, λ, 1, 0.8, 0.8), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        theory.stability_edge(tx), theory.stability_edge(1, 0.8, 0.8) / 0.1, rtol=1e-12
+    )
+    M = theory.closed_loop(tx, λ)
+    assert M.shape == (2, 2, 2)
+    np.testing.assert_allclose(np.linalg.det(M), 0.8 * (1 - 0.1 * λ), rtol=1e-12)
+
+
+def test_a_path_by_squaring_is_the_path_by_roots():
+    H, start, minimizer = np.diag([0.3, 2.0]), [1.0, -1.0], [0.5, 3.0]
+    roots = theory.quadratic_path(H, start, 300, 0.1, 1.0, 0.9, 0.9, minimizer=minimizer)
+    squared = theory.quadratic_path(linear(0.1, 1, 0.9, 0.9), H, start, 300, minimizer=minimizer)
+    np.testing.assert_allclose(squared.params, roots.params, rtol=0, atol=1e-12)
+    assert squared.velocity is None
+    at_once = theory.quadratic_path(linear(0.1, 1, 0.9, 0.9), H, start, 0)
+    np.testing.assert_array_equal(at_once.params, [start])
+    far = theory.quadratic_path(linear(10.0, 0, 1, 0.9), H, start, 5000)
+    assert not np.isfinite(far.params[-1]).all()  # And no warning on the way.
+
+
+def test_a_period_has_a_rate_per_step_and_an_edge():
+    α, k, slow = 0.2, 3, 0.5  # Plain descent, and back half the way at every third step.
+    system = theory.state_space(optax.lookahead(optax.sgd(α), k, slow))
+    λ = np.linspace(0.1, 4, 7)
+    exact = np.abs(1 - slow + slow * (1 - α * λ) ** k) ** (1 / k)
+    np.testing.assert_allclose(theory.spectral_radius(system, λ), exact, rtol=1e-9)
+    np.testing.assert_allclose(theory.rate(system, 0.1, 4), exact.max(), rtol=1e-9)
+    np.testing.assert_allclose(theory.stability_edge(system), (1 + 3 ** (1 / 3)) / α, rtol=1e-9)
+    # The whole-step inside an interval: |1 - s + s r³| peaks where the curvature is largest.
+    worst = np.abs(1 - slow + slow * (1 - α * 14) ** k) ** (1 / k)
+    np.testing.assert_allclose(theory.rate(system, 0.1, 14), worst, rtol=1e-9)
+
+
+def test_bad_arguments():
+    system = linear(0.1, 0, 1, 0.9)
+    with pytest.raises(ValueError, match=r"mu must not exceed L, got mu=2.0 and L=1.0; .*swapped"):
+        theory.rate(system, 2, 1)
+    with pytest.raises(ValueError, match="curvature must be one number"):
+        theory.damping(system, [1.0, 2.0])
+    with pytest.raises(TypeError, match="weight must be real numbers"):
+        theory.spectral_radius(0.1, 1.0)
+    with pytest.raises(TypeError, match="beta must be real numbers"):
+        theory.stability_edge(0.0, 1.0)
