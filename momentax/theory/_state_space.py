@@ -225,7 +225,7 @@ def _reached(
     """What of x follows from gradients and parameters, and the paths of such whole numbers."""
     reached = np.any(start != 0, axis=1)
     whole: set[str] = set()
-    for x, still in 3 * phases:
+    for x, still in 2 * phases:
         y = np.concatenate([x, rng.normal(size=reader.num_params)])
         y[: -reader.num_params][reached] = rng.normal(size=reached.sum())
         other = np.where(y == 0, 1, -y * rng.uniform(0.5, 2, y.shape))
@@ -460,15 +460,18 @@ def _read(reader: _Reader, steps: int, long_run: bool, point: Any = None) -> Sta
         return xs[i], [part[i] for part in stills]
 
     phases = [state(i) for i in range(period)]
+    last = (_WATCHED - period) // period * period
     whole: set[str] = set()
     if point is None:
-        reached, whole = _reached(reader, start, phases, rng)
+        # What follows from gradients at any time: a first step is often one of its own.
+        other = [state(i) for i in (period, period + 1, *range(last, last + period))]
+        reached, whole = _reached(reader, start, phases + other, rng)
+        free = ~reached
     else:
         reached = np.ones(reader.size, bool)
+        free = reached.copy()
+    free[: reader.held] = False
     if long_run:
-        free = np.ones(reader.size, bool) if point is not None else ~reached
-        free[: reader.held] = False
-        last = (_WATCHED - 1) // period * period
         phases = _settled(reader, *state(last), growing, free, g, period)
     maps = []
     for x, still in phases:
