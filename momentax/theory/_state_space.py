@@ -33,9 +33,11 @@ class StateSpace(NamedTuple):
     A: shape (n, n).
     B: shape (n,).
     C: shape (n,).
-    From `state_space`, z_0 = (θ_0, 0, 0, ...) and C = (1, 0, 0, ...). Of a transformation with a
-    period of p steps B has the shape (n, p) and C (p, n), a gradient and a
-    parameter for each: step t reads and writes those of t mod p alone.
+
+    From `state_space`, z_0 = (θ_0, 0, 0, ...) and C = (1, 0, 0, ...). Of a
+    transformation with a period of p steps B has the shape (n, p) and C (p, n), a
+    gradient and a parameter for each: step t reads and writes those of t mod p
+    alone, and the eigenvalues of A + λ B C are still factors per step.
     """
 
     A: _Reals

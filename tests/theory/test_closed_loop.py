@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import momentax
 from momentax import nesterov, sgd, theory
 from momentax.theory import StateSpace
 
@@ -45,6 +46,23 @@ EDGES = [
 @pytest.mark.parametrize(("system", "edge"), EDGES)
 def test_stability_edges_in_closed_form(system, edge):
     np.testing.assert_allclose(theory.stability_edge(system), edge, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("method", "edge"),
+    [
+        (momentax.heavy_ball(0.9), 3.8),
+        (momentax.heavy_ball(0.9, dampening=0.5), 7.6),
+        (momentax.nesterov(0.9), 3.8 / 2.8),
+        (momentax.quasi_hyperbolic(0.9, 0.7), 3.8 / (1 + 0.9 * (1 - 1.4))),
+        (momentax.average(0.9), 38.0),
+        (momentax.aggregated((0.0, 0.9, 0.99)), 2 / np.mean([1, 1 / 1.9, 1 / 1.99])),
+        (optax.chain(optax.ema(0.9), optax.scale(10)), 3.8),
+    ],
+    ids=lambda value: None,
+)
+def test_stability_edges_of_what_is_read(method, edge):
+    np.testing.assert_allclose(theory.stability_edge(sgd(1.0, method)), edge, rtol=1e-9)
 
 
 def test_published_edges_of_aggregated_momentum():

@@ -253,6 +253,16 @@ def test_around_a_point_anything_smooth_has_a_system():
     np.testing.assert_allclose(np.sort(np.linalg.eigvals(A)), [0.9, 0.99, 1.0], rtol=1e-9)
 
 
+def test_whole_numbers_that_follow_the_gradients_are_refused():
+    def counting(g, state, params=None):
+        signs = [jnp.sum(leaf > 0) for leaf in jax.tree.leaves(g)]
+        return jax.tree.map(lambda leaf: -0.1 * leaf, g), {"seen": state["seen"] + sum(signs)}
+
+    tx = optax.GradientTransformation(lambda params: {"seen": jnp.zeros((), jnp.int32)}, counting)
+    with pytest.raises(ValueError, match=r"state at \['seen'\] holds whole numbers that depend"):
+        theory.state_space(tx)
+
+
 def test_bad_arguments():
     with pytest.raises(TypeError, match="tx must be a gradient transformation"):
         theory.state_space(momentax.sgd)
