@@ -12,7 +12,10 @@ Arguments broadcast as NumPy arrays do.
 """
 
 from momentax.theory._closed_loop import Damping, closed_loop, damping, escape_rate, rate
+from momentax.theory._filter import frequency_response, impulse_response, signal_to_noise_gain
 from momentax.theory._memory import effective_learning_rate, effective_window, half_life, weights
+from momentax.theory._noise import noise_floor, stationary_variance
+from momentax.theory._oscillator import Oscillator, from_oscillator, oscillator, oscillator_path
 from momentax.theory._quadratic import (
     QuadraticPath,
     quadratic_path,
@@ -33,6 +36,7 @@ from momentax.theory._worst_case import WorstCaseTuning, robust_momentum, triple
 
 __all__ = [
     "Damping",
+    "Oscillator",
     "QuadraticPath",
     "StateSpace",
     "Tuning",
@@ -42,19 +46,27 @@ __all__ = [
     "effective_learning_rate",
     "effective_window",
     "escape_rate",
+    "frequency_response",
+    "from_oscillator",
     "gradient_descent_rate",
     "half_life",
     "heavy_ball_rate",
+    "impulse_response",
     "nesterov_rate",
+    "noise_floor",
     "optimal_gradient_descent",
     "optimal_heavy_ball",
     "optimal_nesterov",
+    "oscillator",
+    "oscillator_path",
     "quadratic_path",
     "rate",
     "robust_momentum",
+    "signal_to_noise_gain",
     "spectral_radius",
     "stability_edge",
     "state_space",
+    "stationary_variance",
     "triple_momentum",
     "weights",
 ]

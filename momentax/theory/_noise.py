@@ -1,0 +1,105 @@
+"""What gradient noise does to a linear pipeline on a quadratic."""
+
+from __future__ import annotations
+
+import numpy as np
+import optax
+from numpy.typing import ArrayLike, NDArray
+
+from momentax._check import real_array
+from momentax.theory._state_space import StateSpace, system
+
+_Reals = NDArray[np.float64]
+
+
+def stationary_variance(
+    tx: optax.GradientTransformation | StateSpace,
+    curvature: ArrayLike,
+    gradient_variance: ArrayLike,
+) -> _Reals:
+    """Give the variance that noisy gradients keep up in a parameter along a curvature.
+
+        z⁺ = M z + B ε,    M = A + λ B C,    Var ε = σ²
+        Σ = M Σ Mᵀ + σ² B Bᵀ,    Var θ = C Σ Cᵀ
+
+    That is the gradient λ (θ - θ*) with noise ε, drawn anew each step, once the
+    start is forgotten; the variance is about the mean. For heavy ball it is
+    α σ² (1 + β) / (λ (1 - β) (2 (1 + β) - α λ)).
+
+    Args:
+        tx: A linear Optax transformation from gradients to steps, such as
+            `sgd`, or its StateSpace.
+        curvature: λ, an eigenvalue of the Hessian; any real number.
+        gradient_variance: σ² in [0, inf), of one gradient's noise.
+
+    Returns:
+        Var θ, float64, of the arguments' broadcast shape; infinite where the
+        pipeline is not stable, as at λ = 0.
+
+    Raises:
+        ValueError: An argument lies outside its interval, or tx is not linear.
+        TypeError: tx is no transformation.
+    """
+    A, B, C = system(tx)
+    λ = real_array("curvature", curvature)
+    σ2 = real_array("gradient_variance", gradient_variance, "[0, inf)")
+    λ, σ2 = np.broadcast_arrays(λ, σ2)
+    unit = {each: unit_variance(A + each * np.outer(B, C), B, C) for each in set(λ.flat)}
+    variance = np.array([unit[each] for each in λ.flat], np.float64).reshape(λ.shape)
+    # Without noise an unstable pipeline has no stationary state either: inf, not inf · 0.
+    return np.multiply(variance, σ2, out=np.full(λ.shape, np.inf), where=np.isfinite(variance))
+
+
+def unit_variance(M: _Reals, B: _Reals, C: _Reals) -> float:
+    """C Σ Cᵀ of z⁺ = M z + B ε at unit noise, infinite where M is not stable."""
+    from scipy.linalg import solve_discrete_lyapunov  # Not on importing momentax.
+
+    if np.abs(np.linalg.eigvals(M)).max(initial=0) >= 1:
+        return np.inf
+    scale = reach(M, B)  # The units of θ and g may lie far apart.
+    M, B, C = M * scale / scale[:, None], B / scale, C * scale
+    return float(C @ solve_discrete_lyapunov(M, np.outer(B, B)) @ C)
+
+
+def reach(M: _Reals, B: _Reals) -> _Reals:
+    """How far an input moves each part of z in z⁺ = M z + B g, 1 where it moves it not."""
+    moved = [B]
+    for _ in B[1:]:
+        moved.append(M @ moved[-1])
+    size = np.linalg.norm(moved, axis=0)
+    return np.where(size > 0, size, 1.0)
+
+
+def noise_floor(
+    tx: optax.GradientTransformation | StateSpace,
+    curvatures: ArrayLike,
+    gradient_variance: ArrayLike,
+) -> _Reals:
+    """Give the loss above the minimum at which noisy gradients hold a quadratic.
+
+        E f - f* = ½ Σ_i λ_i Var θ_i
+
+    with the `stationary_variance` along each eigenvalue of the Hessian. A flat
+    direction adds nothing: the parameters wander along it for ever, and the
+    loss does not feel it.
+
+    Args:
+        tx: A linear Optax transformation from gradients to steps, such as
+            `sgd`, or its StateSpace.
+        curvatures: λ_i in [0, inf), the eigenvalues of the Hessian on the last
+            axis; one number is a spectrum of one.
+        gradient_variance: σ² in [0, inf), of the noise along each eigenvector:
+            one number for all, or one each.
+
+    Returns:
+        E f - f*, float64, of the arguments' broadcast shape without the last
+        axis; infinite where the pipeline is not stable.
+
+    Raises:
+        ValueError: An argument lies outside its interval, or tx is not linear.
+        TypeError: tx is no transformation.
+    """
+    λ = np.atleast_1d(real_array("curvatures", curvatures, "[0, inf)"))
+    variance = stationary_variance(tx, λ, gradient_variance)
+    λ = np.broadcast_to(λ, variance.shape)
+    return np.multiply(λ, variance, out=np.zeros(λ.shape), where=λ > 0).sum(axis=-1) / 2

@@ -1,0 +1,151 @@
+"""Heavy ball as the damped mass on a spring that it discretises."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from momentax._check import real_array, whole
+
+_Reals = NDArray[np.float64]
+
+
+class Oscillator(NamedTuple):
+    """A damped mass on a spring whose stiffness is the curvature, each float64.
+
+    mass: m in [1/2, 1).
+    friction: c, force per speed.
+    time_step: h, the time that one step of the optimizer takes.
+    damping_ratio: ζ; below 1 the mass swings past the minimum, above 1 it
+        creeps, at 1 it is the fastest that does not swing.
+    """
+
+    mass: _Reals
+    friction: _Reals
+    time_step: _Reals
+    damping_ratio: _Reals
+
+
+def oscillator(learning_rate: ArrayLike, beta: ArrayLike, curvature: ArrayLike) -> Oscillator:
+    """Give the damped mass on a spring that heavy ball discretises.
+
+        m θ̈ + c θ̇ + λ θ = 0
+        m (θ_{t+1} - 2 θ_t + θ_{t-1}) / h² + c (θ_{t+1} - θ_{t-1}) / 2h + λ θ_t = 0
+
+        h = √α,    m = (1 + β) / 2,    c = (1 - β) / √α,    ζ = c / (2 √(m λ))
+
+    The second line, with central differences, is heavy ball itself and not an
+    approximation to it. Time could be measured in other units; these are the
+    ones in which β alone gives the mass. The equation's critical damping ζ = 1
+    is that of the iterates, β = (1 - √(α λ))², as α λ → 0.
+
+    Args:
+        learning_rate: α in (0, inf).
+        beta: β in [0, 1).
+        curvature: λ in (0, inf), the spring's stiffness.
+
+    Returns:
+        Oscillator(mass, friction, time_step, damping_ratio), each of the
+        arguments' broadcast shape.
+
+    Raises:
+        ValueError: An argument lies outside its interval.
+
+    Source:
+        Qian, On the momentum term in gradient descent learning algorithms,
+        Neural Networks 12(1), 1999, with differences of first order.
+    """
+    α = real_array("learning_rate", learning_rate, "(0, inf)")
+    β = real_array("beta", beta, "[0, 1)")
+    α, β, λ = np.broadcast_arrays(α, β, real_array("curvature", curvature, "(0, inf)"))
+    h, m = np.sqrt(α), (1 + β) / 2
+    c = (1 - β) / h
+    return Oscillator(m, c, h, c / (2 * np.sqrt(m * λ)))
+
+
+def from_oscillator(
+    mass: ArrayLike, friction: ArrayLike, time_step: ArrayLike
+) -> tuple[_Reals, _Reals]:
+    """Give the heavy ball that discretises a damped mass on a spring.
+
+        α = h² / (m + c h / 2),    β = (m - c h / 2) / (m + c h / 2)
+
+    the inverse of `oscillator`. For a mass and a friction that stay, a smaller
+    h is a smaller α with a β nearer to 1, along the same path.
+
+    Args:
+        mass: m in (0, inf).
+        friction: c in (0, inf), force per speed.
+        time_step: h in (0, 2 m / c], the time that one step takes; beyond it
+            β would be negative.
+
+    Returns:
+        (learning_rate, beta), each float64 of the arguments' broadcast shape.
+
+    Raises:
+        ValueError: An argument lies outside its interval.
+
+    Source:
+        As of `oscillator`.
+    """
+    m = real_array("mass", mass, "(0, inf)")
+    c = real_array("friction", friction, "(0, inf)")
+    h = real_array("time_step", time_step, "(0, inf)")
+    m, c, h = np.broadcast_arrays(m, c, h)
+    drag = c * h / 2
+    if np.any(beyond := drag > m * (1 + 1e-12)):  # What was worked out may differ in last digits.
+        raise ValueError(
+            f"time_step must be at most 2 mass / friction = {(2 * m / c)[beyond].flat[0]!s}, "
+            f"got {h[beyond].flat[0]!s}; beyond it beta would be negative"
+        )
+    return h**2 / (m + drag), np.maximum(m - drag, 0) / (m + drag)
+
+
+def oscillator_path(
+    learning_rate: ArrayLike,
+    beta: ArrayLike,
+    curvature: ArrayLike,
+    start: ArrayLike,
+    steps: int,
+) -> _Reals:
+    """Follow the damped mass on a spring at the times of heavy ball's steps.
+
+        m θ̈ + c θ̇ + λ θ = 0,    θ(0) = θ_0,    θ̇(0) = 0
+        θ((t + ½) h),    t = 0 .. T
+
+    with the `oscillator` of these hyperparameters. Heavy ball starts with
+    θ_0 = θ_{-1}, which is a mass at rest half a step earlier; hence the half. So
+    timed the iterates differ from the path by O(h²).
+
+    Args:
+        learning_rate: α in (0, inf).
+        beta: β in [0, 1).
+        curvature: λ in (0, inf), the spring's stiffness.
+        start: θ_0, counted from the minimizer.
+        steps: T, at least 0.
+
+    Returns:
+        The positions beside θ_0 .. θ_T, float64 of shape (..., T + 1), where ...
+        is the arguments' broadcast shape.
+
+    Raises:
+        ValueError: An argument lies outside its interval.
+
+    Source:
+        As of `oscillator`.
+    """
+    m, c, h, _ = oscillator(learning_rate, beta, curvature)
+    stiffness = real_array("curvature", curvature)[..., None] / m[..., None]
+    decay = c[..., None] / (2 * m[..., None])
+    time = (np.arange(whole("steps", steps, least=0) + 1) + 0.5) * h[..., None]
+    # From the roots r of r² + 2 δ r + λ/m; their product keeps the digits of a slow one.
+    apart = np.sqrt((decay**2 - stiffness).astype(np.complex128))
+    fast = -decay - apart
+    slow = stiffness / fast
+    distance = -2 * apart * time
+    meeting = distance == 0
+    share = np.where(meeting, 1, np.expm1(distance) / np.where(meeting, 1, distance))
+    unit = np.exp(slow * time) * (1 - slow * time * share)
+    return real_array("start", start)[..., None] * unit.real

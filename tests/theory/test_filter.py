@@ -1,0 +1,127 @@
+"""The optimizer as a filter: geometric weights, sums, and the discrete Fourier transform."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from momentax import theory
+from momentax.theory import StateSpace
+from tests.theory.systems import linear
+
+
+def average(β):
+    """m⁺ = β m + (1 - β) g, which is added to the parameters."""
+    return StateSpace(
+        np.array([[1.0, β], [0.0, β]]), np.array([1 - β, 1 - β]), np.array([1.0, 0.0])
+    )
+
+
+def test_the_weights_of_heavy_ball_are_geometric():
+    response = theory.impulse_response(linear(0.3, 0.0, 1.0, 0.9), 50)
+    np.testing.assert_allclose(response, -0.3 * theory.weights(0.9, 50), rtol=1e-13)
+
+
+def test_nesterov_and_plain_descent():
+    response = theory.impulse_response(linear(0.3, 1.0, 0.9, 0.9), 4)
+    np.testing.assert_allclose(response, -0.3 * np.array([1.9, 0.81, 0.729, 0.6561]), rtol=1e-13)
+    descent = StateSpace(np.eye(1), np.array([-0.3]), np.ones(1))
+    np.testing.assert_array_equal(theory.impulse_response(descent, 3), [-0.3, 0, 0])
+    np.testing.assert_array_equal(theory.frequency_response(descent, [0.0, 0.3]), [-0.3, -0.3])
+    assert theory.signal_to_noise_gain(descent) == 1
+
+
+@given(β=st.floats(0, 0.99))
+def test_a_moving_average_passes_a_constant_gradient_as_it_is(β):
+    np.testing.assert_allclose(theory.frequency_response(average(β), 0.0), 1.0, rtol=1e-12)
+    steps = 1 + int(np.ceil(np.log(1e-13) / np.log(max(β, 1e-9))))
+    np.testing.assert_allclose(theory.impulse_response(average(β), steps).sum(), 1, rtol=1e-12)
+
+
+@given(β=st.floats(0, 0.99), α=st.floats(1e-6, 10))
+def test_a_constant_gradient_moves_by_the_effective_learning_rate(β, α):
+    response = theory.frequency_response(linear(α, 0.0, 1.0, β), [0.0, 0.5])
+    expected = -theory.effective_learning_rate(α, β), -α / (1 + β)
+    np.testing.assert_allclose(response, expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+@pytest.mark.parametrize("weights", [(0.0, 1.0), (1.0, 0.9), (0.3, 0.07)])
+def test_the_frequency_response_is_the_transform_of_the_impulse_response(weights, decay):
+    system = linear(0.3, *weights, 0.9, decay)
+    response = theory.impulse_response(system, 1024)
+    frequencies = np.fft.fftfreq(1024)
+    np.testing.assert_allclose(
+        theory.frequency_response(system, frequencies), np.fft.fft(response), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_the_impulse_response_is_what_one_gradient_does_to_the_parameters(decay):
+    A, B, C = system = linear(0.3, 1.0, 0.9, 0.9, decay)
+    z, path = np.zeros(2), [0.0]
+    for t in range(30):
+        z = A @ z + B * (t == 0)
+        path.append(C @ z)
+    np.testing.assert_allclose(
+        theory.impulse_response(system, 30), np.diff(path), rtol=0, atol=1e-15
+    )
+
+
+def test_the_response_does_not_depend_on_the_coordinates():
+    A, B, C = system = linear(0.3, 1.0, 0.9, 0.9)
+    T = np.array([[2.0, -1.0], [0.5, 3.0]])
+    turned = StateSpace(T @ A @ np.linalg.inv(T), T @ B, C @ np.linalg.inv(T))
+    for of in (
+        lambda each: theory.impulse_response(each, 20),
+        lambda each: theory.frequency_response(each, np.linspace(0, 0.5, 7)),
+        theory.signal_to_noise_gain,
+    ):
+        np.testing.assert_allclose(of(turned), of(system), rtol=1e-12)
+
+
+def test_a_velocity_that_forgets_nothing_has_a_pole():
+    response = theory.frequency_response(linear(1.0, 0.0, 1.0, 1.0), [[0.0], [0.5]])
+    assert response.shape == (2, 1)
+    assert np.isinf(response[0, 0])
+    np.testing.assert_allclose(response[1, 0], -0.5, rtol=1e-15)
+
+
+@given(β=st.floats(0, 0.999), α=st.floats(1e-6, 10))
+def test_heavy_ball_cleans_as_the_mean_of_so_many_gradients(β, α):
+    gain = theory.signal_to_noise_gain(linear(α, 0.0, 1.0, β))
+    np.testing.assert_allclose(gain, (1 + β) / (1 - β), rtol=1e-9)
+
+
+def test_the_gain_is_that_of_the_response():
+    system = linear(0.3, 1.0, 0.9, 0.9)
+    response = theory.impulse_response(system, 1000)
+    expected = response.sum() ** 2 / np.sum(response**2)
+    np.testing.assert_allclose(theory.signal_to_noise_gain(system), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        theory.signal_to_noise_gain(linear(0.3, 1.0, 0.9, 0.9, decay=0.01)), 0, atol=1e-20
+    )
+
+
+def test_what_lets_nothing_through_has_no_gain():
+    nothing = linear(1.0, 0.0, 0.0, 0.9)
+    np.testing.assert_array_equal(theory.impulse_response(nothing, 5), np.zeros(5))
+    assert np.isnan(theory.signal_to_noise_gain(nothing))
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda tx: theory.impulse_response(tx, 0), "steps must be a whole number, at least 1"),
+        (lambda tx: theory.frequency_response(tx, np.inf), "frequencies must be in (-inf, inf)"),
+        (
+            lambda _: theory.signal_to_noise_gain(linear(1.0, 0.0, 1.0, 1.0)),
+            "tx must be a stable filter, got one that multiplies what it remembers by 1 a step",
+        ),
+    ],
+)
+def test_bad_arguments_are_sentences(call, text):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
+        call(linear(0.1, 0.0, 1.0, 0.9))
