@@ -81,7 +81,7 @@ def test_imports_point_one_way(path):
             if own not in ("plotting", "_digits", "__main__"):
                 allowed = {"jax", "numpy", "optax", *sys.stdlib_module_names}
                 if own == "theory":
-                    allowed |= {"scipy"}  # Inside functions, as the next test sees.
+                    allowed |= {"cvxpy", "scipy"}  # Inside functions, as the next test sees.
                 assert outer in allowed, f"{path} imports {name}"
             if outer == "matplotlib":
                 assert own == "plotting"
@@ -163,6 +163,7 @@ def test_docstrings_keep_the_house_order(module, name):
         momentax.Rollout,
         momentax.problems.Problem,
         momentax.theory.Damping,
+        momentax.theory.Certificate,
         momentax.theory.Oscillator,
         momentax.theory.QuadraticPath,
         momentax.theory.StateSpace,
@@ -178,7 +179,7 @@ def test_help_describes_every_field_of_a_result(result):
 @pytest.mark.parametrize(
     "name",
     [name for name in momentax.theory.__all__ if "rate" in name or "optimal" in name]
-    + ["spectral_radius", "stability_edge", "quadratic_path", "weights"],
+    + ["certify", "spectral_radius", "stability_edge", "quadratic_path", "weights"],
 )
 def test_what_others_have_shown_names_its_source(name):
     source = inspect.getdoc(getattr(momentax.theory, name)).partition("Source:")[2]

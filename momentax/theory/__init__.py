@@ -11,6 +11,7 @@ velocity_weight γ b: quasi-hyperbolic momentum has a = 1 - ν, b = ν (1 - β).
 Arguments broadcast as NumPy arrays do.
 """
 
+from momentax.theory._certify import Certificate, certify
 from momentax.theory._closed_loop import Damping, closed_loop, damping, escape_rate, rate
 from momentax.theory._filter import frequency_response, impulse_response, signal_to_noise_gain
 from momentax.theory._memory import effective_learning_rate, effective_window, half_life, weights
@@ -35,12 +36,14 @@ from momentax.theory._state_space import StateSpace, state_space
 from momentax.theory._worst_case import WorstCaseTuning, robust_momentum, triple_momentum
 
 __all__ = [
+    "Certificate",
     "Damping",
     "Oscillator",
     "QuadraticPath",
     "StateSpace",
     "Tuning",
     "WorstCaseTuning",
+    "certify",
     "closed_loop",
     "damping",
     "effective_learning_rate",
