@@ -3,10 +3,12 @@
 import re
 
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import momentax
 from momentax import theory
 from momentax.theory import StateSpace
 from tests.theory.systems import linear
@@ -22,6 +24,21 @@ def average(β):
 def test_the_weights_of_heavy_ball_are_geometric():
     response = theory.impulse_response(linear(0.3, 0.0, 1.0, 0.9), 50)
     np.testing.assert_allclose(response, -0.3 * theory.weights(0.9, 50), rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("tx", "scale"),
+    [
+        (optax.trace(0.9), 1.0),
+        (momentax.heavy_ball(0.9), 1.0),
+        (optax.ema(0.9, debias=False), 0.1),
+        (optax.sgd(0.3, momentum=0.9), -0.3),
+    ],
+    ids=["trace", "heavy ball", "average", "sgd"],
+)
+def test_transformations_are_read_as_the_filters_that_they_are(tx, scale):
+    response = theory.impulse_response(tx, 20)
+    np.testing.assert_allclose(response, scale * theory.weights(0.9, 20), rtol=1e-6)
 
 
 def test_nesterov_and_plain_descent():

@@ -28,7 +28,7 @@ def test_the_published_numbers(α, β, λ, published):
     np.testing.assert_allclose(variance, published, rtol=0, atol=5.1e-7)
 
 
-@given(log_α=st.floats(-4, 2), β=st.floats(0, 0.999), share=st.floats(1e-4, 0.999))
+@given(log_α=st.floats(-9, 6), β=st.floats(0, 0.999), share=st.floats(1e-4, 0.999))
 def test_heavy_ball_is_the_closed_form(log_α, β, share):
     α = 10.0**log_α
     λ = share * 2 * (1 + β) / α
