@@ -10,7 +10,16 @@ import numpy as np
 import optax
 import pytest
 
-from momentax import accelerated, eval_params, heavy_ball, item, nesterov, sgd, synthesized_nesterov
+from momentax import (
+    accelerated,
+    eval_params,
+    heavy_ball,
+    item,
+    nesterov,
+    sgd,
+    synthesized_nesterov,
+    theory,
+)
 from tests.oracles.peers import load
 
 pytestmark = [pytest.mark.oracles, pytest.mark.filterwarnings("ignore")]
@@ -104,3 +113,39 @@ def test_the_worst_case_is_the_one_known(name, x64):
             gradients.append(f.gradient(x))
         problem.set_performance_metric(last(f, x, least))
         assert problem.solve(verbose=0) == pytest.approx(worst, rel=5e-4)
+
+
+# Method and α; L is 1.
+CERTIFIED = {
+    "descent": (heavy_ball(0.0), 0.5),
+    "heavy ball": (heavy_ball(0.269874), 2.308862),
+    "Nesterov": (nesterov((1 - ROOT) / (1 + ROOT)), 1.0),
+}
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_what_a_certificate_bounds_is_reached_and_not_exceeded(name, steps):
+    """The certificate's quadratic form after some steps from wherever it is 1, at its largest."""
+    method, learning_rate = CERTIFIED[name]
+    system = A, B, C = theory.state_space(sgd(learning_rate, method))
+    rate, _, P = theory.certify(system, MU, 1.0)
+    problem = load("PEPit:PEP")()
+    functions = load("PEPit.functions:SmoothStronglyConvexFunction")
+    f = problem.declare_function(functions, mu=MU, L=1.0)
+    least, z = f.stationary_point(), [problem.set_initial_point() for _ in A]
+
+    def combined(weights, parts):
+        return sum((float(w) * part for w, part in zip(weights, parts, strict=False)), 0 * least)
+
+    def size(parts):
+        return sum(part * combined(row, parts) for row, part in zip(P, parts, strict=False))
+
+    problem.set_initial_condition(size(z) <= 1)
+    for _ in range(steps):
+        θ = combined(C, z)
+        g = f.gradient(least + θ)
+        z = [combined(row, z) + float(b) * g for row, b in zip(A, B, strict=True)]
+    problem.set_performance_metric(size([*z, g - θ]))
+    worst = problem.solve(verbose=0) / rate ** (2 * steps)
+    assert 0.9 < worst < 1.002
