@@ -7,6 +7,7 @@ updates, state = tx.update(grads, state, params)
 
 from momentax import conventions, problems, schedules, theory
 from momentax._catch_up import catch_up
+from momentax._curvature import Curvature, Spectrum, curvature
 from momentax._eval_params import eval_params
 from momentax._rollout import Rollout, rollout
 from momentax._sgd import sgd
@@ -77,6 +78,7 @@ __all__ = [
     "AdanState",
     "AggregatedState",
     "AverageState",
+    "Curvature",
     "Grid",
     "HypergradientState",
     "LazyState",
@@ -92,6 +94,7 @@ __all__ = [
     "RestartState",
     "Rollout",
     "ShiftedState",
+    "Spectrum",
     "StormState",
     "TorqueAwareState",
     "YellowFinState",
@@ -105,6 +108,7 @@ __all__ = [
     "catch_up",
     "cautious",
     "conventions",
+    "curvature",
     "eval_params",
     "generalized_primal_averaging",
     "grams",

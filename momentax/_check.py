@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -201,6 +202,24 @@ def transformation(name: str, value: Any) -> None:
             f"{name} must be a gradient transformation such as momentax.sgd(0.1) or "
             f"momentax.heavy_ball(0.9), got {shown(value)}"
         )
+
+
+def require_loss(loss: Any, *arguments: Any) -> None:
+    """Refuse a loss that does not return one real floating scalar for these arguments."""
+    values = jax.tree.leaves(jax.eval_shape(loss, *arguments))
+    if (shapes := [leaf.shape for leaf in values]) != [()]:
+        raise ValueError(f"loss must return one scalar, got arrays of shapes {shapes}")
+    if not jnp.issubdtype(values[0].dtype, jnp.floating):
+        raise ValueError(f"loss must return one real scalar, got {values[0].dtype}")
+
+
+def hashable(function: Any) -> Any:
+    """A function as jit's key; one that has no hash gets a new one, as it may be changed."""
+    try:
+        hash(function)
+    except TypeError:
+        return partial(function)
+    return function
 
 
 def real_array(name: str, value: Any, interval: str = _REALS) -> np.ndarray:

@@ -155,16 +155,8 @@ def rollout(
     steps, every = _check.whole("steps", steps), _check.whole("every", every)
     _check.require_inexact(params)
     params = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.result_type(leaf)), params)
-    values = jax.tree.leaves(jax.eval_shape(loss, params))
-    if (shapes := [leaf.shape for leaf in values]) != [()]:
-        raise ValueError(f"loss must return one scalar, got arrays of shapes {shapes}")
-    if not jnp.issubdtype(values[0].dtype, jnp.floating):
-        raise ValueError(f"loss must return one real scalar, got {values[0].dtype}")
-    try:
-        hash(loss)
-    except TypeError:
-        loss = partial(loss)  # A key for jit that is new at each call, as the loss may be changed.
+    _check.require_loss(loss, params)
     with warnings.catch_warnings():
         # Under vmap over a hyperparameter one θ_0 starts many runs: its buffer fits none of them.
         warnings.filterwarnings("ignore", "Some donated buffers were not usable")
-        return _run(params, loss, tx, steps, record, every)
+        return _run(params, _check.hashable(loss), tx, steps, record, every)

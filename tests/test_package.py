@@ -46,7 +46,7 @@ LAYERS = [
     {"_tree"},
     {"methods", "schedules", "_velocity"},
     {"_sgd", "_catch_up", "_eval_params", "wrappers", "theory", "problems"},
-    {"sweeps", "_rollout", "conventions"},
+    {"sweeps", "_rollout", "_curvature", "conventions"},
     {"_digits", "plotting"},
     {"__init__"},
     {"__main__"},
@@ -82,6 +82,8 @@ def test_imports_point_one_way(path):
                 allowed = {"jax", "numpy", "optax", *sys.stdlib_module_names}
                 if own == "theory":
                     allowed |= {"cvxpy", "scipy"}  # Inside functions, as the next test sees.
+                if own == "_curvature":
+                    allowed |= {"matfree", "tqdm"}
                 assert outer in allowed, f"{path} imports {name}"
             if outer == "matplotlib":
                 assert own == "plotting"
@@ -116,6 +118,8 @@ def test_import_loads_nothing_heavy():
             "cvxpy",
             "pandas",
         }
+        heavy = {"flax", "matplotlib", "sklearn", "scipy", "tqdm", "chex", "pandas", "matfree"}
+        assert not outer & heavy
     # And no accelerator is touched: a default argument that held an array would start one up.
     code = "import momentax, jax; assert not jax._src.xla_bridge.backends_are_initialized()"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -159,8 +163,10 @@ def test_docstrings_keep_the_house_order(module, name):
 @pytest.mark.parametrize(
     "result",
     [
+        momentax.Curvature,
         momentax.Grid,
         momentax.Rollout,
+        momentax.Spectrum,
         momentax.problems.Problem,
         momentax.theory.Damping,
         momentax.theory.Certificate,
