@@ -89,6 +89,18 @@ def _tick(number: Any) -> None:
         bar.update()
 
 
+def _placed(part: jax.Array, like: jax.Array, whole: bool = False) -> jax.Array:
+    """An array placed as another, or whole on each of that one's devices.
+
+    Of axes whose sharding is explicit, that is in the types, nothing else would do it.
+    """
+    sharding = jax.typeof(like).sharding
+    if sharding.mesh.empty:
+        return part
+    spec = jax.sharding.PartitionSpec() if whole else sharding.spec
+    return jax.sharding.reshard(part, jax.sharding.NamedSharding(sharding.mesh, spec))
+
+
 def _product(
     loss: Callable[..., Any],
     model: Callable[..., Any] | None,
@@ -137,8 +149,12 @@ def _lanczos(
     def shaped(vector: jax.Array) -> PyTree:
         parts = zip(jnp.split(vector, ends[:-1]), leaves, strict=True)
         return structure.unflatten(
-            part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in parts
+            _placed(part.reshape(leaf.shape).astype(leaf.dtype), leaf) for part, leaf in parts
         )
+
+    def joined(tree: PyTree) -> jax.Array:
+        parts = (_placed(part, part, whole=True) for part in jax.tree.leaves(tree))
+        return jnp.concatenate([part.ravel().astype(dtype) for part in parts])
 
     def product(vector: jax.Array) -> jax.Array:
         if shown:
@@ -147,8 +163,7 @@ def _lanczos(
         def add(total: jax.Array, placed: Any) -> tuple[jax.Array, None]:
             _, batch = placed
             Hv = _product(loss, model, gauss_newton, params, shaped(vector), (*args, *batch))
-            flat = jnp.concatenate([part.ravel().astype(dtype) for part in jax.tree.leaves(Hv)])
-            return total + flat, None
+            return total + joined(Hv), None
 
         total = jnp.zeros_like(vector)
         for group in groups:

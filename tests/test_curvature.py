@@ -33,6 +33,7 @@ PROBLEMS = {
     "rosenbrock": problems.rosenbrock(),
     "an indefinite matrix": problems.quadratic(INDEFINITE),
     "one parameter": problems.quadratic([[-3.0]]),
+    "a vector of signs is an eigenvector": problems.quadratic([[2.0, 1.0], [1.0, 2.0]]),
 }
 
 
@@ -48,7 +49,6 @@ def test_is_exact_on_problems_of_known_curvatures(name):
 
 
 MATRICES = {
-    "an eigenvector of equal signs": np.kron(np.eye(3), [[2.0, 1.0], [1.0, 2.0]]),
     "a sphere": np.eye(6),
     "repeated curvatures": symmetric([1.0, 1, 1, 2, 2, -3]),
     "rank one": symmetric([0.0] * 5 + [5.0]),
@@ -187,6 +187,15 @@ def test_leaves_of_every_precision_are_read_wide():
     known = np.linalg.eigvalsh(np.diag([2.0, 8]) + np.array([[0, 1 / 8], [1 / 8, 0]]))
     found = curvature(f, params, key=KEY)
     np.testing.assert_allclose((found.mu, found.L), known, rtol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_takes_parameters_that_lie_on_several_devices(kind):
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType[kind],))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    params = {"a": jax.device_put(jnp.ones((4, 3)), rows), "b": jnp.ones(2)}
+    found = curvature(lambda p: jnp.sum(p["a"] ** 4) - jnp.sum(p["b"] ** 2), params, key=KEY)
+    np.testing.assert_allclose((found.mu, found.L), (-2, 12), rtol=1e-6)
 
 
 def test_numbers_among_the_parameters_and_arguments_count():
