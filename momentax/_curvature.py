@@ -25,7 +25,8 @@ class Spectrum(NamedTuple):
     Σ weights · φ(nodes) / starts, summed over both axes.
 
     nodes: Ritz values of each start, float64, shape (starts, iterations), ascending.
-    weights: of each node, shape (starts, iterations); a start's sum to 1.
+    weights: of each node, shape (starts, iterations); a start's sum to 1. Where
+        its process ended early, the last node is repeated with weight 0.
     size: n, the number of parameters.
     """
 
