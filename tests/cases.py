@@ -489,6 +489,7 @@ OTHERS = {
         "warmup": "test_schedules.py",
     },
     "momentax.theory": {
+        "Advice": "theory/test_advise.py",
         "Certificate": "theory/test_certify.py",
         "Damping": "theory/test_closed_loop.py",
         "Oscillator": "theory/test_oscillator.py",
@@ -496,6 +497,7 @@ OTHERS = {
         "StateSpace": "theory/test_state_space.py",
         "Tuning": "theory/test_rates.py",
         "WorstCaseTuning": "theory/test_worst_case.py",
+        "advise": "theory/test_advise.py",
         "certify": "theory/test_certify.py",
         "closed_loop": "theory/test_closed_loop.py",
         "damping": "theory/test_closed_loop.py",
@@ -518,6 +520,7 @@ OTHERS = {
         "quadratic_path": "theory/test_quadratic.py",
         "rate": "theory/test_closed_loop.py",
         "robust_momentum": "theory/test_worst_case.py",
+        "sharpness_limit": "theory/test_advise.py",
         "signal_to_noise_gain": "theory/test_filter.py",
         "spectral_radius": "theory/test_quadratic.py",
         "stability_edge": "theory/test_quadratic.py",

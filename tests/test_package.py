@@ -169,6 +169,7 @@ def test_docstrings_keep_the_house_order(module, name):
         momentax.Spectrum,
         momentax.problems.Problem,
         momentax.theory.Damping,
+        momentax.theory.Advice,
         momentax.theory.Certificate,
         momentax.theory.Oscillator,
         momentax.theory.QuadraticPath,

@@ -11,6 +11,7 @@ velocity_weight γ b: quasi-hyperbolic momentum has a = 1 - ν, b = ν (1 - β).
 Arguments broadcast as NumPy arrays do.
 """
 
+from momentax.theory._advise import Advice, advise, sharpness_limit
 from momentax.theory._certify import Certificate, certify
 from momentax.theory._closed_loop import Damping, closed_loop, damping, escape_rate, rate
 from momentax.theory._filter import frequency_response, impulse_response, signal_to_noise_gain
@@ -36,6 +37,7 @@ from momentax.theory._state_space import StateSpace, state_space
 from momentax.theory._worst_case import WorstCaseTuning, robust_momentum, triple_momentum
 
 __all__ = [
+    "Advice",
     "Certificate",
     "Damping",
     "Oscillator",
@@ -43,6 +45,7 @@ __all__ = [
     "StateSpace",
     "Tuning",
     "WorstCaseTuning",
+    "advise",
     "certify",
     "closed_loop",
     "damping",
@@ -65,6 +68,7 @@ __all__ = [
     "quadratic_path",
     "rate",
     "robust_momentum",
+    "sharpness_limit",
     "signal_to_noise_gain",
     "spectral_radius",
     "stability_edge",

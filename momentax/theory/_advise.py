@@ -1,0 +1,179 @@
+"""What a transformation will do on a loss of measured curvature, in sentences."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+import optax
+
+from momentax._check import flag, real_scalar
+from momentax.theory._certify import certify
+from momentax.theory._closed_loop import Damping, damping, edge, escape_rate, rate, read
+from momentax.theory._rates import Tuning, optimal_heavy_ball
+from momentax.theory._state_space import StateSpace
+
+
+class Advice(NamedTuple):
+    """What to expect of a transformation on a loss, and what to try instead.
+
+    stable: whether an error dies out along every positive curvature.
+    edge: the largest curvature that it tolerates.
+    margin: edge / L, how many times as large the learning rate may be.
+    rate: worst factor per step by which an error along a positive curvature shrinks.
+    half_life: steps in which that halves; infinite where none dies out.
+    stiffest: the Damping along L.
+    escape: factor per step by which the distance along mu grows; None where mu
+        is not negative.
+    tuned: heavy ball's best Tuning for the positive curvatures.
+    certified_rate: one proved for every function of these curvatures; None
+        where none is.
+    sentences: all of this in words, which `print` shows.
+    """
+
+    stable: bool
+    edge: float
+    margin: float
+    rate: float
+    half_life: float
+    stiffest: Damping
+    escape: float | None
+    tuned: Tuning
+    certified_rate: float | None
+    sentences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.sentences)
+
+
+def sharpness_limit(tx: optax.GradientTransformation | StateSpace) -> float:
+    """Give the sharpness at which a transformation is at its edge of stability.
+
+    Full-batch training raises the largest curvature up to about this number
+    and holds it there: 2 / α for plain descent, 2 (1 + β) / α for heavy ball.
+
+    Args:
+        tx: A transformation that is linear, its learning rate included, or its
+            StateSpace.
+
+    Returns:
+        The largest λ up to which all curvatures in (0, λ) are stable; infinite
+        where all are, 0 where none is.
+
+    Raises:
+        ValueError: As `state_space`.
+
+    Source:
+        Cohen, Kaur, Li, Kolter and Talwalkar, Gradient descent on neural
+        networks typically occurs at the edge of stability, 2021, arXiv:2103.00065.
+    """
+    return float(edge(read(tx)))
+
+
+def _half_life(ρ: float) -> float:
+    """Steps in which an error that shrinks by ρ a step halves."""
+    if ρ >= 1:
+        return np.inf
+    return float(np.log(0.5) / np.log(ρ)) if ρ > 0 else 0.0
+
+
+def _slowest(curvature: Any, μ: float, L: float) -> tuple[float, float]:
+    """The smallest curvature that can be told from 0, and how well any is known."""
+    if not hasattr(curvature, "spectrum"):
+        return (μ if μ > 0 else L), 0.0
+    known = float(curvature.history["mu_error"][-1])
+    nodes = curvature.spectrum.nodes
+    return float(nodes[nodes > known].min(initial=L)), known
+
+
+def advise(
+    tx: optax.GradientTransformation | StateSpace, curvature: Any, *, certified: bool = True
+) -> Advice:
+    """Say what a transformation will do on a loss, and which settings would do better.
+
+    The loss is taken for the quadratic that it is near the point where its
+    curvature was measured. Slow, stiff and tuned speak of the positive
+    curvatures, from the smallest that can be told from 0 up to L; a negative
+    one is spoken of apart.
+
+    Args:
+        tx: A transformation that is linear, its learning rate included, or its
+            StateSpace.
+        curvature: What `momentax.curvature` returns, or a pair (mu, L).
+        certified: Whether to look for a certificate too, where the extra
+            `certify` is installed.
+
+    Returns:
+        Advice, whose `sentences` say it in words. The margin is a factor of all
+        gradients: of the learning rate too, but for weight decay.
+
+    Raises:
+        ValueError: L is not positive, mu exceeds it, or as `state_space`.
+        TypeError: curvature is neither of both, or certified no flag.
+    """
+    if not isinstance(curvature, tuple) or len(curvature) < 2:
+        raise TypeError(f"curvature must be a Curvature or a pair (mu, L), got {curvature!r}")
+    flag("certified", certified)
+    μ = real_scalar("mu", curvature[0], "(-inf, inf)")
+    L = real_scalar("L", curvature[1], "(0, inf)")
+    if μ > L:
+        raise ValueError(f"mu must not exceed L, got mu={μ} and L={L}; are they swapped?")
+    system = read(tx)
+    low, known = _slowest(curvature, μ, L)
+    limit, worst, stiffest = sharpness_limit(system), rate(system, low, L), damping(system, L)
+    stable, margin, steps = worst < 1, limit / L, _half_life(worst)
+    escape = float(escape_rate(system, μ)) if μ < -known else None
+    tuned = optimal_heavy_ball(low, L)
+    proof = None
+    if certified and stable and system.B.ndim == 1 and find_spec("cvxpy"):
+        proof = certify(system, low, L)
+
+    said = []
+    if limit == 0:
+        said.append("Unstable: it ascends along every positive curvature; is a minus sign missing?")
+    elif stable:
+        said.append(
+            f"Stable: the largest curvature is {L:.4g} and the edge is at {limit:.4g}, so the "
+            f"learning rate may be up to {margin:.4g} times as large."
+        )
+    else:
+        said.append(
+            f"Unstable: the largest curvature, {L:.4g}, is beyond the edge at {limit:.4g}; the "
+            f"learning rate must be below {margin:.4g} times what it is."
+        )
+    if stable:
+        at = next((λ for λ in (low, L) if rate(system, λ, λ) >= worst * (1 - 1e-9)), None)
+        where = f"of curvature {at:.4g}" if at is not None else f"between {low:.4g} and {L:.4g}"
+        said.append(
+            f"The slowest direction, {where}, halves its error every {steps:.3g} steps "
+            f"(rate {worst:.6g})."
+        )
+    if stiffest.kind == "under":
+        said.append(f"The stiffest direction oscillates, once in {stiffest.period:.3g} steps.")
+    else:
+        said.append("The stiffest direction does not oscillate.")
+    if escape is not None:
+        growth = f"grows by {escape:.6g} a step, doubling every {_half_life(1 / escape):.3g} steps"
+        said.append(
+            f"The loss curves down here, by {μ:.4g} along one direction: this is no minimum, and "
+            f"the distance along it {growth}."
+        )
+    best = _half_life(float(tuned.rate))
+    gain = (
+        f", {steps / best:.3g} times as fast as now" if stable and steps > 1.01 * best > 0 else ""
+    )
+    said.append(
+        f"Heavy ball's best for curvatures from {low:.4g} to {L:.4g} is learning_rate="
+        f"{tuned.learning_rate:.4g} and beta={tuned.beta:.4g}: "
+        + (f"it halves an error every {best:.3g} steps{gain}." if best else "it ends it in a step.")
+    )
+    if proof is not None:
+        said.append(
+            f"Not only on quadratics: for every function of these curvatures the rate "
+            f"{proof.rate:.6g} is proved."
+        )
+    certified_rate = None if proof is None else proof.rate
+    return Advice(
+        stable, limit, margin, worst, steps, stiffest, escape, tuned, certified_rate, tuple(said)
+    )

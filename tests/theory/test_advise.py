@@ -1,0 +1,181 @@
+"""advise on pipelines and spectra of every kind: what it says is what then happens."""
+
+from importlib.util import find_spec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import momentax
+from momentax import curvature, problems, theory
+from momentax.theory import Advice, StateSpace, advise, sharpness_limit
+
+
+def pipeline(rng):
+    """One to three random linear filters in a chain, weight decay at times, then a step."""
+    stages = int(rng.integers(1, 4))
+    size = 1 + stages
+    z, g = np.eye(size + 1)[:size], np.eye(size + 1)[size]
+    u, rows = g, []
+    for k in range(1, size):
+        β = rng.uniform(0, 0.95)
+        a, b, gain = [(0, 1, 1), (1, β, 1), (0, 1, 1 - β), (0.3, 0.7, 1 - β)][rng.integers(4)]
+        rows.append(β * z[k] + gain * u)
+        u = a * u + b * rows[-1]
+    decay = rng.choice([0, 1e-3])
+    step = (1 - decay) * z[0] - 10 ** rng.uniform(-4, 1) * u
+    M = np.stack([step, *rows])
+    return StateSpace(M[:, :size], M[:, size], np.eye(size)[0])
+
+
+PIPELINES = [pipeline(np.random.default_rng(seed)) for seed in range(200)]
+
+
+def growth(system, λ):
+    """log |z| a step along a curvature, over 2⁴⁰ steps, by squaring the matrix of one."""
+    M, size = system.A + λ * np.outer(system.B, system.C), 0.0
+    for _ in range(40):
+        M = M @ M
+        scale = np.abs(M).max()
+        M, size = M / scale, 2 * size + np.log(scale)
+    return size / 2**40
+
+
+def test_the_edge_is_where_200_pipelines_begin_to_diverge():
+    for system in PIPELINES:
+        limit = sharpness_limit(system)
+        assert 0 < limit < np.inf
+        for factor, stable in ((0.99, True), (1.01, False)):
+            said = advise(system, (0.1 * limit, factor * limit), certified=False)
+            assert isinstance(said, Advice)
+            assert said.edge == limit
+            assert said.stable is stable
+            assert said.margin == pytest.approx(1 / factor)
+            assert bool(growth(system, factor * limit) < 0) is stable
+
+
+def test_the_half_life_is_what_200_pipelines_take():
+    for system in PIPELINES:
+        limit = sharpness_limit(system)
+        mu, L = 0.001 * limit, 0.9 * limit
+        said = advise(system, (mu, L), certified=False)
+        assert said.stable
+        slowest = max(growth(system, λ) for λ in np.geomspace(mu, L, 40))
+        assert np.log(said.rate) >= slowest - 1e-9
+        np.testing.assert_allclose(said.half_life, np.log(0.5) / np.log(said.rate))
+        if growth(system, mu) == pytest.approx(slowest, rel=1e-9):
+            np.testing.assert_allclose(said.half_life, np.log(0.5) / slowest, rtol=1e-3)
+
+
+def test_the_advised_setting_converges_at_the_predicted_rate():
+    rng = np.random.default_rng(0)
+    for system in PIPELINES:
+        mu = 10 ** rng.uniform(-3, 3)
+        L = mu * 10 ** rng.uniform(0.1, 3)
+        α, β, ρ = advise(system, (mu, L), certified=False).tuned
+        tuned = StateSpace(np.array([[1, -α * β], [0, β]]), np.array([-α, 1]), np.eye(2)[0])
+        slowest = max(growth(tuned, λ) for λ in np.geomspace(mu, L, 10))
+        np.testing.assert_allclose(slowest, np.log(ρ), rtol=1e-3)
+
+
+CHAINS = {
+    "plain descent": (optax.sgd(0.1), 20.0),
+    "heavy ball": (momentax.sgd(0.1, momentax.heavy_ball(0.9)), 38.0),
+    "optax's Nesterov": (optax.sgd(0.1, 0.9, nesterov=True), 2 * 1.9 / 2.8 / 0.1),
+    "decay and an average": (
+        optax.chain(optax.add_decayed_weights(0.01), optax.trace(0.8), optax.scale(-0.1)),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.usefixtures("x64")
+def test_runs_diverge_past_the_edge_and_converge_before_it(name):
+    tx, known = CHAINS[name]
+    limit = sharpness_limit(tx)
+    assert isinstance(limit, float)
+    if known is not None:
+        np.testing.assert_allclose(limit, known, rtol=1e-9)
+    curvatures = jnp.array([0.99, 1.01]) * limit
+    run = momentax.rollout(
+        lambda θ: jnp.sum(curvatures * θ**2) / 2, jnp.ones(2), tx, 4000, record="params"
+    )
+    before, after = np.abs(run.history["params"]).T
+    assert before[-50:].max() < 1e-3 * before[:50].max()
+    assert after[-50:].max() > 1e3 * after[:50].max()
+
+
+def test_speaks_of_a_saddle_apart():
+    problem = problems.saddle(2.0)
+    found = curvature(problem.loss, problem.start, key=jax.random.key(0))
+    tx = momentax.sgd(0.1, momentax.heavy_ball(0.5))
+    said = advise(tx, found, certified=False)
+    np.testing.assert_allclose(said.escape, theory.escape_rate(tx, -2.0), rtol=1e-6)
+    assert said.stable
+    assert said.tuned.rate == pytest.approx(0, abs=1e-3)  # One curvature is positive: 1.
+    assert any(
+        line.startswith("The loss curves down here, by -2 along one")
+        for line in str(said).split("\n")
+    )
+    assert advise(tx, (1.0, 2.0), certified=False).escape is None
+    assert advise(tx, (-2.0, 1.0), certified=False).escape == pytest.approx(said.escape, rel=1e-5)
+
+
+def test_a_curvature_that_rounding_hides_is_neither_slow_nor_negative():
+    curvatures = np.concatenate([np.zeros(30), [0.5, 1, 3]])
+    problem = problems.quadratic(np.diag(curvatures))
+    found = curvature(problem.loss, problem.start, key=jax.random.key(0))
+    said = advise(optax.sgd(0.1), found, certified=False)
+    assert said.escape is None
+    np.testing.assert_allclose(said.rate, 1 - 0.1 * 0.5, rtol=1e-5)
+
+
+def test_says_it_in_words():
+    tx = momentax.sgd(0.005, momentax.heavy_ball(0.9))
+    assert str(advise(tx, (2.0, 200.0), certified=False)).split("\n") == [
+        "Stable: the largest curvature is 200 and the edge is at 760, so the learning rate may be "
+        "up to 3.8 times as large.",
+        "The slowest direction, of curvature 2, halves its error every 13.2 steps (rate 0.948683).",
+        "The stiffest direction oscillates, once in 5.84 steps.",
+        "Heavy ball's best for curvatures from 2 to 200 is learning_rate=0.01653 and beta=0.6694: "
+        "it halves an error every 3.45 steps, 3.81 times as fast as now.",
+    ]
+    said = advise(momentax.sgd(0.1, momentax.heavy_ball(0.9)), (2.0, 200.0))
+    assert said.certified_rate is None
+    assert said.half_life == np.inf
+    assert said.sentences[0] == (
+        "Unstable: the largest curvature, 200, is beyond the edge at 38; the learning rate must be "
+        "below 0.19 times what it is."
+    )
+    ascends = advise(optax.sgd(-0.1), (1.0, 2.0))
+    assert ascends.sentences[0].startswith("Unstable: it ascends along every positive curvature")
+    assert "it ends it in a step" in str(advise(tx, (2.0, 2.0), certified=False))
+
+
+def test_a_certificate_holds_beyond_quadratics(monkeypatch):
+    tx = optax.sgd(0.1)
+    said = advise(tx, (1.0, 10.0))
+    np.testing.assert_allclose(said.certified_rate, 0.9, rtol=1e-4)
+    assert said.sentences[-1].startswith("Not only on quadratics: for every function of these")
+    assert advise(tx, (1.0, 10.0), certified=False).certified_rate is None
+    assert find_spec("cvxpy")
+    monkeypatch.setattr("momentax.theory._advise.find_spec", lambda name: None)
+    assert advise(tx, (1.0, 10.0)).certified_rate is None
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (3.0, TypeError, r"^curvature must be a Curvature or a pair \(mu, L\), got 3.0"),
+        ((1.0, -1.0), ValueError, r"^L must be in \(0, inf\), got -1.0"),
+        ((2.0, 1.0), ValueError, r"^mu must not exceed L, got mu=2.0 and L=1.0; are they swapped"),
+    ],
+)
+def test_refuses_what_is_no_curvature(given, error, message):
+    with pytest.raises(error, match=message):
+        advise(PIPELINES[0], given)
+    with pytest.raises(TypeError, match=r"^certified must be True or False"):
+        advise(PIPELINES[0], (1.0, 2.0), certified=1)
