@@ -12,6 +12,7 @@ import optax
 from numpy.typing import NDArray
 
 from momentax._check import real_scalar
+from momentax.theory._closed_loop import rate
 from momentax.theory._noise import reach
 from momentax.theory._rates import condition
 from momentax.theory._state_space import StateSpace, system
@@ -77,11 +78,6 @@ def _forms(A: _Matrix, B: _Matrix, C: _Matrix, μ: float, L: float) -> _Forms:
         sector=product(g - μ * θ, L * θ - g),
         off_by_one=product(g - μ * θ, ξ),
     )
-
-
-def _quadratic_rate(A: _Matrix, B: _Matrix, C: _Matrix, μ: float, L: float) -> float:
-    curvatures = np.append(np.geomspace(μ, L, 33), (μ + L) / 2)
-    return max(np.abs(np.linalg.eigvals(A + λ * np.outer(B, C))).max() for λ in curvatures)
 
 
 def _balanced(A: _Matrix, B: _Matrix, C: _Matrix, μ: float, L: float) -> _Matrix:
@@ -216,15 +212,14 @@ def certify(
         algorithms via integral quadratic constraints, SIAM Journal on
         Optimization 26(1), 2016, arXiv:1408.3595.
     """
-    A, B, C = system(tx)
+    A, B, C = read = system(tx)
     μ, L = real_scalar("mu", mu, "(0, inf)"), real_scalar("L", L, "(0, inf)")
     condition(μ, L)
     if find_spec("cvxpy") is None:
         raise ImportError(
             "certify needs cvxpy, which is not installed; pip install 'momentax[certify]'"
         )
-    low = _quadratic_rate(A, B, C, μ, L)
-    if low >= 1:
+    if (low := rate(read, μ, L)) >= 1:
         return None
     forms, T = _forms(A, B, C, μ, L), _balanced(A, B, C, μ, L)
     best, bound = None, np.inf
