@@ -57,7 +57,13 @@ class _Reader:
         self.pair = tx.init.__module__ == "optax._src.lookahead"
         self.tx, self.like = tx, like
         self.num_params = sum(np.size(leaf) for leaf in jax.tree.leaves(like))
-        state = jax.eval_shape(self._init, jnp.zeros(self.num_params))[1]
+        try:
+            state = jax.eval_shape(self._init, jnp.zeros(self.num_params))[1]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                "tx does not take the parameters that it is read with, a dict of a scalar, a "
+                f"vector and a matrix; give masks and labels as functions of them: {error}"
+            ) from error
         paths, self.structure = jax.tree_util.tree_flatten_with_path(state)
         self.leaves = [leaf for _, leaf in paths]
         self.moving = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in self.leaves]
@@ -254,7 +260,8 @@ def _settled(
     """The states of a period in the long run: counts far on, free entries at their fixed point."""
     still = list(still)
     for i, grows in growing.items():
-        far = min(_LONG_RUN, np.iinfo(still[i].dtype).max // 2) if grows.any() else 0
+        flags = still[i].dtype == bool
+        far = 1 if flags else min(_LONG_RUN, np.iinfo(still[i].dtype).max // 2)
         still[i] = np.where(grows.reshape(still[i].shape), far, still[i]).astype(still[i].dtype)
     gradients, now = np.full(reader.num_params, g), x
     for _ in range(50):
@@ -477,14 +484,16 @@ def _read(reader: _Reader, steps: int, long_run: bool, point: Any = None) -> Sta
         phases = _settled(reader, *state(last), growing, free, g, period)
     maps = []
     for x, still in phases:
-        tiny = _TINY * rng.normal(size=reader.size + reader.num_params)
-        y = np.concatenate([np.where(reached, 0, x), np.zeros(reader.num_params)]) + np.where(
-            np.concatenate([reached, np.ones(reader.num_params, bool)]), tiny, 0
-        )
         if point is not None:
-            y = np.concatenate([x, np.full(reader.num_params, g)])
-        J = reader.jacobian(y, still)
-        if point is None:
+            J = reader.jacobian(np.concatenate([x, np.full(reader.num_params, g)]), still)
+        else:
+            inputs = np.concatenate([reached, np.ones(reader.num_params, bool)])
+            rest = np.where(inputs, 0, np.concatenate([x, np.zeros(reader.num_params)]))
+            tiny = _TINY * np.where(inputs, rng.normal(size=len(inputs)), 0)
+            J = reader.jacobian(rest + tiny, still)
+            # A derivative may be 0 / 0 where a norm is taken; a linear map is its values as well.
+            alone = reader.values(rest + _TINY * np.diag(inputs), still).T / _TINY
+            J = np.where(np.isfinite(J), J, alone)
             _require_linear(reader, J, x, still, reached, rng)
         A = np.where(np.outer(reached, reached), J[:, : reader.size], 0)
         maps.append((A, J[:, reader.size :] * reached[:, None]))
@@ -494,7 +503,7 @@ def _read(reader: _Reader, steps: int, long_run: bool, point: Any = None) -> Sta
             "that depend on the gradients"
         )
     if not all(np.isfinite(part).all() for pair in maps for part in pair):
-        raise ValueError("tx has no finite derivative there")
+        raise ValueError(f"tx has no finite derivative at (θ, g) = ({θ:g}, {g:g})")
     if point is None:
         _require_alike(reader, start, maps)
     return _lifted([(A, B[:, 0]) for A, B in maps], start[:, 0])
@@ -535,8 +544,8 @@ def state_space(
 
     Raises:
         ValueError: The transformation is not linear, couples the entries of a
-            parameter, or has coefficients that never settle; the message says
-            which.
+            parameter, has coefficients that never settle or too long a period;
+            the message says which, and what superposition fails for.
         TypeError: tx is no gradient transformation, or step no whole number.
     """
     if isinstance(tx, optax.MultiSteps):

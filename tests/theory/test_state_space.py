@@ -213,6 +213,10 @@ NONLINEAR = {
         optax.chain(optax.clip_by_global_norm(2.0), optax.sgd(0.1)),
         "linear only within a range.* for gradients from rest up to about 2. Beyond, homogen",
     ),
+    "mars": (
+        sgd(0.1, momentax.mars(0.9, 0.025)),
+        "linear only within a range.* for gradients from rest up to about 0.8163. Beyond, homo",
+    ),
     "restart": (
         sgd(0.1, momentax.restart(momentax.heavy_ball(0.9))),
         "not linear: additivity fails: ",
@@ -270,6 +274,10 @@ def test_bad_arguments():
         theory.state_space(optax.sgd(0.1), step=0.5)
     with pytest.raises(ValueError, match=r"around must be a pair \(θ, g\), got shape \(3,\)"):
         theory.state_space(optax.sgd(0.1), around=(1, 2, 3))
+    with pytest.raises(ValueError, match="masks and labels as functions of them: "):
+        theory.state_space(optax.masked(optax.sgd(0.1), {"kernel": True}))
+    with pytest.raises(ValueError, match=r"no finite derivative at \(θ, g\) = \(0, 0\)"):
+        theory.state_space(optax.adam(0.1), step=3, around=(0.0, 0.0))
     with pytest.raises(ValueError, match="period of more than 64 steps"):
         theory.state_space(optax.MultiSteps(optax.sgd(0.1), 100))
     with pytest.raises(ValueError, match="recursive_momentum needs the gradient"):
