@@ -82,9 +82,9 @@ def test_rates_in_closed_form(κ):
     np.testing.assert_allclose(rate(1.0, 1, 0, 0.5), max(1 - μ, 0.5), rtol=1e-10)
     np.testing.assert_allclose(rate(2 / (1 + μ), 1, 0, 0), (κ - 1) / (κ + 1), rtol=1e-10)
     # At critical damping half of the digits are left.
-    np.testing.assert_allclose(rate(1.0, 1, standard.beta, standard.beta), 1 - 1 / s, rtol=1e-7)
+    np.testing.assert_allclose(rate(1.0, 1, standard.beta, standard.beta), 1 - 1 / s, rtol=1e-9)
     np.testing.assert_allclose(
-        rate(ball.learning_rate, 0, 1, ball.beta), (s - 1) / (s + 1), rtol=1e-7
+        rate(ball.learning_rate, 0, 1, ball.beta), (s - 1) / (s + 1), rtol=1e-9
     )
     # And in the band, where heavy ball's rate is √β throughout, there is no such loss.
     np.testing.assert_allclose(
