@@ -202,7 +202,9 @@ def damping(tx: _System, curvature: float) -> Damping:
 
     The slowest mode, the largest root z of the closed loop, decides: a positive
     one is "over", two that meet are "critical", a complex or negative one is
-    "under" and turns by arg z a step. Half-life: |z|ⁿ = 1/2.
+    "under" and turns by arg z a step. Half-life: |z|ⁿ = 1/2. Of a
+    transformation with a period of p steps it is zᵖ, the factor over all of
+    them, that tells.
 
     Args:
         tx: A transformation that is linear, its learning rate included, or its
@@ -228,12 +230,13 @@ def damping(tx: _System, curvature: float) -> Damping:
     ρ = float(size.max())
     if ρ < 1e-6:
         return Damping("critical", np.inf, 0.0)
-    slowest = roots[size >= ρ * (1 - 1e-6)]
-    angle = float(np.abs(np.angle(slowest)).max())
+    p = len(system.C) if system.B.ndim > 1 else 1
+    slowest = roots[size >= ρ * (1 - 1e-6)] ** p  # Each p times over.
+    angle = float(np.abs(np.angle(slowest)).max()) / p
     half_life = float(np.log(0.5) / np.log(ρ)) if ρ < 1 else np.inf
     if angle > 1e-6:
         return Damping("under", 2 * np.pi / angle, half_life)
-    return Damping("critical" if len(slowest) > 1 else "over", np.inf, half_life)
+    return Damping("critical" if len(slowest) > p else "over", np.inf, half_life)
 
 
 def escape_rate(tx: _System, negative_curvature: ArrayLike) -> _Reals:

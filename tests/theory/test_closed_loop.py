@@ -211,3 +211,13 @@ def test_bad_arguments():
         theory.spectral_radius(0.1, 1.0)
     with pytest.raises(TypeError, match="beta must be real numbers"):
         theory.stability_edge(0.0, 1.0)
+
+
+@pytest.mark.parametrize("learning_rate", [0.1, 1.5])
+@pytest.mark.parametrize("every", [2, 3])
+def test_damping_of_accumulated_gradients_is_that_of_the_steps_taken(learning_rate, every):
+    plain = theory.damping(sgd(learning_rate, momentax.heavy_ball(0.0)), 1.0)
+    accumulated = optax.MultiSteps(optax.sgd(learning_rate), every).gradient_transformation()
+    read = theory.damping(accumulated, 1.0)
+    assert read.kind == plain.kind
+    np.testing.assert_allclose(read[1:], np.array(plain[1:]) * every, rtol=1e-9)
