@@ -30,6 +30,26 @@ def _as_classical(steps: Canonical) -> tuple[float, float, bool]:
 
 
 @dataclass(frozen=True)
+class _Classical(Record):
+    """Heavy ball or Nesterov's momentum, with a velocity of steps unless said otherwise."""
+
+    learning_rate: float
+    momentum: float
+    nesterov: bool = False
+
+    @property
+    def velocity_scale(self) -> float:
+        return -self.learning_rate
+
+    def canonical(self) -> Canonical:
+        return _classical(self.learning_rate, self.momentum, self.nesterov)
+
+    @classmethod
+    def _taking(cls, steps: Canonical) -> Self:
+        return cls(*_as_classical(steps))
+
+
+@dataclass(frozen=True)
 class Torch(Record):
     """PyTorch's torch.optim.SGD.
 
@@ -104,7 +124,7 @@ class Torch(Record):
 
 
 @dataclass(frozen=True)
-class Keras(Record):
+class Keras(_Classical):
     """Keras's keras.optimizers.SGD.
 
         v_t = μ v_{t-1} - α g_t
@@ -123,20 +143,9 @@ class Keras(Record):
     momentum: float = 0.0
     nesterov: bool = False
 
-    @property
-    def velocity_scale(self) -> float:
-        return -self.learning_rate
-
-    def canonical(self) -> Canonical:
-        return _classical(self.learning_rate, self.momentum, self.nesterov)
-
-    @classmethod
-    def _taking(cls, steps: Canonical) -> Self:
-        return cls(*_as_classical(steps))
-
 
 @dataclass(frozen=True)
-class Optax(Record):
+class Optax(_Classical):
     """Optax's optax.sgd.
 
         v_t = μ v_{t-1} + g_t
@@ -158,16 +167,9 @@ class Optax(Record):
     def velocity_scale(self) -> float:
         return 1.0
 
-    def canonical(self) -> Canonical:
-        return _classical(self.learning_rate, self.momentum, self.nesterov)
-
-    @classmethod
-    def _taking(cls, steps: Canonical) -> Self:
-        return cls(*_as_classical(steps))
-
 
 @dataclass(frozen=True)
-class Sutskever(Record):
+class Sutskever(_Classical):
     """Momentum as Sutskever and others write it, the look-ahead spelled out.
 
         v_t = μ v_{t-1} - α ∇f(θ'_{t-1}),    or with nesterov    ∇f(θ'_{t-1} + μ v_{t-1})
@@ -186,21 +188,6 @@ class Sutskever(Record):
         Sutskever, Martens, Dahl and Hinton, On the importance of initialization
         and momentum in deep learning, ICML 2013.
     """
-
-    learning_rate: float
-    momentum: float
-    nesterov: bool = False
-
-    @property
-    def velocity_scale(self) -> float:
-        return -self.learning_rate
-
-    def canonical(self) -> Canonical:
-        return _classical(self.learning_rate, self.momentum, self.nesterov)
-
-    @classmethod
-    def _taking(cls, steps: Canonical) -> Self:
-        return cls(*_as_classical(steps))
 
 
 @dataclass(frozen=True)
