@@ -323,7 +323,10 @@ def paper_restart(gradient, θ, steps, learning_rate, length):
 @pytest.mark.usefixtures("x64")
 def test_scheduled_restart_makes_the_steps_of_the_paper():
     boundaries, lengths = (0, 23, 40), (5, 10, 15)
-    stage = lambda k: np.searchsorted(boundaries, k, side="right") - 1  # noqa: E731
+
+    def stage(k):
+        return np.searchsorted(boundaries, k, side="right") - 1
+
     α = drops(0.2, {23: 0.5, 40: 0.1})
     tx = sgd(
         α, nesterov(schedules.scheduled_restart(5, boundaries[1:])), velocity_units="parameter"

@@ -756,7 +756,10 @@ def test_a_velocity_that_keras_has_no_room_for_is_refused():
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_one_change_of_the_rate_corrected_makes_either_unit_the_other(x64, nesterov):
     old, new = 0.02, 0.005
-    rate = lambda count: jnp.where(count < HANDOVER, old, new)  # noqa: E731
+
+    def rate(count):
+        return jnp.where(count < HANDOVER, old, new)
+
     method = momentax.nesterov(0.9) if nesterov else momentax.heavy_ball(0.9)
 
     def run(units, correct):
