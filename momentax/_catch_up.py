@@ -6,11 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from momentax import _check, _tree
 from momentax._typing import PyTree, Scalar
-from momentax._velocity import holder
+from momentax._velocity import holder, own_rate, unmasked
 from momentax.methods import LazyState
 
 
@@ -56,21 +55,11 @@ def catch_up(
         raise ValueError(
             f"catch_up needs the state of momentax.lazy, got one that holds a {type(node).__name__}"
         )
-    if (learning_rate is None) != (units == "parameter"):
-        raise ValueError(
-            "learning_rate must be given for a velocity in gradient units, and left out for one in "
-            f"parameter units, got {learning_rate!r}"
-        )
-    α = -1 if learning_rate is None else learning_rate
-    α = _check.constant("learning_rate", α, "(-inf, inf)")(0)
-    held = jax.tree.map(
-        lambda leaf: None if _is_masked(leaf) else leaf, node.velocity, is_leaf=_is_masked
-    )
-    remedy = "pass the params that the state's updates were applied to"
-    _check.require_fit("the velocity", held, "the parameter", params, remedy)
+    α = own_rate(learning_rate, units)
+    unmasked(node.velocity, params)
 
     def caught_up(part: Any, v: Any, last: Any, index: Any) -> tuple[Any, ...]:
-        if _is_masked(v):
+        if _check.is_masked(v):
             return part, v, last
         whole = part, v, last
         if index is not None:
@@ -87,7 +76,7 @@ def catch_up(
             return new
         return tuple(_tree.write_rows(*each) for each in zip(whole, (index,) * 3, new, strict=True))
 
-    leaves, structure = jax.tree.flatten(node.velocity, is_leaf=_is_masked)
+    leaves, structure = jax.tree.flatten(node.velocity, is_leaf=_check.is_masked)
     indices = [None] * len(leaves)
     if rows is not None:
         indices = structure.flatten_up_to(_check.rows(rows, node.velocity))
@@ -97,7 +86,3 @@ def catch_up(
     new = node._replace(velocity=v, last=last)
     state = jax.tree.map(lambda at: new if at is node else at, state, is_leaf=lambda at: at is node)
     return params, state
-
-
-def _is_masked(leaf: object) -> bool:
-    return isinstance(leaf, optax.MaskedNode)

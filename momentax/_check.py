@@ -274,6 +274,15 @@ def is_none(value: Any) -> bool:
     return value is None
 
 
+def is_masked(value: Any) -> bool:
+    """Whether Optax left this part of a tree to another transformation."""
+    return isinstance(value, optax.MaskedNode)
+
+
+def is_absent(value: Any) -> bool:
+    return is_none(value) or is_masked(value)
+
+
 def require_inexact(params: PyTree) -> None:
     """Refuse parameters that have no gradient, naming the first one's path."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -374,17 +383,14 @@ def rows(value: PyTree, velocity: PyTree) -> PyTree:
         f"{shown(value)}"
     )
 
-    def masked(node: Any) -> bool:
-        return isinstance(node, optax.MaskedNode)
-
     def index(leaf: Any, part: Any) -> Any:
-        if masked(leaf):
+        if is_masked(leaf):
             return leaf
         if np.ndim(part) != 1 or not jnp.issubdtype(jnp.result_type(part), jnp.integer):
             raise ValueError(wrong)
         return jnp.asarray(part)
 
     try:
-        return jax.tree.map(index, velocity, value, is_leaf=masked)
+        return jax.tree.map(index, velocity, value, is_leaf=is_masked)
     except (TypeError, ValueError):  # A node or None where a leaf belongs.
         raise ValueError(wrong) from None

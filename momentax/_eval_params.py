@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import optax
 
-from momentax import _check, _tree
+from momentax import _tree
 from momentax._typing import PyTree, Scalar
-from momentax._velocity import holder
+from momentax._velocity import holder, own_rate, unmasked
 
 
 def eval_params(
@@ -57,22 +56,8 @@ def eval_params(
         )
     if "shift" not in node._fields:
         return params
-    if (learning_rate is None) != (units == "parameter"):
-        raise ValueError(
-            "the velocity is in parameter units, which hold the learning rate: leave learning_rate "
-            f"out, got {learning_rate!r}"
-            if units == "parameter"
-            else "learning_rate is needed, as the last update used it, since the velocity is not "
-            "known to be in parameter units; for a chain of your own that scales gradients before "
-            "the method give -1"
-        )
-    α = -1 if learning_rate is None else learning_rate
-    α = _check.constant("learning_rate", α, "(-inf, inf)")(0)
-    v = jax.tree.map(
-        lambda leaf: None if _is_masked(leaf) else leaf, node.velocity, is_leaf=_is_masked
-    )
-    remedy = "pass the params that the state's updates were applied to"
-    _check.require_fit("the velocity", v, "the parameter", params, remedy)
+    α = own_rate(learning_rate, units)
+    v = unmasked(node.velocity, params)
     return _tree.combine((1.0, params), (α * node.shift, v), like=params)
 
 
@@ -86,7 +71,3 @@ def _is_schedule_free(node: object) -> bool:
     # By name: importing optax.contrib for its class would cost every user.
     known = type(node).__module__.partition(".")[0] == "optax"
     return known and type(node).__name__ == "ScheduleFreeState"
-
-
-def _is_masked(leaf: object) -> bool:
-    return isinstance(leaf, optax.MaskedNode)

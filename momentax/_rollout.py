@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -32,15 +31,9 @@ class Rollout(NamedTuple):
     history: dict[str, PyTree]
 
 
-def _left_out(leaf: Any) -> bool:
-    """Whether a velocity has nothing here, as beside what a mask or a partition leaves out."""
-    return leaf is None or isinstance(leaf, optax.MaskedNode)
-
-
 def _angle(v: PyTree, g: PyTree) -> jax.Array:
     """Degrees between two trees as vectors, by Kahan's formula: exact near 0 and 180 too."""
-    with suppress(ValueError):  # Another structure; what follows names the place.
-        g = jax.tree.map(lambda v, g: v if _left_out(v) else g, v, g, is_leaf=_left_out)
+    g = _tree.present(v, g)
     remedy = 'record="angle" needs a velocity shaped like the parameters'
     _check.require_fit("the velocity", v, "the gradient", g, remedy)
     v, g = _tree.unit(v), _tree.unit(g)

@@ -151,6 +151,21 @@ def inner(tree: PyTree, other: PyTree) -> jax.Array:
     return sum(jax.tree.leaves(products), start=zero)
 
 
+def present(like: PyTree, tree: PyTree) -> PyTree:
+    """A tree without what another has not: there that one's None or MaskedNode stands.
+
+    A tree of another structure is returned as it is, for a check to name the place.
+    """
+    try:
+        return jax.tree.map(
+            lambda leaf, part: leaf if _check.is_absent(leaf) else part,
+            *(like, tree),
+            is_leaf=_check.is_absent,
+        )
+    except ValueError:
+        return tree
+
+
 def norm(tree: PyTree) -> jax.Array:
     """The Euclidean norm over all leaves, in float32 or wider.
 

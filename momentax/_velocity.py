@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax import _check, _tree
-from momentax._typing import PyTree
+from momentax._typing import PyTree, Scalar
 
 # Where Optax keeps a velocity: the state's class and the field. Any NamedTuple with a field
 # called "velocity", as momentax's own states have, needs no row.
@@ -136,6 +136,31 @@ def holder(state: PyTree, path: str | None = None) -> tuple[Any, str | None]:
         return node, None
     nearest = max(beside, key=len)
     return node, "parameter" if nearest[-1].idx < at[len(nearest) - 1].idx else "gradient"
+
+
+def own_rate(learning_rate: Scalar | None, units: str | None) -> Any:
+    """α for a velocity in gradient units and -1 for one in parameter units: θ moves by -α v."""
+    if (learning_rate is None) != (units == "parameter"):
+        raise ValueError(
+            "the velocity is in parameter units, which hold the learning rate: leave learning_rate "
+            f"out, got {learning_rate!r}"
+            if units == "parameter"
+            else "learning_rate is needed, as the last update used it, since the velocity is not "
+            "known to be in parameter units; for a chain of your own that scales gradients before "
+            "the method give -1"
+        )
+    α = -1 if learning_rate is None else learning_rate
+    return _check.constant("learning_rate", α, "(-inf, inf)")(0)
+
+
+def unmasked(velocity: PyTree, params: PyTree) -> PyTree:
+    """The velocity with None where a mask leaves parameters out, checked to fit the others."""
+    v = jax.tree.map(
+        lambda leaf: None if _check.is_masked(leaf) else leaf, velocity, is_leaf=_check.is_masked
+    )
+    remedy = "pass the params that the state's updates were applied to"
+    _check.require_fit("the velocity", v, "the parameter", params, remedy)
+    return v
 
 
 def _scales(node: Any) -> bool:

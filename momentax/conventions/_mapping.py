@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from momentax import _check
 from momentax._typing import PyTree
 
 # Kernels as torch keeps them and as Flax does: dense, and convolutions over 1, 2 and 3 axes.
@@ -134,12 +134,8 @@ def shown(name: str) -> str:
 
 def masked(tree: PyTree) -> tuple[str, ...]:
     """The paths at which another branch of a partition owns the parameters."""
-    nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_masked)
-    return tuple(name_of(path) for path, node in nodes if _is_masked(node))
-
-
-def _is_masked(node: Any) -> bool:
-    return isinstance(node, optax.MaskedNode)
+    nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_check.is_masked)
+    return tuple(name_of(path) for path, node in nodes if _check.is_masked(node))
 
 
 def counterparts(mapping: PyTree, names: dict[str, Any], elsewhere: tuple[str, ...] = ()) -> Any:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any
-
 import jax
-import optax
 
-from momentax import _check
+from momentax import _check, _tree
 from momentax._typing import PyTree
 
 
@@ -24,15 +20,7 @@ def previous(method: str, prev_grad: PyTree, updates: PyTree) -> PyTree:
             "call update(grads, state, params, prev_grad=jax.grad(loss)(prev_params, batch))"
         )
 
-    def select(gradient: Any, part: PyTree) -> PyTree:
-        return gradient if _absent(gradient) else part
-
-    with contextlib.suppress(ValueError):  # Of another structure: said below, with the path.
-        prev_grad = jax.tree.map(select, updates, prev_grad, is_leaf=_absent)
+    prev_grad = _tree.present(updates, prev_grad)
     remedy = "take both gradients of one function, with respect to the same parameters"
     _check.require_fit("prev_grad", prev_grad, "the gradient", updates, remedy, none_fits=False)
     return prev_grad
-
-
-def _absent(node: Any) -> bool:
-    return node is None or isinstance(node, optax.MaskedNode)

@@ -163,11 +163,8 @@ def _loss(extra_args: dict[str, Any]) -> jax.Array:
 def _inner(gradients: PyTree, velocity: PyTree) -> jax.Array:
     """The real inner product over all leaves that have both."""
 
-    def absent(leaf: Any) -> bool:
-        return leaf is None or isinstance(leaf, optax.MaskedNode)
-
     def real(v: Any, g: Any) -> Any:
-        if absent(v) or absent(g):
+        if _check.is_absent(v) or _check.is_absent(g):
             return None
         # Several velocities of one parameter are stacked in front.
         axes = v.ndim - jnp.ndim(g) if jax.tree_util.all_leaves([g]) else -1
@@ -178,7 +175,7 @@ def _inner(gradients: PyTree, velocity: PyTree) -> jax.Array:
         return jnp.sum(jnp.real(jnp.conj(g) * v)).astype(_check.float_dtype())
 
     try:
-        products = jax.tree.map(real, velocity, gradients, is_leaf=absent)
+        products = jax.tree.map(real, velocity, gradients, is_leaf=_check.is_absent)
     except ValueError:
         raise ValueError(_UNLIKE) from None
     return sum(jax.tree.leaves(products), start=jnp.zeros((), _check.float_dtype()))

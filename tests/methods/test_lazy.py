@@ -255,7 +255,7 @@ def test_catch_up_says_what_it_misses():
     state = sgd(0.1, lazy(momentax.heavy_ball())).init(θ)
     with pytest.raises(ValueError, match=r"needs the state of momentax.lazy, got .* LinearState"):
         catch_up(θ, momentax.heavy_ball().init(θ), learning_rate=0.1)
-    with pytest.raises(ValueError, match="must be given for a velocity in gradient units"):
+    with pytest.raises(ValueError, match="learning_rate is needed, as the last update"):
         catch_up(θ, state)
     with pytest.raises(TypeError, match="learning_rate must be a number or a 0-d array, got <"):
         catch_up(θ, state, learning_rate=lambda count: 0.1)
