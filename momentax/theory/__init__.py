@@ -33,7 +33,8 @@ from momentax.theory._rates import (
     optimal_heavy_ball,
     optimal_nesterov,
 )
-from momentax.theory._state_space import StateSpace, state_space
+from momentax.theory._state_space import state_space
+from momentax.theory._system import StateSpace
 from momentax.theory._worst_case import WorstCaseTuning, robust_momentum, triple_momentum
 
 __all__ = [

@@ -12,7 +12,7 @@ from momentax._check import flag, real_scalar
 from momentax.theory._certify import certify
 from momentax.theory._closed_loop import Damping, damping, edge, escape_rate, rate, read
 from momentax.theory._rates import Tuning, optimal_heavy_ball
-from momentax.theory._state_space import StateSpace
+from momentax.theory._system import StateSpace
 
 
 class Advice(NamedTuple):

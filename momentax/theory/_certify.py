@@ -15,7 +15,8 @@ from momentax._check import real_scalar
 from momentax.theory._closed_loop import rate
 from momentax.theory._noise import reach
 from momentax.theory._rates import condition
-from momentax.theory._state_space import StateSpace, system
+from momentax.theory._state_space import system
+from momentax.theory._system import StateSpace
 
 _Reals = NDArray[np.float64]
 _Matrix = NDArray[Any]  # float64 too, in words that the types of linear algebra have.

@@ -10,7 +10,8 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 
 from momentax._check import real_array, real_scalar
-from momentax.theory._state_space import StateSpace, balance, state_space
+from momentax.theory._state_space import state_space
+from momentax.theory._system import StateSpace, balance
 
 _Reals = NDArray[np.float64]
 _System = optax.GradientTransformation | StateSpace

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from momentax._check import real_array, whole
 from momentax.theory._noise import unit_variance
-from momentax.theory._state_space import StateSpace, system
+from momentax.theory._state_space import system
+from momentax.theory._system import StateSpace
 
 _Reals = NDArray[np.float64]
 

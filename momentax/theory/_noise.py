@@ -7,7 +7,8 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 
 from momentax._check import real_array
-from momentax.theory._state_space import StateSpace, system
+from momentax.theory._state_space import system
+from momentax.theory._system import StateSpace
 
 _Reals = NDArray[np.float64]
 

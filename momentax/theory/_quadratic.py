@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from momentax._check import real_array, symmetric, whole
 from momentax.theory._closed_loop import edge, is_system, path, radius, read
-from momentax.theory._state_space import StateSpace
+from momentax.theory._system import StateSpace
 
 _Reals = NDArray[np.float64]
 _System = optax.GradientTransformation | StateSpace
