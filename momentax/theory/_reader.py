@@ -13,9 +13,9 @@ import optax
 from numpy.typing import NDArray
 
 from momentax import _check
+from momentax._typing import PyTree
 
 _Reals = NDArray[np.float64]
-PyTree = Any
 
 WATCHED = 1024  # Steps in which a period has to show.
 
@@ -31,13 +31,18 @@ class Reader:
         # Lookahead alone wants its parameters as a pair, of which the first has the gradient.
         self.pair = tx.init.__module__ == "optax._src.lookahead"
         self.tx, self.like = tx, like
-        self.num_params = sum(np.size(leaf) for leaf in jax.tree.leaves(like))
+        named, _ = jax.tree_util.tree_flatten_with_path(like)
+        self.paths = [_check.path_name(path) for path, _ in named]
+        sizes = [np.size(leaf) for _, leaf in named]
+        self.num_params = sum(sizes)
+        self.first = np.cumsum([0, *sizes[:-1]])  # Of the entries of each parameter.
+        self.owner = np.repeat(np.arange(len(sizes)), sizes)  # Which parameter an entry is of.
         try:
             state = jax.eval_shape(self._init, jnp.zeros(self.num_params))[1]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                "tx does not take the parameters that it is read with, a dict of a scalar, a "
-                f"vector and a matrix; give masks and labels as functions of them: {error}"
+                f"tx does not take the parameters that it is read on, {', '.join(self.paths)}; "
+                f"give theory.state_space params that it takes: {error}"
             ) from error
         paths, self.structure = jax.tree_util.tree_flatten_with_path(state)
         self.leaves = [leaf for _, leaf in paths]
@@ -64,8 +69,7 @@ class Reader:
 
     def _tree(self, flat: jax.Array) -> PyTree:
         leaves, structure = jax.tree.flatten(self.like)
-        cuts = np.cumsum([np.size(leaf) for leaf in leaves])[:-1]
-        parts = zip(jnp.split(flat, cuts), leaves, strict=True)
+        parts = zip(jnp.split(flat, self.first[1:]), leaves, strict=True)
         return structure.unflatten([jnp.reshape(part, np.shape(leaf)) for part, leaf in parts])
 
     def _params(self, flat: jax.Array) -> PyTree:

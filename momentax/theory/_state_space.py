@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 from numpy.typing import NDArray
 
 from momentax import _check
+from momentax._typing import PyTree
 from momentax.theory._reader import WATCHED, Reader, double, whole_numbers
 from momentax.theory._superposition import require_alike, require_linear
 from momentax.theory._system import StateSpace, lifted
@@ -105,7 +107,7 @@ def _settled(
     )
 
 
-def _read(reader: Reader, steps: int, long_run: bool, point: Any = None) -> StateSpace:
+def _read(reader: Reader, steps: int, long_run: bool, point: Any, chosen: int | None) -> StateSpace:
     rng = np.random.default_rng(0)
     θ, g = (0.0, 1.0) if point is None else point
     start, xs, stills = reader.history(steps, θ, g)
@@ -151,8 +153,29 @@ def _read(reader: Reader, steps: int, long_run: bool, point: Any = None) -> Stat
     if not all(np.isfinite(part).all() for pair in maps for part in pair):
         raise ValueError(f"tx has no finite derivative at (θ, g) = ({θ:g}, {g:g})")
     if point is None:
-        require_alike(reader, start, maps)
-    return lifted([(A, B[:, 0]) for A, B in maps], start[:, 0])
+        require_alike(reader, start, maps, chosen)
+    entry = reader.first[chosen or 0]
+    return lifted([(A, B[:, entry]) for A, B in maps], start[:, entry], entry)
+
+
+def _example(params: Any, path: str | None) -> tuple[Any, int | None]:
+    """Parameters to read on, each axis just long enough to tell, and which of them was chosen."""
+    named, structure = jax.tree_util.tree_flatten_with_path(params)
+    if not named:
+        raise ValueError("params must hold at least one array, got none")
+    names = [_check.path_name(path) for path, _ in named]
+    if path is not None and path not in names:
+        raise ValueError(f"path must be one of {', '.join(names)}, got {_check.shown(path)}")
+    for name, leaf in zip(names, (leaf for _, leaf in named), strict=True):
+        if _check.dtype_of(leaf) is None:
+            raise TypeError(f"params must hold arrays, got {_check.shown(leaf)} at {name}")
+    shapes = [np.shape(leaf) for _, leaf in named]
+    ends = [(0, len(shape) - 1) for shape in shapes]
+    small = [
+        np.zeros([min(max(size, 1), 2 if axis in end else 1) for axis, size in enumerate(shape)])
+        for shape, end in zip(shapes, ends, strict=True)
+    ]
+    return structure.unflatten(small), None if path is None else names.index(path)
 
 
 def state_space(
@@ -160,6 +183,8 @@ def state_space(
     *,
     step: int | None = None,
     around: tuple[float, float] | None = None,
+    params: PyTree = None,
+    path: str | None = None,
 ) -> StateSpace:
     """Read the linear system that a transformation is, by differentiating its own update.
 
@@ -173,9 +198,7 @@ def state_space(
     `optax.MultiSteps`, is read over all of it: see StateSpace.
 
     Args:
-        tx: The whole optimizer, whose updates are added to the parameters. It is
-            read on a scalar, a vector and a matrix, so masks and labels must be
-            functions of the parameters. The system is that of the scalar.
+        tx: The whole optimizer, whose updates are added to the parameters.
         step: Where coefficients are frozen: after this many steps, at least 0,
             so that 0 is the first step. Of a period it is the first step. None
             is the long run: counts are 2³⁰, schedules at their last value,
@@ -184,15 +207,23 @@ def state_space(
             linear, in the state that `step` steps of this gradient at this
             parameter lead to. z then counts from that point, and all of the state is
             in it. None is a transformation that is linear everywhere.
+        params: Parameters to read tx on, arrays or their shapes, for masks and
+            labels that fit no other tree; of an axis no more is read than 2
+            entries. None is a scalar, a vector and a matrix.
+        path: Which parameter's system is meant, such as "['dense']['kernel']",
+            where a mask or labels treat them differently. None is all of them.
 
     Returns:
         StateSpace(A, B, C), float64 whatever JAX's precision.
 
     Raises:
         ValueError: The transformation is not linear, couples the entries of a
-            parameter, has coefficients that never settle or too long a period;
-            the message says which, and what superposition fails for.
-        TypeError: tx is no gradient transformation, or step no whole number.
+            parameter, treats parameters differently, has coefficients that never
+            settle or too long a period; the message says which, and what
+            superposition fails for. Or params do not fit tx, or path is none of
+            their paths.
+        TypeError: tx is no gradient transformation, step no whole number, or
+            params hold what is no array.
     """
     if isinstance(tx, optax.MultiSteps):
         tx = tx.gradient_transformation()
@@ -203,10 +234,15 @@ def state_space(
         point = _check.real_array("around", around)
         if point.shape != (2,):
             raise ValueError(f"around must be a pair (θ, g), got shape {point.shape}")
-    # A point is of one parameter; linearity is tested on entries that might disturb each other.
-    like = np.zeros(()) if point is not None else {f"{n}-d": np.zeros(n * (2,)) for n in range(3)}
+    if params is None:
+        # A point is of one parameter; linearity is tested on entries that might disturb each other.
+        some = {f"{n}-d": np.zeros(n * (2,)) for n in range(3)}
+        params = some if point is None else np.zeros(())
+    elif point is not None:
+        raise ValueError("around is a point of a single scalar; leave params out with it")
+    like, chosen = _example(params, path)
     with double():
-        return _read(Reader(tx, like), steps, step is None, point)
+        return _read(Reader(tx, like), steps, step is None, point, chosen)
 
 
 def system(tx: optax.GradientTransformation | StateSpace, step: int | None = None) -> StateSpace:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -85,13 +84,14 @@ def _broken(values: Any, same: Any, u: _Reals, others: _Reals) -> str:
     return "superposition fails"
 
 
-def require_alike(reader: Reader, start: _Reals, steps: list[tuple[_Reals, _Reals]]) -> None:
-    """No entry of a parameter moves another, and all entries of one move in the same way."""
+def require_alike(
+    reader: Reader, start: _Reals, steps: list[tuple[_Reals, _Reals]], chosen: int | None
+) -> None:
+    """No entry of a parameter moves another, and all entries of one move in the same way.
+
+    And those of every other one move so too, where none of them was chosen.
+    """
     num = reader.num_params
-    leaf = np.repeat(
-        np.arange(len(jax.tree.leaves(reader.like))),
-        [np.size(part) for part in jax.tree.leaves(reader.like)],
-    )
     for first in range(len(steps)):
         moved = np.concatenate([start, steps[first - 1][1]], axis=1)
         for k in range(2 * reader.size // num * len(steps)):
@@ -104,9 +104,16 @@ def require_alike(reader: Reader, start: _Reals, steps: list[tuple[_Reals, _Real
                         "tx couples the entries of a parameter: the gradient of one moves "
                         "another, so no one system describes each"
                     )
-                if np.any(np.abs(own - own[np.searchsorted(leaf, leaf)]) > tolerance):
+                if np.any(np.abs(own - own[reader.first[reader.owner]]) > tolerance):
                     raise ValueError(
                         "tx moves the entries of one parameter in different ways, so no one "
                         "system describes each"
+                    )
+                other = np.abs(own - own[0]) > tolerance
+                if chosen is None and np.any(other):
+                    path = reader.paths[reader.owner[np.argmax(other)]]
+                    raise ValueError(
+                        f"tx treats the parameters at {reader.paths[0]} and {path} differently, "
+                        "as a mask makes it; give theory.state_space the path of one"
                     )
             moved = steps[(first + k) % len(steps)][0] @ moved

@@ -93,11 +93,11 @@ def minimal(A: Any, B: Any, C: Any, start: Any) -> StateSpace:
     return StateSpace(A, B[:, 0], C[0]) if len(C) == 1 else StateSpace(A, B, C)
 
 
-def lifted(steps: list[tuple[_Reals, _Reals]], start: _Reals) -> StateSpace:
-    """The steps of a period as one system on a copy of the state for each."""
+def lifted(steps: list[tuple[_Reals, _Reals]], start: _Reals, seen: int) -> StateSpace:
+    """The steps of a period as one system on a copy of the state for each, of which one is seen."""
     p, n = len(steps), len(start)
     A, B, C = np.zeros((p, n, p, n)), np.zeros((p, n, p)), np.zeros((p, p, n))
     for i, (each, gain) in enumerate(steps):
-        A[(i + 1) % p, :, i], B[(i + 1) % p, :, i], C[i, i, 0] = each, gain, 1
+        A[(i + 1) % p, :, i], B[(i + 1) % p, :, i], C[i, i, seen] = each, gain, 1
     first = np.concatenate([start, np.zeros((p - 1) * n)])
     return minimal(A.reshape(p * n, -1), B.reshape(p * n, -1), C.reshape(p, -1), first)

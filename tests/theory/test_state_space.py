@@ -257,6 +257,40 @@ def test_around_a_point_anything_smooth_has_a_system():
     np.testing.assert_allclose(np.sort(np.linalg.eigvals(A)), [0.9, 0.99, 1.0], rtol=1e-9)
 
 
+def decaying(mask):
+    return optax.chain(optax.add_decayed_weights(0.1, mask), optax.sgd(0.1, 0.9))
+
+
+def test_what_a_mask_treats_differently_has_a_system_each():
+    params = {"dense": {"kernel": np.zeros((784, 128)), "bias": jnp.zeros(128)}}
+    decayed, plain = (theory.state_space(decaying(mask)) for mask in (None, False))
+    assert decayed.A[0, 0] < plain.A[0, 0]
+    by_tree = decaying({"dense": {"kernel": True, "bias": False}})
+    by_shape = decaying(lambda params: jax.tree.map(lambda leaf: np.ndim(leaf) > 1, params))
+    labels = {"dense": {"kernel": "a", "bias": "b"}}
+    by_label = optax.partition({"a": decaying(None), "b": decaying(False)}, labels)
+    shapes = jax.eval_shape(lambda: jax.tree.map(jnp.zeros_like, params))
+    for tx, like in ((by_tree, params), (by_shape, params), (by_label, shapes)):
+        for path, expected in (("kernel", decayed), ("bias", plain)):
+            read = theory.state_space(tx, params=like, path=f"['dense']['{path}']")
+            for one, other in zip(read, expected, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-14)
+        with pytest.raises(
+            ValueError,
+            match=r"\['dense'\]\['bias'\] and \['dense'\]\['kernel'\] differently.* the path of",
+        ):
+            theory.state_space(tx, params=like)
+    with pytest.raises(ValueError, match=r"at \['0-d'\] and \['2-d'\] differently, as a mask"):
+        theory.rate(by_shape, 1.0, 2.0)
+    # In the middle of a period too.
+    tx = optax.chain(optax.apply_every(2), by_shape)
+    with pytest.raises(ValueError, match="differently"):
+        theory.state_space(tx)
+    one = theory.rate(theory.state_space(tx, path="['2-d']"), 1.0, 2.0)
+    other = theory.rate(optax.chain(optax.apply_every(2), decaying(None)), 1.0, 2.0)
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
 def test_whole_numbers_that_follow_the_gradients_are_refused():
     def counting(g, state, params=None):
         signs = [jnp.sum(leaf > 0) for leaf in jax.tree.leaves(g)]
@@ -274,8 +308,17 @@ def test_bad_arguments():
         theory.state_space(optax.sgd(0.1), step=0.5)
     with pytest.raises(ValueError, match=r"around must be a pair \(θ, g\), got shape \(3,\)"):
         theory.state_space(optax.sgd(0.1), around=(1, 2, 3))
-    with pytest.raises(ValueError, match="masks and labels as functions of them: "):
+    with pytest.raises(ValueError, match=r"\['1-d'\], \['2-d'\]; give theory.state_space params "):
         theory.state_space(optax.masked(optax.sgd(0.1), {"kernel": True}))
+    params = {"a": np.zeros(3), "b": [np.zeros(())]}
+    with pytest.raises(ValueError, match=r"path must be one of \['a'\], \['b'\]\[0\], got 'b'"):
+        theory.state_space(optax.sgd(0.1), params=params, path="b")
+    with pytest.raises(ValueError, match="params must hold at least one array, got none"):
+        theory.state_space(optax.sgd(0.1), params={})
+    with pytest.raises(TypeError, match=r"params must hold arrays, got 'x' at \['a'\]"):
+        theory.state_space(optax.sgd(0.1), params={"a": "x"})
+    with pytest.raises(ValueError, match="around is a point of a single scalar; leave params out"):
+        theory.state_space(optax.adam(0.1), around=(0.0, 1.0), params=params)
     with pytest.raises(ValueError, match=r"no finite derivative at \(θ, g\) = \(0, 0\)"):
         theory.state_space(optax.adam(0.1), step=3, around=(0.0, 0.0))
     with pytest.raises(ValueError, match="period of more than 64 steps"):
