@@ -12,6 +12,7 @@ Arguments broadcast as NumPy arrays do.
 """
 
 from momentax.theory._advise import Advice, advise, sharpness_limit
+from momentax.theory._analyze import Analysis, Direction, analyze
 from momentax.theory._certify import Certificate, certify
 from momentax.theory._closed_loop import Damping, closed_loop, damping, escape_rate, rate
 from momentax.theory._filter import frequency_response, impulse_response, signal_to_noise_gain
@@ -39,14 +40,17 @@ from momentax.theory._worst_case import WorstCaseTuning, robust_momentum, triple
 
 __all__ = [
     "Advice",
+    "Analysis",
     "Certificate",
     "Damping",
+    "Direction",
     "Oscillator",
     "QuadraticPath",
     "StateSpace",
     "Tuning",
     "WorstCaseTuning",
     "advise",
+    "analyze",
     "certify",
     "closed_loop",
     "damping",
