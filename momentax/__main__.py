@@ -1,4 +1,4 @@
-"""The command line: `momentax sweep`."""
+"""The command line: `momentax sweep` trains on a grid, `momentax analyze` tells the theory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 import momentax
 from momentax import _check
@@ -28,6 +30,7 @@ _METHODS = {
 }
 # Their gain is 1 - β, so that a gradient moves the parameters by α over its life, not α / (1 - β).
 _AVERAGES = ("average", "quasi_hyperbolic")
+_PLAIN = "gradient_descent"  # The one without β.
 _LEARNING_RATES = (0.003, 0.007, 0.016, 0.036, 0.08, 0.19, 0.44, 1.0)
 _BETAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _SHOWN = 10  # Rows in the table of the best points.
@@ -37,6 +40,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("momentax", description="Momentum for JAX.")
     parser.add_argument("--version", action="version", version=f"momentax {momentax.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_sweep(commands)
+    _add_analyze(commands)
+    return parser
+
+
+def _add_sweep(commands: Any) -> None:
     sweep = commands.add_parser(
         "sweep",
         help="train a small Flax network on handwritten digits at every learning rate and β",
@@ -60,7 +69,36 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--epochs", type=int, default=12, help="passes over the training images")
     sweep.add_argument("--seed", type=int, default=0, help="of the network and the batches")
     sweep.add_argument("--output", type=Path, default=Path(), help="folder for the two files")
-    return parser
+    sweep.set_defaults(run=partial(_sweep, sweep))
+
+
+def _add_analyze(commands: Any) -> None:
+    analyze = commands.add_parser(
+        "analyze",
+        help="tell what the theory says of a learning rate and β",
+        description="Tell what the theory says of momentax.sgd with a method, on a quadratic loss "
+        "whose curvatures lie between mu and L: stability, rate, oscillation, noise.",
+    )
+    number: Any = partial(analyze.add_argument, type=float, metavar="NUMBER")
+    number("--learning-rate", required=True, help="above 0")
+    number("--beta", help=f"in [0, 1); all methods but {_PLAIN} need it")
+    number(
+        "--mu", required=True, help="the smallest curvature; it may be negative, as in --mu=-1e-3"
+    )
+    number("--L", required=True, help="the largest curvature, above 0")
+    analyze.add_argument(
+        "--method",
+        choices=(*_METHODS, _PLAIN),
+        default="heavy_ball",
+        help="what takes beta (default: %(default)s)",
+    )
+    number("--weight-decay", default=0.0, help="coupled, as L2 (default: 0)")
+    number(
+        "--gradient-variance",
+        help="of the noise in one gradient; without it nothing is said of noise",
+    )
+    analyze.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    analyze.set_defaults(run=partial(_analyze, analyze))
 
 
 def _best_first(results: dict[str, np.ndarray]) -> np.ndarray:
@@ -89,15 +127,20 @@ def _table(method: str, points: momentax.Grid, results: dict[str, np.ndarray]) -
 
 
 def _plain(value: Any) -> Any:
-    """An array as lists of numbers, each as short as it is, 0.9 and not 0.8999999761581421.
+    """A result as JSON takes it, each number as short as it is, 0.9 and not 0.8999999761581421.
 
-    What is not finite becomes None.
+    Arrays become lists, records dictionaries, and what is not finite None.
     """
+    if value is None or isinstance(value, str):
+        return value
+    if hasattr(value, "_asdict"):
+        return {name: _plain(part) for name, part in value._asdict().items()}
     if np.ndim(value):
         return [_plain(part) for part in value]
-    if not np.isfinite(value):
+    number = np.asarray(value)[()]
+    if not np.isfinite(number):
         return None
-    return float(str(value)) if isinstance(value, np.floating) else value.item()
+    return float(str(number)) if isinstance(number, np.floating) else number.item()
 
 
 def _report(
@@ -140,7 +183,14 @@ def _attempted(act: Callable[[], Any], failure: str) -> bool:
     return True
 
 
-def _sweep(options: argparse.Namespace, points: momentax.Grid) -> bool:
+def _printed(*lines: str) -> bool:
+    printed = _attempted(lambda: print(*lines, sep="\n", flush=True), "the table was not printed")
+    if not printed:  # Or Python would fail to flush it once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return printed
+
+
+def _trained(options: argparse.Namespace, points: momentax.Grid) -> bool:
     """Train, write and print; whether all of it came out."""
     # These need the extra "flax", which `import momentax` and the rest of the command do not.
     from tqdm import tqdm
@@ -175,9 +225,7 @@ def _sweep(options: argparse.Namespace, points: momentax.Grid) -> bool:
     lines = [_table(options.method, points, results), *([] if written else [report])]
     if done := [str(path) for path, is_there in ((numbers, written), (picture, drawn)) if is_there]:
         lines.append(f"wrote {' and '.join(done)}")
-    printed = _attempted(lambda: print(*lines, sep="\n", flush=True), "the table was not printed")
-    if not printed:  # Or Python would fail to flush it once more as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    printed = _printed(*lines)
     return written and drawn and printed
 
 
@@ -189,6 +237,51 @@ def _require_writable(folder: Path) -> None:
     for path in (folder, *filter(Path.exists, _files(folder))):
         if not os.access(path, os.W_OK):
             raise PermissionError(f"{path} is not writable")
+
+
+def _sweep(parser: argparse.ArgumentParser, options: argparse.Namespace) -> bool:
+    """`momentax sweep`; whether all of it came out."""
+    try:
+        points = momentax.grid(learning_rate=options.learning_rates, beta=options.betas)
+        for name, least in (("epochs", 1), ("seed", 0)):
+            _check.whole(name, getattr(options, name), least)
+        if options.seed >= 2**32:
+            raise ValueError(f"seed must be below 2**32, got {_check.shown(options.seed)}")
+        _require_writable(options.output)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    try:
+        return _trained(options, points)
+    except ModuleNotFoundError as error:
+        parser.error(f"{error.name} is not installed; pip install 'momentax[flax]'")
+
+
+def _analyze(parser: argparse.ArgumentParser, options: argparse.Namespace) -> bool:
+    """`momentax analyze`; whether it was printed."""
+    name, β = options.method, options.beta
+    if (β is None) != (name == _PLAIN):
+        parser.error(f"--beta is {'required for' if β is None else 'not allowed with'} {name}")
+    try:
+        method = optax.identity() if β is None else _METHODS[name](β)
+        analysis = momentax.theory.analyze(
+            momentax.sgd(options.learning_rate, method, weight_decay=options.weight_decay),
+            options.mu,
+            options.L,
+            gradient_variance=options.gradient_variance,
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    if not options.json:
+        return _printed(repr(analysis))
+    report = {
+        "momentax": momentax.__version__,
+        "method": name,
+        "learning_rate": options.learning_rate,
+        "beta": β,
+        "weight_decay": options.weight_decay,
+        "analysis": _plain(analysis),
+    }
+    return _printed(json.dumps(report, indent=1, allow_nan=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -203,22 +296,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # Greek letters on a terminal without any.
         sys.stdout.reconfigure(errors="replace")
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        points = momentax.grid(learning_rate=options.learning_rates, beta=options.betas)
-        for name, least in (("epochs", 1), ("seed", 0)):
-            _check.whole(name, getattr(options, name), least)
-        if options.seed >= 2**32:
-            raise ValueError(f"seed must be below 2**32, got {_check.shown(options.seed)}")
-        _require_writable(options.output)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    try:
-        done = _sweep(options, points)
-    except ModuleNotFoundError as error:
-        parser.error(f"{error.name} is not installed; pip install 'momentax[flax]'")
-    if not done:
+    options = _parser().parse_args(arguments)
+    if not options.run(options):
         sys.exit(1)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -164,7 +165,11 @@ def test_the_map_marks_the_diverged_points(monkeypatch, tmp_path):
 
 
 def test_version_and_help(capsys):
-    for arguments, text in ((["--version"], momentax.__version__), (["sweep", "-h"], "--betas")):
+    for arguments, text in (
+        (["--version"], momentax.__version__),
+        (["sweep", "-h"], "--betas"),
+        (["analyze", "-h"], "--gradient-variance"),
+    ):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 0
@@ -231,3 +236,105 @@ def test_a_full_device_for_the_output_is_a_sentence_and_the_files_are_there(
     said = capsys.readouterr().err
     assert "momentax: the table was not printed: No space left on device" in said
     assert {file.name for file in tmp_path.iterdir()} == {"sweep.json", "sweep.png"}
+
+
+HEAVY_BALL = ["analyze", "--learning-rate", "0.1", "--beta", "0.9", "--mu", "1", "--L", "100"]
+
+
+def test_analyze_prints_the_table_without_loading_what_trains_or_draws():
+    code = (
+        "import sys; from momentax.__main__ import main; main(sys.argv[1:]); "
+        "assert not {'flax', 'matplotlib', 'sklearn'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, *HEAVY_BALL]
+    terminal = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, capture_output=True, env=terminal, check=True)
+    printed = done.stdout.decode("ascii")
+    assert done.stderr == b""
+    tx = momentax.sgd(0.1, momentax.heavy_ball(0.9))
+    assert printed == f"{momentax.theory.analyze(tx, 1.0, 100.0)!r}\n"
+    assert "stability edge            curvature 38, 0.38 times L\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("method", "edge"),  # methods.md: 2 (1 + β) / (1 + β (1 - 2ν)) in units of a running average.
+    [
+        (["--method", "nesterov", "--beta", "0.9"], 2 * 1.9 / 2.8 / 0.1),
+        (["--method", "average", "--beta", "0.9"], 2 * 1.9 / 0.1 / 0.1),
+        (["--method", "quasi_hyperbolic", "--beta", "0.9"], 2 * 1.9 / (1 - 0.9 * 0.4) / 0.1),
+        (["--method", "gradient_descent"], 2 / 0.1),
+        (["--method", "gradient_descent", "--weight-decay", "0.5"], 2 / 0.1 - 0.5),
+    ],
+)
+def test_analyze_takes_every_method_and_weight_decay(method, edge, capsys):
+    main(["analyze", "--learning-rate", "0.1", "--mu", "1", "--L", "10", "--json", *method])
+    report = json.loads(capsys.readouterr().out)
+    assert report["method"] == method[1]
+    np.testing.assert_allclose(report["analysis"]["edge"], edge, rtol=1e-9)
+
+
+def test_analyze_writes_json_in_which_nothing_is_infinite(capsys):
+    main([*HEAVY_BALL, "--gradient-variance", "1", "--json"])
+    report = json.loads(capsys.readouterr().out)
+    analysis = report.pop("analysis")
+    assert report == {
+        "momentax": momentax.__version__,
+        "method": "heavy_ball",
+        "learning_rate": 0.1,
+        "beta": 0.9,
+        "weight_decay": 0.0,
+    }
+    assert analysis["stable"] is False
+    assert (analysis["half_life"], analysis["noise_floor"]) == (None, None)
+    np.testing.assert_allclose(analysis["system"]["A"], [[1, -0.09], [0, 0.9]], rtol=1e-15)
+    assert analysis["system"]["C"] == [1, 0]
+    assert analysis["lowest"]["damping"]["kind"] == "under"
+    assert round(analysis["lowest"]["variance"], 6) == 0.513514
+    np.testing.assert_allclose(analysis["lowest"]["oscillator"]["mass"], 0.95, rtol=1e-12)
+    assert analysis["highest"]["variance"] is None
+    assert set(analysis) == set(momentax.theory.Analysis._fields)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--beta", "1.5"], "error: beta must be in [0, 1), got 1.5"),
+        (["--learning-rate", "nan"], "learning_rate must be in (0, inf), got nan"),
+        (["--learning-rate", "fast"], "argument --learning-rate: invalid float value: 'fast'"),
+        (["--mu", "200"], "mu must not exceed L, got mu=200.0 and L=100.0; are they swapped?"),
+        (["--mu", "nan"], "mu must be in (-inf, inf), got nan"),
+        (["--L", "0"], "L must be in (0, inf), got 0.0"),
+        (["--weight-decay", "-1"], "weight_decay must be in [0, inf), got -1.0"),
+        (["--gradient-variance", "inf"], "gradient_variance must be in [0, inf), got inf"),
+        (["--method", "adam"], "argument --method: invalid choice: 'adam'"),
+        (["--method", "gradient_descent"], "--beta is not allowed with gradient_descent"),
+    ],
+)
+def test_mistakes_in_analyze_are_sentences(arguments, text, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([*HEAVY_BALL, *arguments])
+    assert exit_.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert text in err
+
+
+def test_what_is_missing_in_analyze_is_named(capsys):
+    for arguments, text in (
+        (HEAVY_BALL[:-2], "the following arguments are required: --L"),
+        (["analyze"], "arguments are required: --learning-rate, --mu, --L"),
+        (HEAVY_BALL[:3] + HEAVY_BALL[5:], "--beta is required for heavy_ball"),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2
+        assert text in capsys.readouterr().err
+
+
+def test_a_table_that_cannot_be_printed_is_a_sentence(monkeypatch, capsys):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as exit_:
+            main(HEAVY_BALL)
+    assert exit_.value.code == 1
+    assert "momentax: the table was not printed: No space left" in capsys.readouterr().err
