@@ -10,7 +10,7 @@ import optax
 
 from momentax._check import flag, real_scalar
 from momentax.theory._certify import certify
-from momentax.theory._closed_loop import Damping, damping, edge, escape_rate, rate, read
+from momentax.theory._closed_loop import Damping, damping, edge, escape_rate, radius, rate, read
 from momentax.theory._rates import Tuning, optimal_heavy_ball
 from momentax.theory._system import StateSpace
 
@@ -20,13 +20,14 @@ class Advice(NamedTuple):
 
     stable: whether an error dies out along every positive curvature.
     edge: the largest curvature that it tolerates.
-    margin: edge / L, how many times as large the learning rate may be.
+    margin: edge / L, how many times as large gradients may be.
     rate: worst factor per step by which an error along a positive curvature shrinks.
     half_life: steps in which that halves; infinite where none dies out.
     stiffest: the Damping along L.
-    escape: factor per step by which the distance along mu grows; None where mu
-        is not negative.
-    tuned: heavy ball's best Tuning for the positive curvatures.
+    escape: factor per step by which the distance along mu grows, at most 1 where
+        weight decay holds it back; None where mu is not negative.
+    tuned: heavy ball's best Tuning for the positive curvatures; None where the
+        smallest is not known.
     certified_rate: one proved for every function of these curvatures; None
         where none is.
     sentences: all of this in words, which `print` shows.
@@ -39,7 +40,7 @@ class Advice(NamedTuple):
     half_life: float
     stiffest: Damping
     escape: float | None
-    tuned: Tuning
+    tuned: Tuning | None
     certified_rate: float | None
     sentences: tuple[str, ...]
 
@@ -87,6 +88,31 @@ def _slowest(curvature: Any, μ: float, L: float) -> tuple[float, float]:
     return float(nodes[nodes > known].min(initial=L)), known
 
 
+def _stability(system: StateSpace, stable: bool, low: float, L: float, limit: float) -> str:
+    """Whether it is stable, by what margin, and if it can never be, why."""
+    # Decay does not scale with the curvature, as all else that the learning rate multiplies does.
+    scaled = "learning rate" if radius(system, 0.0) >= 1 - 1e-12 else "gradients"
+    if stable and limit == np.inf:
+        return "Stable along curvatures of every size."
+    if stable and limit > L:
+        return (
+            f"Stable: the largest curvature is {L:.4g} and the edge is at {limit:.4g}, so the "
+            f"{scaled} may be up to {limit / L:.4g} times as large."
+        )
+    if stable:
+        return f"Stable from {low:.4g} to {L:.4g}, but not along all curvatures below that."
+    if limit > 0:
+        return (
+            f"Unstable: the largest curvature, {L:.4g}, is not below the edge at {limit:.4g}; the "
+            f"{scaled} must be below {limit / L:.4g} times what it is."
+        )
+    if not np.any(system.B):
+        return "Not stable: no gradient moves the parameters; is the learning rate 0?"
+    if edge(system._replace(B=-system.B)) > 0:
+        return "Unstable: it ascends along every positive curvature; is a minus sign missing?"
+    return "Unstable, at however small a curvature."
+
+
 def advise(
     tx: optax.GradientTransformation | StateSpace, curvature: Any, *, certified: bool = True
 ) -> Advice:
@@ -95,24 +121,26 @@ def advise(
     The loss is taken for the quadratic that it is near the point where its
     curvature was measured. Slow, stiff and tuned speak of the positive
     curvatures, from the smallest that can be told from 0 up to L; a negative
-    one is spoken of apart.
+    one is spoken of apart. Of a pair whose mu is not positive, L is the only
+    one that is known. The margin is a factor of all gradients: of the learning
+    rate too, but for weight decay.
 
     Args:
         tx: A transformation that is linear, its learning rate included, or its
             StateSpace.
         curvature: What `momentax.curvature` returns, or a pair (mu, L).
-        certified: Whether to look for a certificate too, where the extra
-            `certify` is installed.
+        certified: Whether to look for a certificate too, where the loss is
+            strongly convex and the extra `certify` is installed.
 
     Returns:
-        Advice, whose `sentences` say it in words. The margin is a factor of all
-        gradients: of the learning rate too, but for weight decay.
+        Advice, whose `sentences` say it in words.
 
     Raises:
         ValueError: L is not positive, mu exceeds it, or as `state_space`.
         TypeError: curvature is neither of both, or certified no flag.
     """
-    if not isinstance(curvature, tuple) or len(curvature) < 2:
+    measured = hasattr(curvature, "spectrum")
+    if not (measured or (isinstance(curvature, tuple) and len(curvature) == 2)):
         raise TypeError(f"curvature must be a Curvature or a pair (mu, L), got {curvature!r}")
     flag("certified", certified)
     μ = real_scalar("mu", curvature[0], "(-inf, inf)")
@@ -122,52 +150,47 @@ def advise(
     system = read(tx)
     low, known = _slowest(curvature, μ, L)
     limit, worst, stiffest = sharpness_limit(system), rate(system, low, L), damping(system, L)
-    stable, margin, steps = worst < 1, limit / L, _half_life(worst)
+    # Along ever smaller curvatures the rate of a stable pipeline rounds to 1.
+    told = 1e-12 * limit
+    stable = worst < 1 or (low < told < np.inf and rate(system, told, max(told, L)) < 1)
+    steps = _half_life(worst)
     escape = float(escape_rate(system, μ)) if μ < -known else None
-    tuned = optimal_heavy_ball(low, L)
+    tuned = optimal_heavy_ball(low, L) if measured or μ > 0 else None
     proof = None
-    if certified and stable and system.B.ndim == 1 and find_spec("cvxpy"):
+    if certified and stable and μ > known and system.B.ndim == 1 and find_spec("cvxpy"):
         proof = certify(system, low, L)
 
-    said = []
-    if limit == 0:
-        said.append("Unstable: it ascends along every positive curvature; is a minus sign missing?")
-    elif stable:
-        said.append(
-            f"Stable: the largest curvature is {L:.4g} and the edge is at {limit:.4g}, so the "
-            f"learning rate may be up to {margin:.4g} times as large."
-        )
-    else:
-        said.append(
-            f"Unstable: the largest curvature, {L:.4g}, is beyond the edge at {limit:.4g}; the "
-            f"learning rate must be below {margin:.4g} times what it is."
-        )
+    said = [_stability(system, stable, low, L, limit)]
     if stable:
         at = next((λ for λ in (low, L) if rate(system, λ, λ) >= worst * (1 - 1e-9)), None)
         where = f"of curvature {at:.4g}" if at is not None else f"between {low:.4g} and {L:.4g}"
-        said.append(
-            f"The slowest direction, {where}, halves its error every {steps:.3g} steps "
-            f"(rate {worst:.6g})."
-        )
+        pace = f"halves its error every {steps:.3g} steps"
+        if not 0 < steps < np.inf:
+            pace = "hardly ever halves its error" if steps else "ends its error in a few steps"
+        said.append(f"The slowest direction, {where}, {pace} (rate {worst:.6g}).")
     if stiffest.kind == "under":
         said.append(f"The stiffest direction oscillates, once in {stiffest.period:.3g} steps.")
     else:
         said.append("The stiffest direction does not oscillate.")
     if escape is not None:
-        growth = f"grows by {escape:.6g} a step, doubling every {_half_life(1 / escape):.3g} steps"
+        growth = "does not grow"
+        if escape > 1:
+            growth = (
+                f"grows by {escape:.6g} a step, doubling every {_half_life(1 / escape):.3g} steps"
+            )
         said.append(
-            f"The loss curves down here, by {μ:.4g} along one direction: this is no minimum, and "
-            f"the distance along it {growth}."
+            f"The loss curves down here, with curvature {μ:.4g} along one direction: this is no "
+            f"minimum, and the distance along it {growth}."
         )
-    best = _half_life(float(tuned.rate))
-    gain = (
-        f", {steps / best:.3g} times as fast as now" if stable and steps > 1.01 * best > 0 else ""
-    )
-    said.append(
-        f"Heavy ball's best for curvatures from {low:.4g} to {L:.4g} is learning_rate="
-        f"{tuned.learning_rate:.4g} and beta={tuned.beta:.4g}: "
-        + (f"it halves an error every {best:.3g} steps{gain}." if best else "it ends it in a step.")
-    )
+    if tuned is not None:
+        best = _half_life(float(tuned.rate))
+        pace = f"it halves an error every {best:.3g} steps" if best else "it ends it in a step"
+        if stable and 0 < 1.01 * best < steps < np.inf:
+            pace += f", {steps / best:.3g} times as fast as now"
+        said.append(
+            f"Heavy ball's best for curvatures from {low:.4g} to {L:.4g} is learning_rate="
+            f"{tuned.learning_rate:.6g} and beta={tuned.beta:.6g}: {pace}."
+        )
     if proof is not None:
         said.append(
             f"Not only on quadratics: for every function of these curvatures the rate "
@@ -175,5 +198,5 @@ def advise(
         )
     certified_rate = None if proof is None else proof.rate
     return Advice(
-        stable, limit, margin, worst, steps, stiffest, escape, tuned, certified_rate, tuple(said)
+        stable, limit, limit / L, worst, steps, stiffest, escape, tuned, certified_rate, tuple(said)
     )

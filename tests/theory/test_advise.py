@@ -117,7 +117,7 @@ def test_speaks_of_a_saddle_apart():
     assert said.stable
     assert said.tuned.rate == pytest.approx(0, abs=1e-3)  # One curvature is positive: 1.
     assert any(
-        line.startswith("The loss curves down here, by -2 along one")
+        line.startswith("The loss curves down here, with curvature -2 along one direction")
         for line in str(said).split("\n")
     )
     assert advise(tx, (1.0, 2.0), certified=False).escape is None
@@ -140,19 +140,107 @@ def test_says_it_in_words():
         "up to 3.8 times as large.",
         "The slowest direction, of curvature 2, halves its error every 13.2 steps (rate 0.948683).",
         "The stiffest direction oscillates, once in 5.84 steps.",
-        "Heavy ball's best for curvatures from 2 to 200 is learning_rate=0.01653 and beta=0.6694: "
-        "it halves an error every 3.45 steps, 3.81 times as fast as now.",
+        "Heavy ball's best for curvatures from 2 to 200 is learning_rate=0.0165289 and "
+        "beta=0.669421: it halves an error every 3.45 steps, 3.81 times as fast as now.",
     ]
     said = advise(momentax.sgd(0.1, momentax.heavy_ball(0.9)), (2.0, 200.0))
     assert said.certified_rate is None
     assert said.half_life == np.inf
     assert said.sentences[0] == (
-        "Unstable: the largest curvature, 200, is beyond the edge at 38; the learning rate must be "
-        "below 0.19 times what it is."
+        "Unstable: the largest curvature, 200, is not below the edge at 38; the learning rate must "
+        "be below 0.19 times what it is."
     )
     ascends = advise(optax.sgd(-0.1), (1.0, 2.0))
     assert ascends.sentences[0].startswith("Unstable: it ascends along every positive curvature")
     assert "it ends it in a step" in str(advise(tx, (2.0, 2.0), certified=False))
+
+
+DECAYED = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, 0.9))
+WORDS = {
+    "decay does not scale with the gradients": (
+        DECAYED,
+        (1.0, 10.0),
+        "Stable: the largest curvature is 10 and the edge is at 37.5, so the gradients may be up "
+        "to 3.75 times as large.",
+    ),
+    "decay holds back what curves down": (
+        DECAYED,
+        (-0.1, 10.0),
+        "The loss curves down here, with curvature -0.1 along one direction: this is no minimum, "
+        "and the distance along it does not grow.",
+    ),
+    "too slow to tell": (
+        optax.sgd(0.1),
+        (1e-17, 10.0),
+        "Stable: the largest curvature is 10 and the edge is at 20, so the learning rate may be up "
+        "to 2 times as large.",
+    ),
+    "too slow to halve": (
+        optax.sgd(0.1),
+        (1e-17, 10.0),
+        "The slowest direction, of curvature 1e-17, hardly ever halves its error (rate 1).",
+    ),
+    "over at once": (
+        optax.sgd(0.1),
+        (10.0, 10.0),
+        "The slowest direction, of curvature 10, ends its error in a few steps (rate 0).",
+    ),
+    "too much decay": (
+        optax.chain(optax.add_decayed_weights(50.0), optax.sgd(0.1, 0.9)),
+        (1.0, 10.0),
+        "Unstable, at however small a curvature.",
+    ),
+    "growth that curvature stops": (
+        optax.chain(optax.add_decayed_weights(-0.1), optax.sgd(0.1)),
+        (1.0, 2.0),
+        "Stable from 1 to 2, but not along all curvatures below that.",
+    ),
+    "no learning rate": (
+        optax.sgd(0.0),
+        (1.0, 10.0),
+        "Not stable: no gradient moves the parameters; is the learning rate 0?",
+    ),
+    "on the edge": (
+        optax.sgd(0.25),
+        (1.0, 8.0),
+        "Unstable: the largest curvature, 8, is not below the edge at 8; the learning rate must be "
+        "below 1 times what it is.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_says_why(name):
+    tx, given, sentence = WORDS[name]
+    said = advise(tx, given, certified=False)
+    assert sentence in said.sentences
+    assert said.stable is not any(line.startswith(("Unst", "Not")) for line in said.sentences)
+
+
+def test_decay_forbids_what_the_learning_rate_alone_would_bear():
+    """The margin is one of the gradients: times it, decay untouched, a pipeline is at its edge."""
+
+    def tx(of_gradients):
+        return optax.chain(
+            optax.scale(of_gradients), optax.add_decayed_weights(0.5), optax.sgd(0.1, 0.9)
+        )
+
+    margin = advise(tx(1.0), (1.0, 10.0), certified=False).margin
+    assert advise(tx(0.999 * margin), (1.0, 10.0), certified=False).stable
+    assert not advise(tx(1.001 * margin), (1.0, 10.0), certified=False).stable
+
+
+def test_nothing_is_tuned_or_proved_for_curvatures_that_are_not_known():
+    for mu in (0.0, -1.0):
+        said = advise(optax.sgd(0.1), (mu, 10.0))
+        assert said.tuned is None
+        assert said.certified_rate is None
+        assert not any(line.startswith(("Heavy", "Not only")) for line in said.sentences)
+    # A flat direction is no strong convexity, though all that is told from it is tuned for.
+    problem = problems.quadratic(np.diag([0.0, 1.0, 3.0]))
+    said = advise(optax.sgd(0.1), curvature(problem.loss, problem.start, key=jax.random.key(0)))
+    assert said.certified_rate is None
+    np.testing.assert_allclose(said.tuned, theory.optimal_heavy_ball(1.0, 3.0), rtol=1e-4)
 
 
 def test_a_certificate_holds_beyond_quadratics(monkeypatch):
@@ -170,6 +258,7 @@ def test_a_certificate_holds_beyond_quadratics(monkeypatch):
     ("given", "error", "message"),
     [
         (3.0, TypeError, r"^curvature must be a Curvature or a pair \(mu, L\), got 3.0"),
+        ((1.0, 2.0, 3.0), TypeError, r"^curvature must be a Curvature or a pair \(mu, L\), got"),
         ((1.0, -1.0), ValueError, r"^L must be in \(0, inf\), got -1.0"),
         ((2.0, 1.0), ValueError, r"^mu must not exceed L, got mu=2.0 and L=1.0; are they swapped"),
     ],
