@@ -190,9 +190,19 @@ class _Ritz(NamedTuple):
 
 def _ritz(projection: Any, residual: Any) -> _Ritz:
     """What a Krylov space of one start tells, after each of its dimensions."""
-    rounding = 10 * jnp.finfo(projection.dtype).eps
+    from scipy.linalg import eigh_tridiagonal  # Not on importing momentax.
+
+    digits = jnp.finfo(projection.dtype)
+    rounding = 10 * digits.eps
     H = np.asarray(projection, np.float64)
     diagonal, lengths = np.diagonal(H), np.append(np.diagonal(H, -1), np.float64(residual))
+    first = np.abs([diagonal[0], lengths[0]])
+    size = first[np.isfinite(first)].max(initial=0)
+    if 0 < size < np.sqrt(digits.tiny / digits.eps) or (size > 0 and np.isinf(lengths[0])):
+        raise ValueError(
+            f"the curvatures, about {size:.1g}, are of a size whose square leaves the range of "
+            f"{projection.dtype}; multiply the loss by a number that brings them near 1"
+        )
     rows = []
     values = weights = np.zeros(0)
     for k in range(1, len(H) + 1):
@@ -202,8 +212,7 @@ def _ritz(projection: Any, residual: Any) -> _Ritz:
                 "derivative of it overflows or is undefined at these params or in this batch; "
                 "jax.debug_nans(True) shows where"
             )
-        T = np.diag(diagonal[:k]) + np.diag(lengths[: k - 1], -1)
-        values, vectors = np.linalg.eigh(T)  # It reads the lower triangle.
+        values, vectors = eigh_tridiagonal(diagonal[:k], lengths[: k - 1])
         weights = vectors[0] ** 2
         floor = rounding * np.abs(values).max()
         errors = np.maximum(lengths[k - 1] * np.abs(vectors[-1, [0, -1]]), floor)
@@ -309,8 +318,8 @@ def curvature(
     ones first, from within. Their weights, the squared first entries of T_k's
     eigenvectors, are a Gauss quadrature of the spectrum that q_1 sees. H is
     never formed: a product H q costs about two gradients. The basis is kept and
-    reorthogonalised, in 4 · num_iterations bytes a parameter; all batches
-    are on the device at once.
+    reorthogonalised, num_iterations vectors of the parameters' size, on a CPU
+    twice; all batches are on the device at once.
 
     The curvature is that of what the loss computes: in float32 an eigenvalue
     is known to about 10⁻⁶ L, so that a mu of that size has no sign.

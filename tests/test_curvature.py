@@ -314,6 +314,14 @@ def test_is_compiled_once(monkeypatch, shown):
         assert not _curvature._BARS
 
 
+def test_the_basis_takes_the_memory_stated():
+    θ = jnp.ones(10_000)
+    groups = [(np.arange(1), ())]
+    program = _curvature._lanczos.lower(bowl, None, False, 40, False, 0, θ, (), groups, KEY)
+    each = program.compile().memory_analysis().temp_size_in_bytes / θ.nbytes
+    assert each < 2.1 * 40
+
+
 def square(θ, x):
     return jnp.mean(x) * jnp.sum(θ**2)
 
@@ -390,6 +398,17 @@ REFUSED = {
         {"loss": lambda θ: jnp.sum(θ**1.5), "params": jnp.zeros(3)},
         ValueError,
         "the Hessian times a vector is not finite in product 1: the loss or",
+    ),
+    "a loss too large for its own square": (
+        {"loss": lambda θ: 1e20 * jnp.vdot(jnp.arange(3.0), θ**2)},
+        ValueError,
+        "the curvatures, about [0-9]e[+]20, are of a size whose square leaves the range of "
+        "float32; multiply the loss by a number",
+    ),
+    "a loss too small for its own square": (
+        {"loss": lambda θ: 1e-20 * bowl(θ)},
+        ValueError,
+        "the curvatures, about 2e-20, are of a size whose square",
     ),
     "a word in a batch": (
         {"batches": [("train",)]},
