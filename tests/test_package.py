@@ -83,7 +83,7 @@ def test_imports_point_one_way(path):
                 if own == "theory":
                     allowed |= {"cvxpy", "scipy"}  # Inside functions, as the next test sees.
                 if own == "_curvature":
-                    allowed |= {"matfree", "tqdm"}
+                    allowed |= {"matfree", "scipy", "tqdm"}
                 assert outer in allowed, f"{path} imports {name}"
             if outer == "matplotlib":
                 assert own == "plotting"
