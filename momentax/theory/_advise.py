@@ -10,8 +10,9 @@ import optax
 
 from momentax._check import flag, real_scalar
 from momentax.theory._certify import certify
-from momentax.theory._closed_loop import Damping, damping, edge, escape_rate, radius, rate, read
+from momentax.theory._closed_loop import Damping, damping, edge, escape_rate, radius, rate
 from momentax.theory._rates import Tuning, optimal_heavy_ball
+from momentax.theory._state_space import read
 from momentax.theory._system import StateSpace
 
 
@@ -157,7 +158,7 @@ def advise(
     escape = float(escape_rate(system, μ)) if μ < -known else None
     tuned = optimal_heavy_ball(low, L) if measured or μ > 0 else None
     proof = None
-    if certified and stable and μ > known and system.B.ndim == 1 and find_spec("cvxpy"):
+    if certified and stable and μ > known and find_spec("cvxpy"):
         proof = certify(system, low, L)
 
     said = [_stability(system, stable, low, L, limit)]

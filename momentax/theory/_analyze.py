@@ -30,7 +30,7 @@ class Direction(NamedTuple):
     damping: the Damping.
     variance: of the parameter about its mean, kept up by noisy gradients;
         infinite where no error dies out, None where no gradient_variance was
-        given or, of a transformation with a period, none can be told.
+        given.
     oscillator: the Oscillator that the transformation discretises; None unless
         it is heavy ball and the curvature positive.
     """
@@ -72,8 +72,8 @@ class Analysis(NamedTuple):
     effective_learning_rate: how far one gradient moves the parameters downhill
         over its whole life. It and the two gains are of gradients alone: weight
         decay, which answers to the parameters, is left out. They are None where
-        a velocity never forgets or, of a transformation with a period, they
-        cannot be told.
+        a velocity never forgets, and of a transformation with both a period and
+        weight decay.
     alternating_gain: size of the updates that gradients of size 1 lead to which
         flip their sign each step.
     signal_to_noise_gain: the number of gradients whose mean is as clean as the
@@ -285,7 +285,7 @@ def analyze(
     def along(λ: float) -> Direction:
         ρ, variance = float(radius(system, λ)), None
         if σ2 is not None:
-            variance = _told(stationary_variance, system, λ, σ2) if ρ < _MARGINAL else np.inf
+            variance = stationary_variance(system, λ, σ2) if ρ < _MARGINAL else np.inf
         return Direction(
             curvature=λ,
             radius=ρ,
@@ -297,7 +297,7 @@ def analyze(
     stable = worst < _MARGINAL and (μ > 0 or limit > L)
     floor = None
     if σ2 is not None and μ >= 0:
-        floor = _told(noise_floor, system, [μ, L], σ2) if stable else np.inf
+        floor = noise_floor(system, [μ, L], σ2) if stable else np.inf
     return Analysis(
         system=system,
         period=period,

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from momentax._check import real_scalar
 from momentax.theory._closed_loop import rate
-from momentax.theory._noise import reach
+from momentax.theory._noise import gramian
 from momentax.theory._rates import condition
-from momentax.theory._state_space import system
-from momentax.theory._system import StateSpace
+from momentax.theory._state_space import read
+from momentax.theory._system import StateSpace, by_phase, phases
 
 _Reals = NDArray[np.float64]
 _Matrix = NDArray[Any]  # float64 too, in words that the types of linear algebra have.
 
+_ROUNDING = 1e-12  # Of the parameters: a step that moves them by no more leaves them.
 _TOLERANCE = 1e-6  # Where bisection stops, as a share of what lies between the two it began with.
 
 
@@ -28,8 +29,9 @@ class Certificate(NamedTuple):
     """A rate and what proves it.
 
     rate: ρ in [0, 1), the worst factor by which an error shrinks per step.
-    multiplier: (σ, η), the weights of the two inequalities on the gradients.
-    P: positive definite and of trace 1, shape (n + 1, n + 1); after t steps
+    multiplier: (σ, η), the weights of the two inequalities on the gradients; where
+        there is a period of p steps, each of shape (p,).
+    P: positive definite and of trace 1, shape (n + p, n + p); after t steps
         xᵀ P x is at most ρ^{2t} of what it was, where x = (z, ξ).
     """
 
@@ -38,117 +40,150 @@ class Certificate(NamedTuple):
     P: _Reals
 
 
-class _Forms(NamedTuple):
-    """What the proof is made of, in the coordinates (z, ξ, g)."""
+class _Proof(NamedTuple):
+    """The same with a P and a multiplier for each step of the period."""
 
-    now: _Matrix  # Gives (z, ξ).
-    after: _Matrix  # Gives (z, ξ) one step later.
+    rate: float
+    multiplier: _Matrix
+    P: list[_Matrix]
+
+
+class _Forms(NamedTuple):
+    """What the proof is made of at one step, in the coordinates (x, ξ, g)."""
+
+    now: _Matrix  # Gives (x, ξ).
+    after: _Matrix  # Gives (x, ξ) one step later.
     sector: _Matrix  # (g - μ θ)(L θ - g)
     off_by_one: _Matrix  # (g - μ θ) ξ
 
-    def within(self, T: _Matrix) -> _Forms:
-        """The same in coordinates x with (z, ξ) = T x, and in units of g that suit them."""
-        after = np.linalg.solve(T, self.after)
-        size = np.linalg.norm(after[:, -1])
-        T = np.block([[T, np.zeros((len(T), 1))], [np.zeros(len(T)), 1 / size]])
+    @property
+    def held(self) -> bool:
+        """Whether g is no coordinate, since it is the last one again."""
+        return self.now.shape[0] == self.now.shape[1]
+
+    def within(self, T: _Matrix, T_after: _Matrix) -> _Forms:
+        """The same in coordinates with (x, ξ) = T y, and in units of g that suit them."""
+        after = np.linalg.solve(T_after, self.after)
+        if not self.held:
+            size = np.linalg.norm(after[:, -1])
+            T = np.block([[T, np.zeros((len(T), 1))], [np.zeros(len(T)), 1 / size]])
         sector, off_by_one = T.T @ self.sector @ T, T.T @ self.off_by_one @ T
         return _Forms(self.now, after @ T, sector, off_by_one)
 
-    def change(self, P: Any, squared: Any, sector: Any, off_by_one: Any) -> Any:
+    def change(self, P: Any, P_after: Any, squared: Any, sector: Any, off_by_one: Any) -> Any:
         """What must not be positive, from arrays or from variables of a program."""
         return (
-            self.after.T @ P @ self.after
+            self.after.T @ P_after @ self.after
             - squared * (self.now.T @ P @ self.now)
             + sector * self.sector
             + off_by_one * self.off_by_one
         )
 
 
-def _forms(A: _Matrix, B: _Matrix, C: _Matrix, μ: float, L: float) -> _Forms:
-    n = len(A)
-    now = np.eye(n + 1, n + 2)
-    ξ, g = np.eye(n + 2)[n:]
-    θ = np.append(C, [0, 0])
-
+def _forms(steps: list[StateSpace], μ: float, L: float) -> list[_Forms]:
     def product(p: _Matrix, q: _Matrix) -> _Matrix:
         return (np.outer(p, q) + np.outer(q, p)) / 2
 
-    return _Forms(
-        now=now,
-        after=np.vstack([A @ now[:n] + np.outer(B, g), g - L * θ]),
-        sector=product(g - μ * θ, L * θ - g),
-        off_by_one=product(g - μ * θ, ξ),
-    )
+    forms = []
+    for before, (A, B, C) in zip([steps[-1], *steps[:-1]], steps, strict=True):
+        n = len(C)
+        # Where the last step has left the parameters, g is what it was: ξ = g - L θ.
+        moved = np.append(C @ before.A - before.C, L * (C @ before.B))
+        held = len(steps) > 1 and np.abs(moved).max() <= _ROUNDING * np.abs(before.C).max()
+        coordinates = np.eye(n + 2 - held)
+        x, ξ = coordinates[:n], coordinates[n]
+        θ = C @ x
+        g = ξ + L * θ if held else coordinates[-1]
+        forms.append(
+            _Forms(
+                now=coordinates[: n + 1],
+                after=np.vstack([A @ x + np.outer(B, g), g - L * θ]),
+                sector=product(g - μ * θ, L * θ - g),
+                off_by_one=product(g - μ * θ, ξ),
+            )
+        )
+    return forms
 
 
-def _balanced(A: _Matrix, B: _Matrix, C: _Matrix, μ: float, L: float) -> _Matrix:
-    """Coordinates of (z, ξ) in which gradients reach each part of z as far as θ shows it.
+def _balanced(system: StateSpace, T: _Matrix, cuts: Any, μ: float, L: float) -> list[_Matrix]:
+    """Coordinates of (x, ξ) in which gradients reach each part of x as far as θ shows it.
 
     They are those of the closed loop at the middle curvature and do not depend
     on the ones in which A, B and C came. A little is added to the Gramians, for
     a part that no gradient reaches or θ does not show.
     """
-    from scipy.linalg import solve_discrete_lyapunov  # Not on importing momentax.
+    A, B, C = by_phase(system)
+    M, B, C = np.linalg.solve(T, (A + (μ + L) / 2 * (B @ C)) @ T), np.linalg.solve(T, L * B), C @ T
+    moved = [B]
+    for _ in B[1:]:
+        moved.append(M @ moved[-1])
+    units = np.linalg.norm(np.concatenate(moved, axis=1), axis=1)
+    units[units == 0] = 1
+    M, B, C = M * units / units[:, None], B / units[:, None], C * units
 
-    n = len(A)
-    M, B = A + (μ + L) / 2 * np.outer(B, C), L * B
-    units = reach(M, B)
-    M, B, C = M * units / units[:, None], B / units, C * units
+    def factors(M: _Matrix, b: _Matrix) -> list[_Matrix]:
+        little = 1e-12 * (np.sum(b * b) or 1) * np.eye(len(M))
+        Σ = gramian(M, b @ b.T + little)
+        return [np.linalg.cholesky(Σ[part, part]) for part in cuts]
 
-    def factor(M: _Matrix, b: _Matrix) -> _Matrix:
-        little = 1e-12 * (b @ b or 1) * np.eye(n)
-        gramian = solve_discrete_lyapunov(M, np.outer(b, b) + little)
-        return np.linalg.cholesky((gramian + gramian.T) / 2)
-
-    reached, shown = factor(M, B), factor(M.T, C)
-    U, sizes, _ = np.linalg.svd(reached.T @ shown)
-    T = L * np.eye(n + 1)
-    T[:n, :n] = units[:, None] * reached @ U / np.sqrt(sizes)
-    return T
+    found = []
+    for part, reached, shown in zip(cuts, factors(M, B), factors(M.T, C.T), strict=True):
+        U, sizes, _ = np.linalg.svd(reached.T @ shown)
+        found.append(L * np.eye(len(reached) + 1))
+        found[-1][:-1, :-1] = units[part, None] * reached @ U / np.sqrt(sizes)
+    return found
 
 
-def _proved(forms: _Forms, P: _Matrix, multiplier: _Matrix, rate: float) -> float:
+def _proved(forms: list[_Forms], P: list[_Matrix], multiplier: _Matrix, rate: float) -> float:
     """The smallest rate, from one on, that P and the multiplier prove: plain eigenvalues.
 
-    With the gradient that is worst for each (z, ξ) put into the form at ρ, there
-    is left a form S of (z, ξ), and S ⪯ δ P proves √(ρ² + δ). What float64 may
+    With the gradient that is worst for each (x, ξ) put into the form at ρ, there
+    is left a form S of (x, ξ), and S ⪯ δ P proves √(ρ² + δ). What float64 may
     have rounded away counts into δ.
     """
-    Q = forms.change(P, rate**2, *multiplier)
-    if Q[-1, -1] >= 0:
-        return np.inf
-    try:
-        root = np.linalg.inv(np.linalg.cholesky(P))
-    except np.linalg.LinAlgError:  # Not positive definite.
-        return np.inf
-    R = root @ np.column_stack([np.eye(len(P)), -Q[:-1, -1] / Q[-1, -1]])
-    sizes = _Forms(*map(np.abs, forms)).change(np.abs(P), -(rate**2), *multiplier)
-    rounding = len(Q) * np.finfo(np.float64).eps * np.linalg.norm(np.abs(R) @ sizes @ np.abs(R).T)
-    excess = np.linalg.eigvalsh(R @ Q @ R.T)[-1] + rounding
-    return float(np.sqrt(rate**2 + max(0, excess)))
+    excess = 0.0
+    for form, now, after, weights in zip(forms, P, [*P[1:], P[0]], multiplier.T, strict=True):
+        Q = form.change(now, after, rate**2, *weights)
+        try:
+            root = np.linalg.inv(np.linalg.cholesky(now))
+        except np.linalg.LinAlgError:  # Not positive definite.
+            return np.inf
+        R = root
+        if not form.held:
+            if Q[-1, -1] >= 0:
+                return np.inf
+            R = root @ np.column_stack([np.eye(len(now)), -Q[:-1, -1] / Q[-1, -1]])
+        sizes = _Forms(*map(np.abs, form)).change(np.abs(now), np.abs(after), -(rate**2), *weights)
+        size = np.linalg.norm(np.abs(R) @ sizes @ np.abs(R).T)
+        rounding = len(Q) * np.finfo(np.float64).eps * size
+        excess = max(excess, np.linalg.eigvalsh(R @ Q @ R.T)[-1] + rounding)
+    return float(np.sqrt(rate**2 + excess))
 
 
-def _search(forms: _Forms, T: _Matrix, low: float, high: float) -> Certificate | None:
-    """The best proof that bisection finds, solved for in the coordinates T, checked in z's own.
+def _search(forms: list[_Forms], T: list[_Matrix], low: float, high: float) -> _Proof | None:
+    """The best proof that bisection finds, solved for in the coordinates T, checked in x's own.
 
     Its rate may be 1 or more: then it proves nothing, but may lead to one that does.
     """
     import cvxpy as cp
 
-    size = len(T)
-    within = forms.within(T)
-    unit = -1 / within.sector[-1, -1]
-    squared, weights = cp.Parameter(nonneg=True), cp.Variable(2, nonneg=True)
-    largest = cp.Variable()
-    P = cp.Variable((size, size), symmetric=True)
-    change = within.change(P, squared, unit * cp.sum(weights), unit * (squared * weights[1]))
-    constraints: Any = [
-        P >> 1e-7 * np.eye(size),
-        cp.trace(P) == 1,
-        change << largest * np.eye(size + 1),
-    ]
+    after = [*T[1:], T[0]]
+    within = [form.within(*each) for form, *each in zip(forms, T, after, strict=True)]
+    unit = max(-1 / each.sector[-1, -1] for each in within if not each.held)
+    squared, largest = cp.Parameter(nonneg=True), cp.Variable()
+    alone, both = cp.Variable(len(T), nonneg=True), cp.Variable(len(T), nonneg=True)
+    P = [cp.Variable((len(each), len(each)), symmetric=True) for each in T]
+    constraints: Any = [sum(cp.trace(each) for each in P) == 1]
+    for i, form in enumerate(within):
+        then = (i + 1) % len(P)
+        σ, η = alone[i] + both[then], squared * both[i]
+        change = form.change(P[i], P[then], squared, unit * σ, unit * η)
+        constraints += [
+            P[i] >> 1e-7 * np.eye(len(T[i])),
+            change << largest * np.eye(change.shape[0]),
+            *([η <= σ] if then != i else []),
+        ]
     program = cp.Problem(cp.Minimize(largest), constraints)
-    back = np.linalg.inv(T)
     best = None
     tolerance = _TOLERANCE * (1 - low)
     while high - low > tolerance:
@@ -158,17 +193,24 @@ def _search(forms: _Forms, T: _Matrix, low: float, high: float) -> Certificate |
         with warnings.catch_warnings(), suppress(cp.SolverError):
             warnings.simplefilter("ignore", UserWarning)  # Of inaccuracy; the proof is checked.
             program.solve(solver=cp.CLARABEL)
-            if P.value is not None and weights.value is not None:
-                found = back.T @ P.value @ back
-                found = (found + found.T) / 2
-                alone, both = np.maximum(weights.value, 0) * (unit / np.trace(found))
-                multiplier = np.array([alone + both, rate**2 * both])
-                found /= np.trace(found)
+            if alone.value is not None and both.value is not None:
+                found = [_back(of.value, each) for of, each in zip(P, T, strict=True)]
+                trace = sum(np.trace(each) for each in found)
+                found = [each / trace for each in found]
+                first, second = np.maximum([alone.value, both.value], 0) * (unit / trace)
+                σ = first + np.roll(second, -1)
+                multiplier = np.array([σ, np.minimum(rate**2 * second, σ)])
                 proved = _proved(forms, found, multiplier, rate)
                 if best is None or proved < best.rate:
-                    best = Certificate(proved, multiplier, found)
+                    best = _Proof(proved, multiplier, found)
         low, high = (low, rate) if proved <= rate else (rate, min(high, proved))
     return best
+
+
+def _back(P: Any, T: _Matrix) -> _Matrix:
+    back = np.linalg.inv(T)
+    P = back.T @ P @ back
+    return (P + P.T) / 2
 
 
 def certify(
@@ -186,6 +228,11 @@ def certify(
     off-by-one constraint: for the gradients of such a function their sum,
     weighted by ρ^{-2t}, is never negative. So V(z_t, ξ_t) ≤ ρ^{2t} V(z_0, 0), in
     any number of dimensions.
+
+    Of a transformation with a period every step has a θ, ξ, g, σ and η of its
+    own, with η ≤ σ, and ρ² times a step's σ bounds the next one's η. Where a step
+    leaves the parameters as they are, g is not free in the next, but L θ + ξ: so
+    `optax.MultiSteps` over k steps has the k-th root of the rate within it.
 
     The rate is the smallest for which such a proof is found, by bisection between
     the rate on quadratics and 1. A method may be faster than this constraint can
@@ -213,16 +260,19 @@ def certify(
         algorithms via integral quadratic constraints, SIAM Journal on
         Optimization 26(1), 2016, arXiv:1408.3595.
     """
-    A, B, C = read = system(tx)
+    system = read(tx)
     μ, L = real_scalar("mu", mu, "(0, inf)"), real_scalar("L", L, "(0, inf)")
     condition(μ, L)
     if find_spec("cvxpy") is None:
         raise ImportError(
             "certify needs cvxpy, which is not installed; pip install 'momentax[certify]'"
         )
-    if (low := rate(read, μ, L)) >= 1:
+    if (low := rate(system, μ, L)) >= 1:
         return None
-    forms, T = _forms(A, B, C, μ, L), _balanced(A, B, C, μ, L)
+    steps, own = phases(system)
+    ends = np.cumsum([len(step.C) for step in steps])
+    cuts = [slice(end - len(step.C), end) for end, step in zip(ends, steps, strict=True)]
+    forms, T = _forms(steps, μ, L), _balanced(system, own, cuts, μ, L)
     best, bound = None, np.inf
     for _ in range(3):
         found = _search(forms, T, low, min(bound, 1.0))
@@ -230,5 +280,16 @@ def certify(
             break
         best, bound = found, found.rate
         # Again in coordinates in which what was found is the identity: there the solver errs less.
-        T = np.linalg.inv(np.linalg.cholesky(found.P)).T
-    return best if bound < 1 else None
+        T = [np.linalg.inv(np.linalg.cholesky(P)).T for P in found.P]
+    if best is None or bound >= 1:
+        return None
+    n, p = len(own), len(steps)
+    P = np.zeros((n + p, n + p))
+    back = np.linalg.inv(own)
+    for i, (part, of) in enumerate(zip(cuts, best.P, strict=True)):
+        from_z = np.zeros((len(of), n + p))
+        from_z[:-1, :n], from_z[-1, n + i] = back[part], 1
+        P += from_z.T @ of @ from_z
+    trace = np.trace(P)
+    multiplier = best.multiplier if p > 1 else best.multiplier[:, 0]
+    return Certificate(bound, multiplier / trace, P / trace)

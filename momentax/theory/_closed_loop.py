@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
 from momentax._check import real_array, real_scalar
-from momentax.theory._state_space import state_space
-from momentax.theory._system import StateSpace, balance
+from momentax.theory._state_space import read
+from momentax.theory._system import StateSpace, balance, by_phase, phases
 
 _Reals = NDArray[np.float64]
 _System = optax.GradientTransformation | StateSpace
@@ -28,16 +28,6 @@ class Damping(NamedTuple):
     kind: str
     period: float
     half_life: float
-
-
-def is_system(value: object) -> TypeGuard[_System]:
-    """Whether an argument is what `read` takes, and no number."""
-    return isinstance(value, optax.GradientTransformation | optax.MultiSteps | StateSpace)
-
-
-def read(tx: _System) -> StateSpace:
-    """The system of a transformation, of one with a period too."""
-    return tx if isinstance(tx, StateSpace) else state_space(tx)
 
 
 def closed_loop(system: _System, curvature: ArrayLike) -> _Reals:
@@ -57,26 +47,51 @@ def closed_loop(system: _System, curvature: ArrayLike) -> _Reals:
     Raises:
         ValueError: curvature is not finite, or as `state_space`.
     """
-    A, B, C = read(system)
+    A, B, C = by_phase(read(system))
     λ = real_array("curvature", curvature)
-    return A + λ[..., None, None] * (B.reshape(len(A), -1) @ C.reshape(-1, len(A)))
+    return A + λ[..., None, None] * (B @ C)
+
+
+def loops(steps: list[StateSpace], λ: ArrayLike) -> list[_Reals]:
+    """The matrix of each step of a period on a quadratic."""
+    λ = np.asarray(λ, np.float64)[..., None, None]
+    return [A + λ * np.outer(B, C) for A, B, C in steps]
+
+
+def _roots(steps: list[StateSpace], λ: ArrayLike) -> tuple[NDArray[Any], _Reals]:
+    """The eigenvalues z of all of them, one after the other, and the unit of |z|^(1/p)."""
+    whole, exponent = np.eye(len(steps[0].C)), 0
+    for M in loops(steps, λ):
+        whole = M @ whole
+        _, size = np.frexp(np.abs(whole).max(axis=(-2, -1), keepdims=True, initial=0))
+        whole, exponent = np.ldexp(whole, -size), exponent + size  # It may leave float64's range.
+    return np.linalg.eigvals(whole), np.exp2(exponent / len(steps))[..., 0]
 
 
 def radius(system: StateSpace, λ: ArrayLike) -> _Reals:
-    """The largest |eigenvalue| of the closed loop.
+    """The largest |eigenvalue| of the closed loop."""
+    return _radii(system)(λ)
 
-    Two that meet, as at critical damping, come out half of the digits apart; their mean has all.
-    """
-    roots = np.linalg.eigvals(closed_loop(system, λ))
-    top = np.take_along_axis(roots, np.abs(roots).argmax(axis=-1, keepdims=True), axis=-1)
-    near = np.abs(roots - top) <= 2e-7 * np.abs(top)
-    return np.asarray(np.abs((roots * near).sum(axis=-1) / near.sum(axis=-1)), np.float64)
+
+def _radii(system: StateSpace) -> Callable[[ArrayLike], _Reals]:
+    steps, _ = phases(system)
+
+    def radii(λ: ArrayLike) -> _Reals:
+        roots, unit = _roots(steps, λ)
+        top = np.take_along_axis(roots, np.abs(roots).argmax(axis=-1, keepdims=True), axis=-1)
+        # Two that meet, as at critical damping, come out half of the digits apart; their mean
+        # has all.
+        near = np.abs(roots - top) <= 2e-7 * np.abs(top)
+        mean = (roots * near).sum(axis=-1) / near.sum(axis=-1)
+        return np.asarray(unit[..., 0] * np.abs(mean) ** (1 / len(steps)), np.float64)
+
+    return radii
 
 
 def _normal(system: StateSpace) -> tuple[StateSpace, float]:
     """The system in a balanced state and a unit of curvature in which the loop has gain 1."""
     A, B, C = system
-    scale, unit = balance(A, B.reshape(len(A), -1), C.reshape(-1, len(A)))
+    scale, unit = balance(*by_phase(system))
     column = scale if B.ndim == 1 else scale[:, None]
     return StateSpace(A / scale[:, None] * scale, unit * B / column, C * scale), unit
 
@@ -160,16 +175,17 @@ def rate(tx: _System, mu: float, L: float) -> float:
         raise ValueError(f"mu must not exceed L, got mu={low} and L={high}; are they swapped?")
     system, unit = _normal(read(tx))
     low, high = low / unit, high / unit
+    radii = _radii(system)
     if system.B.ndim > 1:
         points = np.linspace(low, high, 128)
         if low > 0:
             points = np.concatenate([points, np.geomspace(low, high, 128)])
-        return _peak(lambda λ: radius(system, λ), np.unique(points))
-    best = radius(system, [low, high]).max()
+        return _peak(radii, np.unique(points))
+    best = radii([low, high]).max()
     while True:
         inner = _crossings(system, best * (1 + 1e-13) + 1e-15)
         inner = inner[(low < inner) & (inner < high)]
-        higher = radius(system, _middles(np.concatenate([[low], inner, [high]]))).max()
+        higher = radii(_middles(np.concatenate([[low], inner, [high]]))).max()
         if higher <= best * (1 + 1e-12) + 1e-14:
             return float(max(best, higher))
         best = higher
@@ -178,21 +194,22 @@ def rate(tx: _System, mu: float, L: float) -> float:
 def edge(system: StateSpace) -> _Reals:
     """The largest curvature up to which the closed loop is stable."""
     system, unit = _normal(system)
+    radii = _radii(system)
     if system.B.ndim > 1:
         points = np.geomspace(1e-6, 1e6, 1024)
-        unstable = radius(system, points) >= 1
+        unstable = radii(points) >= 1
         if unstable[0] or not unstable.any():
             return np.asarray(0.0 if unstable[0] else np.inf)
         first = int(np.argmax(unstable))
         low, high = points[first - 1], points[first]
         while low < (middle := (low + high) / 2) < high:
-            low, high = (low, middle) if radius(system, middle) >= 1 else (middle, high)
+            low, high = (low, middle) if radii(middle) >= 1 else (middle, high)
         return np.asarray(unit * high)
     λ = _crossings(system, 1.0)
     λ = λ[λ > 1e-9]
     λ = λ[np.diff(λ, prepend=0) > 1e-9 * λ]  # One of each pair z and its conjugate.
     between = np.concatenate([[0], λ, [2 * λ[-1] if λ.size else 1.0]])
-    unstable = radius(system, _middles(between)) >= 1
+    unstable = radii(_middles(between)) >= 1
     if not unstable.any():
         return np.asarray(np.inf)
     return np.asarray(unit * between[int(np.argmax(unstable))])
@@ -226,18 +243,19 @@ def damping(tx: _System, curvature: float) -> Damping:
     """
     λ = real_scalar("curvature", curvature, "(-inf, inf)")
     system, unit = _normal(read(tx))
-    roots = np.linalg.eigvals(closed_loop(system, λ / unit))
-    size = np.abs(roots)
+    steps, _ = phases(system)
+    p = len(steps)
+    roots, scale = _roots(steps, λ / unit)
+    size = scale * np.abs(roots) ** (1 / p)
     ρ = float(size.max())
     if ρ < 1e-6:
         return Damping("critical", np.inf, 0.0)
-    p = len(system.C) if system.B.ndim > 1 else 1
-    slowest = roots[size >= ρ * (1 - 1e-6)] ** p  # Each p times over.
+    slowest = roots[size >= ρ * (1 - 1e-6)]
     angle = float(np.abs(np.angle(slowest)).max()) / p
     half_life = float(np.log(0.5) / np.log(ρ)) if ρ < 1 else np.inf
     if angle > 1e-6:
         return Damping("under", 2 * np.pi / angle, half_life)
-    return Damping("critical" if len(slowest) > p else "over", np.inf, half_life)
+    return Damping("critical" if len(slowest) > 1 else "over", np.inf, half_life)
 
 
 def escape_rate(tx: _System, negative_curvature: ArrayLike) -> _Reals:
@@ -268,8 +286,7 @@ def escape_rate(tx: _System, negative_curvature: ArrayLike) -> _Reals:
 
 def path(system: StateSpace, λ: _Reals, start: _Reals, minimizer: _Reals, steps: int) -> _Reals:
     """The parameters at steps 0 .. T along each curvature, shape (T + 1, n)."""
-    A, B, C = system
-    B, C = B.reshape(len(A), -1), C.reshape(-1, len(A))
+    A, B, C = by_phase(system)
     period = len(C)
     # θ* enters by the gradient λ (θ - θ*): a 1 goes round the phases, after z, and carries it.
     whole = np.zeros((len(λ), len(A) + period, len(A) + period))

@@ -12,27 +12,41 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 
 from momentax._check import real_array, whole
-from momentax.theory._noise import unit_variance
-from momentax.theory._state_space import system
-from momentax.theory._system import StateSpace
+from momentax.theory._noise import gramian
+from momentax.theory._state_space import read
+from momentax.theory._system import StateSpace, balance, by_phase, span
 
 _Reals = NDArray[np.float64]
+
+_ROUNDING = 1e-13  # Of what a step adds to the parameters, the share that is none of its doing.
 
 
 def _filter(
     tx: optax.GradientTransformation | StateSpace,
-) -> tuple[_Reals, _Reals, _Reals, float]:
-    """F, G, H and D of x⁺ = F x + G g, u = H x + D g, where u = θ⁺ - θ.
+) -> tuple[_Reals, _Reals, _Reals, _Reals]:
+    """F, G, H and D of x⁺ = F x + G g, u = H x + D g, with an entry of g and u for each phase.
 
-    u = C (A - I) z + C B g does not depend on what A leaves as it is: without
-    decay that is the parameters' own place. It is left out, so that the filter
-    is stable though the parameters add updates up for ever.
+    u = θ⁺ - θ does not show all of z: without decay not the parameters' own
+    place. What it does not show is left out, so that the filter is stable though
+    the parameters add updates up for ever.
     """
-    A, B, C = system(tx)
-    change = A - np.eye(len(A))
-    _, sizes, rows = np.linalg.svd(change)
-    moving = rows[sizes > len(A) * np.finfo(np.float64).eps * sizes.max(initial=0)]
-    return moving @ A @ moving.T, moving @ B, C @ change @ moving.T, float(C @ B)
+    A, B, C = by_phase(read(tx))
+    scale, _ = balance(A, B, C)
+    A, B, C = A / scale[:, None] * scale, B / scale[:, None], C * scale
+    after = np.roll(C, -1, axis=0)  # Step i begins with C_i z and ends with C_{i+1} z⁺.
+    change = after @ A - C
+    size = np.abs(after) @ np.abs(A) + np.abs(C)
+    change[np.abs(change) <= _ROUNDING * size.max(axis=1, keepdims=True)] = 0
+    shown = span(A.T, change.T)
+    return shown.T @ A @ shown, shown.T @ B, change @ shown, after @ B
+
+
+def _averaged(
+    tx: optax.GradientTransformation | StateSpace,
+) -> tuple[_Reals, _Reals, _Reals, float]:
+    """The same of the mean over the phases in which a gradient may arrive."""
+    F, G, H, D = _filter(tx)
+    return F, G.mean(axis=1), H.sum(axis=0), float(D.sum() / len(D))
 
 
 def impulse_response(tx: optax.GradientTransformation | StateSpace, steps: int) -> _Reals:
@@ -45,6 +59,9 @@ def impulse_response(tx: optax.GradientTransformation | StateSpace, steps: int) 
     1 for a moving average, -α / (1 - β) for `sgd` with heavy ball, the
     `effective_learning_rate` downhill.
 
+    Of a transformation with a period h is the mean over the steps of it at
+    which the gradient may arrive: what is seen of one whose place is not known.
+
     Args:
         tx: A linear Optax transformation, or its StateSpace.
         steps: How many updates to list, at least 1.
@@ -56,7 +73,7 @@ def impulse_response(tx: optax.GradientTransformation | StateSpace, steps: int) 
         ValueError: steps is below 1, or tx is not linear.
         TypeError: steps is no whole number, or tx no transformation.
     """
-    F, x, H, D = _filter(tx)
+    F, x, H, D = _averaged(tx)
     response = [D]
     for _ in range(whole("steps", steps) - 1):
         response.append(float(H @ x))
@@ -76,6 +93,9 @@ def frequency_response(
     the response to a constant gradient, H(1/2) that to one which flips its sign
     each step: 1 / (1 - β) and 1 / (1 + β) for `heavy_ball`.
 
+    A transformation with a period of p steps answers at the frequencies
+    f + k / p as well; H(f) is what it answers at f itself.
+
     Args:
         tx: A linear Optax transformation, or its StateSpace.
         frequencies: f in cycles per step; H has the period 1, and at -f it is
@@ -88,7 +108,7 @@ def frequency_response(
         ValueError: A frequency is infinite or NaN, or tx is not linear.
         TypeError: tx is no transformation.
     """
-    F, G, H, D = _filter(tx)
+    F, G, H, D = _averaged(tx)
     z = np.exp(2j * np.pi * real_array("frequencies", frequencies))
     resolvent = z[..., None, None] * np.eye(len(F)) - F
     pole = np.linalg.det(resolvent) == 0
@@ -108,6 +128,11 @@ def signal_to_noise_gain(tx: optax.GradientTransformation | StateSpace) -> float
     as clean: 1 for plain descent, (1 + β) / (1 - β) for heavy ball. Under weight
     decay it is 0, since the parameters settle and the updates end.
 
+    Of a transformation with a period the updates differ from step to step: signal
+    and noise are then sums over its steps, of the square of the update that a
+    constant gradient of 1 makes and of the variance that noise of variance 1
+    gives it. `optax.MultiSteps` over k steps multiplies the gain by k.
+
     Args:
         tx: A linear Optax transformation, or its StateSpace.
 
@@ -126,6 +151,7 @@ def signal_to_noise_gain(tx: optax.GradientTransformation | StateSpace) -> float
             "tx must be a stable filter, got one that multiplies what it remembers by "
             f"{radius:.6g} a step; a β below 1 forgets"
         )
-    signal = D + H @ np.linalg.solve(np.eye(len(F)) - F, G)
-    noise = D**2 + (unit_variance(F, G, H) if len(F) else 0)
-    return float(signal**2 / noise) if noise > 0 else np.nan
+    constant = np.ones(len(D))
+    signal = D @ constant + H @ np.linalg.solve(np.eye(len(F)) - F, G @ constant)
+    noise = np.sum(D**2) + np.trace(H @ gramian(F, G @ G.T) @ H.T)
+    return float(signal @ signal / noise) if noise > 0 else np.nan

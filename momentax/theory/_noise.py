@@ -7,8 +7,9 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 
 from momentax._check import real_array
-from momentax.theory._state_space import system
-from momentax.theory._system import StateSpace
+from momentax.theory._closed_loop import loops
+from momentax.theory._state_space import read
+from momentax.theory._system import StateSpace, phases
 
 _Reals = NDArray[np.float64]
 
@@ -25,7 +26,8 @@ def stationary_variance(
 
     That is the gradient λ (θ - θ*) with noise ε, drawn anew each step, once the
     start is forgotten; the variance is about the mean. For heavy ball it is
-    α σ² (1 + β) / (λ (1 - β) (2 (1 + β) - α λ)).
+    α σ² (1 + β) / (λ (1 - β) (2 (1 + β) - α λ)). A transformation with a period
+    has a variance for each of its steps, and Var θ is their mean.
 
     Args:
         tx: A linear Optax transformation from gradients to steps, such as
@@ -41,34 +43,41 @@ def stationary_variance(
         ValueError: An argument lies outside its interval, or tx is not linear.
         TypeError: tx is no transformation.
     """
-    A, B, C = system(tx)
+    steps, _ = phases(read(tx))
     λ = real_array("curvature", curvature)
     σ2 = real_array("gradient_variance", gradient_variance, "[0, inf)")
     λ, σ2 = np.broadcast_arrays(λ, σ2)
-    unit = {each: unit_variance(A + each * np.outer(B, C), B, C) for each in set(λ.flat)}
+    unit = {each: _unit_variance(steps, each) for each in set(λ.flat)}
     variance = np.array([unit[each] for each in λ.flat], np.float64).reshape(λ.shape)
     # Without noise an unstable pipeline has no stationary state either: inf, not inf · 0.
     return np.multiply(variance, σ2, out=np.full(λ.shape, np.inf), where=np.isfinite(variance))
 
 
-def unit_variance(M: _Reals, B: _Reals, C: _Reals) -> float:
-    """C Σ Cᵀ of z⁺ = M z + B ε at unit noise, infinite where M is not stable."""
-    from scipy.linalg import solve_discrete_lyapunov  # Not on importing momentax.
-
-    if np.abs(np.linalg.eigvals(M)).max(initial=0) >= 1:
+def _unit_variance(steps: list[StateSpace], λ: float) -> float:
+    """The mean of C Σ Cᵀ over the steps at unit noise, infinite where they are not stable."""
+    each = list(zip(loops(steps, λ), steps, strict=True))
+    whole = np.eye(len(steps[0].C))
+    added = 0 * whole
+    for M, (_, B, _) in each:
+        whole, added = M @ whole, M @ added @ M.T + np.outer(B, B)
+    rounding = 8 * len(steps) * len(whole) * np.finfo(np.float64).eps
+    if np.abs(np.linalg.eigvals(whole)).max(initial=0) >= 1 - rounding:
         return np.inf
-    scale = reach(M, B)  # The units of θ and g may lie far apart.
-    M, B, C = M * scale / scale[:, None], B / scale, C * scale
-    return float(C @ solve_discrete_lyapunov(M, np.outer(B, B)) @ C)
+    Σ, total = gramian(whole, added), 0.0
+    for M, (_, B, C) in each:
+        total += C @ Σ @ C
+        Σ = M @ Σ @ M.T + np.outer(B, B)
+    return float(total / len(steps))
 
 
-def reach(M: _Reals, B: _Reals) -> _Reals:
-    """How far an input moves each part of z in z⁺ = M z + B g, 1 where it moves it not."""
-    moved = [B]
-    for _ in B[1:]:
-        moved.append(M @ moved[-1])
-    size = np.linalg.norm(moved, axis=0)
-    return np.where(size > 0, size, 1.0)
+def gramian(M: _Reals, Q: _Reals) -> _Reals:
+    """Σ = M Σ Mᵀ + Q of a stable M: Q + M Q Mᵀ + ..., twice as many terms each time."""
+    with np.errstate(over="ignore", invalid="ignore"):  # Where rounding decides what is stable.
+        for _ in range(64):
+            before, Q, M = Q, Q + M @ Q @ M.T, M @ M
+            if np.array_equal(np.diag(Q), np.diag(before)):
+                break
+    return Q
 
 
 def noise_floor(
@@ -80,9 +89,10 @@ def noise_floor(
 
         E f - f* = ½ Σ_i λ_i Var θ_i
 
-    with the `stationary_variance` along each eigenvalue of the Hessian. A flat
-    direction adds nothing: the parameters wander along it for ever, and the
-    loss does not feel it.
+    with the `stationary_variance` along each eigenvalue of the Hessian, and so
+    the mean over the steps where there is a period. A flat direction adds
+    nothing: the parameters wander along it for ever, and the loss does not feel
+    it.
 
     Args:
         tx: A linear Optax transformation from gradients to steps, such as

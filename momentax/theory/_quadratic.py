@@ -16,7 +16,8 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 
 from momentax._check import real_array, symmetric, whole
-from momentax.theory._closed_loop import edge, is_system, path, radius, read
+from momentax.theory._closed_loop import edge, path, radius
+from momentax.theory._state_space import is_system, read
 from momentax.theory._system import StateSpace
 
 _Reals = NDArray[np.float64]

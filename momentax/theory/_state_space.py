@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -245,12 +245,11 @@ def state_space(
         return _read(Reader(tx, like), steps, step is None, point, chosen)
 
 
-def system(tx: optax.GradientTransformation | StateSpace, step: int | None = None) -> StateSpace:
-    """The system of a transformation whose steps are all the same, for what needs such a one."""
-    read = tx if isinstance(tx, StateSpace) else state_space(tx, step=step)
-    if np.ndim(read.B) > 1:
-        raise ValueError(
-            f"this needs a transformation that does the same at every step, got one with a period "
-            f"of {np.shape(read.B)[1]} steps; theory.rate and theory.stability_edge take it"
-        )
-    return read
+def is_system(value: object) -> TypeGuard[optax.GradientTransformation | StateSpace]:
+    """Whether an argument is what `read` takes, and no number."""
+    return isinstance(value, optax.GradientTransformation | optax.MultiSteps | StateSpace)
+
+
+def read(tx: optax.GradientTransformation | StateSpace) -> StateSpace:
+    """The system of a transformation, or the system that is given."""
+    return tx if isinstance(tx, StateSpace) else state_space(tx)

@@ -7,6 +7,7 @@ from fractions import Fraction
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -170,6 +171,68 @@ def test_the_proof_holds_in_exact_arithmetic(system, mu, L):
         θ = C @ z
         g = L * θ if θ < 0 else mu * θ + (L - mu) * np.log1p(θ)
         z, ξ = A @ z + B * g, g - L * θ
+        bound *= rate**2
+        assert np.append(z, ξ) @ P @ np.append(z, ξ) <= bound + 1e-12 * start
+
+
+@pytest.mark.parametrize("every", [2, 5])
+def test_accumulated_gradients_are_certified_as_the_one_that_they_are(every):
+    inside = theory.certify(nesterov(1.0, 20.0), 1.0, 20.0).rate
+    α, β, _ = theory.optimal_nesterov(1.0, 20.0)
+    tx = optax.MultiSteps(momentax.sgd(α, momentax.nesterov(β)), every)
+    rate, (σ, η), P = theory.certify(tx, 1.0, 20.0)
+    np.testing.assert_allclose(rate**every, inside, rtol=0, atol=2e-6)
+    assert σ.shape == η.shape == (every,)
+    assert len(P) == len(theory.state_space(tx).A) + every
+
+
+@pytest.mark.parametrize("period", [2, 6, 20])
+def test_lookahead_around_descent_has_its_rate_on_quadratics_everywhere(period):
+    """While no step overshoots: each contracts the fast part, the last one mixes it in."""
+    tx = optax.lookahead(optax.sgd(0.09), period, 0.3)
+    exact = (0.7 + 0.3 * 0.91**period) ** (1 / period)
+    rate = theory.certify(tx, 1.0, 10.0).rate
+    assert exact < rate < exact + 1e-5 * (1 - exact)
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.lookahead(momentax.sgd(0.05, momentax.nesterov(0.6)), 3, 0.4),
+        momentax.sgd(0.05, momentax.restart(momentax.heavy_ball(0.5), 3)),
+        optax.chain(optax.apply_every(2), optax.add_decayed_weights(0.1), optax.sgd(0.04, 0.3)),
+    ],
+    ids=["lookahead", "restart", "accumulation with decay"],
+)
+def test_the_proof_over_a_period_holds_step_by_step(tx):
+    mu, L = 1.0, 10.0
+    A, B, C = theory.state_space(tx)
+    n, p = B.shape
+    rate, (σ, η), P = theory.certify(tx, mu, L)
+    assert theory.rate(tx, mu, L) <= rate < 1
+    assert (0 <= η).all()
+    assert (η <= σ).all()
+    assert (η <= rate**2 * np.roll(σ, 1) * (1 + 1e-12)).all()
+    np.testing.assert_allclose(np.trace(P), 1, rtol=1e-12)
+    assert np.linalg.eigvalsh(P)[0] > 0
+
+    # What all steps do at once, each to its own part of (z, ξ), and what it is weighed with.
+    z, ξ, g = np.split(np.eye(n + 2 * p), [n, n + p])
+    θ = C @ z
+    after = np.vstack([A @ z + B @ g, np.roll(g - L * θ, 1, axis=0)])
+    now = np.eye(n + p, n + 2 * p)
+    Q = after.T @ P @ after - rate**2 * now.T @ P @ now
+    Q += (g - mu * θ).T @ (σ[:, None] * (L * θ - g) + η[:, None] * ξ)
+    assert np.linalg.eigvalsh(Q + Q.T)[-1] <= 1e-9 * np.abs(Q).max()
+
+    # And it does what it says along a path on a function that is no quadratic.
+    z, ξ = np.eye(n)[0] * 3, np.zeros(p)
+    start = bound = np.append(z, ξ) @ P @ np.append(z, ξ)
+    for t in range(90):
+        g, θ = np.zeros(p), (C @ z)[t % p]
+        g[t % p] = L * θ if θ < 0 else mu * θ + (L - mu) * np.log1p(θ)
+        z, ξ = A @ z + B @ g, np.roll(g - L * C @ z, 1)
+        ξ[np.arange(p) != (t + 1) % p] = 0
         bound *= rate**2
         assert np.append(z, ξ) @ P @ np.append(z, ξ) <= bound + 1e-12 * start
 

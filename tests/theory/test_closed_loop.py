@@ -201,6 +201,21 @@ def test_a_period_has_a_rate_per_step_and_an_edge():
     np.testing.assert_allclose(theory.rate(system, 0.1, 14), worst, rtol=1e-9)
 
 
+def test_a_long_period_keeps_its_digits():
+    α, k, slow, λ = 0.3, 30, 0.5, np.array([0.01, 1.0, 5.0, 1e12])
+    once = np.abs(1 - α * λ)
+    exact = once * (slow + (1 - slow) * once**-k) ** (1 / k)  # The last power is 10³⁴⁴.
+    system = theory.state_space(optax.lookahead(optax.sgd(α), k, slow))
+    np.testing.assert_allclose(theory.spectral_radius(system, λ), exact, rtol=1e-12)
+    np.testing.assert_allclose(theory.stability_edge(system), 2 / α, rtol=1e-12)
+
+
+def test_a_system_whose_steps_share_a_state_is_no_period():
+    two = StateSpace(np.eye(2), -0.1 * np.eye(2), np.ones((2, 2)))
+    with pytest.raises(ValueError, match="period of 2 steps must hold the states before each of"):
+        theory.stationary_variance(two, 1.0, 1.0)
+
+
 def test_bad_arguments():
     system = linear(0.1, 0, 1, 0.9)
     with pytest.raises(ValueError, match=r"mu must not exceed L, got mu=2.0 and L=1.0; .*swapped"):

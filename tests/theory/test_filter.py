@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import momentax
 from momentax import theory
 from momentax.theory import StateSpace
-from tests.theory.systems import linear
+from tests.theory.systems import linear, lookahead_steps
 
 
 def average(β):
@@ -126,6 +126,84 @@ def test_what_lets_nothing_through_has_no_gain():
     nothing = linear(1.0, 0.0, 0.0, 0.9)
     np.testing.assert_array_equal(theory.impulse_response(nothing, 5), np.zeros(5))
     assert np.isnan(theory.signal_to_noise_gain(nothing))
+
+
+def updates(steps, gradients):
+    """What the steps of a period, over and over, make of gradients."""
+    z, out = 0 * steps[0][1], []
+    for t, g in enumerate(gradients):
+        A, B = steps[t % len(steps)]
+        before, z = z, A @ z + B * g
+        out.append(z[0] - before[0])
+    return np.array(out)
+
+
+@pytest.mark.parametrize("period", [2, 5])
+def test_over_a_period_it_is_the_mean_of_what_gradients_at_each_of_its_steps_do(period):
+    tx, steps = (make(0.1, 0.8, period, 0.4) for make in (lookahead, lookahead_steps))
+    each = [updates(steps, np.arange(30 + period) == k)[k : k + 30] for k in range(period)]
+    assert np.ptp(each, axis=0).max() > 0.01
+    np.testing.assert_allclose(
+        theory.impulse_response(tx, 30), np.mean(each, axis=0), rtol=0, atol=1e-14
+    )
+
+
+def lookahead(α, β, period, slow):
+    return optax.lookahead(optax.sgd(α, β), period, slow)
+
+
+def test_over_a_period_it_is_the_answer_at_the_frequency_that_came_in():
+    tx, steps = (make(0.1, 0.5, 3, 0.4) for make in (lookahead, lookahead_steps))
+    frequencies = np.array([0.0, 1, 7, 40, 60]) / 120
+    response = np.fft.fft(theory.impulse_response(tx, 120))
+    found = theory.frequency_response(tx, frequencies)
+    np.testing.assert_allclose(found, response[[0, 1, 7, 40, 60]], rtol=0, atol=1e-13)
+    wave = np.exp(2j * np.pi * 7 / 120 * np.arange(480))
+    spectrum = np.fft.fft(updates(steps, wave)[-120:]) / 120
+    np.testing.assert_allclose(spectrum[7], found[2], rtol=0, atol=1e-13)
+    # And nowhere else, but at the frequencies that the period adds.
+    spectrum[[7, 47, 87]] = 0
+    np.testing.assert_allclose(spectrum, 0, atol=1e-13)
+
+
+@pytest.mark.parametrize("every", [2, 4, 8])
+def test_accumulating_cleans_as_much_as_there_are_gradients(every):
+    tx = optax.MultiSteps(optax.sgd(0.3, 0.9), every)  # It keeps float32 means.
+    lags = np.arange(40)
+    expected = -0.3 * 0.9 ** (lags // every) / every**2
+    np.testing.assert_allclose(theory.impulse_response(tx, 40), expected, rtol=1e-6)
+    np.testing.assert_allclose(theory.signal_to_noise_gain(tx), every * 19, rtol=1e-6)
+    summed = optax.chain(optax.apply_every(every), optax.sgd(0.3))
+    np.testing.assert_allclose(theory.signal_to_noise_gain(summed), every, rtol=1e-12)
+    np.testing.assert_allclose(theory.frequency_response(summed, 0.0), -0.3, rtol=1e-12)
+
+
+def test_over_a_period_signal_and_noise_are_those_of_all_updates():
+    tx, steps = (make(0.1, 0.6, 4, 0.3) for make in (lookahead, lookahead_steps))
+    last = range(396, 400)
+    each = [updates(steps, np.arange(400) == k) for k in range(400)]
+    signal, noise = (np.sum(of, axis=0)[last] for of in (each, np.square(each)))
+    expected = np.sum(signal**2) / np.sum(noise)
+    np.testing.assert_allclose(theory.signal_to_noise_gain(tx), expected, rtol=1e-11)
+
+
+def test_what_is_the_same_at_every_step_may_be_read_with_a_period():
+    twice = StateSpace(
+        np.kron([[0, 1], [1, 0]], linear(0.3, 1.0, 0.9, 0.9).A),
+        np.kron([[0, 1], [1, 0]], linear(0.3, 1.0, 0.9, 0.9).B[:, None]),
+        np.kron(np.eye(2), [[1.0, 0.0]]),
+    )
+    once = linear(0.3, 1.0, 0.9, 0.9)
+    for of in (
+        lambda each: theory.impulse_response(each, 20),
+        lambda each: theory.frequency_response(each, np.linspace(0, 0.5, 7)),
+        theory.signal_to_noise_gain,
+        lambda each: theory.stationary_variance(each, [0.1, 1.0, 4.0], 1.0),
+        lambda each: theory.spectral_radius(each, np.linspace(-1, 9, 9)),
+        theory.stability_edge,
+        lambda each: theory.damping(each, 1.0)[1:],
+    ):
+        np.testing.assert_allclose(of(twice), of(once), rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import momentax
 from momentax import theory
-from tests.theory.systems import linear
+from tests.theory.systems import linear, lookahead_steps
 
 
 def heavy_ball_variance(α, β, λ):
@@ -96,6 +96,56 @@ def test_for_small_steps_the_floor_is_that_of_descent_at_the_effective_learning_
     ball = theory.noise_floor(linear(1e-5, 0.0, 1.0, 0.9), [1.0, 2.0], 1.0)
     descent = theory.noise_floor(linear(1e-4, 1.0, 0.0, 0.0), [1.0, 2.0], 1.0)
     np.testing.assert_allclose(ball, descent, rtol=1e-3)
+
+
+@pytest.mark.parametrize("period", [2, 5, 12])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_over_a_period_it_is_the_mean_of_the_variances_of_its_steps(period, share):
+    α, β, slow = 0.1, 0.8, 0.4
+    tx = optax.lookahead(optax.sgd(α, β), period, slow)
+    system = theory.state_space(tx)
+    λ = share * float(theory.stability_edge(system))
+    Σ, seen = np.zeros((3, 3)), []
+    for t in range(4000):
+        A, B = lookahead_steps(α, β, period, slow)[t % period]
+        seen.append(Σ[0, 0])
+        A = A + λ * np.outer(B, [1, 0, 0])
+        Σ = A @ Σ @ A.T + np.outer(B, B)
+    expected = np.mean(seen[-period:])
+    np.testing.assert_allclose(theory.stationary_variance(system, λ, 3.0), 3 * expected, rtol=1e-10)
+    np.testing.assert_allclose(
+        theory.noise_floor(system, [0.0, λ], [1.0, 2.0]), λ * expected, rtol=1e-10
+    )
+    # The steps differ, so that one of them would not do.
+    assert np.ptp(seen[-period:]) > 0.01 * expected
+    unstable = theory.stationary_variance(system, [-1.0, 0.0, λ / share * 1.01], 1.0)
+    assert np.isinf(unstable).all()
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_accumulating_divides_the_variance_by_the_number_of_gradients(every):
+    α, β, λ = 0.1, 0.7, np.array([0.2, 3.0, 20.0])
+    tx = optax.MultiSteps(optax.sgd(α, β), every)  # It keeps float32 means whatever the precision.
+    variance = theory.stationary_variance(tx, λ, 1.0)
+    np.testing.assert_allclose(variance, heavy_ball_variance(α, β, λ) / every, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_compiled_run_with_a_period_settles_at_the_variance():
+    tx, λ = optax.lookahead(optax.sgd(0.1, 0.8), 4, 0.5), 2.0
+
+    def step(carry, key):
+        params, state = carry
+        θ = params.fast
+        u, state = tx.update(λ * θ + 2 * jax.random.normal(key, θ.shape), state, params)
+        return (optax.apply_updates(params, u), state), jnp.mean(θ**2)
+
+    params = optax.LookaheadParams.init_synced(jnp.zeros(2000))
+    with jax.numpy_dtype_promotion("standard"):  # Its slow part is scaled in float32.
+        keys = jax.random.split(jax.random.key(0), 600)
+        _, seen = jax.lax.scan(step, (params, tx.init(params)), keys)
+    expected = theory.stationary_variance(tx, λ, 4.0)
+    np.testing.assert_allclose(np.mean(seen[200:]), expected, rtol=0.02)
 
 
 @pytest.mark.parametrize(
