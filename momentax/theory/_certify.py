@@ -123,8 +123,11 @@ def _balanced(system: StateSpace, T: _Matrix, cuts: Any, μ: float, L: float) ->
 
     def factors(M: _Matrix, b: _Matrix) -> list[_Matrix]:
         little = 1e-12 * (np.sum(b * b) or 1) * np.eye(len(M))
-        Σ = gramian(M, b @ b.T + little)
-        return [np.linalg.cholesky(Σ[part, part]) for part in cuts]
+        Σ = gramian(M - np.eye(len(M)), b @ b.T + little)
+        found = [np.linalg.eigh(Σ[part, part]) for part in cuts]
+        return [  # Rounding may leave a size negative.
+            axes * np.sqrt(np.maximum(sizes, 1e-15 * sizes[-1])) for sizes, axes in found
+        ]
 
     found = []
     for part, reached, shown in zip(cuts, factors(M, B), factors(M.T, C.T), strict=True):
@@ -224,10 +227,10 @@ def certify(
             + σ (g_t - μ θ_{t-1}) (L θ_{t-1} - g_t) + η (g_t - μ θ_{t-1}) ξ_{t-1} ≤ 0
 
     for all z, ξ and g, with V(x) = xᵀ P x, P ≻ 0 and 0 ≤ η ≤ ρ² σ, everything
-    counted from the minimizer. The terms with σ and η are the weighted
-    off-by-one constraint: for the gradients of such a function their sum,
-    weighted by ρ^{-2t}, is never negative. So V(z_t, ξ_t) ≤ ρ^{2t} V(z_0, 0), in
-    any number of dimensions.
+    counted from where the transformation comes to rest: the minimizer, but for
+    weight decay. The terms with σ and η are the weighted off-by-one constraint:
+    for the gradients of such a function their sum, weighted by ρ^{-2t}, is never
+    negative. So V(z_t, ξ_t) ≤ ρ^{2t} V(z_0, 0), in any number of dimensions.
 
     Of a transformation with a period every step has a θ, ξ, g, σ and η of its
     own, with η ≤ σ, and ρ² times a step's σ bounds the next one's η. Where a step

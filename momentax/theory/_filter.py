@@ -109,7 +109,9 @@ def frequency_response(
         TypeError: tx is no transformation.
     """
     F, G, H, D = _averaged(tx)
-    z = np.exp(2j * np.pi * real_array("frequencies", frequencies))
+    f = real_array("frequencies", frequencies)
+    turn = 4 * (f - np.round(f))  # In right angles, at which z is exact.
+    z = 1j ** np.round(turn) * np.exp(0.5j * np.pi * (turn - np.round(turn)))
     resolvent = z[..., None, None] * np.eye(len(F)) - F
     pole = np.linalg.det(resolvent) == 0
     resolvent[pole] = np.eye(len(F))
@@ -153,5 +155,5 @@ def signal_to_noise_gain(tx: optax.GradientTransformation | StateSpace) -> float
         )
     constant = np.ones(len(D))
     signal = D @ constant + H @ np.linalg.solve(np.eye(len(F)) - F, G @ constant)
-    noise = np.sum(D**2) + np.trace(H @ gramian(F, G @ G.T) @ H.T)
+    noise = np.sum(D**2) + np.trace(H @ gramian(F - np.eye(len(F)), G @ G.T) @ H.T)
     return float(signal @ signal / noise) if noise > 0 else np.nan

@@ -56,28 +56,45 @@ def stationary_variance(
 def _unit_variance(steps: list[StateSpace], λ: float) -> float:
     """The mean of C Σ Cᵀ over the steps at unit noise, infinite where they are not stable."""
     each = list(zip(loops(steps, λ), steps, strict=True))
-    whole = np.eye(len(steps[0].C))
-    added = 0 * whole
+    one = np.eye(len(steps[0].C))
+    whole, added = one, 0 * one
     for M, (_, B, _) in each:
         whole, added = M @ whole, M @ added @ M.T + np.outer(B, B)
-    rounding = 8 * len(steps) * len(whole) * np.finfo(np.float64).eps
-    if np.abs(np.linalg.eigvals(whole)).max(initial=0) >= 1 - rounding:
+    change = whole - one
+    if len(steps) == 1:  # Then what 1 would round away is known too.
+        change = loops([steps[0]._replace(A=steps[0].A - one)], λ)[0]
+    roots = np.linalg.eigvals(change)
+    known = (np.abs(roots) < 0.5) & (len(steps) == 1)
+    growth = 2 * roots.real + np.abs(roots) ** 2  # Of |1 + root|².
+    rounding = 8 * len(steps) * len(one) * np.finfo(np.float64).eps
+    if np.any(growth >= np.where(known, rounding, -rounding)):
         return np.inf
-    Σ, total = gramian(whole, added), 0.0
+    Σ, total = gramian(change, added), 0.0
+    if not np.isfinite(Σ).all():
+        return np.inf
     for M, (_, B, C) in each:
         total += C @ Σ @ C
         Σ = M @ Σ @ M.T + np.outer(B, B)
     return float(total / len(steps))
 
 
-def gramian(M: _Reals, Q: _Reals) -> _Reals:
-    """Σ = M Σ Mᵀ + Q of a stable M: Q + M Q Mᵀ + ..., twice as many terms each time."""
-    with np.errstate(over="ignore", invalid="ignore"):  # Where rounding decides what is stable.
+def gramian(change: _Reals, Q: _Reals) -> _Reals:
+    """Σ = M Σ Mᵀ + Q of M = 1 + change, infinite where M is not stable.
+
+    It is the sum Q + M Q Mᵀ + ..., twice as many terms each time. The change keeps
+    the digits of what goes slowly, which 1 + change would round away.
+    """
+    new = np.diag(Q)
+    with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(64):
-            before, Q, M = Q, Q + M @ Q @ M.T, M @ M
-            if np.array_equal(np.diag(Q), np.diag(before)):
+            before, moved = Q, change @ Q
+            Q = 2 * Q + moved + moved.T + moved @ change.T
+            change = 2 * change + change @ change
+            new = np.diag(Q - before)
+            if np.all(np.abs(new) <= 1e-15 * np.diag(Q)):
                 break
-    return Q
+    # A sum that still grows has no end; one that trembles in its last digits has.
+    return Q if np.all(np.abs(new) <= 1e-9 * np.diag(Q)) else np.full(Q.shape, np.inf)
 
 
 def noise_floor(
@@ -87,12 +104,12 @@ def noise_floor(
 ) -> _Reals:
     """Give the loss above the minimum at which noisy gradients hold a quadratic.
 
-        E f - f* = ½ Σ_i λ_i Var θ_i
+        E f - f(E θ) = ½ Σ_i λ_i Var θ_i
 
     with the `stationary_variance` along each eigenvalue of the Hessian, and so
-    the mean over the steps where there is a period. A flat direction adds
-    nothing: the parameters wander along it for ever, and the loss does not feel
-    it.
+    the mean over the steps where there is a period. E θ is the minimizer, but
+    where weight decay draws it away. A flat direction adds nothing: the
+    parameters wander along it for ever, and the loss does not feel it.
 
     Args:
         tx: A linear Optax transformation from gradients to steps, such as
@@ -103,7 +120,7 @@ def noise_floor(
             one number for all, or one each.
 
     Returns:
-        E f - f*, float64, of the arguments' broadcast shape without the last
+        E f - f(E θ), float64, of the arguments' broadcast shape without the last
         axis; infinite where the pipeline is not stable.
 
     Raises:

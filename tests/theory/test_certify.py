@@ -210,7 +210,7 @@ def test_the_proof_over_a_period_holds_step_by_step(tx):
     n, p = B.shape
     rate, (σ, η), P = theory.certify(tx, mu, L)
     assert theory.rate(tx, mu, L) <= rate < 1
-    assert (0 <= η).all()
+    assert (η >= 0).all()
     assert (η <= σ).all()
     assert (η <= rate**2 * np.roll(σ, 1) * (1 + 1e-12)).all()
     np.testing.assert_allclose(np.trace(P), 1, rtol=1e-12)

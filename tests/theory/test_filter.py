@@ -187,6 +187,13 @@ def test_over_a_period_signal_and_noise_are_those_of_all_updates():
     np.testing.assert_allclose(theory.signal_to_noise_gain(tx), expected, rtol=1e-11)
 
 
+def test_a_pole_is_infinite_whichever_turn_it_is_met_on():
+    keeps = theory.frequency_response(linear(0.1, 0.0, 1.0, 1.0), [-1.0, 0.0, 1.0, 7.0])
+    assert np.isinf(keeps).all()
+    flips = StateSpace(np.array([[1.0, 0.1], [0.0, -1.0]]), np.array([0.0, 1.0]), np.eye(2)[0])
+    assert np.isinf(theory.frequency_response(flips, [0.5, -0.5, 1.5])).all()
+
+
 def test_what_is_the_same_at_every_step_may_be_read_with_a_period():
     twice = StateSpace(
         np.kron([[0, 1], [1, 0]], linear(0.3, 1.0, 0.9, 0.9).A),

@@ -9,6 +9,7 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.linalg import solve_discrete_lyapunov
 
 import momentax
 from momentax import theory
@@ -61,6 +62,28 @@ def test_a_compiled_run_settles_at_the_variance(method):
     _, seen = jax.lax.scan(step, (θ, tx.init(θ)), jax.random.split(jax.random.key(0), 700))
     expected = theory.stationary_variance(tx, [0.5, 2.0], 4.0)
     np.testing.assert_allclose(np.mean(seen[200:], axis=0), expected, rtol=0.02)
+
+
+@pytest.mark.parametrize("λ", [1e-15, 1e-8, 1.0])
+def test_however_slowly_it_forgets_the_variance_keeps_its_digits(λ):
+    for β in (0.0, 0.9, 0.9999):
+        variance = theory.stationary_variance(linear(1.0, 0.0, 1.0, β), λ, 1.0)
+        np.testing.assert_allclose(variance, heavy_ball_variance(1.0, β, λ), rtol=1e-10)
+    floor = theory.noise_floor(optax.sgd(1e-3), [1e-14, 1.0], 1.0)
+    np.testing.assert_allclose(floor, 0.5 * (1e-3 / 2 + 1e-3 / (2 - 1e-3)), rtol=1e-9)
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 8))
+def test_the_sum_solves_the_lyapunov_equation(seed, n):
+    rng = np.random.default_rng(seed)
+    A, B, C = rng.normal(size=(n, n)), rng.normal(size=n), rng.normal(size=n)
+    A *= rng.uniform(0.1, 0.95) / np.abs(np.linalg.eigvals(A)).max()
+    λ = 0.02 / np.linalg.norm(B) / np.linalg.norm(C)
+    M = A + λ * np.outer(B, C)
+    if np.abs(np.linalg.eigvals(M)).max() < 0.98:
+        Σ = solve_discrete_lyapunov(M, np.outer(B, B))
+        variance = theory.stationary_variance(theory.StateSpace(A, B, C), λ, 1.0)
+        np.testing.assert_allclose(variance, C @ Σ @ C, rtol=1e-9)
 
 
 def test_what_is_not_stable_has_no_variance():
