@@ -198,7 +198,7 @@ def test_lookahead_around_descent_has_its_rate_on_quadratics_everywhere(period):
 @pytest.mark.parametrize(
     "tx",
     [
-        optax.lookahead(momentax.sgd(0.05, momentax.nesterov(0.6)), 3, 0.4),
+        optax.lookahead(momentax.sgd(0.15, momentax.nesterov(0.5)), 3, 0.8),
         momentax.sgd(0.05, momentax.restart(momentax.heavy_ball(0.5), 3)),
         optax.chain(optax.apply_every(2), optax.add_decayed_weights(0.1), optax.sgd(0.04, 0.3)),
     ],
