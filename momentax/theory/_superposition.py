@@ -34,8 +34,9 @@ def require_linear(
 
     # Now the state is the larger and now the gradient, so that each has its say in a condition.
     groups = np.repeat(np.arange(3), [reader.held, reader.size - reader.held, num])
-    sizes = 10.0 ** rng.uniform(-1, 1, size=(12, 3))[:, groups]
-    directions = inputs * sizes * rng.normal(size=(12, len(inputs)))
+    # At last one of the three far above the others, but no more than what cancels may bear.
+    sizes = 10.0 ** np.concatenate([rng.uniform(-1, 1, size=(12, 3)), -3 * (1 - np.eye(3))])
+    directions = inputs * sizes[:, groups] * rng.normal(size=(len(sizes), len(inputs)))
     points = _SCALES[:, None, None] * directions
     linear = follows(points.reshape(-1, len(inputs))).reshape(points.shape[:2])
     if linear.all():
@@ -48,7 +49,7 @@ def require_linear(
         raise ValueError(f"tx is not linear: {broken}; {remedy}")
     alone = np.zeros(len(inputs))
     alone[reader.size] = 1
-    low, high, where = _SCALES[at - 1], _SCALES[-1], "gradients from rest"
+    low, high, where = _SCALES[at - 1], 100 * _SCALES[-1], "gradients from rest"
     if follows(high * alone[None]).all():
         where = "states and gradients"
     else:

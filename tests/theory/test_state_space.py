@@ -213,6 +213,14 @@ NONLINEAR = {
         optax.chain(optax.clip_by_global_norm(2.0), optax.sgd(0.1)),
         "linear only within a range.* for gradients from rest up to about 2. Beyond, homogen",
     ),
+    "far clip": (
+        optax.chain(optax.clip(1e6), optax.sgd(0.1)),
+        r"linear only within a range.* for gradients from rest up to about 1e\+06. Beyond, homogen",
+    ),
+    "adaptive clip": (
+        optax.chain(optax.adaptive_grad_clip(100.0), optax.sgd(0.1)),
+        "linear only within a range.* for gradients from rest up to about 0.1. Beyond, homogen",
+    ),
     "mars": (
         sgd(0.1, momentax.mars(0.9, 0.025)),
         "linear only within a range.* for gradients from rest up to about 0.8163. Beyond, homo",
