@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,8 @@ from momentax.theory._system import StateSpace, balance, by_phase, phases
 
 _Reals = NDArray[np.float64]
 _System = optax.GradientTransformation | StateSpace
+
+_STABLE = 1 - 1e-13  # Of the largest root; one on the circle may come out inside by rounding.
 
 
 class Damping(NamedTuple):
@@ -70,22 +71,20 @@ def _roots(steps: list[StateSpace], λ: ArrayLike) -> tuple[NDArray[Any], _Reals
 
 def radius(system: StateSpace, λ: ArrayLike) -> _Reals:
     """The largest |eigenvalue| of the closed loop."""
-    return _radii(system)(λ)
+    return _largest(phases(system)[0], λ)[0]
 
 
-def _radii(system: StateSpace) -> Callable[[ArrayLike], _Reals]:
-    steps, _ = phases(system)
+def _largest(steps: list[StateSpace], λ: ArrayLike) -> tuple[_Reals, _Reals]:
+    """The size per step of the largest of `_roots`, and the cosine of its angle.
 
-    def radii(λ: ArrayLike) -> _Reals:
-        roots, unit = _roots(steps, λ)
-        top = np.take_along_axis(roots, np.abs(roots).argmax(axis=-1, keepdims=True), axis=-1)
-        # Two that meet, as at critical damping, come out half of the digits apart; their mean
-        # has all.
-        near = np.abs(roots - top) <= 2e-7 * np.abs(top)
-        mean = (roots * near).sum(axis=-1) / near.sum(axis=-1)
-        return np.asarray(unit[..., 0] * np.abs(mean) ** (1 / len(steps)), np.float64)
-
-    return radii
+    Two that meet, as at critical damping, come out half of the digits apart; their mean has all.
+    """
+    roots, unit = _roots(steps, λ)
+    top = np.take_along_axis(roots, np.abs(roots).argmax(axis=-1, keepdims=True), axis=-1)
+    near = np.abs(roots - top) <= 2e-7 * np.abs(top)
+    mean = np.abs((roots * near).sum(axis=-1) / near.sum(axis=-1))
+    size = unit[..., 0] * mean ** (1 / len(steps))
+    return np.asarray(size, np.float64), np.cos(np.angle(top))[..., 0]
 
 
 def _normal(system: StateSpace) -> tuple[StateSpace, float]:
@@ -129,18 +128,25 @@ def _middles(edges: _Reals) -> _Reals:
     return (edges[1:] + edges[:-1]) / 2
 
 
-def _peak(height: Callable[[_Reals], _Reals], points: _Reals) -> float:
-    """The maximum of a function, zoomed in on from each local one among points."""
-    while True:
-        heights = height(points)
-        best = heights.max()
-        wider = np.concatenate([[-np.inf], heights, [-np.inf]])
-        tops = np.flatnonzero((heights >= wider[:-2]) & (heights >= wider[2:]))
-        tops = tops[np.argsort(heights[tops])][-8:]
-        low, high = points[np.maximum(tops - 1, 0)], points[np.minimum(tops + 1, len(points) - 1)]
-        if np.all(high - low <= 1e-13 * np.abs(high)):
-            return float(best)
-        points = np.unique(np.linspace(low, high, 17))
+def _sought(steps: list[StateSpace], points: _Reals) -> tuple[_Reals, _Reals]:
+    """Curvatures with ever more around each where the radius may peak, and the radii there.
+
+    A peak may be narrow only where two complex roots meet, on the real axis.
+    """
+    furthest = np.abs(points).max()
+    for height in (lambda λ: np.abs(_largest(steps, λ)[1]), lambda λ: _largest(steps, λ)[0]):
+        at = points
+        while True:
+            heights = height(at)
+            rise = np.diff(heights, prepend=-np.inf, append=-np.inf)
+            tops = np.flatnonzero((rise[:-1] >= 0) & (rise[1:] <= 0) & (rise[:-1] > rise[1:]))
+            tops = tops[np.argsort(heights[tops])][-64:]
+            low, high = at[np.maximum(tops - 1, 0)], at[np.minimum(tops + 1, len(at) - 1)]
+            if np.all(high - low <= 1e-13 * np.maximum(np.abs(high), 1e-12 * furthest)):
+                break
+            at = np.unique(np.linspace(low, high, 9))
+            points = np.unique(np.concatenate([points, at]))
+    return points, _largest(steps, points)[0]
 
 
 def rate(tx: _System, mu: float, L: float) -> float:
@@ -151,7 +157,7 @@ def rate(tx: _System, mu: float, L: float) -> float:
     It is the maximum over the whole interval: at a level r all curvatures at
     which a root crosses |z| = r are known, and r rises until there is none.
     Of a transformation with a period, ρᵖ is the factor over its p steps, and
-    the maximum is sought from 256 curvatures on.
+    the maximum is sought from a few hundred curvatures on.
 
     Args:
         tx: A transformation that is linear, its learning rate included, or its
@@ -175,17 +181,18 @@ def rate(tx: _System, mu: float, L: float) -> float:
         raise ValueError(f"mu must not exceed L, got mu={low} and L={high}; are they swapped?")
     system, unit = _normal(read(tx))
     low, high = low / unit, high / unit
-    radii = _radii(system)
     if system.B.ndim > 1:
-        points = np.linspace(low, high, 128)
+        steps, _ = phases(system)
+        count = 128 + 32 * len(steps)
+        points = np.linspace(low, high, count)
         if low > 0:
-            points = np.concatenate([points, np.geomspace(low, high, 128)])
-        return _peak(radii, np.unique(points))
-    best = radii([low, high]).max()
+            points = np.concatenate([points, np.geomspace(low, high, count)])
+        return float(_sought(steps, np.unique(points))[1].max())
+    best = radius(system, [low, high]).max()
     while True:
         inner = _crossings(system, best * (1 + 1e-13) + 1e-15)
         inner = inner[(low < inner) & (inner < high)]
-        higher = radii(_middles(np.concatenate([[low], inner, [high]]))).max()
+        higher = radius(system, _middles(np.concatenate([[low], inner, [high]]))).max()
         if higher <= best * (1 + 1e-12) + 1e-14:
             return float(max(best, higher))
         best = higher
@@ -194,22 +201,23 @@ def rate(tx: _System, mu: float, L: float) -> float:
 def edge(system: StateSpace) -> _Reals:
     """The largest curvature up to which the closed loop is stable."""
     system, unit = _normal(system)
-    radii = _radii(system)
     if system.B.ndim > 1:
-        points = np.geomspace(1e-6, 1e6, 1024)
-        unstable = radii(points) >= 1
+        steps, _ = phases(system)
+        points, radii = _sought(steps, np.geomspace(1e-6, 1e6, 1024 + 256 * len(steps)))
+        unstable = radii >= _STABLE
         if unstable[0] or not unstable.any():
             return np.asarray(0.0 if unstable[0] else np.inf)
         first = int(np.argmax(unstable))
         low, high = points[first - 1], points[first]
         while low < (middle := (low + high) / 2) < high:
-            low, high = (low, middle) if radii(middle) >= 1 else (middle, high)
+            beyond = _largest(steps, middle)[0] >= _STABLE
+            low, high = (low, middle) if beyond else (middle, high)
         return np.asarray(unit * high)
     λ = _crossings(system, 1.0)
     λ = λ[λ > 1e-9]
     λ = λ[np.diff(λ, prepend=0) > 1e-9 * λ]  # One of each pair z and its conjugate.
     between = np.concatenate([[0], λ, [2 * λ[-1] if λ.size else 1.0]])
-    unstable = radii(_middles(between)) >= 1
+    unstable = radius(system, _middles(between)) >= _STABLE
     if not unstable.any():
         return np.asarray(np.inf)
     return np.asarray(unit * between[int(np.argmax(unstable))])

@@ -79,11 +79,14 @@ def balance(A: _Reals, B: _Reals, C: _Reals) -> tuple[_Reals, float]:
     np.fill_diagonal(weight, 0)
     scale = np.ones(len(A))
     for _ in range(20):
+        before = scale.copy()
         for i in range(len(A)):
             row = (weight[i] * scale).sum() / scale[i]
             column = (weight[:, i] / scale).sum() * scale[i]
             if row > 0 and column > 0:
                 scale[i] *= 2.0 ** np.round(np.log2(row / column) / 2)
+        if np.array_equal(scale, before):
+            break
     return scale, float(feedback)
 
 

@@ -216,6 +216,41 @@ def test_a_system_whose_steps_share_a_state_is_no_period():
         theory.stationary_variance(two, 1.0, 1.0)
 
 
+def taking_turns(α, β, change):
+    """Heavy ball whose learning rate is now higher and now lower, as a system by hand."""
+    A, B, C = np.zeros((4, 4)), np.zeros((4, 2)), np.zeros((2, 4))
+    for i, each in enumerate((α * (1 + change), α * (1 - change))):
+        here, there = slice(2 * i, 2 * i + 2), slice(2 - 2 * i, 4 - 2 * i)
+        A[there, here], B[there, i], C[i, 2 * i] = [[1, -each * β], [0, β]], [-each, 1], 1
+    return StateSpace(A, B, C)
+
+
+@pytest.mark.parametrize("α", [1e-3, 1.0, 37.0])
+@pytest.mark.parametrize(("β", "change"), [(0.9, 0.3), (0.99, 0.05), (0.9999, 1e-3)])
+def test_a_resonance_is_found_however_narrow(α, β, change):
+    """Around α λ = 1 + β a root turns by a right angle a step, and both steps push alike."""
+    system = taking_turns(α, β, change)
+
+    def growth(x):
+        M = np.eye(2)
+        for each in (x * (1 + change), x * (1 - change)):
+            M = np.array([[1 - each, -each * β], [1, β]]) @ M
+        return np.abs(np.linalg.eigvals(M)).max() ** 0.5
+
+    edge = theory.stability_edge(system) * α
+    assert edge < 2 * (1 + β) * 0.8
+    assert growth(edge * (1 - 1e-7)) < 1 < growth(edge * (1 + 1e-7))
+    worst = max(growth(x) for x in np.linspace(edge, 2 * (1 + β) - edge, 1001))
+    rate = theory.rate(system, 1e-3 / α, 1.5 * edge / α)
+    np.testing.assert_allclose(rate, worst, rtol=1e-5)
+    assert rate >= worst * (1 - 1e-12)
+
+
+def test_no_edge_where_an_error_never_dies():
+    for system in (linear(0.1, 0, 1, 1.0), linear(17.0, 0, 1, 1.0), linear(0.1, 0, 0, 0.5)):
+        assert theory.stability_edge(system) == 0
+
+
 def test_bad_arguments():
     system = linear(0.1, 0, 1, 0.9)
     with pytest.raises(ValueError, match=r"mu must not exceed L, got mu=2.0 and L=1.0; .*swapped"):
