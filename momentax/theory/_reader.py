@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -25,12 +25,14 @@ class Reader:
 
     y = (θ, the inexact leaves of the state, g), in float64; whole numbers, flags
     and random keys of the state apart. Everything runs inside `double`.
+    The transformation is what a factory makes of hyperparameters, which are
+    arguments of what is compiled: set others and nothing is compiled anew.
     """
 
-    def __init__(self, tx: Any, like: PyTree):
+    def __init__(self, factory: Callable[..., Any], like: PyTree, **hyperparameters: float):
         # Lookahead alone wants its parameters as a pair, of which the first has the gradient.
-        self.pair = tx.init.__module__ == "optax._src.lookahead"
-        self.tx, self.like = tx, like
+        self.pair = factory(**hyperparameters).init.__module__ == "optax._src.lookahead"
+        self.factory, self.like, self.hyperparameters = factory, like, hyperparameters
         named, _ = jax.tree_util.tree_flatten_with_path(like)
         self.paths = [_check.path_name(path) for path, _ in named]
         sizes = [np.size(leaf) for _, leaf in named]
@@ -38,7 +40,7 @@ class Reader:
         self.first = np.cumsum([0, *sizes[:-1]])  # Of the entries of each parameter.
         self.owner = np.repeat(np.arange(len(sizes)), sizes)  # Which parameter an entry is of.
         try:
-            state = jax.eval_shape(self._init, jnp.zeros(self.num_params))[1]
+            state = jax.eval_shape(self._init, hyperparameters, jnp.zeros(self.num_params))[1]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"tx does not take the parameters that it is read on, {', '.join(self.paths)}; "
@@ -63,7 +65,7 @@ class Reader:
         self.batch = max(self.size + self.num_params + 1, 72)
         # Each runs a few times: it is compiling that takes the time.
         quick = {"xla_backend_optimization_level": 0}
-        probe = jax.vmap(self._tangent, in_axes=(0, 0, None))
+        probe = jax.vmap(self._tangent, in_axes=(None, 0, 0, None))
         self._probe = jax.jit(probe, compiler_options=quick)
         self._watch = jax.jit(self._history, compiler_options=quick)
 
@@ -78,9 +80,9 @@ class Reader:
         fast, slow = jnp.split(flat, 2)
         return optax.LookaheadParams(self._tree(fast), self._tree(slow))
 
-    def _init(self, θ: jax.Array) -> tuple[PyTree, PyTree]:
+    def _init(self, given: Any, θ: jax.Array) -> tuple[PyTree, PyTree]:
         params = self._params(jnp.concatenate([θ, θ]) if self.pair else θ)
-        return params, jax.tree.map(jnp.asarray, self.tx.init(params))
+        return params, jax.tree.map(jnp.asarray, self.factory(**given).init(params))
 
     def _flat(self, params: PyTree, state: PyTree) -> tuple[jax.Array, list[Any]]:
         leaves = self.structure.flatten_up_to(state)
@@ -91,7 +93,7 @@ class Reader:
             (parts if moving else still).append(leaf)
         return jnp.concatenate([jnp.ravel(part).astype(jnp.float64) for part in parts]), still
 
-    def _step(self, y: jax.Array, still: list[Any]) -> tuple[jax.Array, list[Any]]:
+    def _step(self, given: Any, y: jax.Array, still: list[Any]) -> tuple[jax.Array, list[Any]]:
         params, grads = self._params(y[: self.held]), self._tree(y[self.size :])
         rest, kept, leaves = y[self.held : self.size], iter(still), []
         for leaf, moving in zip(self.leaves, self.moving, strict=True):
@@ -101,22 +103,25 @@ class Reader:
             else:
                 leaves.append(next(kept))
         state = self.structure.unflatten(leaves)
-        updates, state = self.tx.update(grads, state, params)
+        updates, state = self.factory(**given).update(grads, state, params)
         x, new = self._flat(optax.apply_updates(params, updates), state)
         return x, [
             part.astype(old.dtype) if hasattr(old, "astype") else part
             for part, old in zip(new, still, strict=True)
         ]
 
-    def _tangent(self, y: jax.Array, along: jax.Array, still: list[Any]) -> Any:
-        x, slope, new = jax.jvp(lambda y: self._step(y, still), (y,), (along,), has_aux=True)
+    def _tangent(self, given: Any, y: jax.Array, along: jax.Array, still: list[Any]) -> Any:
+        def step(y: jax.Array) -> tuple[jax.Array, list[Any]]:
+            return self._step(given, y, still)
+
+        x, slope, new = jax.jvp(step, (y,), (along,), has_aux=True)
         return x, slope, new
 
-    def _history(self, steps: Any, θ: jax.Array, g: jax.Array) -> Any:
+    def _history(self, given: Any, steps: Any, θ: jax.Array, g: jax.Array) -> Any:
         held = jnp.tile(θ, 2) if self.pair else θ
 
         def start(θ: jax.Array) -> tuple[jax.Array, list[Any]]:
-            return self._flat(*self._init(θ))
+            return self._flat(*self._init(given, θ))
 
         def next_(i: Any, carried: Any) -> Any:
             now, seen = carried
@@ -125,7 +130,7 @@ class Reader:
                 lambda part, new: jax.lax.dynamic_update_index_in_dim(part, new, at, 0), seen, now
             )
             y = jnp.concatenate([jax.lax.dynamic_update_slice(now[0], held, (0,)), g])
-            return self._step(y, now[1]), seen
+            return self._step(given, y, now[1]), seen
 
         slope, still = jax.jacfwd(start, has_aux=True)(θ)
         first = start(θ)[0], still
@@ -135,14 +140,15 @@ class Reader:
     def history(self, steps: int, θ: float, g: float) -> tuple[_Reals, _Reals, list[Any]]:
         """∂x_0/∂θ_0, and the states after `steps` steps and more at one point and gradient."""
         fill = np.ones(self.num_params)
-        slope, (x, still) = self._watch(steps, θ * fill, g * fill)
+        slope, (x, still) = self._watch(self.hyperparameters, steps, θ * fill, g * fill)
         return np.asarray(slope), np.asarray(x), _host(still)
 
     def probe(self, y: Any, along: Any, still: list[Any]) -> tuple[_Reals, _Reals, list[Any]]:
         """Values and derivatives at rows of points along rows of directions."""
         rows = len(y)
         fill = ((0, self.batch - rows), (0, 0))
-        x, slope, new = self._probe(np.pad(y, fill), np.pad(along, fill), still)
+        rows_of = (np.pad(y, fill), np.pad(along, fill))
+        x, slope, new = self._probe(self.hyperparameters, *rows_of, still)
         return np.asarray(x)[:rows], np.asarray(slope)[:rows], [part[:rows] for part in _host(new)]
 
     def values(self, y: Any, still: list[Any]) -> _Reals:

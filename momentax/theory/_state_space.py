@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import numpy as np
@@ -19,6 +21,8 @@ _Reals = NDArray[np.float64]
 
 _LONG_RUN = 2**30  # A count that leaves every warm-up behind and room to count on.
 _LONGEST_PERIOD = 64
+# What is read: linearity is tested on entries that might disturb each other.
+_LIKE = {f"{n}-d": np.zeros(n * (2,)) for n in range(3)}
 _TINY = 2.0**-40  # Inside the range of any clipping worth the name.
 
 
@@ -107,7 +111,62 @@ def _settled(
     )
 
 
-def _read(reader: Reader, steps: int, long_run: bool, point: Any, chosen: int | None) -> StateSpace:
+class _Frame(NamedTuple):
+    """What a system is read within: what of x moves, and all else at each step of a period."""
+
+    start: _Reals  # ∂x_0/∂θ_0.
+    reached: NDArray[np.bool_]
+    phases: list[tuple[_Reals, list[Any]]]
+
+    def same(self, other: _Frame) -> bool:
+        """Whether another is the same but for what moves; random keys never are."""
+        return (
+            len(self.phases) == len(other.phases)
+            and np.array_equal(self.start, other.start)
+            and np.array_equal(self.reached, other.reached)
+            and all(
+                np.array_equal(x[~self.reached], y[~self.reached])
+                and all(map(np.array_equal, still, others))
+                for (x, still), (y, others) in zip(self.phases, other.phases, strict=True)
+            )
+        )
+
+
+def _maps(
+    reader: Reader, frame: _Frame, rng: np.random.Generator, point: Any = None, test: bool = True
+) -> list[tuple[_Reals, _Reals]]:
+    """A and B of each step of a period."""
+    reached, maps = frame.reached, []
+    inputs = np.concatenate([reached, np.ones(reader.num_params, bool)])
+    for x, still in frame.phases:
+        if point is not None:
+            J = reader.jacobian(np.concatenate([x, np.full(reader.num_params, point[1])]), still)
+        else:
+            rest = np.where(inputs, 0, np.concatenate([x, np.zeros(reader.num_params)]))
+            tiny = _TINY * np.where(inputs, rng.normal(size=len(inputs)), 0)
+            J = reader.jacobian(rest + tiny, still)
+            if not np.all(np.isfinite(J)):
+                # A derivative may be 0 / 0 where a norm is taken; a linear map is its values too.
+                alone = reader.values(rest + _TINY * np.diag(inputs), still).T / _TINY
+                J = np.where(np.isfinite(J), J, alone)
+            if test:
+                require_linear(reader, J, x, still, reached, rng)
+        A = np.where(np.outer(reached, reached), J[:, : reader.size], 0)
+        maps.append((A, J[:, reader.size :] * reached[:, None]))
+    return maps
+
+
+def _joined(
+    maps: list[tuple[_Reals, _Reals]], start: _Reals, entry: int, θ: float = 0.0, g: float = 1.0
+) -> StateSpace:
+    if not all(np.isfinite(part).all() for pair in maps for part in pair):
+        raise ValueError(f"tx has no finite derivative at (θ, g) = ({θ:g}, {g:g})")
+    return lifted([(A, B[:, entry]) for A, B in maps], start[:, entry], entry)
+
+
+def _read(
+    reader: Reader, steps: int, long_run: bool, point: Any = None, chosen: int | None = None
+) -> tuple[StateSpace, _Frame]:
     rng = np.random.default_rng(0)
     θ, g = (0.0, 1.0) if point is None else point
     start, xs, stills = reader.history(steps, θ, g)
@@ -130,32 +189,17 @@ def _read(reader: Reader, steps: int, long_run: bool, point: Any, chosen: int | 
     free[: reader.held] = False
     if long_run:
         phases = _settled(reader, *state(last), growing, free, g, period)
-    maps = []
-    for x, still in phases:
-        if point is not None:
-            J = reader.jacobian(np.concatenate([x, np.full(reader.num_params, g)]), still)
-        else:
-            inputs = np.concatenate([reached, np.ones(reader.num_params, bool)])
-            rest = np.where(inputs, 0, np.concatenate([x, np.zeros(reader.num_params)]))
-            tiny = _TINY * np.where(inputs, rng.normal(size=len(inputs)), 0)
-            J = reader.jacobian(rest + tiny, still)
-            # A derivative may be 0 / 0 where a norm is taken; a linear map is its values as well.
-            alone = reader.values(rest + _TINY * np.diag(inputs), still).T / _TINY
-            J = np.where(np.isfinite(J), J, alone)
-            require_linear(reader, J, x, still, reached, rng)
-        A = np.where(np.outer(reached, reached), J[:, : reader.size], 0)
-        maps.append((A, J[:, reader.size :] * reached[:, None]))
+    frame = _Frame(start, reached, phases)
+    maps = _maps(reader, frame, rng, point)
     if whole:
         raise ValueError(
             f"tx is not linear: its state at {' and '.join(sorted(whole))} holds whole numbers "
             "that depend on the gradients"
         )
-    if not all(np.isfinite(part).all() for pair in maps for part in pair):
-        raise ValueError(f"tx has no finite derivative at (θ, g) = ({θ:g}, {g:g})")
+    system = _joined(maps, start, reader.first[chosen or 0], θ, g)
     if point is None:
         require_alike(reader, start, maps, chosen)
-    entry = reader.first[chosen or 0]
-    return lifted([(A, B[:, entry]) for A, B in maps], start[:, entry], entry)
+    return system, frame
 
 
 def _example(params: Any, path: str | None) -> tuple[Any, int | None]:
@@ -235,14 +279,58 @@ def state_space(
         if point.shape != (2,):
             raise ValueError(f"around must be a pair (θ, g), got shape {point.shape}")
     if params is None:
-        # A point is of one parameter; linearity is tested on entries that might disturb each other.
-        some = {f"{n}-d": np.zeros(n * (2,)) for n in range(3)}
-        params = some if point is None else np.zeros(())
+        params = _LIKE if point is None else np.zeros(())  # A point is of one parameter.
     elif point is not None:
         raise ValueError("around is a point of a single scalar; leave params out with it")
     like, chosen = _example(params, path)
     with double():
-        return _read(Reader(tx, like), steps, step is None, point, chosen)
+        return _read(Reader(lambda: tx, like), steps, step is None, point, chosen)[0]
+
+
+class Family:
+    """The systems of what a factory makes of hyperparameters, compiled once for all of them.
+
+    The first few are read like any other system. Where these differ in nothing but their
+    coefficients, those of the rest alone are read, unless a reading in full is asked for.
+    """
+
+    def __init__(self, factory: Callable[..., Any]):
+        self.factory = factory
+        self.reader: Reader | None = None
+        self.traced = True
+        self.frames: list[_Frame] = []
+
+    def _transformation(self, **hyperparameters: Any) -> Any:
+        tx = self.factory(**hyperparameters)
+        return tx.gradient_transformation() if isinstance(tx, optax.MultiSteps) else tx
+
+    def __call__(self, hyperparameters: dict[str, float], full: bool = False) -> StateSpace:
+        # As numbers first: a tracer's value is not checked.
+        tx = self._transformation(**hyperparameters)
+        _check.transformation("what factory returns", tx)
+        with double():
+            if self.reader is None and self.traced:
+                try:
+                    reader = Reader(self._transformation, _LIKE, **hyperparameters)
+                    system, frame = _read(reader, 0, True)
+                except Exception:  # Whether a factory takes tracers shows in trying only.
+                    system, frame = _read(Reader(lambda: tx, _LIKE), 0, True)
+                    self.traced = False
+                else:
+                    self.reader = reader
+                self.frames = [frame]
+                return system
+            reader = self.reader or Reader(lambda: tx, _LIKE)
+            if self.traced:
+                reader.hyperparameters = hyperparameters
+            first = self.frames[0]
+            if full or len(self.frames) < 3 or not all(map(first.same, self.frames)):
+                system, frame = _read(reader, 0, True)
+                self.frames = [*self.frames[:2], frame]
+                return system
+            with nullcontext() if self.traced else jax.disable_jit():  # Compiling takes longer.
+                maps = _maps(reader, first, np.random.default_rng(0), test=False)
+            return _joined(maps, first.start, 0)
 
 
 def is_system(value: object) -> TypeGuard[optax.GradientTransformation | StateSpace]:
