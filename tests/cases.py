@@ -497,6 +497,8 @@ OTHERS = {
         "Oscillator": "theory/test_oscillator.py",
         "QuadraticPath": "theory/test_quadratic.py",
         "StateSpace": "theory/test_state_space.py",
+        "TradeOff": "theory/test_tune.py",
+        "Tuned": "theory/test_tune.py",
         "Tuning": "theory/test_rates.py",
         "WorstCaseTuning": "theory/test_worst_case.py",
         "advise": "theory/test_advise.py",
@@ -529,7 +531,9 @@ OTHERS = {
         "stability_edge": "theory/test_quadratic.py",
         "state_space": "theory/test_state_space.py",
         "stationary_variance": "theory/test_noise.py",
+        "trade_off": "theory/test_tune.py",
         "triple_momentum": "theory/test_worst_case.py",
+        "tune": "theory/test_tune.py",
         "weights": "theory/test_memory.py",
     },
 }

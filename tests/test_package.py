@@ -176,6 +176,8 @@ def test_docstrings_keep_the_house_order(module, name):
         momentax.theory.Oscillator,
         momentax.theory.QuadraticPath,
         momentax.theory.StateSpace,
+        momentax.theory.TradeOff,
+        momentax.theory.Tuned,
         momentax.theory.Tuning,
     ],
     ids=lambda result: result.__name__,

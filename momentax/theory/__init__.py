@@ -36,6 +36,7 @@ from momentax.theory._rates import (
 )
 from momentax.theory._state_space import state_space
 from momentax.theory._system import StateSpace
+from momentax.theory._tune import TradeOff, Tuned, trade_off, tune
 from momentax.theory._worst_case import WorstCaseTuning, robust_momentum, triple_momentum
 
 __all__ = [
@@ -47,6 +48,8 @@ __all__ = [
     "Oscillator",
     "QuadraticPath",
     "StateSpace",
+    "TradeOff",
+    "Tuned",
     "Tuning",
     "WorstCaseTuning",
     "advise",
@@ -79,6 +82,8 @@ __all__ = [
     "stability_edge",
     "state_space",
     "stationary_variance",
+    "trade_off",
     "triple_momentum",
+    "tune",
     "weights",
 ]
