@@ -158,7 +158,7 @@ def _safest(search: Search, goal: Goal, forms: dict[str, _Form]) -> _Reals:
     for x in sorted(search.sample, key=search.rate)[:8]:
         if search.rate(x) < search.price(best, goal)[1]:
             best = search.better(goal, best, x)
-    for step in (0.1, 0.01):
+    for step in (0.03, 0.003):
         best = search.shrink(best, goal, step, 30 * (len(best) + 1), 1e-5)
     return best
 
