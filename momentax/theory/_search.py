@@ -365,13 +365,23 @@ class Search:
                     x = moved
         return x
 
-    def descend_all(self, starts: Iterable[_Reals], goal: Goal) -> list[_Reals]:
-        """The best that descents lead to, until three of them have led to the same; or none."""
+    def explore(self, starts: Iterable[_Reals], goal: Goal) -> list[_Reals]:
+        """The best that some settings lead to, until two of them have led to the same; or none.
+
+        The simplex gets over what a descent is held up by, and a descent to the last digits.
+        """
         found: list[_Reals] = []
-        for start in starts:
-            if self.price(start, goal)[1] < np.inf:
-                found.append(self.descend(start, goal))
-                values = np.sort([self.price(x, goal)[1] for x in found])
-                if len(values) > 2 and values[2] - values[0] <= 1e-9 * abs(values[0]):
+        for x in starts:
+            if self.price(x, goal)[1] == np.inf:
+                continue
+            for step in (0.1, 0.03, 0.03)[: len(x) + 1]:
+                last, x = x, self.shrink(x, goal, step, 50 * len(x), 1e-6)
+                x = self.descend(x, goal)
+                before, after = self.price(last, goal)[1], self.price(x, goal)[1]
+                if after >= before - 1e-9 * abs(before):
                     break
+            found.append(x)
+            first, *others = sorted(self.price(x, goal)[1] for x in found)
+            if others and others[0] - first <= 1e-9 * abs(first):
+                break
         return [self.better(goal, *found)] if found else []

@@ -124,13 +124,13 @@ def _fastest(search: Search) -> _Reals:
     if fitted and stays and search.rate(fitted[0]) <= least + 1e-10:
         return fitted[0]
     starts = [*fitted, *sorted(search.sample, key=search.rate)[:5]]
-    return search.descend_all(starts, Goal())[0]
+    return search.explore(starts, Goal())[0]
 
 
-def _descended(search: Search, goal: Goal, *starts: _Reals, more: int = 5) -> _Reals:
-    """The least of a cost as far as it is smooth, from some settings and the best of the sample."""
-    starts = (*starts, *sorted(search.sample, key=lambda x: search.price(x, goal))[:more])
-    for found in search.descend_all(starts, goal):
+def _cheapest(search: Search, goal: Goal, *starts: _Reals) -> _Reals:
+    """The least of a cost, from some settings and the best of the sample."""
+    starts = (*starts, *sorted(search.sample, key=lambda x: search.price(x, goal))[:5])
+    for found in search.explore(starts, goal):
         return found
     search.price(starts[0], goal, strict=True)  # Whose error says why.
     raise ValueError("the objective is infinite at every setting that was tried")
@@ -231,8 +231,8 @@ def tune(
     if not isinstance(objective, str):
         start = [] if max_rate is None else [_within(search, limit)]
         goal = Goal(_given(objective), limit)
-        x = _descended(search, goal, *start)
-        for step in (0.1, 0.01, 0.001):
+        x = _cheapest(search, goal, *start)
+        for step in (0.01, 0.001):
             x = search.shrink(x, goal, step, 100 * len(x), 1e-12)
     elif objective == "rate":
         forms = _forms_on_quadratics(μ, L)
@@ -243,7 +243,7 @@ def tune(
     else:
         start = [] if max_rate is None else [_within(search, limit)]
         goal = Goal(_noise(μ, L), min(limit, 1.0))
-        x = _descended(search, goal, *start)
+        x = _cheapest(search, goal, *start)
     x = search.tidy(x, goal)
     values = search.values(x)
     system = search.family(values, full=True)
@@ -306,7 +306,9 @@ def trade_off(
     chosen: list[_Reals] = []
     for each in np.geomspace(gap, gap / 100 if max_rate is None else 1 - limit, count):
         goal = Goal(cost, max(1 - each, search.rate(x)))
-        x = search.tidy(_descended(search, goal, x, more=1), goal)
+        likely = min(search.sample, key=lambda x: search.price(x, goal))
+        tried = [search.descend(start, goal) for start in (x, search.better(goal, x, likely))]
+        x = search.tidy(search.better(goal, *tried), goal)
         chosen.append(x)
     rates = np.array([search.rate(x) for x in chosen])
     floors = np.exp([search.price(x, Goal(cost))[1] for x in chosen])

@@ -144,6 +144,14 @@ def test_chains_of_optax_and_families_with_settings_to_spare():
     np.testing.assert_allclose(both.rate, ball_rate(α, 0.5, 1.0, 100.0).min(), rtol=1e-6)
 
 
+def test_a_search_is_not_held_up_where_velocities_become_one():
+    def factory(learning_rate, beta1, beta2):
+        return sgd(learning_rate, momentax.aggregated((0.9, beta1, beta2)))
+
+    tuned = tune(factory, 1e-3, 1.0)  # With β1 = β2 = 0.9 it is heavy ball of rate √0.9.
+    np.testing.assert_allclose(tuned.rate, 0.941687, rtol=0, atol=1e-6)
+
+
 def test_decay_may_be_faster_than_any_method_that_keeps_still():
     tuned = tune(
         lambda learning_rate, weight_decay: sgd(
