@@ -175,9 +175,9 @@ def tune(
     """Find the best hyperparameters of any family of linear transformations.
 
     Its system is read and analysed at one setting after another; nothing is run.
-    No linear method is faster on quadratics than heavy ball, and none has a
-    better certificate than triple momentum: a family that contains them is tuned
-    by their closed forms.
+    Of linear methods that leave parameters alone where gradients are 0, none is
+    faster on quadratics than heavy ball and none has a better certificate than
+    triple momentum: a family that contains these is tuned by their closed forms.
 
     Args:
         factory: A function from hyperparameters, given by name, to a whole
