@@ -58,8 +58,11 @@ def _unit_variance(steps: list[StateSpace], λ: float) -> float:
     each = list(zip(loops(steps, λ), steps, strict=True))
     one = np.eye(len(steps[0].C))
     whole, added = one, 0 * one
-    for M, (_, B, _) in each:
-        whole, added = M @ whole, M @ added @ M.T + np.outer(B, B)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for M, (_, B, _) in each:
+            whole, added = M @ whole, M @ added @ M.T + np.outer(B, B)
+    if not (np.isfinite(whole).all() and np.isfinite(added).all()):  # A long way past the edge.
+        return np.inf
     change = whole - one
     if len(steps) == 1:  # Then what 1 would round away is known too.
         change = loops([steps[0]._replace(A=steps[0].A - one)], λ)[0]

@@ -208,6 +208,7 @@ def test_a_long_period_keeps_its_digits():
     system = theory.state_space(optax.lookahead(optax.sgd(α), k, slow))
     np.testing.assert_allclose(theory.spectral_radius(system, λ), exact, rtol=1e-12)
     np.testing.assert_allclose(theory.stability_edge(system), 2 / α, rtol=1e-12)
+    assert theory.stationary_variance(system, 1e12, 1.0) == np.inf
 
 
 def test_a_system_whose_steps_share_a_state_is_no_period():
