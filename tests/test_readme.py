@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import momentax
+from momentax.__main__ import main
 from tests import cases
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,12 @@ def test_the_two_commands_make_their_own_environment():
     assert test.strip().endswith(".venv/bin/pytest")
     for command in COMMANDS:
         assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -e ")
+
+
+def test_the_analysis_is_what_the_command_prints(capsys):
+    ((command, table),) = re.findall(r"^\$ momentax (analyze.*)\n([^`]*)^```$", TEXT, re.MULTILINE)
+    main(command.split())
+    assert capsys.readouterr().out == table
 
 
 def test_the_table_lists_every_method():

@@ -11,6 +11,7 @@ import optax
 from momentax._check import flag, real_scalar
 from momentax.theory._certify import certify
 from momentax.theory._closed_loop import Damping, damping, edge, escape_rate, radius, rate
+from momentax.theory._quadratic import stability_edge
 from momentax.theory._rates import Tuning, optimal_heavy_ball
 from momentax.theory._state_space import read
 from momentax.theory._system import StateSpace
@@ -188,9 +189,12 @@ def advise(
         pace = f"it halves an error every {best:.3g} steps" if best else "it ends it in a step"
         if stable and 0 < 1.01 * best < steps < np.inf:
             pace += f", {steps / best:.3g} times as fast as now"
+        # Its two modes along L meet, and that is near the edge.
+        near = L * tuned.learning_rate / stability_edge(0, 1, tuned.beta)
         said.append(
             f"Heavy ball's best for curvatures from {low:.4g} to {L:.4g} is learning_rate="
-            f"{tuned.learning_rate:.6g} and beta={tuned.beta:.6g}: {pace}."
+            f"{tuned.learning_rate:.6g} and beta={tuned.beta:.6g}: {pace}, at "
+            f"{near:.6g} of its own edge."
         )
     if proof is not None:
         said.append(
