@@ -103,7 +103,7 @@ def spectral_radius(
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
     if is_system(learning_rate):
-        return radius(read(learning_rate), curvature)
+        return radius(read(learning_rate), real_array("curvature", curvature))
     a, b, β = _coefficients(gradient_weight, velocity_weight, beta)
     α = real_array("learning_rate", learning_rate, "(0, inf)")
     x = α * real_array("curvature", curvature)
@@ -122,8 +122,8 @@ def stability_edge(
 
     for a ≥ 0: 2 (1 + β) for heavy ball, 2 (1 + β) / (1 + 2β) for Nesterov's
     momentum, 2 for plain descent. A negative a is stable only up to
-    (1 - β) / (β |a|) as well. `stability_edge(tx)` gives the largest curvature
-    that a linear transformation tolerates at its own learning rate: at a
+    (1 - β) / (β |a|) as well. `stability_edge(tx)` gives the curvature up to
+    which a linear transformation is stable at its own learning rate: at a
     learning rate of 1 that is the same.
 
     Args:
@@ -135,8 +135,10 @@ def stability_edge(
 
     Returns:
         The edge, float64, of the arguments' broadcast shape: every α λ between
-        0 and it is stable. It is 0 where a + b / (1 - β) ≤ 0: such a method
-        does not descend.
+        0 and it is stable, and some just above it are not. It is infinite where
+        none is unstable, and 0 where a + b / (1 - β) ≤ 0: such a method does not
+        descend. Of a transformation it is 0 too where it is unstable without a
+        gradient.
 
     Raises:
         ValueError: An argument lies outside its interval.

@@ -256,6 +256,11 @@ def test_bad_arguments():
     system = linear(0.1, 0, 1, 0.9)
     with pytest.raises(ValueError, match=r"mu must not exceed L, got mu=2.0 and L=1.0; .*swapped"):
         theory.rate(system, 2, 1)
+    for curvature in (np.nan, [1.0, np.inf]):
+        with pytest.raises(ValueError, match=r"curvature must be in \(-inf, inf\), got (nan|inf)"):
+            theory.spectral_radius(system, curvature)
+    with pytest.raises(TypeError, match="curvature must be real numbers"):
+        theory.spectral_radius(system, "1")
     with pytest.raises(ValueError, match="curvature must be one number"):
         theory.damping(system, [1.0, 2.0])
     with pytest.raises(TypeError, match="weight must be real numbers"):
