@@ -20,6 +20,7 @@ from momentax.theory._system import StateSpace, lifted
 _Reals = NDArray[np.float64]
 
 _LONG_RUN = 2**30  # A count that leaves every warm-up behind and room to count on.
+_EXACT_RUN = 2**23  # From here on schedules still tell each count, which many take in 32 bits.
 _LONGEST_PERIOD = 64
 # What is read: linearity is tested on entries that might disturb each other.
 _LIKE = {f"{n}-d": np.zeros(n * (2,)) for n in range(3)}
@@ -74,15 +75,49 @@ def _reached(
     return reached, whole
 
 
-def _settled(
-    reader: Reader, x: _Reals, still: list[Any], growing: Any, free: Any, g: float, period: int
-) -> list[Any]:
-    """The states of a period in the long run: counts far on, free entries at their fixed point."""
+def _later(still: list[Any], growing: Any, count: int) -> list[Any]:
     still = list(still)
     for i, grows in growing.items():
         flags = still[i].dtype == bool
-        far = 1 if flags else min(_LONG_RUN, np.iinfo(still[i].dtype).max // 2)
+        far = 1 if flags else min(count, np.iinfo(still[i].dtype).max // 2)
         still[i] = np.where(grows.reshape(still[i].shape), far, still[i]).astype(still[i].dtype)
+    return still
+
+
+def _round(
+    reader: Reader, x: _Reals, still: list[Any], growing: Any, reached: Any, g: float, rng: Any
+) -> int:
+    """The steps in which all comes round far on: the whole numbers, and what a step does."""
+    inputs = np.concatenate([reached, np.ones(reader.num_params, bool)])
+    rest = np.concatenate([np.where(reached, 0, x), np.zeros(reader.num_params)])
+    tried = rest + np.array([[0.0], [1.0], [1e3]]) * np.where(inputs, rng.normal(size=len(rest)), 0)
+    now, whole, does = x, [], []
+    for _ in range(2 * _LONGEST_PERIOD):
+        y = np.concatenate([now, np.full(reader.num_params, g)])
+        rows = np.vstack([y, tried])
+        values, _, new = reader.probe(rows, 0 * rows, still)
+        does.append(((values[2:] - values[1]) / np.array([[1.0], [1e3]])).ravel())
+        numbers = whole_numbers([part[None] for part in still])
+        whole.append(
+            np.concatenate([[0], *(numbers[i][0][~grows] for i, grows in growing.items())])
+        )
+        now, still = np.where(reached, x, values[0]), [part[0] for part in new]
+    does, whole = np.array(does), np.array(whole)
+    size = np.abs(does).max(axis=0)
+    for p in range(1, _LONGEST_PERIOD + 1):
+        same = ~(np.abs(does[p:] - does[:-p]) > 1e-6 * size)
+        if same.all() and np.array_equal(whole[p:], whole[:-p]):
+            return p
+    raise ValueError(
+        "tx has coefficients that neither settle nor come round within "
+        f"{_LONGEST_PERIOD} steps; give the step to freeze them at"
+    )
+
+
+def _settled(
+    reader: Reader, x: _Reals, still: list[Any], free: Any, growing: Any, g: float, period: int
+) -> list[Any]:
+    """The states of a period in the long run: free entries at their fixed point."""
     gradients, now = np.full(reader.num_params, g), x
     for _ in range(50):
         states, now, counts, M = [], x, still, np.eye(free.sum())
@@ -188,7 +223,12 @@ def _read(
         free = reached.copy()
     free[: reader.held] = False
     if long_run:
-        phases = _settled(reader, *state(last), growing, free, g, period)
+        x, still = state(last)
+        exact = _later(still, growing, _EXACT_RUN)
+        again = _round(reader, x, exact, growing, reached, g, rng)
+        far = exact if again != period else _later(still, growing, _LONG_RUN)
+        period = again
+        phases = _settled(reader, x, far, free, growing, g, period)
     frame = _Frame(start, reached, phases)
     maps = _maps(reader, frame, rng, point)
     if whole:
@@ -245,7 +285,8 @@ def state_space(
         tx: The whole optimizer, whose updates are added to the parameters.
         step: Where coefficients are frozen: after this many steps, at least 0,
             so that 0 is the first step. Of a period it is the first step. None
-            is the long run: counts are 2³⁰, schedules at their last value,
+            is the long run: counts are 2³⁰, or 2²³ where schedules go round with
+            them, schedules at their last value,
             weights at their fixed point.
         around: A point (θ, g) to linearise at, for a transformation that is not
             linear, in the state that `step` steps of this gradient at this

@@ -335,6 +335,38 @@ def test_bad_arguments():
         theory.state_space(sgd(0.1, momentax.recursive_momentum(0.9)))
 
 
+def every(k, tx):
+    return optax.conditionally_transform(tx, lambda step: step % k == 0)
+
+
+@pytest.mark.parametrize(
+    ("tx", "steps"),
+    [
+        (optax.sgd(lambda count: 0.1 * (1 + count % 3), 0.9), [(0.1, 0.9), (0.2, 0.9), (0.3, 0.9)]),
+        (optax.chain(every(2, optax.scale(0)), optax.sgd(0.1)), [(0.0, 0.0), (0.1, 0.0)]),
+    ],
+    ids=["a learning rate that goes round", "every other gradient"],
+)
+def test_what_goes_round_with_the_count_alone_is_a_period(tx, steps):
+    λ, p = np.array([0.3, 2.0]), len(steps)
+    for each, radius in zip(λ, theory.spectral_radius(tx, λ), strict=True):
+        M = np.eye(2)
+        for α, β in steps:
+            M = np.array([[1 - α * each, -α * β], [each, β]]) @ M
+        np.testing.assert_allclose(radius, np.abs(np.linalg.eigvals(M)).max() ** (1 / p), rtol=1e-7)
+    assert theory.state_space(tx).B.shape[1] == p
+
+
+def test_what_never_comes_round_asks_for_a_step_and_nothing_waits_for_its_turn_unseen():
+    for schedule in (lambda count: 0.1 * (1.1 + jnp.sin(count)), lambda count: 0.1 + count % 100):
+        with pytest.raises(ValueError, match="neither settle nor come round within 64 steps; give"):
+            theory.state_space(optax.sgd(schedule, 0.9))
+    with pytest.raises(ValueError, match="linear only within a range"):
+        theory.state_space(optax.chain(every(10, optax.clip(1.0)), optax.sgd(0.1, 0.9)))
+    with pytest.raises(ValueError, match="not linear"):  # Four gradients a step from step 5000 on.
+        theory.state_space(optax.MultiSteps(optax.sgd(0.1), lambda n: jnp.where(n < 5000, 1, 4)))
+
+
 def test_accumulated_gradients_are_one_step_in_as_many():
     tx = optax.MultiSteps(optax.sgd(0.1, 0.5), 3)  # It keeps float32 sums whatever the precision.
     slow = theory.spectral_radius(optax.sgd(0.1, 0.5), 2.0)
