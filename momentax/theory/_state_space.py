@@ -50,9 +50,10 @@ _TOO_LONG = f"tx has a period of more than {_LONGEST_PERIOD} steps, too long to 
 
 def _reached(
     reader: Reader, start: _Reals, phases: list[Any], rng: np.random.Generator
-) -> tuple[NDArray[np.bool_], set[str]]:
-    """What of x follows from gradients and parameters, and the paths of such whole numbers."""
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], set[str]]:
+    """What of x follows from gradients and parameters, what they feel, and whole numbers' paths."""
     reached = np.any(start != 0, axis=1)
+    felt = np.arange(reader.size) < reader.held
     whole: set[str] = set()
     for x, still in 2 * phases:
         y = np.concatenate([x, rng.normal(size=reader.num_params)])
@@ -63,6 +64,8 @@ def _reached(
         values, slopes, new = reader.probe(rows, along, still)
         depends = ~(values[1:] == values[0]) | (slopes[1:] != 0)
         gradients = np.ones(reader.num_params, bool)
+        while np.any(more := depends[: reader.size, felt].any(axis=1) & ~felt):
+            felt = felt | more
         while True:
             more = reached | depends[np.concatenate([reached, gradients])].any(axis=0)
             if np.array_equal(more, reached):
@@ -72,7 +75,7 @@ def _reached(
         for i, seen in whole_numbers([part[chosen] for part in new]).items():
             if np.any(seen != seen[0]):
                 whole.add(reader.whole[i])
-    return reached, whole
+    return reached, felt, whole
 
 
 def _later(still: list[Any], growing: Any, count: int) -> list[Any]:
@@ -216,8 +219,8 @@ def _read(
     if point is None:
         # What follows from gradients at any time: a first step is often one of its own.
         other = [state(i) for i in (period, period + 1, *range(last, last + period))]
-        reached, whole = _reached(reader, start, phases + other, rng)
-        free = ~reached
+        reached, felt, whole = _reached(reader, start, phases + other, rng)
+        reached, free = reached & felt, ~reached & felt
     else:
         reached = np.ones(reader.size, bool)
         free = reached.copy()

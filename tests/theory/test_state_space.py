@@ -335,6 +335,14 @@ def test_bad_arguments():
         theory.state_space(sgd(0.1, momentax.recursive_momentum(0.9)))
 
 
+def test_what_only_watches_is_no_part_of_the_system():
+    watched = optax.chain(optax.snapshot("norm", optax.global_norm), optax.sgd(0.1, 0.9))
+    for one, other in zip(
+        theory.state_space(watched), theory.state_space(optax.sgd(0.1, 0.9)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
 def every(k, tx):
     return optax.conditionally_transform(tx, lambda step: step % k == 0)
 
