@@ -30,8 +30,7 @@ class Reader:
     """
 
     def __init__(self, factory: Callable[..., Any], like: PyTree, **hyperparameters: float):
-        # Lookahead alone wants its parameters as a pair, of which the first has the gradient.
-        self.pair = factory(**hyperparameters).init.__module__ == "optax._src.lookahead"
+        self.pair = _wants_pair(factory(**hyperparameters), like)
         self.factory, self.like, self.hyperparameters = factory, like, hyperparameters
         named, _ = jax.tree_util.tree_flatten_with_path(like)
         self.paths = [_check.path_name(path) for path, _ in named]
@@ -41,7 +40,7 @@ class Reader:
         self.owner = np.repeat(np.arange(len(sizes)), sizes)  # Which parameter an entry is of.
         try:
             state = jax.eval_shape(self._init, hyperparameters, jnp.zeros(self.num_params))[1]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"tx does not take the parameters that it is read on, {', '.join(self.paths)}; "
                 f"give theory.state_space params that it takes: {error}"
@@ -63,6 +62,20 @@ class Reader:
         self.eps = np.asarray(ε)
         self.size = len(self.names)
         self.batch = max(self.size + self.num_params + 1, 72)
+        still = [leaf for leaf, moving in zip(self.leaves, self.moving, strict=True) if not moving]
+        y = np.zeros(self.size + self.num_params)
+        try:
+            traced = jax.make_jaxpr(self._step)(hyperparameters, y, still)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                "tx does not update parameters from their gradients alone, as the theory has it "
+                f"do; leave out what needs more, such as the loss: {error}"
+            ) from error
+        if any(map(_check.is_traced, traced.consts)):
+            raise TypeError(
+                "the hyperparameters of tx must be concrete: the theory runs in NumPy, outside "
+                "of jit and vmap"
+            )
         # Each runs a few times: it is compiling that takes the time.
         quick = {"xla_backend_optimization_level": 0}
         probe = jax.vmap(self._tangent, in_axes=(None, 0, 0, None))
@@ -160,11 +173,25 @@ class Reader:
         return self.probe(np.tile(y, (len(y), 1)), np.eye(len(y)), still)[1].T
 
 
+def _wants_pair(tx: Any, like: PyTree) -> bool:
+    """Whether lookahead is in tx: it wants two of each parameter, fast and slow."""
+
+    def is_lookahead(part: Any) -> bool:
+        return isinstance(part, optax.LookaheadState)
+
+    try:
+        state = jax.eval_shape(tx.init, optax.LookaheadParams(like, like))
+    except Exception:  # Masks and much else that fits single parameters alone.
+        return False
+    return any(map(is_lookahead, jax.tree.leaves(state, is_leaf=is_lookahead)))
+
+
 @contextmanager
 def double() -> Iterator[None]:
     """64 bits, and none of the checks that a program may have set on its own arithmetic."""
     with ExitStack() as stack:
         stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
+        stack.enter_context(jax.ensure_compile_time_eval())  # Within jit too.
         stack.enter_context(jax.enable_x64(True))
         stack.enter_context(jax.numpy_dtype_promotion("standard"))
         stack.enter_context(jax.numpy_rank_promotion("allow"))

@@ -336,11 +336,33 @@ def test_bad_arguments():
 
 
 def test_what_only_watches_is_no_part_of_the_system():
-    watched = optax.chain(optax.snapshot("norm", optax.global_norm), optax.sgd(0.1, 0.9))
+    watched = optax.chain(optax.snapshot("norm", optax.tree.norm), optax.sgd(0.1, 0.9))
     for one, other in zip(
         theory.state_space(watched), theory.state_space(optax.sgd(0.1, 0.9)), strict=True
     ):
         np.testing.assert_array_equal(one, other)
+
+
+def test_lookahead_may_be_a_link():
+    inside = optax.chain(optax.scale(2.0), optax.lookahead(optax.sgd(0.1, 0.9), 3, 0.5))
+    plain = optax.lookahead(optax.sgd(0.2, 0.9), 3, 0.5)
+    np.testing.assert_allclose(
+        theory.spectral_radius(inside, [0.3, 2.0]), theory.spectral_radius(plain, [0.3, 2.0])
+    )
+
+
+def test_within_a_program_it_takes_what_is_constant():
+    rate = theory.rate(optax.sgd(0.1, 0.9), 1, 10)
+    np.testing.assert_allclose(jax.jit(lambda: theory.rate(optax.sgd(0.1, 0.9), 1, 10))(), rate)
+    with pytest.raises(TypeError, match="hyperparameters of tx must be concrete: the theory runs"):
+        jax.vmap(lambda β: theory.rate(optax.sgd(0.1, β), 1, 10))(jnp.array([0.5, 0.9]))
+
+
+def test_what_needs_more_than_gradients_is_told_so():
+    plateau = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau())
+    for tx, needed in ((plateau, "value"), (optax.lbfgs(0.1), "value_fn"), (optax.sm3(0.1), "")):
+        with pytest.raises(ValueError, match=f"from their gradients alone, as.*such as.*{needed}"):
+            theory.state_space(tx)
 
 
 def every(k, tx):
