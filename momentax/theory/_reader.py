@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import jax
@@ -190,7 +190,8 @@ def _wants_pair(tx: Any, like: PyTree) -> bool:
 def double() -> Iterator[None]:
     """64 bits, and none of the checks that a program may have set on its own arithmetic."""
     with ExitStack() as stack:
-        stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
+        with suppress(RuntimeError):  # JAX may have been told of an accelerator alone.
+            stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
         stack.enter_context(jax.ensure_compile_time_eval())  # Within jit too.
         stack.enter_context(jax.enable_x64(True))
         stack.enter_context(jax.numpy_dtype_promotion("standard"))

@@ -19,8 +19,9 @@ from momentax.theory._system import StateSpace, lifted
 
 _Reals = NDArray[np.float64]
 
-_LONG_RUN = 2**30  # A count that leaves every warm-up behind and room to count on.
-_EXACT_RUN = 2**23  # From here on schedules still tell each count, which many take in 32 bits.
+# A count that leaves warm-ups behind, and that schedules still tell from the next: many take it
+# in 32 bits.
+_LONG_RUN = 2**23
 _LONGEST_PERIOD = 64
 # What is read: linearity is tested on entries that might disturb each other.
 _LIKE = {f"{n}-d": np.zeros(n * (2,)) for n in range(3)}
@@ -87,30 +88,43 @@ def _later(still: list[Any], growing: Any, count: int) -> list[Any]:
     return still
 
 
-def _round(
+def _far(
     reader: Reader, x: _Reals, still: list[Any], growing: Any, reached: Any, g: float, rng: Any
-) -> int:
-    """The steps in which all comes round far on: the whole numbers, and what a step does."""
+) -> tuple[list[Any], int]:
+    """A state far on, and the steps in which all comes round: whole numbers, what a step does."""
     inputs = np.concatenate([reached, np.ones(reader.num_params, bool)])
     rest = np.concatenate([np.where(reached, 0, x), np.zeros(reader.num_params)])
     tried = rest + np.array([[0.0], [1.0], [1e3]]) * np.where(inputs, rng.normal(size=len(rest)), 0)
-    now, whole, does = x, [], []
-    for _ in range(2 * _LONGEST_PERIOD):
-        y = np.concatenate([now, np.full(reader.num_params, g)])
-        rows = np.vstack([y, tried])
+
+    def step(now: _Reals, still: list[Any]) -> tuple[_Reals, _Reals, list[Any]]:
+        rows = np.vstack([np.concatenate([now, np.full(reader.num_params, g)]), tried])
         values, _, new = reader.probe(rows, 0 * rows, still)
-        does.append(((values[2:] - values[1]) / np.array([[1.0], [1e3]])).ravel())
+        does = values.copy()
+        does[:, : reader.held] -= rows[:, : reader.held]  # A small step is not lost beside θ.
+        does = ((does[2:] - does[1]) / np.array([[1.0], [1e3]])).ravel()
+        return does, np.where(reached, x, values[0]), [part[0] for part in new]
+
+    far, whole, does = _later(still, growing, _LONG_RUN), [], []
+    now, still = x, far
+    for _ in range(2 * _LONGEST_PERIOD):
         numbers = whole_numbers([part[None] for part in still])
         whole.append(
             np.concatenate([[0], *(numbers[i][0][~grows] for i, grows in growing.items())])
         )
-        now, still = np.where(reached, x, values[0]), [part[0] for part in new]
+        done, now, still = step(now, still)
+        does.append(done)
     does, whole = np.array(does), np.array(whole)
-    size = np.abs(does).max(axis=0)
+    tolerance = 1e-6 * np.abs(does).max(axis=0) + 1e-14
+
+    def same(one: _Reals, other: _Reals) -> bool:
+        return not np.any(np.abs(one - other) > tolerance)  # NaN is told of later.
+
     for p in range(1, _LONGEST_PERIOD + 1):
-        same = ~(np.abs(does[p:] - does[:-p]) > 1e-6 * size)
-        if same.all() and np.array_equal(whole[p:], whole[:-p]):
-            return p
+        if same(does[p:], does[:-p]) and np.array_equal(whole[p:], whole[:-p]):
+            before = _later(far, growing, _LONG_RUN - _LONG_RUN // 2 // p * p)
+            if not same(step(x, before)[0], does[0]):
+                break
+            return far, p
     raise ValueError(
         "tx has coefficients that neither settle nor come round within "
         f"{_LONGEST_PERIOD} steps; give the step to freeze them at"
@@ -227,10 +241,7 @@ def _read(
     free[: reader.held] = False
     if long_run:
         x, still = state(last)
-        exact = _later(still, growing, _EXACT_RUN)
-        again = _round(reader, x, exact, growing, reached, g, rng)
-        far = exact if again != period else _later(still, growing, _LONG_RUN)
-        period = again
+        far, period = _far(reader, x, still, growing, reached, g, rng)
         phases = _settled(reader, x, far, free, growing, g, period)
     frame = _Frame(start, reached, phases)
     maps = _maps(reader, frame, rng, point)
@@ -281,16 +292,15 @@ def state_space(
     parameters; what can neither be reached nor seen is left out. What evolves on
     its own is a coefficient and not state: counts, schedules, the weights of
     debiasing, injected hyperparameters, the sequences of `accelerated`. A
-    transformation with a period, such as `optax.lookahead` or
-    `optax.MultiSteps`, is read over all of it: see StateSpace.
+    transformation with a period, such as `optax.lookahead`, `optax.MultiSteps` or
+    a schedule that goes round, is read over all of it: see StateSpace.
 
     Args:
         tx: The whole optimizer, whose updates are added to the parameters.
         step: Where coefficients are frozen: after this many steps, at least 0,
             so that 0 is the first step. Of a period it is the first step. None
-            is the long run: counts are 2³⁰, or 2²³ where schedules go round with
-            them, schedules at their last value,
-            weights at their fixed point.
+            is the long run: counts are 2²³, schedules at their last value, weights
+            at their fixed point.
         around: A point (θ, g) to linearise at, for a transformation that is not
             linear, in the state that `step` steps of this gradient at this
             parameter lead to. z then counts from that point, and all of the state is

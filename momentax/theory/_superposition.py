@@ -21,7 +21,7 @@ def require_linear(
     num = reader.num_params
     inputs = np.concatenate([reached, np.ones(num, bool)])
     rest = np.where(inputs, 0.0, np.concatenate([x, np.zeros(num)]))
-    tolerance = max(1e-11, 16 * reader.eps[reached].max())
+    tolerance = max(1e-11, 4 * reader.eps[reached].max())
 
     def values(y: _Reals) -> _Reals:
         return reader.values(rest + y, still)[:, reached]

@@ -113,15 +113,18 @@ def _given(objective: Callable[[StateSpace], Any]) -> Callable[[StateSpace], flo
     return cost
 
 
+def _stays(search: Search) -> bool:
+    """Whether parameters stay where gradients are 0, without which no closed form is the best."""
+    return all(
+        np.abs(np.linalg.eigvals(search.system(x).A) - 1).min() < 1e-9 for x in search.sample[:8]
+    )
+
+
 def _fastest(search: Search) -> _Reals:
     """The best rate."""
     ball, least = _forms_on_quadratics(search.μ, search.L)["heavy ball"]
-    # No linear method on which parameters stay where gradients are 0 is faster than heavy ball.
-    stays = all(
-        np.abs(np.linalg.eigvals(search.system(x).A) - 1).min() < 1e-9 for x in search.sample[:8]
-    )
     fitted = search.fit(ball)
-    if fitted and stays and search.rate(fitted[0]) <= least + 1e-10:
+    if fitted and _stays(search) and search.rate(fitted[0]) <= least + 1e-10:
         return fitted[0]
     starts = [*fitted, *sorted(search.sample, key=search.rate)[:5]]
     return search.explore(starts, Goal())[0]
@@ -150,9 +153,10 @@ def _within(search: Search, limit: float) -> _Reals:
 
 def _safest(search: Search, goal: Goal, forms: dict[str, _Form]) -> _Reals:
     """The best certified rate."""
-    for form, _ in forms.values():
-        for x in search.fit(form):
-            return x
+    if _stays(search):
+        for form, _ in forms.values():
+            for x in search.fit(form):
+                return x
     # A certificate takes a hundred times as long as a rate, and is never below it.
     best = _fastest(search)
     for x in sorted(search.sample, key=search.rate)[:8]:

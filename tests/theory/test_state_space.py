@@ -299,6 +299,17 @@ def test_what_a_mask_treats_differently_has_a_system_each():
     np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
+def test_a_coarse_state_hides_no_curve():
+    tx = optax.chain(
+        optax.stateless(lambda g, _: jax.tree.map(lambda u: u * (1 + 0.1 * jnp.tanh(u) ** 2), g)),
+        optax.sgd(0.1, 0.9, accumulator_dtype=jnp.bfloat16),
+    )
+    with pytest.raises(ValueError, match="linear only within a range"):
+        theory.state_space(tx)
+    coarse = theory.state_space(optax.sgd(0.1, 0.9, accumulator_dtype=jnp.bfloat16))
+    np.testing.assert_allclose(coarse.A[1, 1], 0.9, rtol=1e-2)
+
+
 def test_whole_numbers_that_follow_the_gradients_are_refused():
     def counting(g, state, params=None):
         signs = [jnp.sum(leaf > 0) for leaf in jax.tree.leaves(g)]
@@ -388,7 +399,14 @@ def test_what_goes_round_with_the_count_alone_is_a_period(tx, steps):
 
 
 def test_what_never_comes_round_asks_for_a_step_and_nothing_waits_for_its_turn_unseen():
-    for schedule in (lambda count: 0.1 * (1.1 + jnp.sin(count)), lambda count: 0.1 + count % 100):
+    for schedule in (
+        lambda count: 0.1 * (1.1 + jnp.sin(count)),
+        lambda count: 0.1 + count % 100,
+        lambda count: 0.1 / (1 + count),
+        lambda count: 0.1 / jnp.sqrt(1.0 + count),
+        lambda count: 0.1 / (1 + count) * (1 + count % 2),
+        optax.linear_schedule(0.1, 0.0, 2**26),
+    ):
         with pytest.raises(ValueError, match="neither settle nor come round within 64 steps; give"):
             theory.state_space(optax.sgd(schedule, 0.9))
     with pytest.raises(ValueError, match="linear only within a range"):
