@@ -319,7 +319,7 @@ def test_the_basis_takes_the_memory_stated():
     groups = [(np.arange(1), ())]
     program = _curvature._lanczos.lower(bowl, None, False, 40, False, 0, θ, (), groups, KEY)
     each = program.compile().memory_analysis().temp_size_in_bytes / θ.nbytes
-    assert each < 2.1 * 40
+    assert each < 2.1 * 40 or (jax.__version_info__ < (0, 9) and each < 3.1 * 40)
 
 
 def square(θ, x):

@@ -187,9 +187,12 @@ def _effective_learning_rates(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
     effective = corners[0] / corners[1]
     low, high = np.floor(np.log10(effective.min())), np.ceil(np.log10(effective.max()))
     grid = np.broadcast_arrays(*corners)
-    lines = ax.contour(*grid, effective, levels=10.0 ** np.arange(low, high + 1), **_CONTOURS)
     outline = [withStroke(linewidth=2, foreground="white")]
-    for level in lines.levels:
+    for level in 10.0 ** np.arange(low, high + 1):
+        if not effective.min() < level < effective.max():
+            continue
+        # One at a time: to name one of several where asked is beyond some versions of matplotlib.
+        lines = ax.contour(*grid, effective, levels=[level], **_CONTOURS)
         # Where four cells meet no number stands in the way of a line's name.
         away = np.abs(np.log(x[None, 1:-1] / y[1:-1, None] / level))
         place: dict[str, Any] = {}
