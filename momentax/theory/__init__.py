@@ -1,7 +1,10 @@
 """What a method does, in float64 on the host and independent of the methods' code.
 
-Transformations are arguments: `state_space` reads the linear system that one is,
-and what takes a `tx` analyses it. All else speaks of the constant-coefficient recurrence
+Transformations are arguments: `state_space` reads the linear system that one is, and
+what takes a `tx` analyses it. In its place goes the `StateSpace` itself, read once: at a
+`step`, `around` a point, or of the parameter at a `path`. `tune` and `trade_off` take a
+function from hyperparameters to transformations. All else speaks of the constant-coefficient
+recurrence
 
     v_t = β v_{t-1} + g_t
     θ_t = θ_{t-1} - α (a g_t + b v_t)

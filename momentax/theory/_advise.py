@@ -53,8 +53,9 @@ class Advice(NamedTuple):
 def sharpness_limit(tx: optax.GradientTransformation | StateSpace) -> float:
     """Give the sharpness at which a transformation is at its edge of stability.
 
-    Full-batch training raises the largest curvature up to about this number
-    and holds it there: 2 / α for plain descent, 2 (1 + β) / α for heavy ball.
+    It is 2 / α for plain descent, 2 (1 + β) / α for heavy ball. Full-batch
+    training of neural networks often raises the largest curvature up to about
+    this number and holds it there: an observation, and no law.
 
     Args:
         tx: A transformation that is linear, its learning rate included, or its
@@ -139,7 +140,7 @@ def advise(
 
     Raises:
         ValueError: L is not positive, mu exceeds it, or as `state_space`.
-        TypeError: curvature is neither of both, or certified no flag.
+        TypeError: curvature is none of these, or certified no flag.
     """
     measured = hasattr(curvature, "spectrum")
     if not (measured or (isinstance(curvature, tuple) and len(curvature) == 2)):

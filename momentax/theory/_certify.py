@@ -234,8 +234,8 @@ def certify(
 
     Of a transformation with a period every step has a θ, ξ, g, σ and η of its
     own, with η ≤ σ, and ρ² times a step's σ bounds the next one's η. Where a step
-    leaves the parameters as they are, g is not free in the next, but L θ + ξ: so
-    `optax.MultiSteps` over k steps has the k-th root of the rate within it.
+    leaves the parameters as they are, g is not free in the next, but L θ + ξ: so the
+    rate of `optax.MultiSteps` over k steps is the k-th root of that of what it wraps.
 
     The rate is the smallest for which such a proof is found, by bisection between
     the rate on quadratics and 1. A method may be faster than this constraint can

@@ -166,7 +166,7 @@ def rate(tx: _System, mu: float, L: float) -> float:
         L: The largest curvature, not below μ.
 
     Returns:
-        ρ, to 1e-10; two roots that are closer than 2e-7 of them count as one.
+        ρ, to 1e-10; two roots that differ by less than 2e-7 of their size count as one.
 
     Raises:
         ValueError: mu exceeds L, or as `state_space`.

@@ -23,8 +23,9 @@ class StateSpace(NamedTuple):
 
     From `state_space`, z_0 = (θ_0, 0, 0, ...) and C = (1, 0, 0, ...). Of a
     transformation with a period of p steps B has the shape (n, p) and C (p, n), a
-    gradient and a parameter for each: step t reads and writes those of t mod p
-    alone, and the eigenvalues of A + λ B C are still factors per step.
+    gradient and a parameter for each: step t takes the gradient at row (t - 1) mod p
+    of C and adds it along that column of B alone. θ_t is row t mod p, and the
+    eigenvalues of A + λ B C are still factors per step.
     """
 
     A: _Reals

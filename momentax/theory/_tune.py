@@ -182,6 +182,7 @@ def tune(
     Of linear methods that leave parameters alone where gradients are 0, none is
     faster on quadratics than heavy ball and none has a better certificate than
     triple momentum: a family that contains these is tuned by their closed forms.
+    A search that ends at the best plain descent or Nesterov's momentum says so.
 
     Args:
         factory: A function from hyperparameters, given by name, to a whole
