@@ -269,9 +269,9 @@ def damping(tx: _System, curvature: float) -> Damping:
 def escape_rate(tx: _System, negative_curvature: ArrayLike) -> _Reals:
     """Give the factor per step by which the distance to a saddle grows.
 
-    It is the spectral radius at a negative curvature: above 1, and for a
-    velocity far above plain descent's 1 + α |λ|. From an exact saddle, at rest,
-    nothing moves.
+    It is the spectral radius at a negative curvature: above 1 unless weight
+    decay holds it back, and for a velocity far above plain descent's 1 + α |λ|.
+    From an exact saddle, at rest, nothing moves.
 
     Args:
         tx: A transformation that is linear, its learning rate included, or its
