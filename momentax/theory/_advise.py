@@ -10,7 +10,15 @@ import optax
 
 from momentax._check import flag, real_scalar
 from momentax.theory._certify import certify
-from momentax.theory._closed_loop import Damping, damping, edge, escape_rate, radius, rate
+from momentax.theory._closed_loop import (
+    MARGINAL,
+    Damping,
+    damping,
+    edge,
+    escape_rate,
+    radius,
+    rate,
+)
 from momentax.theory._quadratic import stability_edge
 from momentax.theory._rates import Tuning, optimal_heavy_ball
 from momentax.theory._state_space import read
@@ -67,6 +75,7 @@ def sharpness_limit(tx: optax.GradientTransformation | StateSpace) -> float:
 
     Raises:
         ValueError: As `state_space`.
+        TypeError: As `state_space`.
 
     Source:
         Cohen, Kaur, Li, Kolter and Talwalkar, Gradient descent on neural
@@ -77,7 +86,7 @@ def sharpness_limit(tx: optax.GradientTransformation | StateSpace) -> float:
 
 def _half_life(ρ: float) -> float:
     """Steps in which an error that shrinks by ρ a step halves."""
-    if ρ >= 1:
+    if ρ >= MARGINAL:
         return np.inf
     return float(np.log(0.5) / np.log(ρ)) if ρ > 0 else 0.0
 
@@ -155,7 +164,9 @@ def advise(
     limit, worst, stiffest = sharpness_limit(system), rate(system, low, L), damping(system, L)
     # Along ever smaller curvatures the rate of a stable pipeline rounds to 1.
     told = 1e-12 * limit
-    stable = worst < 1 or (low < told < np.inf and rate(system, told, max(told, L)) < 1)
+    stable = worst < MARGINAL or (
+        low < told < np.inf and rate(system, told, max(told, L)) < MARGINAL
+    )
     steps = _half_life(worst)
     escape = float(escape_rate(system, μ)) if μ < -known else None
     tuned = optimal_heavy_ball(low, L) if measured or μ > 0 else None

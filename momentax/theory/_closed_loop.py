@@ -15,6 +15,8 @@ from momentax.theory._system import StateSpace, balance, by_phase, phases
 _Reals = NDArray[np.float64]
 _System = optax.GradientTransformation | StateSpace
 
+MARGINAL = 1 - 1e-14  # From here on a factor per step is 1 but for rounding.
+
 _STABLE = 1 - 1e-13  # Of the largest root; one on the circle may come out inside by rounding.
 
 
@@ -47,6 +49,7 @@ def closed_loop(system: _System, curvature: ArrayLike) -> _Reals:
 
     Raises:
         ValueError: curvature is not finite, or as `state_space`.
+        TypeError: As `state_space`.
     """
     A, B, C = by_phase(read(system))
     λ = real_array("curvature", curvature)
@@ -170,6 +173,7 @@ def rate(tx: _System, mu: float, L: float) -> float:
 
     Raises:
         ValueError: mu exceeds L, or as `state_space`.
+        TypeError: As `state_space`.
 
     Source:
         Boyd and Balakrishnan, A regularity result for the singular values of a
@@ -283,6 +287,7 @@ def escape_rate(tx: _System, negative_curvature: ArrayLike) -> _Reals:
 
     Raises:
         ValueError: A curvature is not negative, or as `state_space`.
+        TypeError: As `state_space`.
 
     Source:
         O'Neill and Wright, Behavior of accelerated gradient methods near

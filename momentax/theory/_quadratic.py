@@ -39,6 +39,11 @@ class QuadraticPath(NamedTuple):
 def _coefficients(
     gradient_weight: Any, velocity_weight: Any, beta: Any
 ) -> tuple[_Reals, _Reals, _Reals]:
+    if gradient_weight is None or velocity_weight is None or beta is None:
+        raise TypeError(
+            "give gradient_weight, velocity_weight and beta, or in place of all hyperparameters a "
+            "transformation"
+        )
     return (
         real_array("gradient_weight", gradient_weight),
         real_array("velocity_weight", velocity_weight),

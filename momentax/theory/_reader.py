@@ -41,9 +41,10 @@ class Reader:
         try:
             state = jax.eval_shape(self._init, hyperparameters, jnp.zeros(self.num_params))[1]
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            told, _, _ = str(error).partition("\n")  # JAX goes on about its trees.
             raise ValueError(
                 f"tx does not take the parameters that it is read on, {', '.join(self.paths)}; "
-                f"give theory.state_space params that it takes: {error}"
+                f"give theory.state_space params that it takes: {told}"
             ) from error
         paths, self.structure = jax.tree_util.tree_flatten_with_path(state)
         self.leaves = [leaf for _, leaf in paths]

@@ -212,7 +212,9 @@ def _joined(
     maps: list[tuple[_Reals, _Reals]], start: _Reals, entry: int, θ: float = 0.0, g: float = 1.0
 ) -> StateSpace:
     if not all(np.isfinite(part).all() for pair in maps for part in pair):
-        raise ValueError(f"tx has no finite derivative at (θ, g) = ({θ:g}, {g:g})")
+        raise ValueError(
+            f"tx has no finite derivative at (θ, g) = ({θ:g}, {g:g}); another point may have one"
+        )
     return lifted([(A, B[:, entry]) for A, B in maps], start[:, entry], entry)
 
 
@@ -262,6 +264,8 @@ def _example(params: Any, path: str | None) -> tuple[Any, int | None]:
     if not named:
         raise ValueError("params must hold at least one array, got none")
     names = [_check.path_name(path) for path, _ in named]
+    if path is not None and f"{path}.value" in names:
+        path = f"{path}.value"  # As the leaves of Flax's NNX are called.
     if path is not None and path not in names:
         raise ValueError(f"path must be one of {', '.join(names)}, got {_check.shown(path)}")
     for name, leaf in zip(names, (leaf for _, leaf in named), strict=True):

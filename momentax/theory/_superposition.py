@@ -115,6 +115,6 @@ def require_alike(
                     path = reader.paths[reader.owner[np.argmax(other)]]
                     raise ValueError(
                         f"tx treats the parameters at {reader.paths[0]} and {path} differently, "
-                        "as a mask makes it; give theory.state_space the path of one"
+                        "as a mask makes it; give theory.state_space params and the path of one"
                     )
             moved = steps[(first + k) % len(steps)][0] @ moved

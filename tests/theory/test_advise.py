@@ -244,6 +244,12 @@ def test_nothing_is_tuned_or_proved_for_curvatures_that_are_not_known():
     np.testing.assert_allclose(said.tuned, theory.optimal_heavy_ball(1.0, 3.0), rtol=1e-4)
 
 
+def test_exactly_on_the_edge_is_not_stable():
+    said = advise(momentax.sgd(0.38, momentax.heavy_ball(0.9)), (1.0, 10.0), certified=False)
+    assert (said.stable, said.half_life) == (False, np.inf)
+    assert said.sentences[0].startswith("Unstable: the largest curvature, 10, is not below the ed")
+
+
 def test_a_certificate_holds_beyond_quadratics(monkeypatch):
     tx = optax.sgd(0.1)
     said = advise(tx, (1.0, 10.0))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -329,6 +330,9 @@ def test_bad_arguments():
         theory.state_space(optax.sgd(0.1), around=(1, 2, 3))
     with pytest.raises(ValueError, match=r"\['1-d'\], \['2-d'\]; give theory.state_space params "):
         theory.state_space(optax.masked(optax.sgd(0.1), {"kernel": True}))
+    nnx_state = {"kernel": nnx.Param(jnp.zeros((3, 2)))}
+    for path in ("['kernel']", "['kernel'].value"):
+        theory.state_space(optax.sgd(0.1), params=nnx_state, path=path)
     params = {"a": np.zeros(3), "b": [np.zeros(())]}
     with pytest.raises(ValueError, match=r"path must be one of \['a'\], \['b'\]\[0\], got 'b'"):
         theory.state_space(optax.sgd(0.1), params=params, path="b")
