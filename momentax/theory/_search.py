@@ -88,9 +88,9 @@ def _axis(name: str, bounds: Bounds, L: float) -> _Axis:
             "high)}, or fix it in the factory"
         )
     if name == "learning_rate" and low >= 0:
-        return _Axis(name, max(low, 1e-12 * high), high, "log")
+        return _Axis(name, low or min(1e-6 / L, 1e-12 * high), high, "log")
     if remembers and high <= 1:
-        return _Axis(name, low, min(high, 1 - 1e-9), "memory")
+        return _Axis(name, low, min(high, max(1 - 1e-9, (1 + low) / 2)), "memory")
     return _Axis(name, low, high, "linear")
 
 
@@ -176,6 +176,10 @@ class Search:
             raise TypeError(
                 "factory must be a function of hyperparameters that returns a transformation, "
                 f"got {_check.shown(factory)}"
+            )
+        if not isinstance(bounds, Mapping | None):
+            raise TypeError(
+                f"bounds must be a dictionary of name to (low, high), got {_check.shown(bounds)}"
             )
         given = dict(bounds or {})
         self.axes = [_axis(name, given, L) for name in _names(factory, given)]

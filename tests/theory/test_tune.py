@@ -182,6 +182,24 @@ def test_units_of_the_curvature_do_not_matter():
         np.testing.assert_allclose(values, list(plain.hyperparameters.values()), rtol=1e-6)
 
 
+@pytest.mark.parametrize("bounds", [(1e-30, 1e30), (0.0, 1e15), (1e-14, 1e14)])
+def test_no_bounds_are_too_wide(bounds):
+    tuned = tune(optax.sgd, 1.0, 100.0, bounds={"learning_rate": bounds})
+    np.testing.assert_allclose(tuned.hyperparameters["learning_rate"], 2 / 101, rtol=1e-9)
+
+
+def test_the_lowest_learning_rate_allowed_is_within_reach():
+    bounds = {"learning_rate": (1e-13, 1.0)}
+    tuned = tune(optax.sgd, 1.0, 100.0, objective="noise", bounds=bounds)
+    np.testing.assert_allclose(tuned.hyperparameters["learning_rate"], 1e-13, rtol=1e-12)
+
+
+def test_a_memory_may_be_kept_within_a_hair_of_1():
+    low = 1 - 1e-11
+    tuned = tune(optax.sgd, 1.0, 100.0, bounds={"momentum": (low, 1.0)})
+    assert low <= tuned.hyperparameters["momentum"] < 1
+
+
 def test_the_same_again_gives_the_same():
     one, other = (
         tune(quasi_hyperbolic, 0.01, 1.0, objective="noise", max_rate=0.95) for _ in range(2)
@@ -364,6 +382,14 @@ def test_bad_arguments_are_sentences():
             2.0,
             bounds={"beta": pair},
         )
+    fails(
+        TypeError,
+        "bounds must be a dictionary of name to (low, high), got [0, 1]",
+        optax.sgd,
+        1.0,
+        2.0,
+        bounds=[0, 1],
+    )
     fails(ValueError, "gain has no bounds", lambda gain: optax.sgd(gain), 1.0, 2.0)
     fails(ValueError, "tx is not linear: homogeneity fails", optax.sign_sgd, 1.0, 2.0)
     fails(
