@@ -60,7 +60,7 @@ class Analysis(NamedTuple):
         shrinks, or grows if above 1. Where mu is not positive it is that along
         L alone: the smaller the curvature, the nearer it would be to 1.
     half_life: steps in which an error at that rate halves; infinite where none
-        dies out.
+        dies out, or so slowly that the rate rounds to 1.
     edge: the largest curvature up to which all positive ones are stable;
         infinite where all are, 0 where none is.
     margin: edge / L, how many times as large the learning rate may be; below 1
@@ -285,7 +285,8 @@ def analyze(
     def along(λ: float) -> Direction:
         ρ, variance = float(radius(system, λ)), None
         if σ2 is not None:
-            variance = stationary_variance(system, λ, σ2) if ρ < _MARGINAL else np.inf
+            dies = ρ < _MARGINAL or 0 < λ < limit  # However slowly, which ρ may round to 1.
+            variance = stationary_variance(system, λ, σ2) if dies else np.inf
         return Direction(
             curvature=λ,
             radius=ρ,
@@ -294,7 +295,7 @@ def analyze(
             oscillator=oscillator(*ball, λ) if ball and λ > 0 else None,
         )
 
-    stable = worst < _MARGINAL and (μ > 0 or limit > L)
+    stable = limit > L or (μ > 0 and worst < _MARGINAL)
     floor = None
     if σ2 is not None and μ >= 0:
         floor = noise_floor(system, [μ, L], σ2) if stable else np.inf

@@ -223,6 +223,17 @@ def test_stable_is_what_is_so_along_every_positive_curvature():
     np.testing.assert_allclose(a.rate, 0.1, rtol=1e-12)  # That along L.
 
 
+def test_what_dies_out_too_slowly_for_float64_is_stable_all_the_same():
+    a = analyze(optax.sgd(1e-6), 1e-10, 1.0, gradient_variance=2.0)
+    assert a.stable
+    assert a.edge > a.L
+    np.testing.assert_allclose(a.lowest.variance, variance(1e-6, 0.0, 1e-10) * 2, rtol=1e-9)
+    np.testing.assert_allclose(
+        a.noise_floor, theory.noise_floor(a.system, [1e-10, 1.0], 2.0), rtol=1e-12
+    )
+    assert analyze(optax.sgd(1e-6), 0.0, 1e-10).stable
+
+
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_weight_decay_is_no_part_of_the_filter(decoupled):
     tx = sgd(0.1, momentax.heavy_ball(0.9), weight_decay=0.01, decoupled=decoupled)
