@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +14,10 @@ import optax
 from numpy.typing import NDArray
 
 from momentax import _check
-from momentax.theory._closed_loop import closed_loop, radius, rate
+from momentax.theory._closed_loop import loops, radius, rate
 from momentax.theory._filter import impulse_response
 from momentax.theory._state_space import Family
-from momentax.theory._system import StateSpace
+from momentax.theory._system import StateSpace, phases
 
 _Reals = NDArray[np.float64]
 Factory = Callable[..., optax.GradientTransformation]
@@ -136,9 +136,12 @@ def _gaps(system: StateSpace, ρ: float, λ: _Reals, unit: float) -> _Reals:
     of the closed loop's roots z at each λ. The spectral radius is not even
     Lipschitz where two meet, and that is where the best settings are. The
     first root to cross |z| = ρ turns one of these negative: a real one one of
-    the first two, a pair of complex ones the third.
+    the first two, a pair of complex ones the third. Of a period they are those of
+    all of its steps together, for each has a root per step that is as large.
     """
-    z, ρ = np.linalg.eigvals(closed_loop(system, λ)) / unit, ρ / unit
+    steps, _ = phases(system)
+    whole = reduce(lambda before, M: M @ before, loops(steps, λ))
+    z, ρ = np.linalg.eigvals(whole) / unit ** len(steps), (ρ / unit) ** len(steps)
     i, j = np.triu_indices(z.shape[1], 1)
     gaps = [
         np.prod(ρ - z, axis=1),

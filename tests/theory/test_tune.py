@@ -200,6 +200,14 @@ def test_a_memory_may_be_kept_within_a_hair_of_1():
     assert low <= tuned.hyperparameters["momentum"] < 1
 
 
+def test_a_family_with_a_period_is_tuned_to_the_last_digits():
+    def accumulated(learning_rate, momentum):
+        return optax.MultiSteps(optax.sgd(learning_rate, momentum), 2)
+
+    tuned = tune(accumulated, 1.0, 100.0)
+    np.testing.assert_allclose(tuned.rate, np.sqrt(9 / 11), rtol=1e-9)
+
+
 def test_the_same_again_gives_the_same():
     one, other = (
         tune(quasi_hyperbolic, 0.01, 1.0, objective="noise", max_rate=0.95) for _ in range(2)
