@@ -10,16 +10,23 @@ import numpy as np
 import optax
 
 from momentax._check import real_scalar
-from momentax.theory._closed_loop import Damping, damping, edge, escape_rate, radius, rate
+from momentax.theory._closed_loop import (
+    MARGINAL,
+    Damping,
+    damping,
+    edge,
+    escape_rate,
+    radius,
+    rate,
+)
 from momentax.theory._filter import frequency_response, impulse_response, signal_to_noise_gain
 from momentax.theory._memory import half_life
 from momentax.theory._noise import noise_floor, stationary_variance
 from momentax.theory._oscillator import Oscillator, oscillator
-from momentax.theory._state_space import state_space
+from momentax.theory._state_space import read, state_space
 from momentax.theory._system import StateSpace
 
 _ALIKE = 1e-10  # What differs by less is the same, and decay by less is none.
-_MARGINAL = 1 - 1e-14  # From here on a factor per step is 1 but for rounding.
 
 
 class Direction(NamedTuple):
@@ -167,7 +174,7 @@ def _rows(a: Analysis) -> list[tuple[str, ...]]:
         rows.append(("mass on a spring", f"mass {m:.6g}, friction {c:.6g}, time step {h:.6g}"))
 
     def along(side: Direction) -> dict[str, str]:
-        dies = side.radius < _MARGINAL
+        dies = side.radius < MARGINAL
         cells = {
             "error per step": f"factor {side.radius:.6g}",
             "half-life": steps(side.damping.half_life if dies else np.inf),
@@ -270,7 +277,7 @@ def analyze(
     if not isinstance(tx, StateSpace):
         system = state_space(tx, step=step, around=around)
     elif step is None and around is None:
-        system = tx
+        system = read(tx)
     else:
         raise ValueError("step and around must be None for a StateSpace, which was read already")
     period = system.B.shape[1] if system.B.ndim > 1 else 1
@@ -285,7 +292,7 @@ def analyze(
     def along(λ: float) -> Direction:
         ρ, variance = float(radius(system, λ)), None
         if σ2 is not None:
-            dies = ρ < _MARGINAL or 0 < λ < limit  # However slowly, which ρ may round to 1.
+            dies = ρ < MARGINAL or 0 < λ < limit  # However slowly, which ρ may round to 1.
             variance = stationary_variance(system, λ, σ2) if dies else np.inf
         return Direction(
             curvature=λ,
@@ -295,7 +302,7 @@ def analyze(
             oscillator=oscillator(*ball, λ) if ball and λ > 0 else None,
         )
 
-    stable = limit > L or (μ > 0 and worst < _MARGINAL)
+    stable = limit > L or (μ > 0 and worst < MARGINAL)
     floor = None
     if σ2 is not None and μ >= 0:
         floor = noise_floor(system, [μ, L], σ2) if stable else np.inf
@@ -309,7 +316,7 @@ def analyze(
         gradient_variance=σ2,
         stable=stable,
         rate=worst,
-        half_life=float(half_life(worst)) if worst < _MARGINAL else np.inf,
+        half_life=float(half_life(worst)) if worst < MARGINAL else np.inf,
         edge=limit,
         margin=limit / L,
         escape=float(escape_rate(system, μ)) if μ < 0 else None,

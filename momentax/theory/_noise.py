@@ -67,10 +67,12 @@ def _unit_variance(steps: list[StateSpace], λ: float) -> float:
     if len(steps) == 1:  # Then what 1 would round away is known too.
         change = loops([steps[0]._replace(A=steps[0].A - one)], λ)[0]
     roots = np.linalg.eigvals(change)
-    known = (np.abs(roots) < 0.5) & (len(steps) == 1)
     growth = 2 * roots.real + np.abs(roots) ** 2  # Of |1 + root|².
     rounding = 8 * len(steps) * len(one) * np.finfo(np.float64).eps
-    if np.any(growth >= np.where(known, rounding, -rounding)):
+    slack = np.full(len(one), -rounding)
+    if len(steps) == 1:  # Where rounding hides the sign of a growth so small, the sum will tell.
+        slack = np.where(np.abs(roots) < 1e-6, rounding, -rounding * np.abs(roots))
+    if np.any(growth >= slack):
         return np.inf
     Σ, total = gramian(change, added), 0.0
     if not np.isfinite(Σ).all():

@@ -168,19 +168,26 @@ class _Frame(NamedTuple):
 
     start: _Reals  # ∂x_0/∂θ_0.
     reached: NDArray[np.bool_]
+    free: NDArray[np.bool_]  # What settles by itself.
     phases: list[tuple[_Reals, list[Any]]]
 
-    def same(self, other: _Frame) -> bool:
-        """Whether another is the same but for what moves; random keys never are."""
+    def goes(self, other: _Frame) -> bool:
+        """Whether another goes round in the same way; with random keys none does."""
         return (
             len(self.phases) == len(other.phases)
             and np.array_equal(self.start, other.start)
             and np.array_equal(self.reached, other.reached)
             and all(
-                np.array_equal(x[~self.reached], y[~self.reached])
-                and all(map(np.array_equal, still, others))
-                for (x, still), (y, others) in zip(self.phases, other.phases, strict=True)
+                all(map(np.array_equal, still, others))
+                for (_, still), (_, others) in zip(self.phases, other.phases, strict=True)
             )
+        )
+
+    def same(self, other: _Frame) -> bool:
+        """Whether another is the same but for what moves."""
+        return self.goes(other) and all(
+            np.array_equal(x[~self.reached], y[~self.reached])
+            for (x, _), (y, _) in zip(self.phases, other.phases, strict=True)
         )
 
 
@@ -219,7 +226,12 @@ def _joined(
 
 
 def _read(
-    reader: Reader, steps: int, long_run: bool, point: Any = None, chosen: int | None = None
+    reader: Reader,
+    steps: int,
+    long_run: bool,
+    point: Any = None,
+    chosen: int | None = None,
+    known: _Frame | None = None,
 ) -> tuple[StateSpace, _Frame]:
     rng = np.random.default_rng(0)
     θ, g = (0.0, 1.0) if point is None else point
@@ -232,7 +244,9 @@ def _read(
     phases = [state(i) for i in range(period)]
     last = (WATCHED - period) // period * period
     whole: set[str] = set()
-    if point is None:
+    if known is not None:
+        reached, free = known.reached, known.free.copy()
+    elif point is None:
         # What follows from gradients at any time: a first step is often one of its own.
         other = [state(i) for i in (period, period + 1, *range(last, last + period))]
         reached, felt, whole = _reached(reader, start, phases + other, rng)
@@ -243,17 +257,20 @@ def _read(
     free[: reader.held] = False
     if long_run:
         x, still = state(last)
-        far, period = _far(reader, x, still, growing, reached, g, rng)
+        if known is None:
+            far, period = _far(reader, x, still, growing, reached, g, rng)
+        else:
+            far, period = known.phases[0][1], len(known.phases)
         phases = _settled(reader, x, far, free, growing, g, period)
-    frame = _Frame(start, reached, phases)
-    maps = _maps(reader, frame, rng, point)
+    frame = _Frame(start, reached, free, phases)
+    maps = _maps(reader, frame, rng, point, test=known is None)
     if whole:
         raise ValueError(
             f"tx is not linear: its state at {' and '.join(sorted(whole))} holds whole numbers "
             "that depend on the gradients"
         )
     system = _joined(maps, start, reader.first[chosen or 0], θ, g)
-    if point is None:
+    if point is None and known is None:
         require_alike(reader, start, maps, chosen)
     return system, frame
 
@@ -382,11 +399,14 @@ class Family:
             if self.traced:
                 reader.hyperparameters = hyperparameters
             first = self.frames[0]
-            if full or len(self.frames) < 3 or not all(map(first.same, self.frames)):
+            if full or len(self.frames) < 3 or not all(map(first.goes, self.frames)):
                 system, frame = _read(reader, 0, True)
                 self.frames = [*self.frames[:2], frame]
                 return system
             with nullcontext() if self.traced else jax.disable_jit():  # Compiling takes longer.
+                if not all(map(first.same, self.frames)):
+                    system, _ = _read(reader, 0, True, known=first)
+                    return system
                 maps = _maps(reader, first, np.random.default_rng(0), test=False)
             return _joined(maps, first.start, 0)
 
@@ -398,4 +418,6 @@ def is_system(value: object) -> TypeGuard[optax.GradientTransformation | StateSp
 
 def read(tx: optax.GradientTransformation | StateSpace) -> StateSpace:
     """The system of a transformation, or the system that is given."""
-    return tx if isinstance(tx, StateSpace) else state_space(tx)
+    if isinstance(tx, StateSpace):
+        return StateSpace(*(np.asarray(part, np.float64) for part in tx))
+    return state_space(tx)

@@ -146,7 +146,7 @@ def _within(search: Search, limit: float) -> _Reals:
         given = ", ".join(f"{name}={value:.6g}" for name, value in search.values(fastest).items())
         raise ValueError(
             f"max_rate={limit:.6g} is out of reach: the best rate within the bounds is "
-            f"{reached:.6g}, at {given}"
+            f"{reached:.10g}, at {given}"
         )
     return fastest
 

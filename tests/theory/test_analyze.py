@@ -144,7 +144,10 @@ def test_a_transformation_is_read_once():
 
 def test_a_state_space_is_taken_as_it_is():
     a = analyze(HEAVY_BALL, 1.0, 30.0)
-    assert a.system is HEAVY_BALL
+    for one, other in zip(a.system, HEAVY_BALL, strict=True):
+        np.testing.assert_array_equal(one, other)
+    lists = theory.StateSpace([[1.0, -0.09], [0.0, 0.9]], [-0.1, 1.0], [1.0, 0.0])
+    np.testing.assert_allclose(analyze(lists, 1.0, 30.0).edge, 38.0, rtol=1e-12)
     assert repr(a) == repr(analyze(optax.sgd(0.1, 0.9), 1.0, 30.0))
     assert (a.lowest.variance, a.noise_floor, a.gradient_variance) == (None, None, None)
 

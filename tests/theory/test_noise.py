@@ -86,6 +86,10 @@ def test_the_sum_solves_the_lyapunov_equation(seed, n):
         np.testing.assert_allclose(variance, C @ Σ @ C, rtol=1e-9)
 
 
+def test_what_keeps_swinging_has_no_variance():
+    assert np.isinf(theory.stationary_variance(linear(0.01, 0.0, 1.0, 1.0), [1.0, 10.0], 1.0)).all()
+
+
 def test_what_is_not_stable_has_no_variance():
     system = linear(0.1, 0.0, 1.0, 0.9)
     variance = theory.stationary_variance(system, [-1.0, 0.0, 1.0, 38.0, 100.0], [[1.0], [0.0]])

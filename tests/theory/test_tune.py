@@ -402,7 +402,7 @@ def test_bad_arguments_are_sentences():
     fails(ValueError, "tx is not linear: homogeneity fails", optax.sign_sgd, 1.0, 2.0)
     fails(
         ValueError,
-        "max_rate=0.8 is out of reach: the best rate within the bounds is 0.818182, at learn",
+        "max_rate=0.8 is out of reach: the best rate within the bounds is 0.8181818182, at",
         heavy_ball,
         1.0,
         100.0,
