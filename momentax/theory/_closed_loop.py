@@ -115,7 +115,10 @@ def _crossings(system: StateSpace, r: float) -> _Reals:
     M[-1, :-1] = np.concatenate([C, -C])
     N[:n, :n], N[n:-1, n:-1], N[n:-1, -1] = -np.eye(n), A, B
     shift = 0.6180339887 * r  # Any number inside the circle that is no eigenvalue.
-    inverse = np.linalg.eigvals(np.linalg.solve(M - shift * N, N))
+    try:
+        inverse = np.linalg.eigvals(np.linalg.solve(M - shift * N, N))
+    except np.linalg.LinAlgError:  # λ is real on all of the circle.
+        inverse = np.zeros(0)
     z = shift + 1 / inverse[np.abs(inverse) > 1e-14]
     z = np.concatenate([r * np.exp(1j * np.angle(z)), [r, -r]])
     # λ solves (z - A) x = λ B, C x = 1.
@@ -193,13 +196,14 @@ def rate(tx: _System, mu: float, L: float) -> float:
             points = np.concatenate([points, np.geomspace(low, high, count)])
         return float(_sought(steps, np.unique(points))[1].max())
     best = radius(system, [low, high]).max()
-    while True:
+    while low < high:
         inner = _crossings(system, best * (1 + 1e-13) + 1e-15)
         inner = inner[(low < inner) & (inner < high)]
         higher = radius(system, _middles(np.concatenate([[low], inner, [high]]))).max()
         if higher <= best * (1 + 1e-12) + 1e-14:
             return float(max(best, higher))
         best = higher
+    return float(best)
 
 
 def edge(system: StateSpace) -> _Reals:

@@ -120,6 +120,28 @@ def test_no_curvature_of_the_interval_is_worse_than_the_rate(seed, n, exponent):
         assert theory.spectral_radius(system, edge * (1 + 1e-6)) >= 1
 
 
+@pytest.mark.parametrize(("β", "count"), [(0.999, 3), (0.9999, 2), (0.99, 5)])
+def test_the_edge_of_a_filter_that_answers_late(β, count):
+    tx = optax.chain(*[optax.ema(β, debias=False)] * count, optax.sgd(1.0))
+    edge = float(theory.stability_edge(tx))
+    z = 1 - β  # The loop (z - 1) (z - β)ⁿ + λ (1 - β)ⁿ zⁿ, its roots counted from 1.
+    for factor, stable in ((0.99, True), (1.01, False)):
+        whole = np.poly1d([1, 0]) * np.poly1d([1, z]) ** count
+        roots = (whole + factor * edge * z**count * np.poly1d([1, 1]) ** count).roots
+        assert bool(np.all(2 * roots.real + np.abs(roots) ** 2 < 0)) is stable
+
+
+def test_what_never_forgets_is_stable_nowhere():
+    for α in (0.1, 0.3, 0.5, 0.77, 1.0):
+        assert theory.stability_edge(linear(α, 0, 1, 1.0)) == 0
+    ρ = theory.rate(linear(0.5, 0, 1, 1.0), 0.0, 10.0)  # z² + 3 z + 1 at λ = 10.
+    np.testing.assert_allclose(ρ, (3 + np.sqrt(5)) / 2, rtol=1e-12)
+
+
+def test_one_curvature_may_be_gone_in_a_step():
+    assert theory.rate(linear(0.1, 1, 0.5, 0.5), 10.0, 10.0) < 1e-7
+
+
 def test_stable_for_all_curvatures_is_an_infinite_edge():
     system = StateSpace(np.array([[0.5]]), np.array([0.0]), np.array([1.0]))
     assert theory.stability_edge(system) == np.inf
