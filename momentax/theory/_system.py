@@ -75,10 +75,11 @@ def balance(A: _Reals, B: _Reals, C: _Reals) -> tuple[_Reals, float]:
     for _ in range(len(A)):
         strengths.append(np.abs(C @ moved).max())
         moved = A @ moved
-    power = np.linalg.matrix_power(A, len(A))
-    while np.abs(power).max() < 1e100 and len(strengths) < len(A) + 34:
-        strengths.append(np.abs(C @ power @ B).max())  # A slow filter answers late.
-        power = power @ power
+    if np.abs(np.linalg.eigvals(A)).max(initial=0) < 1 + 1e-6:  # A slow filter answers late.
+        power = np.linalg.matrix_power(A, len(A))
+        for _ in range(24):
+            strengths.append(np.abs(C @ power @ B).max())
+            power = power @ power
     feedback = 1 / max(strengths) if max(strengths) > 0 else 1.0
     weight = np.abs(A) + feedback * np.abs(B) @ np.abs(C)
     np.fill_diagonal(weight, 0)
