@@ -9,16 +9,9 @@ import numpy as np
 import optax
 
 from momentax._check import flag, real_scalar
+from momentax.theory._analyze import Analysis, analyze
 from momentax.theory._certify import certify
-from momentax.theory._closed_loop import (
-    MARGINAL,
-    Damping,
-    damping,
-    edge,
-    escape_rate,
-    radius,
-    rate,
-)
+from momentax.theory._closed_loop import Damping, edge, escape_rate, halving, rate
 from momentax.theory._quadratic import stability_edge
 from momentax.theory._rates import Tuning, optimal_heavy_ball
 from momentax.theory._state_space import read
@@ -84,13 +77,6 @@ def sharpness_limit(tx: optax.GradientTransformation | StateSpace) -> float:
     return float(edge(read(tx)))
 
 
-def _half_life(ρ: float) -> float:
-    """Steps in which an error that shrinks by ρ a step halves."""
-    if ρ >= MARGINAL:
-        return np.inf
-    return float(np.log(0.5) / np.log(ρ)) if ρ > 0 else 0.0
-
-
 def _slowest(curvature: Any, μ: float, L: float) -> tuple[float, float]:
     """The smallest curvature that can be told from 0, and how well any is known."""
     if not hasattr(curvature, "spectrum"):
@@ -100,10 +86,11 @@ def _slowest(curvature: Any, μ: float, L: float) -> tuple[float, float]:
     return float(nodes[nodes > known].min(initial=L)), known
 
 
-def _stability(system: StateSpace, stable: bool, low: float, L: float, limit: float) -> str:
+def _stability(found: Analysis) -> str:
     """Whether it is stable, by what margin, and if it can never be, why."""
+    system, stable, low, L, limit = found.system, found.stable, found.mu, found.L, found.edge
     # Decay does not scale with the curvature, as all else that the learning rate multiplies does.
-    scaled = "learning rate" if radius(system, 0.0) >= 1 - 1e-12 else "gradients"
+    scaled = "learning rate" if found.decay >= 1 else "gradients"
     if stable and limit == np.inf:
         return "Stable along curvatures of every size."
     if stable and limit > L:
@@ -159,22 +146,17 @@ def advise(
     L = real_scalar("L", curvature[1], "(0, inf)")
     if μ > L:
         raise ValueError(f"mu must not exceed L, got mu={μ} and L={L}; are they swapped?")
-    system = read(tx)
     low, known = _slowest(curvature, μ, L)
-    limit, worst, stiffest = sharpness_limit(system), rate(system, low, L), damping(system, L)
-    # Along ever smaller curvatures the rate of a stable pipeline rounds to 1.
-    told = 1e-12 * limit
-    stable = worst < MARGINAL or (
-        low < told < np.inf and rate(system, told, max(told, L)) < MARGINAL
-    )
-    steps = _half_life(worst)
+    found = analyze(tx, low, L)
+    system, stable, worst, steps = found.system, found.stable, found.rate, found.half_life
+    stiffest = found.highest.damping
     escape = float(escape_rate(system, μ)) if μ < -known else None
     tuned = optimal_heavy_ball(low, L) if measured or μ > 0 else None
     proof = None
     if certified and stable and μ > known and find_spec("cvxpy"):
         proof = certify(system, low, L)
 
-    said = [_stability(system, stable, low, L, limit)]
+    said = [_stability(found)]
     if stable:
         at = next((λ for λ in (low, L) if rate(system, λ, λ) >= worst * (1 - 1e-9)), None)
         where = f"of curvature {at:.4g}" if at is not None else f"between {low:.4g} and {L:.4g}"
@@ -189,15 +171,13 @@ def advise(
     if escape is not None:
         growth = "does not grow"
         if escape > 1:
-            growth = (
-                f"grows by {escape:.6g} a step, doubling every {_half_life(1 / escape):.3g} steps"
-            )
+            growth = f"grows by {escape:.6g} a step, doubling every {halving(1 / escape):.3g} steps"
         said.append(
             f"The loss curves down here, with curvature {μ:.4g} along one direction: this is no "
             f"minimum, and the distance along it {growth}."
         )
     if tuned is not None:
-        best = _half_life(float(tuned.rate))
+        best = halving(float(tuned.rate))
         pace = f"it halves an error every {best:.3g} steps" if best else "it ends it in a step"
         if stable and 0 < 1.01 * best < steps < np.inf:
             pace += f", {steps / best:.3g} times as fast as now"
@@ -215,5 +195,14 @@ def advise(
         )
     certified_rate = None if proof is None else proof.rate
     return Advice(
-        stable, limit, limit / L, worst, steps, stiffest, escape, tuned, certified_rate, tuple(said)
+        stable=stable,
+        edge=found.edge,
+        margin=found.margin,
+        rate=worst,
+        half_life=steps,
+        stiffest=stiffest,
+        escape=escape,
+        tuned=tuned,
+        certified_rate=certified_rate,
+        sentences=tuple(said),
     )

@@ -16,11 +16,11 @@ from momentax.theory._closed_loop import (
     damping,
     edge,
     escape_rate,
+    halving,
     radius,
     rate,
 )
 from momentax.theory._filter import frequency_response, impulse_response, signal_to_noise_gain
-from momentax.theory._memory import half_life
 from momentax.theory._noise import noise_floor, stationary_variance
 from momentax.theory._oscillator import Oscillator, oscillator
 from momentax.theory._state_space import read, state_space
@@ -177,7 +177,7 @@ def _rows(a: Analysis) -> list[tuple[str, ...]]:
         dies = side.radius < MARGINAL
         cells = {
             "error per step": f"factor {side.radius:.6g}",
-            "half-life": steps(side.damping.half_life if dies else np.inf),
+            "half-life": steps(side.damping.half_life),
             "damping": side.damping.kind if dies else "none",
             "oscillation": steps(side.damping.period),
         }
@@ -316,7 +316,7 @@ def analyze(
         gradient_variance=σ2,
         stable=stable,
         rate=worst,
-        half_life=float(half_life(worst)) if worst < MARGINAL else np.inf,
+        half_life=halving(worst),
         edge=limit,
         margin=limit / L,
         escape=float(escape_rate(system, μ)) if μ < 0 else None,

@@ -9,6 +9,7 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 
 from momentax._check import real_array, real_scalar
+from momentax.theory._memory import half_life
 from momentax.theory._state_space import read
 from momentax.theory._system import StateSpace, balance, by_phase, phases
 
@@ -31,6 +32,11 @@ class Damping(NamedTuple):
     kind: str
     period: float
     half_life: float
+
+
+def halving(ρ: float) -> float:
+    """Steps in which an error that shrinks by ρ a step halves, infinite where none does."""
+    return float(half_life(ρ)) if ρ < MARGINAL else np.inf
 
 
 def closed_loop(system: _System, curvature: ArrayLike) -> _Reals:
@@ -268,10 +274,9 @@ def damping(tx: _System, curvature: float) -> Damping:
         return Damping("critical", np.inf, 0.0)
     slowest = roots[size >= ρ * (1 - 1e-6)]
     angle = float(np.abs(np.angle(slowest)).max()) / p
-    half_life = float(np.log(0.5) / np.log(ρ)) if ρ < 1 else np.inf
     if angle > 1e-6:
-        return Damping("under", 2 * np.pi / angle, half_life)
-    return Damping("critical" if len(slowest) > 1 else "over", np.inf, half_life)
+        return Damping("under", 2 * np.pi / angle, halving(ρ))
+    return Damping("critical" if len(slowest) > 1 else "over", np.inf, halving(ρ))
 
 
 def escape_rate(tx: _System, negative_curvature: ArrayLike) -> _Reals:
