@@ -409,7 +409,7 @@ OTHERS = {
         "AggregatedState": "methods/test_aggregated.py",
         "AverageState": "test_contracts.py",
         "Curvature": "test_curvature.py",
-        "Grid": "sweeps/test_sweep.py",
+        "Distribution": "sweeps/test_points.py",
         "HypergradientState": "methods/test_hypergradient.py",
         "LazyState": "methods/test_lazy.py",
         "LinearState": "test_contracts.py",

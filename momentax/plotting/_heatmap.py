@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
 from momentax import _check
-from momentax.sweeps import Grid
+from momentax.sweeps import Points
 
 _AXES = ("learning_rate", "beta")
 _DASHED: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8}
@@ -31,7 +31,7 @@ _MOST_LABELLED = 12  # More cells a side than this leave no room for a number in
 
 
 def heatmap(
-    points: Grid,
+    points: Points,
     values: Any,
     *,
     diverged: Any = None,
