@@ -1,5 +1,7 @@
 """Sweeps: every setting at once, on every device, safe to interrupt."""
 
+from momentax.sweeps._devices import use_all_cores
+from momentax.sweeps._halve import HalvingResult, halve
 from momentax.sweeps._points import (
     Distribution,
     Points,
@@ -12,21 +14,27 @@ from momentax.sweeps._points import (
     uniform,
     zipped,
 )
+from momentax.sweeps._race import Mutation, mutate
 from momentax.sweeps._result import Report, SweepResult
 from momentax.sweeps._sweep import sweep
 
 __all__ = [
     "Distribution",
+    "HalvingResult",
+    "Mutation",
     "Points",
     "Report",
     "SweepResult",
     "grid",
+    "halve",
     "log_uniform",
     "momentum_axis",
     "momentum_uniform",
+    "mutate",
     "random_points",
     "repeat",
     "sweep",
     "uniform",
+    "use_all_cores",
     "zipped",
 ]

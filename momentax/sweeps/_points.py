@@ -129,6 +129,12 @@ class Distribution:
         low, high = to(self.low), to(self.high)
         return np.clip(back(low + share * (high - low)), self.low, self.high)
 
+    def moved(self, values: np.ndarray, up: np.ndarray, factor: float) -> np.ndarray:
+        """Values moved up (1) or down (-1) the scale, and inside the bounds."""
+        to, back = SCALES[self.scale]
+        step = (factor - 1) * (self.high - self.low) if self.scale == "linear" else np.log(factor)
+        return np.clip(back(to(values.astype(np.float64)) + up * step), self.low, self.high)
+
 
 # To the scale on which values are spread evenly, and back.
 SCALES: Mapping[str, Any] = {
@@ -243,7 +249,7 @@ def grid(**axes: Any) -> Points:
             mixes numbers with words.
     """
     _require_axes("grid", axes)
-    return Points({name: {name: _axis(name, values)} for name, values in axes.items()})
+    return Points({name: {name: checked_axis(name, values)} for name, values in axes.items()})
 
 
 def zipped(**axes: Any) -> Points:
@@ -261,7 +267,7 @@ def zipped(**axes: Any) -> Points:
         TypeError: As in `grid`.
     """
     _require_axes("zipped", axes)
-    checked = {name: _axis(name, values, distinct=False) for name, values in axes.items()}
+    checked = {name: checked_axis(name, values, distinct=False) for name, values in axes.items()}
     lengths = {name: len(values) for name, values in checked.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
@@ -302,10 +308,10 @@ def random_points(key: jax.Array, count: int, **axes: Any) -> Points:
             ) from None
         share = np.asarray(share, np.float64)
         if isinstance(values, Distribution):
-            _axis(name, [values.low, values.high])
-            drawn[name] = _axis(name, values.at(share), distinct=False)
+            checked_axis(name, [values.low, values.high])
+            drawn[name] = checked_axis(name, values.at(share), distinct=False)
         else:
-            choices = _axis(name, values)
+            choices = checked_axis(name, values)
             drawn[name] = choices[np.minimum(share * len(choices), len(choices) - 1).astype(int)]
     return Points({POINT: drawn})
 
@@ -335,7 +341,7 @@ def repeat(points: Points, seeds: int | Sequence[int] = 5) -> Points:
     each = [_check.whole(f"seed {i}", seed, 0) for i, seed in enumerate(seeds)]
     if each and max(each) >= _MOST_SEEDS:
         raise ValueError(f"a seed must be below 2**31, got {_check.shown(max(each))}")
-    return Points({**points.dims, SEED: {SEED: _axis(SEED, each).astype(np.int32)}})
+    return Points({**points.dims, SEED: {SEED: checked_axis(SEED, each).astype(np.int32)}})
 
 
 def require_points(points: Any) -> None:
@@ -346,12 +352,14 @@ def require_points(points: Any) -> None:
         )
 
 
+def shown_value(value: Any) -> str:
+    """A value on an axis, in words."""
+    return getattr(value, "__name__", None) or str(value)
+
+
 def described(point: Mapping[str, Any]) -> str:
     """A point as messages show it."""
-    return ", ".join(
-        f"{name}={value.__name__ if hasattr(value, '__name__') else value!s}"
-        for name, value in point.items()
-    )
+    return ", ".join(f"{name}={shown_value(value)}" for name, value in point.items())
 
 
 def objects(values: Sequence[Any]) -> np.ndarray:
@@ -371,7 +379,7 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, bool | np.bool_) and _check.is_real(value)
 
 
-def _axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
+def checked_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
     """The checked values of an axis: numbers in a dtype of JAX's, or objects."""
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
         raise ValueError(

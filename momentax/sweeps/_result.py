@@ -62,11 +62,12 @@ class SweepResult:
 
     def metrics(self) -> dict[str, Any]:
         """The leaves of the values by name."""
-        leaves, _ = jax.tree.flatten_with_path(self.values)
-        return {
-            jax.tree_util.keystr(path, simple=True, separator=".") or "value": leaf
-            for path, leaf in leaves
-        }
+        return {metric_name(path): leaf for path, leaf in jax.tree.leaves_with_path(self.values)}
 
     def __getitem__(self, metric: str) -> Any:
         return self.metrics()[metric]
+
+
+def metric_name(path: Any) -> str:
+    """What a leaf is called: its keys, joined by dots."""
+    return jax.tree_util.keystr(path, simple=True, separator=".") or "value"

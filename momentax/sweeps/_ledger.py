@@ -1,0 +1,52 @@
+"""What a program gave for each point, on the host and, if there is a store, on the disk."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from momentax._typing import PyTree
+from momentax.sweeps._devices import Devices
+from momentax.sweeps._store import Store
+
+
+class Ledger:
+    """The outputs of some points, NumPy arrays in every process.
+
+    done: which points have them.
+    """
+
+    def __init__(
+        self, where: Devices, out: PyTree, count: int, store: Store | None = None, part: str = ""
+    ):
+        self._where, self._store, self._part = where, store, part
+        self._structure = jax.tree.structure(out)
+        self._leaves = [np.zeros((count, *leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(out)]
+        self.done = np.zeros(count, bool)
+
+    def read(self) -> None:
+        """Take over what the first process' store has."""
+        for index, stored in self._store.read(self._part) if self._store else ():
+            self.done[index] = True
+            for leaf, part in zip(self._leaves, stored, strict=True):
+                leaf[index] = part.view(leaf.dtype)
+        self.done, *self._leaves = self._where.told([self.done, *self._leaves])
+
+    def keep(self, index: np.ndarray, out: PyTree) -> PyTree:
+        """Enter a batch's outputs, without what filled it up, and return them."""
+        parts = [part[: len(index)] for part in jax.tree.leaves(self._where.fetch(out))]
+        for leaf, part in zip(self._leaves, parts, strict=True):
+            leaf[index] = part
+        self.done[index] = True
+        if (store := self._store) is not None:
+            self._where.in_first_process(lambda: store.write(index, parts, self._part))
+        return jax.tree.unflatten(self._structure, parts)
+
+    def rows(self, index: np.ndarray) -> PyTree:
+        """The outputs of some points."""
+        return jax.tree.map(lambda leaf: leaf[index], self.outputs)
+
+    @property
+    def outputs(self) -> PyTree:
+        """All outputs, the points on the leading axis; zeros where there are none."""
+        return jax.tree.unflatten(self._structure, self._leaves)

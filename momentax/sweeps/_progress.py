@@ -1,0 +1,104 @@
+"""How far a sweep has come, for somebody who watches."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from momentax._typing import PyTree
+from momentax.sweeps._result import metric_name
+
+_DELAY = 1.0  # Seconds; what is done by then needs no bar.
+
+
+class Bar(Protocol):
+    """What is told of each finished batch."""
+
+    def update(self, points: int, best: str) -> None:
+        """So many more points are done; the best so far."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+class _Quiet:
+    def update(self, points: int, best: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _Shown:
+    def __init__(self, total: int, done: int):
+        from tqdm.auto import tqdm
+
+        self._bar: Any = tqdm(
+            total=total, initial=done, unit="point", desc="sweep", delay=_DELAY, dynamic_ncols=True
+        )
+
+    def update(self, points: int, best: str) -> None:
+        if best:
+            self._bar.set_postfix_str(best, refresh=False)
+        self._bar.update(points)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def bar(wanted: bool, total: int, done: int = 0) -> Bar:
+    """A bar on a terminal or in a notebook, where tqdm is installed; otherwise nothing."""
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    if wanted and watched:
+        try:
+            return _Shown(total, done)
+        except ModuleNotFoundError:  # Of the extra "flax" or "results"; a sweep needs none.
+            pass
+    return _Quiet()
+
+
+GOOD = ("accuracy", "acc", "score", "reward", "return", "precision", "recall", "f1", "auc")
+
+
+def direction(metric: str) -> str:
+    """Which end of a metric is best, by its name: "max" where a word of it is good."""
+    words = "".join(c if c.isalnum() else " " for c in metric.lower()).split()
+    return "max" if set(words) & set(GOOD) else "min"
+
+
+class Watched:
+    """The bar of a sweep, with the best of the first metric that has one number a point."""
+
+    def __init__(self, wanted: bool, total: int, done: int, out: PyTree, mode: str | None = None):
+        self._bar = bar(wanted and not jax.process_index(), total, done)
+        self._metric = next(
+            (
+                (place, metric_name(path))
+                for place, (path, leaf) in enumerate(jax.tree.leaves_with_path(out))
+                if leaf.shape == () and jnp.issubdtype(leaf.dtype, jnp.floating)
+            ),
+            None,
+        )
+        self._mode = mode
+        self._best = -np.inf
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def update(self, values: PyTree, diverged: np.ndarray) -> None:
+        """A batch is done."""
+        best = ""
+        if self._metric:
+            place, name = self._metric
+            sign = 1 if (self._mode or direction(name)) == "max" else -1
+            kept = sign * np.asarray(jax.tree.leaves(values)[place], np.float64)[~diverged]
+            self._best = max([self._best, *kept[np.isfinite(kept)]])
+            best = f"best {name} {sign * self._best:.4g}" if np.isfinite(self._best) else ""
+        self._bar.update(len(diverged), best)
