@@ -84,6 +84,8 @@ def test_imports_point_one_way(path):
                     allowed |= {"cvxpy", "scipy"}  # Inside functions, as the next test sees.
                 if own == "_curvature":
                     allowed |= {"matfree", "scipy", "tqdm"}
+                if own == "sweeps":
+                    allowed |= {"pandas", "tqdm", "xarray"}
                 assert outer in allowed, f"{path} imports {name}"
             if outer == "matplotlib":
                 assert own == "plotting"
@@ -117,8 +119,9 @@ def test_import_loads_nothing_heavy():
             "chex",
             "cvxpy",
             "pandas",
+            "xarray",
         }
-        heavy = {"flax", "matplotlib", "sklearn", "scipy", "tqdm", "chex", "pandas", "matfree"}
+        heavy = {"flax", "matplotlib", "sklearn", "scipy", "tqdm", "chex", "pandas", "matfree", "xarray"}
         assert not outer & heavy
     # And no accelerator is touched: a default argument that held an array would start one up.
     code = "import momentax, jax; assert not jax._src.xla_bridge.backends_are_initialized()"
@@ -164,9 +167,12 @@ def test_docstrings_keep_the_house_order(module, name):
     "result",
     [
         momentax.Curvature,
-        momentax.Grid,
+        momentax.Distribution,
+        momentax.Points,
+        momentax.Report,
         momentax.Rollout,
         momentax.Spectrum,
+        momentax.SweepResult,
         momentax.problems.Problem,
         momentax.theory.Damping,
         momentax.theory.Advice,
