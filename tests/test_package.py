@@ -121,7 +121,17 @@ def test_import_loads_nothing_heavy():
             "pandas",
             "xarray",
         }
-        heavy = {"flax", "matplotlib", "sklearn", "scipy", "tqdm", "chex", "pandas", "matfree", "xarray"}
+        heavy = {
+            "flax",
+            "matplotlib",
+            "sklearn",
+            "scipy",
+            "tqdm",
+            "chex",
+            "pandas",
+            "matfree",
+            "xarray",
+        }
         assert not outer & heavy
     # And no accelerator is touched: a default argument that held an array would start one up.
     code = "import momentax, jax; assert not jax._src.xla_bridge.backends_are_initialized()"

@@ -109,7 +109,7 @@ def _equal(values: np.ndarray, one: Any) -> np.ndarray:
         except TypeError:  # What cannot be hashed is on no axis.
             return np.full(len(values), False)
         return np.array([value in same for value in values])
-    if isinstance(one, bool) or not _check.is_real(one) or np.ndim(one):
+    if not _check.is_real(one) or np.ndim(one):
         return np.full(len(values), False)
     with np.errstate(over="ignore"):
         kept = np.asarray(one, values.dtype if values.dtype.kind == "f" else None).item()

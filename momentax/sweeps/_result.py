@@ -185,11 +185,10 @@ class SweepResult:
         order = np.lexsort((sign * value, ~complete))  # By completeness first; stable.
         ranked = order[np.isfinite(value[order])]
         if not ranked.size:
-            lost = np.count_nonzero(self.diverged)
-            raise ValueError(
-                f"there is no best {metric}: of {len(self.points)} points {lost} diverged, and "
-                "the metric is finite at none of the others"
-            )
+            lost, number = np.count_nonzero(self.diverged), len(self.points)
+            why = f"of {number} points {lost} diverged, and at the others it is not finite"
+            why = f"all {number} points diverged" if lost == number else why
+            raise ValueError(f"there is no best {metric}: {why}")
         return [
             Best(
                 points[int(i)],
