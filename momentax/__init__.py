@@ -61,8 +61,10 @@ from momentax.methods import (
     yellowfin,
 )
 from momentax.sweeps import (
+    Best,
     Distribution,
     HalvingResult,
+    Mean,
     Mutation,
     Points,
     Report,
@@ -97,6 +99,7 @@ __all__ = [
     "AdanState",
     "AggregatedState",
     "AverageState",
+    "Best",
     "Curvature",
     "Distribution",
     "HalvingResult",
@@ -104,6 +107,7 @@ __all__ = [
     "LazyState",
     "LinearState",
     "MarsState",
+    "Mean",
     "Mutation",
     "NadamState",
     "OptimisticState",

@@ -1,6 +1,7 @@
 """Sweeps: every setting at once, on every device, safe to interrupt."""
 
 from momentax.sweeps._devices import use_all_cores
+from momentax.sweeps._groups import Mean
 from momentax.sweeps._halve import HalvingResult, halve
 from momentax.sweeps._points import (
     Distribution,
@@ -15,12 +16,14 @@ from momentax.sweeps._points import (
     zipped,
 )
 from momentax.sweeps._race import Mutation, mutate
-from momentax.sweeps._result import Report, SweepResult
+from momentax.sweeps._result import Best, Report, SweepResult
 from momentax.sweeps._sweep import sweep
 
 __all__ = [
+    "Best",
     "Distribution",
     "HalvingResult",
+    "Mean",
     "Mutation",
     "Points",
     "Report",

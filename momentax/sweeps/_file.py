@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
-from uuid import uuid4
 
 import jax
 import jax.numpy as jnp
@@ -33,13 +32,13 @@ def version() -> str:
         return "unknown"
 
 
-def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]) -> None:
+def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
     """Write a file that appears at its path complete, or leaves what was there as it was."""
     place = Path(os.path.realpath(path))  # A link is followed, not replaced.
-    beside = place.with_name(f".{uuid4().hex}.tmp")
+    beside = place.with_name(f".{place.name}.tmp")  # What a killed process left is overwritten.
     try:
         try:
-            with open(beside, "xb") as file:
+            with open(beside, "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -39,6 +39,7 @@ class HalvingResult(SweepResult):
         not diverge, best first.
     states: their states, in the same order on the leading axis, NumPy arrays;
         None where none survived.
+    mode: which end of the score is best.
 
     The metrics, of the points' shape:
 
@@ -52,18 +53,27 @@ class HalvingResult(SweepResult):
 
     survivors: np.ndarray | None = None
     states: PyTree = None
+    mode: str = "min"
 
-    def tree_flatten_with_keys(self) -> tuple[Any, None]:
+    def tree_flatten_with_keys(self) -> tuple[Any, Any]:
         """The children by name."""
         children, _ = super().tree_flatten_with_keys()
         own = [(GetAttrKey(name), getattr(self, name)) for name in ("survivors", "states")]
-        return [*children, *own], None
+        return [*children, *own], self.mode
 
     @classmethod
-    def tree_unflatten(cls, _: None, children: Any) -> HalvingResult:
+    def tree_unflatten(cls, aux: Any, children: Any) -> HalvingResult:
         """A result of whatever stands in for the arrays."""
         points, values, diverged, survivors, states = children
-        return cls(points, values, diverged, None, survivors, states)
+        return cls(points, values, diverged, None, survivors, states, aux)
+
+    def where(self, **conditions: Any) -> SweepResult:
+        """Select the points that fulfil every condition, as `SweepResult.where`; without states."""
+        selected = super().where(**conditions)
+        return replace(selected, survivors=None, states=None)
+
+    def _direction(self, metric: str) -> str:
+        return self.mode if metric == "score" else super()._direction(metric)
 
 
 def halve(
@@ -181,7 +191,7 @@ def halve(
         damaged=tuple(kept.damaged) if kept else (),
     )
     diverged = race.diverged.reshape(points.shape)
-    return HalvingResult(points, race.values(), diverged, report, survivors, states)
+    return HalvingResult(points, race.values(), diverged, report, survivors, states, mode)
 
 
 class _Climb:

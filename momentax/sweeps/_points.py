@@ -54,7 +54,7 @@ class Points:
     @property
     def static(self) -> tuple[str, ...]:
         """The axes that hold something other than numbers."""
-        return tuple(name for name, values in self.axes.items() if values.dtype == object)
+        return tuple(name for name, values in self.axes.items() if _is_static(values))
 
     def columns(self) -> dict[str, np.ndarray]:
         """Each axis' value at every point, flat, the last dimension running fastest."""
@@ -368,6 +368,11 @@ def objects(values: Sequence[Any]) -> np.ndarray:
     for index, value in enumerate(values):
         array[index] = value
     return array
+
+
+def _is_static(values: Any) -> bool:
+    """Whether an axis holds objects; in a tree of points anything may stand in for numbers."""
+    return getattr(values, "dtype", None) == np.dtype(object)
 
 
 def _require_axes(maker: str, axes: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from momentax._typing import PyTree
-from momentax.sweeps._result import metric_name
+from momentax.sweeps._metrics import direction, metrics
 
 _DELAY = 1.0  # Seconds; what is done by then needs no bar.
 
@@ -61,15 +61,6 @@ def bar(wanted: bool, total: int, done: int = 0) -> Bar:
     return _Quiet()
 
 
-GOOD = ("accuracy", "acc", "score", "reward", "return", "precision", "recall", "f1", "auc")
-
-
-def direction(metric: str) -> str:
-    """Which end of a metric is best, by its name: "max" where a word of it is good."""
-    words = "".join(c if c.isalnum() else " " for c in metric.lower()).split()
-    return "max" if set(words) & set(GOOD) else "min"
-
-
 class Watched:
     """The bar of a sweep, with the best of the first metric that has one number a point."""
 
@@ -77,8 +68,8 @@ class Watched:
         self._bar = bar(wanted and not jax.process_index(), total, done)
         self._metric = next(
             (
-                (place, metric_name(path))
-                for place, (path, leaf) in enumerate(jax.tree.leaves_with_path(out))
+                (place, name)
+                for place, (name, leaf) in enumerate(metrics(out).items())
                 if leaf.shape == () and jnp.issubdtype(leaf.dtype, jnp.floating)
             ),
             None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,14 +13,12 @@ from momentax import _check
 from momentax._typing import PyTree
 from momentax.sweeps import _file, _table
 from momentax.sweeps._groups import Mean, averaged, distinct, mean, meets, settings
+from momentax.sweeps._metrics import direction, metrics
 from momentax.sweeps._points import SEED, Points
 
 if TYPE_CHECKING:
     import pandas
     import xarray
-
-# A metric with one of these words in its name is the better the greater it is.
-GOOD_WORDS = ("accuracy", "acc", "auc", "f1", "score", "reward", "return")
 
 
 class Report(NamedTuple):
@@ -93,14 +90,15 @@ class SweepResult:
     diverged: np.ndarray
     report: Report | None = field(default=None, compare=False)
 
-    def tree_flatten_with_keys(self) -> tuple[Any, None]:
+    def tree_flatten_with_keys(self) -> tuple[Any, Any]:
         """The children by name."""
         names = ("points", "values", "diverged")
         return [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names], None
 
     @classmethod
-    def tree_unflatten(cls, _: None, children: Any) -> SweepResult:
+    def tree_unflatten(cls, aux: Any, children: Any) -> SweepResult:
         """A result of whatever stands in for the arrays."""
+        del aux
         return cls(*children)
 
     def metrics(self) -> dict[str, Any]:
@@ -110,19 +108,14 @@ class SweepResult:
             A dictionary from name to array. Where two paths would read alike, all are
             written as in Python, "['train']['loss']".
         """
-        leaves, _ = jax.tree.flatten_with_path(self.values)
-        keystr = jax.tree_util.keystr
-        names = [keystr(path, simple=True, separator=".") or "value" for path, _ in leaves]
-        if len(set(names)) < len(names):
-            names = [keystr(path) for path, _ in leaves]
-        return {name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}
+        return metrics(self.values)
 
     def __getitem__(self, metric: str) -> Any:
-        metrics = self.metrics()
-        if metric not in metrics:
-            names = ", ".join(metrics) or "none"
+        found = self.metrics()
+        if metric not in found:
+            names = ", ".join(found) or "none"
             raise _UnknownNameError(f"there is no metric {metric!r}; the metrics are: {names}")
-        return metrics[metric]
+        return found[metric]
 
     def best(self, metric: str, mode: str | None = None) -> Best:
         """Find the setting that is best by a metric: the first of `top`.
@@ -153,8 +146,8 @@ class SweepResult:
             metric: The name of a metric with one real number a point.
             k: How many settings, at least 1.
             mode: "min" where less is better, "max" where more is. None is "max" for a
-                metric with one of the words accuracy, acc, auc, f1, score, reward
-                or return in its name, as "val_accuracy" has, else "min".
+                metric with one of the words accuracy, acc, auc, f1, reward or
+                return in its name, as "val_accuracy" has, else "min".
 
         Returns:
             A list of k Best(point, value, standard_error, index), of fewer where
@@ -167,9 +160,7 @@ class SweepResult:
             TypeError: k is no whole number.
         """
         k = _check.whole("k", k)
-        if mode is None:
-            words = re.split(r"[\W_]+", str(metric).lower())
-            mode = "max" if any(word.removesuffix("s") in GOOD_WORDS for word in words) else "min"
+        mode = self._direction(metric) if mode is None else mode
         sign = -1 if _check.one_of("mode", mode, ("min", "max")) == "max" else 1
         leaf = np.asarray(self[metric])
         if not self._ranks(leaf):
@@ -355,6 +346,10 @@ class SweepResult:
 
     def _repr_html_(self) -> str:
         return _table.html(self)
+
+    def _direction(self, metric: str) -> str:
+        """Which end of a metric is best where nobody says so."""
+        return direction(str(metric))
 
     def _mean(self, remaining: Points, groups: np.ndarray) -> Mean:
         return mean(remaining, groups, self.values, ~np.asarray(self.diverged))

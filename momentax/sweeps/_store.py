@@ -10,7 +10,6 @@ import os
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +17,13 @@ import jax
 import numpy as np
 
 from momentax import _check
+from momentax.sweeps._file import version, write_whole
 from momentax.sweeps._points import Points, shown_value
 from momentax.sweeps._program import Traced
 
 _FORMAT = 1
 _ABOUT, _FUNCTION = "about.json", "function.txt"
 _SHOWN = 6  # Lines of a difference between two functions.
-
-
-def write_atomically(path: Path, content: bytes, what: str) -> None:
-    """Write a file that is there whole or not at all, whenever the process ends."""
-    unfinished = path.with_name(path.name + ".tmp")
-    try:
-        with open(unfinished, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        if hasattr(os, "O_DIRECTORY"):  # The name too is on the disk.
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise type(error)(
-            error.errno, f"{what} was not written to {path}: {error.strerror or error}"
-        ) from error
 
 
 def encoded(array: np.ndarray) -> np.ndarray:
@@ -88,12 +66,11 @@ class Store:
                 "a new or empty folder"
             )
         else:  # The function first: where about.json is, all of a sweep's beginning is.
-            write_atomically(self.path / _FUNCTION, function.encode(), "the sweep's function")
+            self._write(_FUNCTION, function.encode())
             self._write_about()
 
     def _write_about(self) -> None:
-        text = json.dumps(self._about, indent=1)
-        write_atomically(self.path / _ABOUT, text.encode(), "what the sweep is")
+        self._write(_ABOUT, json.dumps(self._about, indent=1).encode())
 
     def _require_same(self, function: str) -> None:
         try:
@@ -168,8 +145,14 @@ class Store:
         np.savez(buffer, allow_pickle=False, points=index, **arrays)
         content = buffer.getvalue()
         name = f"batch-{part}{index[0]:08d}-{index[-1]:08d}.{hashlib.sha256(content).hexdigest()}"
-        what = f"the batch of points {index[0]} to {index[-1]}"
-        write_atomically(self.path / f"{name}.npz", content, what)
+        self._write(f"{name}.npz", content)
+
+    def _write(self, name: str, content: bytes) -> None:
+        try:
+            write_whole(self.path / name, lambda file: file.write(content))
+        except OSError as error:
+            kept = "; the finished batches are kept, and the same call goes on from them"
+            raise type(error)(error.errno, f"{error.strerror}{kept}") from error
 
 
 def identity(
@@ -178,7 +161,7 @@ def identity(
     """What tells a sweep from others: its points, versions and data, and its functions' jaxprs."""
     prints = [trace.fingerprint() for trace in traces]
     about = {
-        "momentax": version("momentax"),
+        "momentax": version(),
         "jax": jax.__version__,
         "points": {
             dim: {name: [_plain(value) for value in values] for name, values in axes.items()}

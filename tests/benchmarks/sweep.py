@@ -186,9 +186,7 @@ def measure(task: Task, count: int, rounds: int, people_too: bool = True) -> dic
         "warm": medians,
         "cold ratios": {name: taken / cold["sweep"] for name, taken in cold.items()},
         "warm ratios": {
-            name: statistics.median(
-                a / b for a, b in zip(each, warm["sweep"], strict=True)
-            )
+            name: statistics.median(a / b for a, b in zip(each, warm["sweep"], strict=True))
             for name, each in warm.items()
         },
         "batch size": report.batch_size,

@@ -30,7 +30,8 @@ import momentax
 from momentax import Points, Report, SweepResult, grid, repeat, zipped
 from momentax.sweeps import _file
 from momentax.sweeps._groups import Mean
-from momentax.sweeps._result import GOOD_WORDS, Best
+from momentax.sweeps._metrics import GOOD_WORDS
+from momentax.sweeps._result import Best
 
 POINTS = grid(learning_rate=[0.1, 0.2, 0.3], beta=[0.0, 0.9])
 REPORT = Report(4, 2, "cpu", 3, ((2, 0.5), (4, 0.25)), 5, ("a.npz", "b.npz"))
