@@ -517,6 +517,7 @@ OTHERS = {
         "half_life": "theory/test_memory.py",
         "heavy_ball_rate": "theory/test_rates.py",
         "impulse_response": "theory/test_filter.py",
+        "largest_learning_rate": "theory/test_largest_learning_rate.py",
         "nesterov_rate": "theory/test_rates.py",
         "noise_floor": "theory/test_noise.py",
         "optimal_gradient_descent": "theory/test_rates.py",

@@ -19,6 +19,7 @@ from momentax.theory._analyze import Analysis, Direction, analyze
 from momentax.theory._certify import Certificate, certify
 from momentax.theory._closed_loop import Damping, closed_loop, damping, escape_rate, rate
 from momentax.theory._filter import frequency_response, impulse_response, signal_to_noise_gain
+from momentax.theory._largest_learning_rate import largest_learning_rate
 from momentax.theory._memory import effective_learning_rate, effective_window, half_life, weights
 from momentax.theory._noise import noise_floor, stationary_variance
 from momentax.theory._oscillator import Oscillator, from_oscillator, oscillator, oscillator_path
@@ -69,6 +70,7 @@ __all__ = [
     "half_life",
     "heavy_ball_rate",
     "impulse_response",
+    "largest_learning_rate",
     "nesterov_rate",
     "noise_floor",
     "optimal_gradient_descent",
