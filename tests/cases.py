@@ -471,7 +471,12 @@ OTHERS = {
         "import_torch_state": "conventions/test_handover.py",
         "rescale_velocity": "conventions/test_handover.py",
     },
-    "momentax.plotting": {"heatmap": "plotting/test_heatmap.py"},
+    "momentax.plotting": {
+        "curves": "plotting/test_curves.py",
+        "heatmap": "plotting/test_heatmap.py",
+        "parallel": "plotting/test_parallel.py",
+        "theory_overlay": "plotting/test_theory_overlay.py",
+    },
     "momentax.problems": {
         "Problem": "test_problems.py",
         "plateau": "test_problems.py",

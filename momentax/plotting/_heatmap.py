@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,7 +14,10 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
 from momentax import _check
-from momentax.sweeps import Points
+from momentax.plotting._legend import legend_below
+from momentax.plotting._runs import Runs, best_end, runs, worst_shared
+from momentax.plotting._scale import names
+from momentax.sweeps import Points, SweepResult
 
 _AXES = ("learning_rate", "beta")
 _DASHED: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8}
@@ -27,17 +29,24 @@ _STAR: dict[str, Any] = {
     "markeredgecolor": "white",
     "linestyle": "none",
 }
+_CORNER: dict[str, Any] = {
+    "color": "0.2",
+    "marker": "X",
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.6,
+    "linestyle": "none",
+}
 _MOST_LABELLED = 12  # More cells a side than this leave no room for a number in each or beside.
 
 
 def heatmap(
-    points: Points,
-    values: Any,
+    result: SweepResult | Points,
+    values: Any = None,
     *,
     diverged: Any = None,
-    mode: str = "max",
+    mode: str | None = None,
     effective: bool = True,
-    label: str = "",
+    label: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a measure at every learning rate and β of a grid.
@@ -48,55 +57,66 @@ def heatmap(
     worst quarter of the points that did not diverge shares the darkest colour,
     so that the better ones can be told apart; the colour bar says where it ends.
 
+    Of several seeds it is the mean over those that did not diverge: a cell is
+    crossed out where all did, and has a small cross in its corner where some did.
+
     Args:
-        points: A grid with the axes learning_rate and beta, in either order.
-        values: The measure at each point, of the grid's shape.
-        diverged: Bools of the grid's shape; None marks the points whose value
-            is not finite.
-        mode: "max" or "min", which end of the measure is best.
+        result: What a sweep found, or the points alone: a grid with the axes
+            learning_rate and beta, in either order, and perhaps seed. Other axes
+            have one value.
+        values: The name of a metric of the result, one number a point; not
+            needed if there is one only. With points the measure at each of
+            them, of the grid's shape.
+        diverged: Bools of the grid's shape, with points; None marks those whose
+            value is not finite. A result knows which diverged.
+        mode: "max" or "min", which end of the measure is best. None is "min" for
+            a metric, unless accuracy, acc, score, reward or return is in its
+            name, and "max" for points.
         effective: Whether to draw the lines of equal α / (1 - β). They mean
             nothing for a method whose gain is 1 - β, as `average` has: there
             the effective learning rate is α itself.
-        label: What the measure is called.
+        label: What the measure is called; None is the metric's name.
         ax: Where to draw; None makes a new figure.
 
     Returns:
         The axes drawn on; `ax.figure.savefig(path)` writes the picture.
 
     Raises:
-        ValueError: The grid has other axes, or an array another shape than the
-            grid.
+        ValueError: The points have other axes with several values, an array has
+            another shape than the grid, or there is no such metric.
+        TypeError: result is neither a result nor points.
     """
-    _check.one_of("mode", mode, ("max", "min"))
-    if sorted(points.axes) != sorted(_AXES):
-        raise ValueError(f"heatmap needs a grid of {' and '.join(_AXES)}, got {list(points.axes)}")
-    values = np.asarray(values, np.float64)
-    lost = ~np.isfinite(values) if diverged is None else np.asarray(diverged, bool)
-    for name, array in (("values", values), ("diverged", lost)):
-        if array.shape != points.shape:
-            raise ValueError(f"{name} must have the grid's shape {points.shape}, got {array.shape}")
-    if tuple(points.axes) != _AXES:
-        values, lost = values.T, lost.T
-    α, β = (np.asarray(points.axes[name], np.float64) for name in _AXES)
-    order = np.ix_(np.argsort(α), np.argsort(β))
-    α, β, lost = np.sort(α), np.sort(β), (lost | ~np.isfinite(values))[order]
-    values = np.ma.array(values[order], mask=lost)
+    if isinstance(result, Points):
+        end: str = _check.one_of("mode", "max" if mode is None else mode, ("max", "min"))
+        seen, name = _measured(result, values, diverged), ""
+    else:
+        if diverged is not None:
+            raise ValueError("diverged goes with points and values; a result knows its own")
+        if values is None and isinstance(result, SweepResult) and len(result.metrics()) == 1:
+            (values,) = result.metrics()
+        seen, name = runs(result, values), str(values)
+        end = best_end(name, mode)
+    label = name if label is None else label
+    α, β, (values, lost, partly) = _by_value(seen)
+    values = np.ma.array(values, mask=lost)
+    labels = names(α, lambda α: α), names(β, lambda β: 1 - β)
+    α, β = α.astype(np.float64), β.astype(np.float64)
 
     if ax is None:
         _, ax = plt.subplots(figsize=(9, 6.5), layout="constrained")
     x, y = _edges(α), _edges(1 - β)
-    mesh = ax.pcolormesh(x, y, values.T, cmap="viridis" if mode == "max" else "viridis_r")
+    mesh = ax.pcolormesh(x, y, values.T, cmap="viridis" if end == "max" else "viridis_r")
     figure = ax.figure.get_figure(root=True)
-    _colour_bar(mesh, ax, values.compressed(), mode, label)
+    _colour_bar(mesh, ax, values.compressed(), end, label)
     ax.set(xscale="log", yscale="log", xlim=x[[0, -1]], ylim=y[[0, -1]], facecolor="0.8")
     ax.set(xlabel="learning rate α", ylabel="β, on a log scale of 1 − β")
-    for scale, places, names in (
-        (ax.xaxis, α, _names(points.axes["learning_rate"], lambda α: α)),
-        (ax.yaxis, 1 - β, _names(points.axes["beta"], lambda β: 1 - β)),
+    for scale, places, words in (
+        (ax.xaxis, α, labels[0]),
+        (ax.yaxis, 1 - β, labels[1]),
     ):
-        every = -(-len(names) // _MOST_LABELLED)
+        every = -(-len(words) // _MOST_LABELLED)
         scale.set_major_locator(FixedLocator(places[::every].tolist()))
-        scale.set_major_formatter(FixedFormatter(names[::every]))
+        scale.set_major_formatter(FixedFormatter(words[::every]))
         scale.set_minor_locator(NullLocator())
 
     key: list[Line2D] = []
@@ -105,11 +125,16 @@ def heatmap(
         key.append(Line2D([], [], label="equal α/(1−β)", **_DASHED))
     best = None
     if values.count():
-        best = np.unravel_index(values.argmax() if mode == "max" else values.argmin(), values.shape)
+        best = np.unravel_index(values.argmax() if end == "max" else values.argmin(), values.shape)
     few = max(values.shape) <= _MOST_LABELLED
     colours = mesh.to_rgba(values)
     for i, j in np.ndindex(values.shape):
         spot = float(α[i]), float(1 - β[j])
+        if partly[i, j]:
+            size = 7 if few else 4.5
+            inwards = offset_copy(ax.transData, figure, x=-size, y=-size, units="points")
+            corner = float(x[i + 1]), float(y[j + 1])
+            ax.plot(*corner, transform=inwards, markersize=size, **_CORNER)
         if lost[i, j]:
             ax.plot(*spot, markersize=9 if few else 4, **_CROSS)
             continue
@@ -129,45 +154,55 @@ def heatmap(
         key.append(Line2D([], [], label="best", markersize=13, **_STAR))
     if lost.any():
         key.append(Line2D([], [], label="diverged", markersize=9, **_CROSS))
-    if key:  # Below the axis' label, however large the axes are.
-        below: dict[str, Any] = {
-            "loc": "upper center",
-            "bbox_to_anchor": (0.5, 0),
-            "borderaxespad": 3.5,
-        }
-        ax.legend(handles=key, ncols=len(key), frameon=False, **below)
+    if partly.any():
+        key.append(Line2D([], [], label="some seeds diverged", markersize=7, **_CORNER))
+    legend_below(ax, key)
     return ax
 
 
-def _names(values: np.ndarray, scale: Callable[[Any], Any]) -> list[str]:
-    """The shortest labels of an axis, in its order, that no two share and that place each value.
+def _measured(points: Points, values: Any, diverged: Any) -> Runs:
+    values = np.asarray(values, np.float64)
+    lost = ~np.isfinite(values) if diverged is None else np.asarray(diverged, bool)
+    for name, array in (("values", values), ("diverged", lost)):
+        if array.shape != points.shape:
+            raise ValueError(f"{name} must have the grid's shape {points.shape}, got {array.shape}")
+    return Runs(points, values, lost | ~np.isfinite(values))
 
-    A label's error is small beside scale(value), so β = 0.999999 does not read 1.
-    """
-    exact = np.sort([float(str(value)) for value in values])  # 0.9, which float32 has not.
-    names: list[str] = []
-    for least in range(3, 18):
-        tries = [[f"{value:.{digits}g}" for digits in range(least, 18)] for value in exact]
-        names = [
-            next(name for name in each if abs(float(name) - value) <= 0.05 * scale(value))
-            for value, each in zip(exact, tries, strict=True)
-        ]
-        if len(set(names)) == len(names):
-            break
-    return names
+
+def _by_value(seen: Runs) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """α and β ascending, and at each pair of them the mean, and whether all and some are lost."""
+    dims = seen.settings.dims
+    found = [dim for name in _AXES for dim, axes in dims.items() if name in axes]
+    if len(set(found)) < 2:
+        along = " along one dimension" if len(found) == 2 else ""
+        got = f"{list(seen.settings.axes)}{along}"
+        raise ValueError(f"heatmap needs a grid of {' and '.join(_AXES)}, got {got}")
+    order = list(dims)
+    others = [dim for dim in order if dim not in found]
+    for dim in others:
+        if (count := seen.settings.shape[order.index(dim)]) > 1:
+            name = next(iter(dims[dim]))
+            raise ValueError(
+                f"heatmap draws {' and '.join(_AXES)} alone, and {name} has {count} values; "
+                f"select one with result.where({name}=...)"
+            )
+    to = [order.index(dim) for dim in (*found, *others)]
+    α, β = (np.asarray(seen.settings.axes[name]) for name in _AXES)
+    sort = np.ix_(np.argsort(α), np.argsort(β))
+    parts = [seen.mean, seen.all_lost, seen.some_lost]
+    cells = [part.transpose(to).reshape(len(α), len(β))[sort] for part in parts]
+    return np.sort(α), np.sort(β), cells
 
 
 def _colour_bar(mesh: QuadMesh, ax: Axes, kept: np.ndarray, mode: str, label: str) -> None:
     """The colour bar, from the best value to the quartile next to the worst."""
     extend = "neither"
     if kept.size:
-        low, high = kept.min(), kept.max()
-        worst, end, words = (0.25, "min", "or less") if mode == "max" else (0.75, "max", "or more")
-        limit = np.quantile(kept, worst)
-        if low < limit < high:
-            extend = end
-            mesh.set_clim(*((limit, high) if mode == "max" else (low, limit)))
-            label = f"{label} (darkest: {limit:.3g} {words})".strip()
+        low, high, extend = worst_shared(kept, mode)
+        mesh.set_clim(low, high)
+        if extend != "neither":
+            worst = f"{low:.3g} or less" if extend == "min" else f"{high:.3g} or more"
+            label = f"{label} (darkest: {worst})".strip()
     ax.figure.get_figure(root=True).colorbar(mesh, ax=ax, label=label, pad=0.02, extend=extend)
 
 

@@ -6,17 +6,13 @@ import pytest
 from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.contour import ContourSet
 
-from momentax import grid
+from momentax import grid, repeat, zipped
 from momentax.plotting import heatmap
+from momentax.sweeps import SweepResult
+from tests.plotting import results
 
 POINTS = grid(learning_rate=[0.1, 0.01, 1.0], beta=[0.0, 0.9])
 VALUES = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, np.nan]])
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
 
 
 def star(ax):
@@ -116,6 +112,7 @@ def test_diverged_points_are_never_best():
 def test_mode_min_axes_order_one_point_and_all_lost():
     swapped = grid(beta=[0.0, 0.9], learning_rate=[0.1, 0.01, 1.0])
     ax = heatmap(swapped, VALUES.T, mode="min")
+    np.testing.assert_array_equal(cells(ax).filled(-1), cells(heatmap(POINTS, VALUES)).filled(-1))
     np.testing.assert_allclose(star(ax), [0.1, 1.0], rtol=1e-6)
     heatmap(grid(learning_rate=[0.1], beta=[0.5]), [[1.0]])
     ax = heatmap(POINTS, np.full((3, 2), np.nan))
@@ -133,6 +130,107 @@ def test_draws_where_it_is_told_and_saves(tmp_path):
     assert {float(t.get_text()) for t in ax.texts} <= levels  # No room for numbers.
     assert len(ax.get_xticks()) <= 12
     ax.figure.savefig(tmp_path / "big.png")
+
+
+def cells(ax):
+    (mesh,) = (c for c in ax.collections if isinstance(c, QuadMesh))
+    return mesh.get_array()
+
+
+def test_of_a_result_it_draws_the_mean_over_the_seeds_that_did_not_diverge():
+    ax = heatmap(results.accuracy(seeds=3), "test_accuracy")
+    expected = np.ma.masked_invalid([[0.1, 10.1, 20.0], [1.1, 11.1, np.nan]])  # Rows are β's.
+    np.testing.assert_allclose(cells(ax).filled(-1), expected.filled(-1))
+    np.testing.assert_allclose(star(ax), [1.0, 1.0], rtol=1e-6)
+    (cross,) = (line for line in ax.lines if line.get_marker() == "x")
+    np.testing.assert_allclose(np.ravel(cross.get_data()), [1.0, 0.1], rtol=1e-6)
+    (corner,) = (line for line in ax.lines if line.get_marker() == "X")  # Of the cell of (1, 0).
+    np.testing.assert_allclose(
+        np.ravel(corner.get_data()), 10.0 ** np.array([0.5, -0.5]), rtol=1e-6
+    )
+    assert key(ax)[-2:] == ["diverged", "some seeds diverged"]
+    assert colour_bar(ax).ax.get_ylabel().startswith("test_accuracy (darkest")
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "best"),
+    [
+        ("loss", "min", 20),
+        ("test_accuracy", "max", 20),
+        ("meanReward", "max", 20),
+        ("acc", "max", 20),
+        ("accumulated", "min", 0),
+        ("underscore", "min", 0),
+    ],
+)
+def test_a_metrics_name_tells_which_end_is_best(metric, mode, best):
+    result = results.accuracy(seeds=2)
+    values = result[metric if metric == "loss" else "test_accuracy"]
+    result = SweepResult(result.points, {metric: values}, result.diverged)
+    place = [1.0 if best else 0.01, 1.0]
+    np.testing.assert_allclose(star(heatmap(result)), place, rtol=1e-6)  # The only metric.
+    other = heatmap(result, metric, mode={"min": "max", "max": "min"}[mode])
+    assert not np.allclose(star(other), place)
+
+
+def test_axes_of_one_value_go_and_seeds_of_points_too():
+    points = repeat(grid(method=["a"], beta=[0.0, 0.9], weight_decay=[0.1], learning_rate=[1.0]), 2)
+    ax = heatmap(points, np.arange(4.0).reshape(points.shape), label="x")
+    np.testing.assert_allclose(cells(ax), [[0.5], [2.5]])
+    assert colour_bar(ax).ax.get_ylabel().startswith("x")
+
+
+def test_a_longer_axis_has_to_be_selected():
+    points = grid(learning_rate=[0.1, 1.0], weight_decay=[0.0, 0.1, 0.2], beta=[0.0, 0.9])
+    result = SweepResult(points, {"loss": np.ones(points.shape)}, np.zeros(points.shape, bool))
+    with pytest.raises(ValueError, match=r"weight_decay has 3 values; select one with result.wher"):
+        heatmap(result, "loss")
+
+
+def test_whole_numbers_and_flags_are_measures():
+    points = grid(learning_rate=[0.1], beta=[0.0, 0.9])
+    values = {"hits": np.array([[1, 2]]), "solved": np.array([[False, True]])}
+    result = SweepResult(points, values, np.zeros((1, 2), bool))
+    np.testing.assert_array_equal(cells(heatmap(result, "hits")).ravel(), [1, 2])
+    np.testing.assert_array_equal(cells(heatmap(result, "solved")).ravel(), [0, 1])
+
+
+RESULT = results.accuracy()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "text"),
+    [
+        ((RESULT, "los"), {}, ValueError, "metric must be one of 'loss', 'test_accuracy', got 'l"),
+        ((RESULT,), {}, ValueError, "metric must be one of"),
+        ((RESULT, "loss"), {"diverged": True}, ValueError, "a result knows its own"),
+        ((RESULT, "loss"), {"mode": "low"}, ValueError, "mode must be one of"),
+        (([1.0], "loss"), {}, TypeError, "result must be what momentax.sweep returns, got"),
+        (
+            (results.histories(RESULT.points), "loss"),
+            {},
+            ValueError,
+            r"loss must be one number a point, got shape \(5,\) at each point; curves draws",
+        ),
+        (
+            (zipped(learning_rate=[0.1, 1.0], beta=[0.0, 0.9]), [1.0, 2.0]),
+            {},
+            ValueError,
+            "got .* along one dimension",
+        ),
+    ],
+)
+def test_bad_results(arguments, options, error, text):
+    with pytest.raises(error, match=text):
+        heatmap(*arguments, **options)
+
+
+def test_a_result_without_points_says_so():
+    points = grid(learning_rate=[0.1], beta=[0.0])
+    empty = {dim: {name: v[:0] for name, v in axes.items()} for dim, axes in points.dims.items()}
+    result = SweepResult(type(points)(empty), {"loss": np.ones((0, 0))}, np.ones((0, 0), bool))
+    with pytest.raises(ValueError, match="at least one point, got none"):
+        heatmap(result, "loss")
 
 
 @pytest.mark.parametrize(

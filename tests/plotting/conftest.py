@@ -1,0 +1,10 @@
+"""No figure outlives its test."""
+
+import matplotlib.pyplot as plt
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")

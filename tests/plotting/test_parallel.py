@@ -1,0 +1,103 @@
+"""Parallel coordinates: where each value lies, what is on top and what ends early."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+
+from momentax import grid, repeat
+from momentax.plotting import parallel
+from momentax.sweeps import SweepResult
+from tests.plotting import results
+
+
+def paths(ax, style="-"):
+    return [
+        line for line in ax.lines if len(line.get_xdata()) > 2 and line.get_linestyle() == style
+    ]
+
+
+def test_each_setting_runs_through_its_values_on_their_scales():
+    result = results.accuracy(seeds=3)
+    ax = parallel(result, "test_accuracy")
+    assert [t.get_text() for t in ax.get_xticklabels()] == [
+        "learning rate α",
+        "β\nlog scale of 1 − β",
+        "test_accuracy",
+    ]
+    accuracy = [0.1, 1.1, 10.1, 11.1, 20.0]  # Means, from worst to best; (1, 0.9) is lost.
+    settings = [(0.01, 0.0), (0.01, 0.9), (0.1, 0.0), (0.1, 0.9), (1.0, 0.0)]
+    lines = paths(ax)
+    for line, (α, β), value in zip(lines, settings, accuracy, strict=True):
+        heights = [1 + np.log10(α) / 2, -np.log10(1 - β), (value - 0.1) / 19.9]
+        np.testing.assert_allclose(line.get_ydata(), heights, atol=1e-6)
+        np.testing.assert_array_equal(line.get_xdata(), [0, 1, 2])
+    best = lines[-1]
+    assert best.get_label() == "best: 20"
+    assert best.get_linewidth() > 2 * lines[0].get_linewidth()
+    assert best.get_zorder() > max(line.get_zorder() for line in lines[:-1])
+    # The worst quarter shares the darkest colour.
+    shades = [to_rgba(line.get_color()) for line in lines]
+    assert shades[0] == shades[1] == plt.get_cmap("viridis")(0)
+    assert len(set(shades)) == 4
+    (lost,) = paths(ax, "--")
+    np.testing.assert_allclose(lost.get_ydata(), 1)
+    assert 1 < lost.get_xdata()[-1] < 2  # Short of the metric.
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["best: 20", "diverged"]
+
+
+def test_low_is_best_of_a_loss_and_a_wide_one_is_on_a_log_scale():
+    points = grid(learning_rate=[0.1, 0.2, 0.3], beta=[0.5])
+    wide = SweepResult(
+        points, {"loss": np.array([[1.0], [10.0], [1000.0]])}, np.zeros((3, 1), bool)
+    )
+    ax = parallel(wide, "loss")
+    np.testing.assert_allclose([line.get_ydata()[-1] for line in paths(ax)], [1, 1 / 3, 0])
+    assert ax.get_xticklabels()[-1].get_text() == "loss\nlog scale"
+    assert paths(ax)[-1].get_label() == "best: 1"
+    ax = parallel(wide, "loss", mode="max")  # A log scale would squeeze the best ones.
+    np.testing.assert_allclose([line.get_ydata()[-1] for line in paths(ax)], [0, 9 / 999, 1])
+    assert paths(ax)[-1].get_label() == "best: 1000"
+
+
+def test_words_have_places_and_single_values_lie_midway():
+    points = repeat(grid(method=["a", "b", "c"], beta=[0.9]), 2)
+    values = np.arange(6.0).reshape(3, 1, 2)
+    ax = parallel(SweepResult(points, values, np.zeros((3, 1, 2), bool)), "value")
+    assert sorted(line.get_ydata()[0] for line in paths(ax)) == [0, 0.5, 1]
+    assert {line.get_ydata()[1] for line in paths(ax)} == {0.5}
+    assert {"a", "b", "c", "0.9"} <= {text.get_text() for text in ax.texts}
+
+
+def test_labels_of_many_values_are_few_and_round():
+    β = 1 - np.geomspace(0.5, 0.001, 90)
+    points = grid(beta=β)
+    ax = parallel(SweepResult(points, β, np.zeros(90, bool)), "value")
+    written = [text.get_text() for text in ax.texts if text.xy[0] == 0]
+    assert written == ["0.5", "0.8", "0.9", "0.95", "0.98", "0.99", "0.995", "0.998", "0.999"]
+
+
+def test_all_lost_one_setting_and_where_it_is_told(tmp_path):
+    result = results.accuracy()
+    lost = SweepResult(result.points, result.values, np.ones((3, 2), bool))
+    ax = parallel(lost, "loss")
+    assert len(paths(ax, "--")) == 6
+    figure, (left, right) = plt.subplots(1, 2)
+    one = SweepResult(grid(beta=[0.5]), np.ones(1), np.zeros(1, bool))
+    assert parallel(one, "value", ax=right) is right
+    assert not left.lines
+    figure.savefig(tmp_path / "parallel.png")
+    ax.figure.savefig(tmp_path / "lost.png")
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="mode must be one of"):
+        parallel(results.accuracy(), "loss", mode="best")
+    with pytest.raises(ValueError, match="metric must be one of"):
+        parallel(results.accuracy(), "x")
+    with pytest.raises(TypeError, match="result must be what"):
+        parallel(None, "loss")
+    points = repeat(grid(beta=[0.5]), 3)
+    alone = type(points)({"seed": points.dims["seed"]})
+    with pytest.raises(ValueError, match="needs points with an axis besides seed"):
+        parallel(SweepResult(alone, np.ones(3), np.zeros(3, bool)), "value")
