@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from momentax import _check
 from momentax.plotting._legend import legend_below
-from momentax.plotting._runs import best_end, runs
+from momentax.plotting._runs import runs
 from momentax.plotting._scale import axis, is_wide
 from momentax.sweeps import Points, SweepResult
 
@@ -89,7 +89,7 @@ def curves(
             ax.fill_between(steps, low, high, color=colours[i], alpha=0.2, linewidth=0, zorder=1.5)
     shown = np.stack([mean, mean - error, mean + error])[:, kept] if len(kept) else each[None]
     if logy is None:
-        logy = best_end(metric, None) == "min" and is_wide(_finite(shown[0]))
+        logy = result.mode_of(metric) == "min" and is_wide(_finite(shown[0]))
     if logy:
         ax.set_yscale("log")
     _limit(ax, shown)

@@ -15,7 +15,7 @@ from matplotlib.transforms import offset_copy
 
 from momentax import _check
 from momentax.plotting._legend import legend_below
-from momentax.plotting._runs import Runs, best_end, runs, worst_shared
+from momentax.plotting._runs import Runs, runs, worst_shared
 from momentax.plotting._scale import names
 from momentax.sweeps import Points, SweepResult
 
@@ -69,9 +69,8 @@ def heatmap(
             them, of the grid's shape.
         diverged: Bools of the grid's shape, with points; None marks those whose
             value is not finite. A result knows which diverged.
-        mode: "max" or "min", which end of the measure is best. None is "min" for
-            a metric, unless accuracy, acc, score, reward or return is in its
-            name, and "max" for points.
+        mode: "max" or "min", which end of the measure is best. None is what
+            result.mode_of says of a metric, and "max" for points.
         effective: Whether to draw the lines of equal α / (1 - β). They mean
             nothing for a method whose gain is 1 - β, as `average` has: there
             the effective learning rate is α itself.
@@ -95,7 +94,7 @@ def heatmap(
         if values is None and isinstance(result, SweepResult) and len(result.metrics()) == 1:
             (values,) = result.metrics()
         seen, name = runs(result, values), str(values)
-        end = best_end(name, mode)
+        end = _check.one_of("mode", mode or result.mode_of(name), ("max", "min"))
     label = name if label is None else label
     α, β, (values, lost, partly) = _by_value(seen)
     values = np.ma.array(values, mask=lost)

@@ -13,8 +13,9 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from momentax import _check
 from momentax.plotting._legend import legend_below
-from momentax.plotting._runs import best_end, runs, worst_shared
+from momentax.plotting._runs import runs, worst_shared
 from momentax.plotting._scale import Scale, axis, is_wide, measure
 from momentax.sweeps import SweepResult
 
@@ -50,7 +51,7 @@ def parallel(
         TypeError: result is not what `momentax.sweep` returns.
     """
     seen = runs(result, metric)
-    mode = best_end(metric, mode)
+    end = _check.one_of("mode", mode or result.mode_of(metric), ("max", "min"))
     settings = seen.settings
     if not settings.axes:
         raise ValueError("parallel needs points with an axis besides seed, such as learning_rate")
@@ -74,14 +75,14 @@ def parallel(
     key: list[Line2D] = []
     labels = [on.label for on in scales]
     if kept.size:
-        wide = mode == "min" and is_wide(kept)
+        wide = end == "min" and is_wide(kept)
         on = measure(metric, kept, wide)
         labels.append(on.label)
         to = _unit(on, kept)
-        colours = mpl.colormaps["viridis" if mode == "max" else "viridis_r"]
-        low, high, _ = worst_shared(kept, mode)
+        colours = mpl.colormaps["viridis" if end == "max" else "viridis_r"]
+        low, high, _ = worst_shared(kept, end)
         norm = Normalize(low, high if high > low else low + 1)
-        best_last = np.argsort(kept if mode == "max" else -kept, kind="stable")
+        best_last = np.argsort(kept if end == "max" else -kept, kind="stable")
         ends = to(on.place(kept))[:, None]
         paths = np.concatenate([heights[~lost], ends], axis=1)[best_last]
         shades = colours(norm(kept[best_last]))

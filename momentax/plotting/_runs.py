@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +9,6 @@ import numpy as np
 
 from momentax import _check
 from momentax.sweeps import Points, SweepResult
-
-_HIGH = {"accuracy", "acc", "score", "scores", "reward", "rewards", "return", "returns"}
 
 
 class Runs:
@@ -86,14 +83,6 @@ def runs(result: Any, metric: Any, history: bool = False) -> Runs:
     values = values.astype(np.float64)
     lost = np.asarray(result.diverged, bool)
     return Runs(result.points, values, lost if history else lost | ~np.isfinite(values))
-
-
-def best_end(metric: str, mode: str | None) -> str:
-    """Which end of a metric is best, by its name if nothing is said."""
-    if mode is None:
-        words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", metric)
-        return "max" if _HIGH & {word.lower() for word in words} else "min"
-    return _check.one_of("mode", mode, ("max", "min"))
 
 
 def worst_shared(values: np.ndarray, mode: str) -> tuple[float, float, str]:

@@ -72,8 +72,9 @@ class HalvingResult(SweepResult):
         selected = super().where(**conditions)
         return replace(selected, survivors=None, states=None)
 
-    def _direction(self, metric: str) -> str:
-        return self.mode if metric == "score" else super()._direction(metric)
+    def mode_of(self, metric: str) -> str:
+        """Tell which end of a metric is best: of the score, what `halve` was told."""
+        return self.mode if metric == "score" else super().mode_of(metric)
 
 
 def halve(

@@ -25,5 +25,5 @@ def metrics(values: PyTree) -> dict[str, Any]:
 
 def direction(metric: str) -> str:
     """Which end of a metric is best, by its name: "max" where a word of it is good."""
-    words = re.split(r"[\W_]+", metric.lower())
-    return "max" if any(word.removesuffix("s") in GOOD_WORDS for word in words) else "min"
+    words = re.findall(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*", metric)
+    return "max" if any(w.lower().removesuffix("s") in GOOD_WORDS for w in words) else "min"

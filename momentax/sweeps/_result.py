@@ -117,6 +117,21 @@ class SweepResult:
             raise _UnknownNameError(f"there is no metric {metric!r}; the metrics are: {names}")
         return found[metric]
 
+    def mode_of(self, metric: str) -> str:
+        """Tell which end of a metric is best, by its name.
+
+        Args:
+            metric: The metric's name.
+
+        Returns:
+            "max" for a metric with one of the words accuracy, acc, auc, f1, reward or
+            return in its name, as "val_accuracy" has, else "min".
+
+        Raises:
+            Nothing: any name is taken.
+        """
+        return direction(str(metric))
+
     def best(self, metric: str, mode: str | None = None) -> Best:
         """Find the setting that is best by a metric: the first of `top`.
 
@@ -145,9 +160,7 @@ class SweepResult:
         Args:
             metric: The name of a metric with one real number a point.
             k: How many settings, at least 1.
-            mode: "min" where less is better, "max" where more is. None is "max" for a
-                metric with one of the words accuracy, acc, auc, f1, reward or
-                return in its name, as "val_accuracy" has, else "min".
+            mode: "min" where less is better, "max" where more is; None takes `mode_of`.
 
         Returns:
             A list of k Best(point, value, standard_error, index), of fewer where
@@ -160,7 +173,7 @@ class SweepResult:
             TypeError: k is no whole number.
         """
         k = _check.whole("k", k)
-        mode = self._direction(metric) if mode is None else mode
+        mode = self.mode_of(metric) if mode is None else mode
         sign = -1 if _check.one_of("mode", mode, ("min", "max")) == "max" else 1
         leaf = np.asarray(self[metric])
         if not self._ranks(leaf):
@@ -346,10 +359,6 @@ class SweepResult:
 
     def _repr_html_(self) -> str:
         return _table.html(self)
-
-    def _direction(self, metric: str) -> str:
-        """Which end of a metric is best where nobody says so."""
-        return direction(str(metric))
 
     def _mean(self, remaining: Points, groups: np.ndarray) -> Mean:
         return mean(remaining, groups, self.values, ~np.asarray(self.diverged))
