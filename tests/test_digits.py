@@ -1,5 +1,7 @@
 """The network and the training that the command line sweeps."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -46,12 +48,8 @@ def test_the_network_has_as_many_parameters_as_it_says():
 
 def test_a_point_of_the_sweep_is_a_plain_training_loop():
     """With optax.sgd, batch by batch, and Flax's own convolution."""
-    epochs = []
-    run = _digits.training(momentax.heavy_ball, 2, 3, on_epoch=lambda: epochs.append(None))
     points = momentax.grid(learning_rate=[0.05, 0.1], beta=[0.5])
-    swept = momentax.sweep(run, points)
-    jax.effects_barrier()
-    assert len(epochs) == 2  # Once an epoch, not once a point.
+    swept = momentax.sweep(_digits.training(momentax.heavy_ball, 2, 3).run, points)
 
     train, test = _digits.load()
     definition, params = nnx.split(_digits.Network(nnx.Rngs(3)))
@@ -68,7 +66,8 @@ def test_a_point_of_the_sweep_is_a_plain_training_loop():
         return optax.apply_updates(params, updates), state, value
 
     state = tx.init(params)
-    for key in jax.random.split(jax.random.key(3), 2):
+    for epoch in range(2):
+        key = jax.random.fold_in(jax.random.key(3), epoch)
         order = jax.random.permutation(key, 1437)[: 44 * 32].reshape(44, 32)
         losses = []
         for rows in order:
@@ -82,13 +81,95 @@ def test_a_point_of_the_sweep_is_a_plain_training_loop():
 
 
 def test_hardly_trained_is_not_diverged():
-    run = _digits.training(momentax.heavy_ball, 1, 1, on_epoch=lambda: None)
+    run = _digits.training(momentax.heavy_ball, 1, 1).run
     points = momentax.grid(learning_rate=[1e-9, 1e-4, 1e-3, 30.0], beta=[0.0])
     lost = momentax.sweep(run, points)["diverged"][:, 0]
     np.testing.assert_array_equal(lost, [False, False, False, True])
 
 
+class Carrying(nnx.Module):
+    """A network that carries more than parameters: running statistics and random keys."""
+
+    def __init__(self, rngs):
+        self.first = nnx.Linear(2, 8, rngs=rngs)
+        self.scale = nnx.BatchNorm(8, momentum=0.9, rngs=rngs)
+        self.drop = nnx.Dropout(0.1, rngs=rngs)
+        self.last = nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(nnx.relu(self.drop(self.scale(self.first(x)))))
+
+
+def spots(count, seed):
+    """Points of the plane about one of three places, and which."""
+    labels = jnp.arange(count) % 3
+    around = jax.random.normal(jax.random.key(seed), (count, 2)) / 4
+    return jnp.array([[0.0, 9.0], [5.0, 0.0], [-5.0, 0.0]])[labels] + around, labels
+
+
+SPOTS = spots(96, 0), spots(30, 1)
+
+
+def test_epoch_by_epoch_is_all_at_once():
+    training = _digits.training(momentax.nesterov, 3, 5, Carrying, SPOTS, "test_accuracy")
+    point = {"learning_rate": jnp.float32(0.05), "beta": jnp.float32(0.8)}
+    whole = jax.jit(training.run)(**point)
+    state = jax.jit(training.init)(**point)
+    advance = jax.jit(training.advance)
+    for _ in range(3):
+        state = advance(state, **point)
+    assert advance._cache_size() == 1  # The state keeps its structure.
+    chex.assert_trees_all_close(training.measure(state), whole, rtol=1e-4)
+    assert float(training.score(state)) == float(whole["test_accuracy"])
+    assert int(state.epoch) == 3
+
+
+def test_a_seed_that_is_traced_is_the_seed_that_is_given():
+    at = partial(momentax.grid, learning_rate=[0.05], beta=[0.8])
+    run = _digits.training(momentax.heavy_ball, 2, 0, Carrying, SPOTS).run
+    losses = momentax.sweep(run, momentax.repeat(at(), [0, 7]))["test_loss"][0, 0]
+    assert abs(losses[0] - losses[1]) > 1e-3 * losses[0]
+    for seed, loss in zip((0, 7), losses, strict=True):
+        alone = _digits.training(momentax.heavy_ball, 2, seed, Carrying, SPOTS).run
+        np.testing.assert_allclose(momentax.sweep(alone, at())["test_loss"][0, 0], loss, rtol=1e-4)
+
+
+def test_what_a_network_carries_is_trained_on_and_tests_run_in_its_evaluation_mode():
+    training = _digits.training(momentax.heavy_ball, 6, 0, Carrying, SPOTS)
+    point = {"learning_rate": 0.05, "beta": 0.8}
+    state = training.init(**point)
+    advance = jax.jit(training.advance)
+    for _ in range(6):
+        state = advance(state, **point)
+    _, _, begun = nnx.split(Carrying(nnx.Rngs(0)), nnx.Param, ...)
+    assert int(state.rest["drop"]["rngs"]["count"][...]) == 6 * 3  # A key a batch.
+    assert int(begun["drop"]["rngs"]["count"][...]) == 0
+    first = {name: np.asarray(leaf[...]) for name, leaf in state.params["first"].items()}
+    hidden = (np.asarray(SPOTS[0][0]) @ first["kernel"] + first["bias"]).mean(0)
+    mean = np.asarray(state.rest["scale"]["mean"][...])  # Of the parameters of lately.
+    assert np.linalg.norm(mean - hidden) < 0.5 * np.linalg.norm(hidden)
+    measured = training.measure(state)
+    assert float(measured["test_accuracy"]) == 1.0
+    chex.assert_trees_all_equal(training.measure(state), measured)  # No element is dropped out.
+
+
+def test_fewer_examples_than_a_batch_are_one_batch():
+    few = spots(6, 0), spots(3, 1)
+    run = _digits.training(momentax.heavy_ball, 40, 0, Carrying, few).run
+    found = momentax.sweep(run, momentax.grid(learning_rate=[0.1], beta=[0.5]))
+    assert found["train_loss"][0, 0] < 0.1
+
+
+def test_the_score_of_what_diverged_is_nan():
+    training = _digits.training(momentax.heavy_ball, 1, 0, Carrying, SPOTS)
+    state = training.init(0.1, 0.0)
+    after = training.advance(state, 0.1, 0.0)
+    assert np.isfinite(training.score(after))
+    assert np.isnan(training.score(after._replace(worst=jnp.float32(jnp.inf))))
+    assert np.isnan(training.score(after._replace(worst=jnp.float32(jnp.nan))))
+
+
 def test_the_best_point_reads_at_least_97_percent():
-    run = _digits.training(momentax.heavy_ball, 12, 0, on_epoch=lambda: None)
+    run = _digits.training(momentax.heavy_ball, 12, 0).run
     points = momentax.grid(learning_rate=[0.08, 0.19], beta=[0.8, 0.9])
     assert momentax.sweep(run, points)["test_accuracy"].max() >= 0.97
