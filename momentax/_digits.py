@@ -166,11 +166,12 @@ def training(
 
         key = jax.random.fold_in(jax.random.key(seed), state.epoch)
         order = jax.random.permutation(key, len(train[1]))[: batches * batch]
-        carry, losses = jax.lax.scan(step, tuple(state[:3]), order.reshape(batches, batch))
+        carry = state.params, state.rest, state.optimizer
+        (params, rest, optimizer), losses = jax.lax.scan(step, carry, order.reshape(batches, batch))
         losses = losses.astype(jnp.float32)
         first = jnp.where(state.epoch == 0, losses[0], state.first)
         worst = jnp.maximum(state.worst, losses.max())
-        return State(*carry, state.epoch + 1, first, worst, losses.mean())
+        return State(params, rest, optimizer, state.epoch + 1, first, worst, losses.mean())
 
     def measure(state: State) -> dict[str, jax.Array]:
         inputs, labels = test

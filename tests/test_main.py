@@ -7,47 +7,63 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
 import momentax
-from momentax import __main__ as command
-from momentax import plotting
+from momentax import _command_sweep, plotting
 from momentax.__main__ import main
 
 SMALL = ["--learning-rates", "0.2", "30", "--betas", "0.0", "0.9", "--epochs", "2"]
+
+
+@pytest.fixture(autouse=True)
+def _devices_as_they_are(monkeypatch):
+    """The command must not start JAX with other devices than the rest of the tests expect."""
+    monkeypatch.setattr(momentax, "use_all_cores", lambda count=None: jax.device_count())
+
+
+def in_a_shell(*arguments, **how):
+    """What `momentax sweep` prints in a process of its own."""
+    command = [sys.executable, "-m", "momentax", "sweep", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **how)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """The output of one small sweep: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("sweep") / "made" / "for it"
-    command = [sys.executable, "-m", "momentax", "sweep", *SMALL, "--output", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return folder, done.stdout, done.stderr
+    return folder, in_a_shell(*SMALL, "--output", folder)
 
 
 def test_prints_the_best_points_and_marks_the_diverged(small):
-    _, printed, progress = small
+    _, printed = small
     header, first, *rest = printed.splitlines()
-    assert header.split() == ["learning", "rate", "β", "effective", "accuracy", "loss", "(test)"]
+    assert header.split() == ["learning", "rate", "β", "effective", "test_accuracy", "test_loss"]
     assert first.split()[0] == "0.2"
     assert "2 of 4 points diverged" in rest
     assert [line.split() for line in rest if "✕" in line] == [
         ["✕", "0", "at", "α", "=", "30"],
         ["✕", "0.9", "at", "α", "=", "30"],
     ]
-    assert "2/2" in progress  # The bar came to its end.
-    assert "4 points" in progress
+    # By default each core is a device.
+    report = json.loads((small[0] / "sweep.json").read_text(encoding="utf-8"))
+    assert report["devices"] == len(os.sched_getaffinity(0))
+    assert f"points at once on {report['devices'] if report['devices'] > 1 else 'one'}" in printed
 
 
 def test_writes_what_it_prints(small):
-    folder, printed, _ = small
+    folder, printed = small
     report = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
     assert report["axes"] == {"learning_rate": [0.2, 30.0], "beta": [0.0, 0.9]}
     assert (report["method"], report["epochs"], report["seed"]) == ("heavy_ball", 2, 0)
+    assert (report["seeds"], report["metric"], report["mode"]) == (1, "test_accuracy", "max")
     assert report["momentax"] == momentax.__version__
+    assert report["batch_size"] >= 1
     results = report["results"]
     assert set(results) == {"train_loss", "test_loss", "test_accuracy", "diverged"}
     assert results["diverged"] == [[False, False], [True, True]]
@@ -57,7 +73,7 @@ def test_writes_what_it_prints(small):
     assert accuracy[1].max() < 0.2  # and a learning rate of 30 nothing.
     best = report["best"]
     assert best["test_accuracy"] == accuracy.max()
-    assert f"{best['test_accuracy']:.2%}" in printed.splitlines()[1]
+    assert f"{best['test_accuracy']:.4g}" in printed.splitlines()[1]
     picture = imread(folder / "sweep.png")
     assert min(picture.shape[:2]) > 500
     assert picture[..., :3].std() > 0.1
@@ -95,9 +111,22 @@ def test_every_method_in_this_process(method, tmp_path, capsys):
         (["--seed", str(2**32)], "seed must be below 2**32, got 4294967296"),
         (["--seed", "9" * 400], "seed must be below 2**32, got an integer of"),
         (["--output", __file__], "File exists"),
+        (["--seeds", "0"], "seeds must be a whole number, at least 1, got 0"),
+        (["--seeds", "2", "--seed", str(2**31 - 1)], "a seed must be below 2**31, got 2147483648"),
+        (["--batch-size", "0"], "must be auto or a whole number, at least 1, got '0'"),
+        (["--batch-size", "half"], "must be auto or a whole number, at least 1, got 'half'"),
+        (["--devices", "0"], "devices must be a whole number, at least 1, got 0"),
+        (["--devices", "999"], "--devices must be at most 2, the cpu devices there are, got 999"),
+        (["--metric", "loss"], "--metric must be one of test_accuracy, test_loss, train_loss, got"),
+        (["--mode", "most"], "invalid choice: 'most'"),
+        (["--halving", "3", "6"], "that end with --epochs, 12, got 3 6"),
+        (["--halving", "6", "3", "12"], "must be growing numbers of epochs"),
+        (["--halving", "0", "12"], "must be growing numbers of epochs"),
+        (["--store", f"{__file__}/store"], f"{__file__} is not a directory"),
     ],
 )
-def test_mistakes_are_sentences_before_anything_runs(arguments, text, capsys):
+def test_mistakes_are_sentences_before_anything_runs(arguments, text, capsys, monkeypatch):
+    monkeypatch.setattr(momentax, "sweep", None)  # Nothing is trained.
     with pytest.raises(SystemExit) as exit_:
         main(["sweep", *arguments])
     assert exit_.value.code == 2
@@ -105,63 +134,166 @@ def test_mistakes_are_sentences_before_anything_runs(arguments, text, capsys):
 
 
 def test_a_missing_extra_says_what_to_install(monkeypatch, capsys, tmp_path):
-    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.delitem(sys.modules, "momentax._digits", raising=False)
+    monkeypatch.delattr(momentax, "_digits", raising=False)
     with pytest.raises(SystemExit):
         main(["sweep", *SMALL, "--output", str(tmp_path)])
-    assert "tqdm is not installed; pip install 'momentax[flax]'" in capsys.readouterr().err
+    assert (
+        "sklearn.datasets is not installed; pip install 'momentax[flax]'" in capsys.readouterr().err
+    )
 
 
 RESULTS = {  # The best accuracy is a diverged point's.
-    "test_accuracy": np.array([[0.9, 0.95], [0.95, 0.99]]),
-    "test_loss": np.array([[0.5, 0.4], [0.3, np.nan]]),
+    "test_accuracy": np.array([[0.9, 0.95], [0.95, 0.99]], np.float32),
+    "test_loss": np.array([[0.5, 0.4], [0.3, np.nan]], np.float32),
     "diverged": np.array([[False, False], [False, True]]),
 }
 
 
-def test_the_report_leaves_diverged_points_out_and_nan_becomes_null():
-    points = momentax.grid(learning_rate=[0.1, 0.2], beta=[0.0, 0.9])
-    options = argparse.Namespace(method="nesterov", epochs=1, seed=0)
-    report = json.loads(json.dumps(command._report(options, points, RESULTS), allow_nan=False))
-    assert report["results"]["test_loss"] == [[0.5, 0.4], [0.3, None]]
-    best = report["best"]  # By accuracy, then by loss.
-    assert best == {"learning_rate": 0.2, "beta": 0.0, "test_accuracy": 0.95}
+def returns(values, **ran):
+    """A stand-in for momentax.sweep that finds these values."""
+
+    def sweep(run, points, **how):
+        sweep.how = how
+        report = momentax.Report(
+            **{"batch_size": 4, "devices": 2, "device_kind": "cpu"} | ran, programs=1
+        )
+        return momentax.SweepResult(points, values, values["diverged"], report)
+
+    return sweep
+
+
+SMALLEST = ["sweep", "--learning-rates", "0.1", "0.2", "--betas", "0", "0.9"]
+
+
+def swept(capsys, folder, *arguments):
+    """The rows that the command prints, and its report."""
+    main([*SMALLEST, "--output", str(folder), *arguments])
+    report = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    return [line.split() for line in capsys.readouterr().out.splitlines()], report
+
+
+def test_the_report_leaves_diverged_points_out_and_nan_becomes_null(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(momentax, "sweep", returns(RESULTS))
     for method, effective in (("nesterov", "1"), ("average", "0.1")):
-        rows = [row.split() for row in command._table(method, points, RESULTS).splitlines()[1:4]]
-        assert rows[0][:3] == ["0.2", "0", "0.2"]
-        assert rows[1][:3] == ["0.1", "0.9", effective]
-    lost = RESULTS | {"diverged": np.ones((2, 2), bool)}
-    assert command._report(options, points, lost)["best"] is None
+        rows, report = swept(capsys, tmp_path, "--method", method)
+        assert report["results"]["test_loss"] == [[0.5, 0.4], [0.3, None]]
+        best = report["best"]  # By accuracy, then by loss.
+        assert best == {"learning_rate": 0.2, "beta": 0.0, "test_accuracy": 0.95}
+        assert rows[1] == ["0.2", "0", "0.2", "0.95", "0.3"]
+        assert rows[2] == ["0.1", "0.9", effective, "0.95", "0.4"]
+    rows, report = swept(capsys, tmp_path, "--metric", "test_accuracy", "--mode", "min")
+    assert report["best"] == {"learning_rate": 0.1, "beta": 0.0, "test_accuracy": 0.9}
+    rows, report = swept(capsys, tmp_path, "--metric", "test_loss")
+    assert report["best"] == {"learning_rate": 0.2, "beta": 0.0, "test_loss": 0.3}
+    assert (report["metric"], report["mode"]) == ("test_loss", "min")
+    monkeypatch.setattr(momentax, "sweep", returns(RESULTS | {"diverged": np.ones((2, 2), bool)}))
+    rows, report = swept(capsys, tmp_path)
+    assert report["best"] is None
+    assert rows[0] == ["4", "of", "4", "points", "diverged"]
 
 
-def test_the_report_writes_every_number_as_short_as_it_is():
-    points = momentax.grid(learning_rate=[0.1, 0.7], beta=[0.0, 0.9])
-    options = argparse.Namespace(method="nesterov", epochs=1, seed=0)
-    narrow = {name: np.asarray(value) for name, value in RESULTS.items()}
-    narrow |= {name: narrow[name].astype(np.float32) for name in ("test_accuracy", "test_loss")}
-    report = command._report(options, points, narrow)
-    assert report["axes"] == {"learning_rate": [0.1, 0.7], "beta": [0.0, 0.9]}
+def test_the_report_writes_every_number_as_short_as_it_is(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(momentax, "sweep", returns(RESULTS))
+    _, report = swept(capsys, tmp_path)
+    assert report["axes"] == {"learning_rate": [0.1, 0.2], "beta": [0.0, 0.9]}
     assert report["results"]["test_accuracy"] == [[0.9, 0.95], [0.95, 0.99]]
     assert report["results"]["test_loss"] == [[0.5, 0.4], [0.3, None]]
     assert report["results"]["diverged"] == [[False, False], [False, True]]
-    assert report["best"] == {"learning_rate": 0.7, "beta": 0.0, "test_accuracy": 0.95}
 
 
-def test_the_map_marks_the_diverged_points(monkeypatch, tmp_path):
+def test_with_seeds_points_are_ranked_by_the_mean_and_its_standard_error_is_told(
+    monkeypatch, tmp_path, capsys
+):
+    accuracy = np.array([[[0.8, 0.9], [0.95, 0.2]], [[0.86, 0.88], [0.1, 0.1]]], np.float32)
+    lost = np.array([[[False, False], [False, True]], [[False, False], [True, True]]])
+    values = {"test_accuracy": accuracy, "test_loss": 1 - accuracy, "diverged": lost}
+    sweep = returns(values)
+    monkeypatch.setattr(momentax, "sweep", sweep)
+    rows, report = swept(capsys, tmp_path, "--seeds", "2", "--seed", "5")
+    assert rows[1][:2] == ["0.1", "0.9"]  # One seed of it diverged, and is in no mean.
+    assert rows[1][3] == "0.95"
+    assert rows[2][:6] == ["0.2", "0", "0.2", "0.87", "±", "0.01"]
+    assert rows[3][3:6] == ["0.85", "±", "0.05"]
+    text = "\n".join(map(" ".join, rows))
+    assert "2 of 4 points diverged, 3 of 8 runs with their seeds" in text
+    assert "✕ 0.9 at α = 0.1 (1 of 2), 0.2" in text
+    assert report["axes"]["seed"] == [5, 6]
+    assert (report["seed"], report["seeds"]) == (5, 2)
+    assert report["best"]["standard_error"] is None  # Of a single number.
+    np.testing.assert_array_equal(np.array(report["results"]["diverged"]), lost)
+
+
+def test_how_it_ran_is_told_and_what_is_asked_for_reaches_the_engine(monkeypatch, tmp_path, capsys):
+    store = tmp_path / "of the sweep"
+    sweep = returns(RESULTS, resumed=3, damaged=("3.npz",))
+    monkeypatch.setattr(momentax, "sweep", sweep)
+    rows, report = swept(capsys, tmp_path, "--store", str(store), "--batch-size", "4")
+    assert sweep.how == {"batch_size": 4, "mesh": None, "store": store}
+    assert (report["batch_size"], report["devices"]) == (4, 2)
+    text = "\n".join(map(" ".join, rows))
+    assert "ran up to 4 points at once on 2 devices (cpu); 3 of 4 points were read from" in text
+    assert "damaged and ran again: 3.npz" in text
+    swept(capsys, tmp_path)
+    assert sweep.how == {"batch_size": "auto", "mesh": None, "store": None}
+    swept(capsys, tmp_path, "--devices", "1")
+    assert sweep.how["mesh"].devices.tolist() == jax.devices()[:1]
+
+
+def test_cores_that_cannot_be_had_any_more_matter_only_to_who_asks(monkeypatch, tmp_path, capsys):
+    def use_all_cores(count=None):
+        raise RuntimeError("JAX has already started with 2 devices")
+
+    monkeypatch.setattr(momentax, "use_all_cores", use_all_cores)
+    monkeypatch.setattr(momentax, "sweep", returns(RESULTS))
+    swept(capsys, tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        swept(capsys, tmp_path, "--devices", "1")
+    assert exit_.value.code == 2
+    assert "error: --devices 1: JAX has already started with 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ValueError("store is of other points"), 2), (OSError(28, "No space left on device"), 1)],
+)
+def test_a_store_that_does_not_do_is_a_sentence(error, code, monkeypatch, tmp_path, capsys):
+    def sweep(run, points, **how):
+        raise error
+
+    monkeypatch.setattr(momentax, "sweep", sweep)
+    with pytest.raises(SystemExit) as exit_:
+        swept(capsys, tmp_path, "--store", str(tmp_path / "store"))
+    assert exit_.value.code == code
+    assert str(error) in capsys.readouterr().err
+
+
+def test_halving_by_itself_goes_by_thirds():
+    for epochs, rungs in ((12, [1, 4, 12]), (90, [10, 30, 90]), (2, [1, 2]), (1, [1])):
+        options = argparse.Namespace(halving=[], epochs=epochs)
+        assert _command_sweep._rungs(options) == rungs
+    assert _command_sweep._rungs(argparse.Namespace(halving=[5, 12], epochs=None)) == [5, 12]
+
+
+def test_the_map_is_of_the_metric_and_the_lines_are_of_methods_that_have_them(
+    monkeypatch, tmp_path, capsys
+):
     drawn, draw = {}, plotting.heatmap
 
-    def heatmap(points, values, **options):
-        drawn.update(options, values=values)
-        return draw(points, values, **options)
+    def heatmap(result, metric, **options):
+        drawn.update(options, result=result, metric=metric)
+        return draw(result, metric, **options)
 
     monkeypatch.setattr("momentax.plotting.heatmap", heatmap)
-    monkeypatch.setattr(momentax, "sweep", lambda run, points: RESULTS)
-    arguments = ["--learning-rates", "0.1", "0.2", "--betas", "0", "0.9", "--output", str(tmp_path)]
-    main(["sweep", *arguments])
-    np.testing.assert_array_equal(drawn["diverged"], RESULTS["diverged"])
+    monkeypatch.setattr(momentax, "sweep", returns(RESULTS))
+    swept(capsys, tmp_path)
     assert drawn["effective"]
-    main(["sweep", "--method", "average", *arguments])
+    assert (drawn["metric"], drawn["mode"]) == ("test_accuracy", "max")
+    np.testing.assert_array_equal(drawn["result"].diverged, RESULTS["diverged"])
+    swept(capsys, tmp_path, "--method", "average", "--metric", "test_loss")
     assert not drawn["effective"]
-    np.testing.assert_array_equal(drawn["values"], 100 * RESULTS["test_accuracy"])
+    assert (drawn["metric"], drawn["mode"]) == ("test_loss", "min")
 
 
 def test_version_and_help(capsys):
@@ -174,9 +306,6 @@ def test_version_and_help(capsys):
             main(arguments)
         assert exit_.value.code == 0
         assert text in capsys.readouterr().out
-
-
-SMALLEST = ["sweep", "--learning-rates", "0.1", "0.2", "--betas", "0", "0.9"]
 
 
 @pytest.mark.parametrize("name", ["sweep.json", "sweep.png"])
@@ -193,9 +322,9 @@ def test_a_file_that_cannot_be_written_is_found_before_training(
 
 @pytest.mark.parametrize("name", ["sweep.json", "sweep.png"])
 def test_a_file_that_fails_after_training_loses_nothing(name, tmp_path, monkeypatch, capsys):
-    def sweep(run, points):
+    def sweep(run, points, **how):
         (tmp_path / name).mkdir()  # As a disk may fill up while the sweep runs.
-        return RESULTS
+        return returns(RESULTS)(run, points)
 
     monkeypatch.setattr(momentax, "sweep", sweep)
     with pytest.raises(SystemExit) as exit_:
@@ -209,13 +338,13 @@ def test_a_file_that_fails_after_training_loses_nothing(name, tmp_path, monkeypa
         assert (tmp_path / "sweep.png").is_file()
     else:
         report = json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
-    assert report["results"]["test_accuracy"] == RESULTS["test_accuracy"].tolist()
+    assert report["results"]["test_accuracy"] == [[0.9, 0.95], [0.95, 0.99]]
 
 
 def test_an_output_of_ascii_alone_shows_the_rest_as_question_marks(tmp_path, monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    monkeypatch.setattr(momentax, "sweep", lambda run, points: RESULTS)
+    monkeypatch.setattr(momentax, "sweep", returns(RESULTS))
     main([*SMALLEST, "--output", str(tmp_path)])
     assert "1 of 4 points diverged" in raw.getvalue().decode()
     assert "0.9  at ? = 0.2" in raw.getvalue().decode()
@@ -227,7 +356,7 @@ def test_an_output_of_ascii_alone_shows_the_rest_as_question_marks(tmp_path, mon
 def test_a_full_device_for_the_output_is_a_sentence_and_the_files_are_there(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(momentax, "sweep", lambda run, points: RESULTS)
+    monkeypatch.setattr(momentax, "sweep", returns(RESULTS))
     with open("/dev/full", "w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(SystemExit) as exit_:
