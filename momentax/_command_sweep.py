@@ -67,7 +67,11 @@ def add(commands: Any) -> None:
         help="what points are ranked by (default: test_accuracy, with --halving the finer "
         "test_loss; the first number of a training function)",
     )
-    option("--mode", choices=("min", "max"), help="which end of the metric is best, if unclear")
+    option(
+        "--mode",
+        choices=("min", "max"),
+        help="which end of the metric is best (default: as its name says)",
+    )
     option(
         "--halving",
         type=int,
@@ -76,9 +80,13 @@ def add(commands: Any) -> None:
         help="let only the best third train on after each of these epochs, the last of them "
         "--epochs; without numbers after a ninth and a third of the epochs",
     )
-    option("--store", type=Path, metavar="PATH", help="keep what is done, to go on from there")
+    option("--store", type=Path, metavar="PATH", help="keep what is done here, and go on from it")
     option(
-        "--batch-size", type=_batch_size, default="auto", metavar="N|auto", help="points at once"
+        "--batch-size",
+        type=_batch_size,
+        default="auto",
+        metavar="N|auto",
+        help="points at once (default: auto, as measured)",
     )
     option("--devices", type=int, metavar="N", help="how many cores or devices (default: all)")
     option("--output", type=Path, default=Path(), metavar="FOLDER", help="for the two files")
@@ -263,7 +271,8 @@ def _table(options: argparse.Namespace, task: Task, result: momentax.SweepResult
             effective = momentax.theory.effective_learning_rate(α, 0 * β if task.averages else β)
             line["effective"] = f"{effective:.4g}"
         for name, (value, error) in row.numbers.items():
-            spread = f" ± {error:.2g}" if "seed" in result.points.axes else ""
+            several = "seed" in result.points.axes and np.isfinite(error)
+            spread = f" ± {error:.2g}" if several else ""
             line[names.get(name, name)] = f"{value:.4g}{spread}"
         lines = lines or [list(line)]
         lines.append(list(line.values()))

@@ -213,7 +213,7 @@ def test_with_seeds_points_are_ranked_by_the_mean_and_its_standard_error_is_told
     monkeypatch.setattr(momentax, "sweep", sweep)
     rows, report = swept(capsys, tmp_path, "--seeds", "2", "--seed", "5")
     assert rows[1][:2] == ["0.1", "0.9"]  # One seed of it diverged, and is in no mean.
-    assert rows[1][3] == "0.95"
+    assert rows[1][3:5] == ["0.95", "0.05"]
     assert rows[2][:6] == ["0.2", "0", "0.2", "0.87", "±", "0.01"]
     assert rows[3][3:6] == ["0.85", "±", "0.05"]
     text = "\n".join(map(" ".join, rows))
@@ -267,6 +267,30 @@ def test_a_store_that_does_not_do_is_a_sentence(error, code, monkeypatch, tmp_pa
         swept(capsys, tmp_path, "--store", str(tmp_path / "store"))
     assert exit_.value.code == code
     assert str(error) in capsys.readouterr().err
+
+
+def test_what_was_halved_away_comes_after_what_trained_on(monkeypatch, tmp_path, capsys):
+    """A score of fewer epochs is another, however good it is."""
+    score = np.array([[0.5, 0.1], [0.6, np.nan]], np.float32)
+    values = {
+        "score": score,
+        "advanced": np.array([[12, 4], [12, 1]], np.int32),
+        "history": np.stack([score, score], -1),
+    }
+
+    def halve(init, advance, score, points, **how):
+        halve.how = how
+        return momentax.SweepResult(points, values, np.isnan(values["score"]), None)
+
+    monkeypatch.setattr(momentax, "halve", halve)
+    rows, report = swept(capsys, tmp_path, "--halving", "4", "12", "--batch-size", "2")
+    how = {"rungs": [4, 12], "mode": "min", "batch_size": 2, "mesh": None, "store": None}
+    assert halve.how == how
+    assert [row[3:] for row in rows[1:4]] == [["12", "0.5"], ["12", "0.6"], ["4", "0.1"]]
+    assert report["best"] == {"learning_rate": 0.1, "beta": 0.0, "test_loss": 0.5}
+    assert report["results"]["history"][1][1] == [None, None]
+    swept(capsys, tmp_path, "--halving", "--metric", "test_accuracy")
+    assert (halve.how["rungs"], halve.how["mode"]) == ([1, 4, 12], "max")
 
 
 def test_halving_by_itself_goes_by_thirds():
