@@ -359,7 +359,8 @@ def _told(options: argparse.Namespace, task: Task, result: momentax.SweepResult)
             result,
             task.metric if options.halving is None else "score",
             mode=task.mode,
-            label=task.metric.replace("_", " "),
+            label=task.metric.replace("_", " ")
+            + ", each point's last" * (_rungs(options) is not None),
             effective=task.averages is False,
         )
         ax.set_title(task.title)

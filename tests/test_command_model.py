@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -135,7 +136,8 @@ def mine(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.setattr(momentax, "use_all_cores", lambda count=None: jax.device_count())
-    return tmp_path
+    yield tmp_path
+    plt.close("all")
 
 
 def swept(capsys, folder, *arguments):

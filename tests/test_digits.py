@@ -115,9 +115,13 @@ def test_epoch_by_epoch_is_all_at_once():
     point = {"learning_rate": jnp.float32(0.05), "beta": jnp.float32(0.8)}
     whole = jax.jit(training.run)(**point)
     state = jax.jit(training.init)(**point)
-    advance = jax.jit(training.advance)
+    advance, course = jax.jit(training.advance), []
     for _ in range(3):
         state = advance(state, **point)
+        course.append((float(state.first), float(state.worst)))
+    assert len({first for first, _ in course}) == 1  # The first batch's loss of all.
+    assert course[0][1] > course[0][0] * 0.99
+    assert sorted(worst for _, worst in course) == [worst for _, worst in course]
     assert advance._cache_size() == 1  # The state keeps its structure.
     chex.assert_trees_all_close(training.measure(state), whole, rtol=1e-4)
     assert float(training.score(state)) == float(whole["test_accuracy"])

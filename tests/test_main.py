@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -23,6 +24,8 @@ SMALL = ["--learning-rates", "0.2", "30", "--betas", "0.0", "0.9", "--epochs", "
 def _devices_as_they_are(monkeypatch):
     """The command must not start JAX with other devices than the rest of the tests expect."""
     monkeypatch.setattr(momentax, "use_all_cores", lambda count=None: jax.device_count())
+    yield
+    plt.close("all")
 
 
 def in_a_shell(*arguments, **how):
