@@ -139,8 +139,7 @@ def _points(options: argparse.Namespace) -> momentax.Points:
         raise ValueError(f"seed must be below 2**32, got {_check.shown(seed)}")
     _rungs(options)
     points = momentax.grid(learning_rate=options.learning_rates, beta=options.betas)
-    repeated = momentax.repeat(points, _seeds(options)) if options.seeds > 1 else points
-    return points if options.halving is not None else repeated
+    return momentax.repeat(points, _seeds(options)) if options.seeds > 1 else points
 
 
 def _seeds(options: argparse.Namespace) -> range:
@@ -215,22 +214,10 @@ def _swept(
     rungs = _rungs(options)
     if rungs is None:
         return momentax.sweep(task.run, points, **how)
-    # A point's seeds go on or stop together, by the mean of their scores.
-    init, advance, score = task.training.init, task.training.advance, task.training.score
-    seeds = np.array(_seeds(options), np.uint32)
-
-    def each(learning_rate: Any, beta: Any) -> Any:
-        return jax.vmap(lambda seed: init(learning_rate, beta, seed))(seeds)
-
-    def later(states: Any, learning_rate: Any, beta: Any) -> Any:
-        return jax.vmap(lambda state, seed: advance(state, learning_rate, beta, seed))(
-            states, seeds
-        )
-
-    def mean(states: Any) -> jax.Array:
-        return jax.vmap(score)(states).mean()
-
-    return momentax.halve(each, later, mean, points, rungs=rungs, mode=task.mode, **how)
+    parts = task.training
+    return momentax.halve(
+        parts.init, parts.advance, parts.score, points, rungs=rungs, mode=task.mode, **how
+    )
 
 
 class _Row(NamedTuple):
@@ -249,6 +236,8 @@ def _best_first(
         ranks = {"advanced": "max", "score": task.mode}
     found: dict[Any, _Row] = {}
     for name, mode in ranks.items():
+        if not np.isfinite(result[name][~result.diverged]).any():
+            return []
         for best in result.top(name, len(result.points), mode):
             row = found.setdefault(tuple(best.point.items()), _Row(best.point, {}))
             row.numbers[name] = best.value, best.standard_error
@@ -271,8 +260,7 @@ def _table(options: argparse.Namespace, task: Task, result: momentax.SweepResult
             effective = momentax.theory.effective_learning_rate(α, 0 * β if task.averages else β)
             line["effective"] = f"{effective:.4g}"
         for name, (value, error) in row.numbers.items():
-            several = "seed" in result.points.axes and np.isfinite(error)
-            spread = f" ± {error:.2g}" if several else ""
+            spread = f" ± {error:.2g}" if np.isfinite(error) and error else ""
             line[names.get(name, name)] = f"{value:.4g}{spread}"
         lines = lines or [list(line)]
         lines.append(list(line.values()))
@@ -307,7 +295,7 @@ def _ran(options: argparse.Namespace, result: momentax.SweepResult) -> str:
     devices = f"{report.devices} devices" if report.devices > 1 else "one device"
     text = f"ran up to {report.batch_size} points at once on {devices} ({report.device_kind})"
     if report.resumed:
-        text += f"; {report.resumed} of {len(result.points)} points were read from {options.store}"
+        text += f"; {report.resumed} results were read from {options.store}"
     if report.damaged:
         text += f"; these files of it were damaged and ran again: {', '.join(report.damaged)}"
     return text

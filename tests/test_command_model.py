@@ -171,8 +171,8 @@ def test_halving_sends_the_best_third_on_and_seeds_go_together(mine, capsys):
     assert rows[1][:4] == ["0.1", "0.5", "0.2", "4"]
     assert rows[2][:4] == ["0.001", "0.5", "0.002", "1"]
     assert report["halving"] == [1, 4]
-    assert report["results"]["advanced"] == [[1], [4], [1]]
-    assert (list(report["axes"]), report["seeds"]) == (["learning_rate", "beta"], 2)
+    assert report["results"]["advanced"] == [[[1, 1]], [[4, 4]], [[1, 1]]]
+    assert (list(report["axes"]), report["seeds"]) == (["learning_rate", "beta", "seed"], 2)
     _, whole = swept(
         capsys, mine, *own, "--learning-rates", "0.1", "--epochs", "4", "--metric", "test_loss"
     )
