@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 from jax.sharding import PartitionSpec
@@ -51,7 +52,13 @@ class Program:
         key = id(jaxpr), devices
         if key not in self._batched:
             split = PartitionSpec(devices.axes)
-            one = jaxpr_as_fun(jaxpr)
+            evaluated = jaxpr_as_fun(jaxpr)
+
+            def one(*leaves: Any) -> list[Any]:
+                """A point's outputs; a constant comes out of a jaxpr as Python's number."""
+                out = evaluated(*leaves)
+                dtypes = (aval.dtype for aval in jaxpr.out_avals)
+                return [jnp.asarray(x, dtype) for x, dtype in zip(out, dtypes, strict=True)]
 
             def local(same: list[Any], each: list[Any]) -> list[Any]:
                 if len(each[0]) == 1:  # The program of one point, as a loop would run it.

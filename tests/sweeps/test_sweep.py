@@ -1,16 +1,25 @@
-"""Grids, and the sweep against a Python loop over the same points."""
+"""The sweep against a Python loop over the same points, however it is cut into batches."""
 
-import copy
-import pickle
+import gc
+import sys
+import weakref
+from types import SimpleNamespace
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import Mesh
 
 import momentax
-from momentax import grid, sweep
+from momentax import grid, repeat, sweep, zipped
+from momentax.sweeps import _engine
+from momentax.sweeps._devices import Devices
+from momentax.sweeps._program import Compiled
 
 PROBLEM = momentax.problems.rosenbrock()
 
@@ -21,29 +30,60 @@ def run(learning_rate, beta):
     return {"params": result.params, "history": result.history}
 
 
-def test_equals_a_loop_over_the_same_points():
-    points = grid(learning_rate=[1e-4, 5e-4, 1e-3], beta=[0.0, 0.5, 0.9, 0.95])
-    swept = sweep(run, points)
-    chex.assert_tree_shape_prefix(swept, (3, 4))
-    for i, learning_rate in enumerate(points.axes["learning_rate"]):
-        for j, beta in enumerate(points.axes["beta"]):
-            single = run(jnp.asarray(learning_rate), jnp.asarray(beta))
-            here = jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], swept)
-            chex.assert_trees_all_close(here, single, rtol=1e-6, atol=1e-7)
+GRID = grid(learning_rate=[1e-4, 5e-4, 1e-3], beta=[0.0, 0.5, 0.9, 0.95])
+
+
+def at(values, points, index):
+    """What a point has of the values."""
+    places = np.unravel_index(index, points.shape)
+    return jax.tree.map(lambda leaf: leaf[places], values)
+
+
+@pytest.fixture(scope="module")
+def looped():
+    compiled = jax.jit(run)
+    return [jax.device_get(compiled(**point)) for point in GRID]
+
+
+@pytest.mark.parametrize("batch_size", ["auto", 1, 5, 12, 100])
+def test_equals_a_loop_over_the_same_points(batch_size, looped):
+    result = sweep(run, GRID, batch_size=batch_size)
+    chex.assert_tree_shape_prefix(result.values, (3, 4))
+    for index, single in enumerate(looped):
+        here = at(result.values, GRID, index)
+        chex.assert_trees_all_close(here, single, rtol=1e-6, atol=1e-7)
+        if result.report.batch_size == result.report.devices:  # The loop's own program.
+            chex.assert_trees_all_equal(here, single)
+    assert not result.diverged.any()
+
+
+@settings(max_examples=40)
+@given(count=st.integers(1, 40), batch_size=st.integers(1, 50), data=st.data())
+def test_no_point_is_lost_doubled_or_swapped_in_any_batch(count, batch_size, data):
+    a = np.arange(count, dtype=np.float32)
+    order = data.draw(st.permutations(range(count)))
+    result = sweep(doubled, zipped(a=a, b=np.array(order)), batch_size=batch_size)
+    np.testing.assert_array_equal(result["twice"], 2 * a)
+    np.testing.assert_array_equal(result["b"], order)
+    shards = result.report.devices
+    assert result.report.batch_size == shards * -(-min(batch_size, count) // shards)
+
+
+def doubled(a, b):
+    return {"twice": 2 * a, "b": b}
 
 
 def test_every_point_is_its_own_axes_values():
     points = grid(a=[1, 2], b=[0.5, 1.5, 2.5], c=[7.0])
-    swept = sweep(lambda **point: point | {"constant": jnp.ones(2)}, points)
+    result = sweep(lambda **point: point | {"constant": jnp.ones(2)}, points)
     assert points.shape == (2, 3, 1)
-    np.testing.assert_array_equal(swept["a"][:, 0, 0], [1, 2])
-    np.testing.assert_array_equal(swept["b"][0, :, 0], [0.5, 1.5, 2.5])
-    assert swept["a"].dtype == jnp.int32
-    assert swept["b"].dtype == jnp.float32
-    assert swept["constant"].shape == (2, 3, 1, 2)
+    np.testing.assert_array_equal(result["a"][:, 0, 0], [1, 2])
+    np.testing.assert_array_equal(result["b"][0, :, 0], [0.5, 1.5, 2.5])
+    assert (result["a"].dtype, result["b"].dtype) == (jnp.int32, jnp.float32)
+    assert result["constant"].shape == (2, 3, 1, 2)
 
 
-def test_one_program_whatever_the_number_of_points():
+def test_a_run_is_traced_once_for_all_batches_and_all_sweeps():
     chex.clear_trace_counter()
 
     @chex.assert_max_traces(n=1)
@@ -52,67 +92,358 @@ def test_one_program_whatever_the_number_of_points():
         assert isinstance(jnp.zeros(()) + 1, jax.core.Tracer)
         return beta
 
-    sweep(counted, grid(beta=np.linspace(0, 0.99, 100)))
+    for batch_size in ("auto", 8, 8, 64, 2):
+        result = sweep(counted, grid(beta=np.linspace(0, 0.99, 100)), batch_size=batch_size)
+        assert result.report.programs == 1
 
 
-def test_axes_stay_float64_in_64_bits():
-    with jax.enable_x64(True):
-        assert sweep(lambda beta: beta, grid(beta=[0.9]))[0] == np.float64(0.9)
+def test_a_batch_size_that_fits_no_number_of_points_has_one_program_too():
+    result = sweep(lambda beta: beta, grid(beta=np.linspace(0, 0.9, 31)), batch_size=8)
+    assert (result.report.batch_size, result.report.programs) == (8, 1)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float64])
-def test_axes_are_float32_whatever_came(dtype):
-    points = grid(beta=np.array([0.25, 0.5], dtype), x=jnp.array([1, 2], jnp.int8))
-    assert points.axes["beta"].dtype == np.float32
-    assert points.axes["x"].dtype == np.int8
-    np.testing.assert_array_equal(points.axes["beta"], [0.25, 0.5])
+def test_programs_go_with_the_function():
+    def run(beta, data=jnp.ones(3)):
+        return beta * data
+
+    sweep(run, grid(beta=[0.1, 0.2]))
+    gone = weakref.ref(run)
+    del run
+    gc.collect()
+    assert gone() is None
 
 
-def test_a_grid_can_be_pickled_and_copied():
-    points = grid(learning_rate=[0.1, 0.2], beta=[0.9])
-    for again in (pickle.loads(pickle.dumps(points)), copy.deepcopy(points)):
-        assert list(again.axes) == list(points.axes)
-        chex.assert_trees_all_equal(dict(again.axes), dict(points.axes))
-        with pytest.raises(TypeError):
-            again.axes["beta"] = np.zeros(1)
+def test_a_bound_method_and_what_has_no_hash_run_too():
+    class Model:
+        __hash__ = None
+
+        def train(self, beta):
+            return 2 * beta
+
+        def __call__(self, beta):
+            return 3 * beta
+
+    for function, factor in ((Model().train, 2), (Model(), 3)):
+        result = sweep(function, grid(beta=[0.25, 0.5]))
+        np.testing.assert_array_equal(result.values, [factor * 0.25, factor * 0.5])
 
 
-def test_a_diverged_point_does_not_touch_the_others():
+def test_axes_stay_float64_in_64_bits(x64):
+    assert sweep(lambda beta: beta, grid(beta=[0.9])).values[0] == np.float64(0.9)
+
+
+def test_a_loop_of_another_length_and_a_branch_at_every_point():
+    def collatz(n):
+        def step(carry):
+            n, steps = carry
+            return jax.lax.cond(n % 2 == 0, lambda n: n // 2, lambda n: 3 * n + 1, n), steps + 1
+
+        return jax.lax.while_loop(lambda carry: carry[0] != 1, step, (n, 0))[1]
+
+    for batch_size in (2, 8):
+        result = sweep(collatz, grid(n=[1, 2, 3, 6, 7, 27]), batch_size=batch_size)
+        np.testing.assert_array_equal(result.values, [0, 1, 7, 8, 16, 111])
+
+
+# Static axes.
+
+
+def test_each_static_value_has_a_program_and_is_the_very_value():
+    seen = []
+
+    def run(method, steps, beta):
+        seen.append((method, steps))
+        tx = momentax.sgd(0.1, method(beta))
+        return momentax.rollout(lambda x: (x**2).sum(), jnp.ones(2), tx, steps).params
+
+    methods = [momentax.heavy_ball, momentax.nesterov]
+    points = grid(beta=[0.0, 0.5, 0.9], method=methods, steps=[3, 5])
+    result = sweep(run, points, static="steps")
+    assert result.values.shape == (3, 2, 2, 2)
+    assert sorted(seen, key=str) == sorted(((m, s) for m in methods for s in (3, 5)), key=str)
+    assert all(type(steps) is int for _, steps in seen)
+    assert result.report.programs == 4
+    for index, point in enumerate(points):
+        single = run(**point | {"steps": int(point["steps"])})
+        np.testing.assert_allclose(at(result.values, points, index), single, rtol=1e-6)
+
+
+def test_values_that_are_equal_but_of_other_types_are_other_programs():
+    result = sweep(
+        lambda flag, x: {"bool": jnp.asarray(isinstance(flag, bool)), "x": x},
+        zipped(flag=[True, 1, 1.0, None, True], x=[1.0, 2.0, 3.0, 4.0, 5.0]),
+    )
+    np.testing.assert_array_equal(result["bool"], [True, False, False, False, True])
+    np.testing.assert_array_equal(result["x"], [1, 2, 3, 4, 5])
+
+
+def test_points_without_any_number():
+    result = sweep(lambda word: jnp.asarray(len(word)), grid(word=["a", "bcd"]))
+    np.testing.assert_array_equal(result.values, [1, 3])
+
+
+# Divergence and reduction.
+
+
+def test_a_diverged_point_is_marked_and_does_not_touch_the_others():
     points = grid(learning_rate=[5e-4, 1e3], beta=[0.9])
-    loss = sweep(run, points)["history"]["loss"]
-    assert jnp.isfinite(loss[0]).all()
-    assert not jnp.isfinite(loss[1]).all()
+    result = sweep(run, points, batch_size=2)
+    np.testing.assert_array_equal(result.diverged, [[False], [True]])
+    alone = sweep(run, grid(learning_rate=[5e-4], beta=[0.9]), batch_size=2)
+    chex.assert_trees_all_equal(at(result.values, points, 0), at(alone.values, alone.points, 0))
 
 
-BAD = {
-    "none": ({}, ValueError, "grid needs at least one axis"),
-    "scalar": ({"beta": 0.9}, ValueError, r"axis beta must be a sequence .* beta=\[value\]"),
-    "empty": ({"beta": []}, ValueError, r"axis beta must be a sequence of at least one value"),
-    "matrix": ({"x": np.ones((2, 2))}, ValueError, r"axis x must be .*shape \(2, 2\)"),
-    "words": ({"method": ["nesterov"]}, TypeError, "axis method must hold numbers"),
-    "bools": ({"nesterov": [True]}, TypeError, "axis nesterov must hold numbers"),
-    "β": ({"beta": [0.5, 1.0]}, ValueError, r"axis beta must be in \[0, 1\), got 1.0 at index 1"),
-    "α": (
-        {"learning_rate": [0.1, 0.0]},
-        ValueError,
-        r"axis learning_rate must be in \(0, inf\), got 0.0 at index 1",
-    ),
-    "nan": ({"x": [0.0, np.nan]}, ValueError, r"axis x must be in .*, got nan at index 1"),
-    "again": ({"beta": [0.5, 0.9, 0.5]}, ValueError, "must not repeat a value, got 0.5 again at 2"),
-    "wide": ({"x": [3_000_000_000]}, ValueError, "axis x holds whole numbers that int32 cannot"),
-    "rounding": ({"beta": [0.9999999999]}, ValueError, r"got 0.9999999999 at index 0"),
-}
+def test_a_run_may_say_itself_what_diverged():
+    def run(x):
+        return {"x": jnp.where(x > 2, jnp.nan, x), "diverged": x < 1, "count": jnp.int32(3)}
+
+    result = sweep(run, grid(x=[0.0, 1.0, 3.0]))
+    np.testing.assert_array_equal(result.diverged, [True, False, False])
+    without = sweep(lambda x: (run(x)["x"], jnp.int32(3)), grid(x=[0.0, 1.0, 3.0]))
+    np.testing.assert_array_equal(without.diverged, [False, False, True])
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_axes(case):
-    axes, error, text = BAD[case]
+def test_reduce_leaves_the_rest_on_the_devices_but_not_its_divergence():
+    points = grid(learning_rate=[5e-4, 1e3], beta=[0.9])
+    result = sweep(run, points, reduce=lambda value: value["history"]["loss"][0])
+    np.testing.assert_allclose(result.values, [[24.2], [24.2]], rtol=1e-6)
+    np.testing.assert_array_equal(result.diverged, [[False], [True]])
+    with pytest.raises(TypeError, match="reduce must be a function of a result, got 3"):
+        sweep(run, points, reduce=3)
+
+
+def test_seeds_are_points_like_others():
+    points = repeat(grid(x=[1.0, 2.0]), seeds=[3, 5])
+    result = sweep(lambda x, seed: x * jax.random.normal(jax.random.key(seed)), points)
+    single = jnp.array([jax.random.normal(jax.random.key(seed)) for seed in (3, 5)])
+    np.testing.assert_allclose(result.values, jnp.outer(jnp.array([1.0, 2.0]), single), rtol=1e-6)
+
+
+# How many at once.
+
+
+class Clock:
+    """Programs that take a known time and memory, on one device."""
+
+    def __init__(self, monkeypatch, seconds, memory=lambda batch: batch, free=np.inf, compiling=0):
+        self.now, self.ran = 0.0, []
+        self._seconds, self._memory, self._compiling = seconds, memory, compiling
+        self.traced = SimpleNamespace(program=SimpleNamespace(chosen={}), jaxpr=None)
+        self.devices = Devices(Mesh(np.array(jax.devices()[:1]), ("points",)), ("points",))
+        monkeypatch.setattr(Devices, "free_memory", lambda self: free)
+        monkeypatch.setattr(_engine.time, "perf_counter", lambda: self.now)
+
+    def compile(self, batch):
+        return self._memory(batch)
+
+    def seconds(self, batch):
+        return self._compiling
+
+    def __call__(self, points):
+        self.ran.append(len(points))
+        self.now += self._seconds(len(points))
+        return points
+
+    def choose(self, count):
+        work = _engine.Work(self, lambda index: index, grid(a=np.arange(count)))
+        return _engine.chosen(work, np.arange(count))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "batch"),
+    [
+        (lambda n: n, 8),  # Nothing gained by more: the first guess stays.
+        (lambda n: 1 + 0.01 * n, 4000),  # A fixed cost: wider, while the rest is worth it.
+        (lambda n: n + 0.2 * n * n, 1),  # Caches: narrower.
+        (lambda n: n * (0.97 if n > 8 else 1), 8),  # Three percent are noise.
+    ],
+)
+def test_the_fastest_of_a_few_batch_sizes_is_taken(seconds, batch, monkeypatch):
+    clock = Clock(monkeypatch, seconds)
+    choice = clock.choose(100_000)
+    assert choice.batch in (batch, batch - 1)  # Batches are equally full.
+    assert dict(choice.tried)[choice.batch] == min(dict(choice.tried).values()) or batch == 8
+    assert clock.choose(100_000).tried == choice.tried  # Measured once.
+    np.testing.assert_array_equal(choice.first, np.arange(choice.batch))  # Kept, not run again.
+
+
+def test_measuring_costs_no_more_than_it_may_gain(monkeypatch):
+    clock = Clock(monkeypatch, lambda n: n, compiling=50.0)
+    assert clock.choose(100).tried == ((8, 1.0),)
+    clock = Clock(monkeypatch, lambda n: n, compiling=50.0)
+    assert len(clock.choose(2000).tried) > 1
+    clock = Clock(monkeypatch, lambda n: n)
+    assert (clock.choose(8).tried, clock.ran) == ((), [])  # One batch holds all.
+
+
+@given(base=st.integers(0, 100), slope=st.floats(0.1, 50), free=st.integers(1, 2000))
+def test_what_the_memory_does_not_hold_is_not_run(base, slope, free):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        clock = Clock(monkeypatch, lambda n: 1 + n, lambda n: base + slope * n, free)
+        choice = clock.choose(10_000)
+        assert all(base + slope * n <= free for n in clock.ran) or set(clock.ran) == {1}
+        if len(clock.ran) == 1:
+            most = int((free - base) // slope) if free > base else 1
+            assert choice.batch >= min(8, max(1, most)) - 1
+
+
+def test_a_small_memory_makes_small_batches(monkeypatch, looped):
+    monkeypatch.setattr(Devices, "free_memory", lambda self: 3000.0)
+    result = sweep(lambda **point: run(**point), GRID)
+    assert result.report.batch_size < len(GRID)
+    chex.assert_trees_all_close(at(result.values, GRID, 7), looped[7], rtol=1e-6, atol=1e-7)
+
+
+def test_memory_that_runs_out_after_all_halves_the_batch(monkeypatch, looped):
+    call = Compiled.__call__
+
+    def full(self, points):
+        if len(jax.tree.leaves(points)[0]) > 4:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return call(self, points)
+
+    monkeypatch.setattr(Compiled, "__call__", full)
+    result = sweep(lambda **point: run(**point), GRID)
+    chex.assert_trees_all_close(at(result.values, GRID, 11), looped[11], rtol=1e-6, atol=1e-7)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        sweep(run, GRID, batch_size=12)
+
+
+def test_memory_grows_with_the_batch_and_not_with_the_points():
+    def wide(x):
+        return jnp.sum(jnp.outer(jnp.arange(200.0) + x, jnp.arange(200.0)) @ jnp.ones((200, 200)))
+
+    taken = {}
+    compile_ = Compiled.compile
+    with pytest.MonkeyPatch.context() as monkeypatch:
+
+        def recorded(self, batch):
+            taken[len(points), batch] = compile_(self, batch)
+            return taken[len(points), batch]
+
+        monkeypatch.setattr(Compiled, "compile", recorded)
+        for count in (16, 160):
+            points = grid(x=np.arange(float(count)))
+            sweep(wide, points)
+    (small,) = (bytes_ for (count, batch), bytes_ in taken.items() if count == 16)
+    large = [bytes_ for (count, batch), bytes_ in taken.items() if count == 160 and batch == 16]
+    assert large == [small]
+
+
+# Progress.
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_progress_shows_on_a_terminal_alone(watched, monkeypatch, capsys):
+    monkeypatch.setattr("momentax.sweeps._progress._DELAY", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: watched, raising=False)
+    points = grid(x=np.linspace(1, 2, 10))
+    sweep(lambda x: {"accuracy": x, "loss": 1 / x}, points, batch_size=2)
+    shown = capsys.readouterr().err
+    assert ("10/10" in shown) == watched
+    assert ("best accuracy 2" in shown) == watched
+    sweep(lambda x: x, points, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_needs_no_tqdm(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    sweep(lambda x: x, grid(x=[1.0, 2.0]))
+    assert capsys.readouterr().err == ""
+
+
+# What goes wrong names the point.
+
+
+def test_a_run_that_raises_names_the_point():
+    def picky(method, beta):
+        if method == "b":
+            raise KeyError("no such method")
+        return beta
+
+    with pytest.raises(RuntimeError, match=r"run failed at the point method=b, beta=0.5: KeyError"):
+        sweep(picky, grid(method=["a", "b"], beta=[0.5, 0.9]))
+    with pytest.raises(TypeError, match=r"point beta=0.5: TypeError: .*unexpected keyword"):
+        sweep(lambda learning_rate: learning_rate, grid(beta=[0.5]))
+    with pytest.raises(ValueError, match="point beta=0.5: ValueError: too bad"):
+        sweep(raises, grid(beta=[0.5]))
+
+
+def raises(beta):
+    raise ValueError("too bad")
+
+
+def test_a_run_that_cannot_be_traced_names_the_point_and_the_remedy():
+    def sized(size):
+        return jnp.zeros(int(size)).sum()
+
+    with pytest.raises(TypeError, match=r"run failed at the point size=3(.|\n)*static=\['size'\]"):
+        sweep(sized, grid(size=[3, 4]))
+    np.testing.assert_array_equal(sweep(sized, grid(size=[3, 4]), static=["size"]).values, [0, 0])
+
+
+def test_results_that_do_not_stack_name_both_points():
+    def run(size, beta):
+        return {"beta": beta, "weights": jnp.ones(size)}
+
+    text = (
+        r"at the points size=3, beta=0.5 and size=4, beta=0.5 it does not: "
+        r"result\['weights'\] is float32\[3\] and float32\[4\]"
+    )
+    with pytest.raises(ValueError, match=text):
+        sweep(run, grid(size=[3, 4], beta=[0.5]), static=("size",))
+    with pytest.raises(ValueError, match=r"result\['a'\] is float32\[\] and missing"):
+        sweep(lambda name, x: {name: x}, grid(name=["a", "b"], x=[1.0]))
+    with pytest.raises(ValueError, match="it does not: .*PyTreeDef"):
+        sweep(lambda make, x: make([x]), grid(make=[list, tuple], x=[1.0]))
+
+
+def test_a_failure_while_running_names_the_points():
+    def fails(x):
+        def check(x):
+            if x > 2:
+                raise ValueError("above 2")
+            return x
+
+        return jax.pure_callback(check, jax.ShapeDtypeStruct((), x.dtype), x)
+
+    points = grid(x=[1.0, 2.0, 3.0, 4.0])
+    with pytest.raises(RuntimeError, match=r"(?s)at a point from x=3.0 to x=4.0: .*above 2"):
+        sweep(fails, points, batch_size=2)
+
+
+def test_random_keys_and_words_are_no_results():
+    with pytest.raises(TypeError, match=r"random keys at result\['key'\]; return jax.random.key_d"):
+        sweep(lambda seed: {"key": jax.random.key(seed)}, grid(seed=[1]))
+    with pytest.raises(TypeError, match="run failed at the point x=1.0"):
+        sweep(lambda x: {"name": "word"}, grid(x=[1.0]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"points": {"beta": [0.9]}}, TypeError, "points must be points, as momentax.grid"),
+        ({"run": 3}, TypeError, "run must be a function of a point, got 3"),
+        ({"batch_size": 0}, ValueError, "batch_size must be a whole number, at least 1, got 0"),
+        ({"batch_size": "all"}, ValueError, 'batch_size must be "auto" or a whole number, got'),
+        ({"batch_size": 2.5}, TypeError, "batch_size must be a whole number"),
+        ({"static": ("gamma",)}, ValueError, r"static must name axes .*\['beta'\], got 'gamma'"),
+        ({"progress": "yes"}, TypeError, "progress must be True or False, got 'yes'"),
+        ({"mesh": 2}, TypeError, "mesh must be a jax.sharding.Mesh, .*got 2"),
+    ],
+)
+def test_bad_arguments(arguments, error, text):
+    arguments = {"run": lambda beta: beta, "points": grid(beta=[0.9])} | arguments
     with pytest.raises(error, match=text):
-        grid(**axes)
+        sweep(**arguments)
 
 
-def test_bad_arguments_of_sweep():
-    with pytest.raises(TypeError, match="points must be a grid"):
-        sweep(run, {"beta": [0.9]})
-    with pytest.raises(TypeError, match="run must be a function of a point, got 3"):
-        sweep(3, grid(beta=[0.9]))
+def test_an_optax_chain_runs_under_strict_types():
+    def run(learning_rate):
+        tx = optax.chain(optax.clip(1.0), optax.sgd(learning_rate, momentum=0.9))
+        return momentax.rollout(PROBLEM.loss, PROBLEM.start, tx, 5).params
+
+    result = sweep(run, grid(learning_rate=[0.01, 0.1]))
+    for i, learning_rate in enumerate((0.01, 0.1)):
+        np.testing.assert_allclose(result.values[i], run(jnp.float32(learning_rate)), rtol=1e-5)
