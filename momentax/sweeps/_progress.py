@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import jax
@@ -25,6 +26,10 @@ class Bar(Protocol):
         """Nothing more comes."""
 
 
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules
+
+
 class _Quiet:
     def update(self, points: int, best: str) -> None:
         pass
@@ -35,7 +40,10 @@ class _Quiet:
 
 class _Shown:
     def __init__(self, total: int, done: int):
-        from tqdm.auto import tqdm
+        if _in_notebook() and find_spec("ipywidgets"):
+            from tqdm.notebook import tqdm
+        else:  # tqdm.auto would warn of missing widgets.
+            from tqdm import tqdm
 
         self._bar: Any = tqdm(
             total=total, initial=done, unit="point", desc="sweep", delay=_DELAY, dynamic_ncols=True
@@ -52,8 +60,7 @@ class _Shown:
 
 def bar(wanted: bool, total: int, done: int = 0) -> Bar:
     """A bar on a terminal or in a notebook, where tqdm is installed; otherwise nothing."""
-    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if wanted and watched:
+    if wanted and (sys.stderr.isatty() or _in_notebook()):
         try:
             return _Shown(total, done)
         except ModuleNotFoundError:  # Of the extra "flax" or "results"; a sweep needs none.

@@ -103,7 +103,9 @@ def test_a_batch_size_that_fits_no_number_of_points_has_one_program_too():
 
 
 def test_programs_go_with_the_function():
-    def run(beta, data=jnp.ones(3)):
+    data = jnp.ones(3)
+
+    def run(beta):
         return beta * data
 
     sweep(run, grid(beta=[0.1, 0.2]))
@@ -348,7 +350,7 @@ def test_progress_shows_on_a_terminal_alone(watched, monkeypatch, capsys):
 
 def test_progress_needs_no_tqdm(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
     sweep(lambda x: x, grid(x=[1.0, 2.0]))
     assert capsys.readouterr().err == ""
 
@@ -366,7 +368,7 @@ def test_a_run_that_raises_names_the_point():
         sweep(picky, grid(method=["a", "b"], beta=[0.5, 0.9]))
     with pytest.raises(TypeError, match=r"point beta=0.5: TypeError: .*unexpected keyword"):
         sweep(lambda learning_rate: learning_rate, grid(beta=[0.5]))
-    with pytest.raises(ValueError, match="point beta=0.5: ValueError: too bad"):
+    with pytest.raises(ValueError, match=r"point beta=0\.5: ValueError: too bad"):
         sweep(raises, grid(beta=[0.5]))
 
 
@@ -395,7 +397,7 @@ def test_results_that_do_not_stack_name_both_points():
         sweep(run, grid(size=[3, 4], beta=[0.5]), static=("size",))
     with pytest.raises(ValueError, match=r"result\['a'\] is float32\[\] and missing"):
         sweep(lambda name, x: {name: x}, grid(name=["a", "b"], x=[1.0]))
-    with pytest.raises(ValueError, match="it does not: .*PyTreeDef"):
+    with pytest.raises(ValueError, match=r"it does not: .*PyTreeDef"):
         sweep(lambda make, x: make([x]), grid(make=[list, tuple], x=[1.0]))
 
 
@@ -416,7 +418,7 @@ def test_a_failure_while_running_names_the_points():
 def test_random_keys_and_words_are_no_results():
     with pytest.raises(TypeError, match=r"random keys at result\['key'\]; return jax.random.key_d"):
         sweep(lambda seed: {"key": jax.random.key(seed)}, grid(seed=[1]))
-    with pytest.raises(TypeError, match="run failed at the point x=1.0"):
+    with pytest.raises(TypeError, match=r"run failed at the point x=1\.0"):
         sweep(lambda x: {"name": "word"}, grid(x=[1.0]))
 
 
