@@ -64,7 +64,7 @@ def write(
     values: PyTree,
     metrics: Mapping[str, Any],
     diverged: Any,
-    report: Mapping[str, Any] | None,
+    modes: Mapping[str, str],
 ) -> None:
     """Write the parts of a result; metrics are the leaves of the values in order, by name."""
     # A zip file's names end at NUL, and are no text unless Unicode has them.
@@ -80,7 +80,7 @@ def write(
         "static": static,
         "dtypes": {n: str(a.dtype) for n, a in arrays.items() if a.dtype.isbuiltin == 2},
         "tree": _outline(values, iter(names)),
-        "report": report,
+        "modes": dict(modes),
     }
     members = {name: widened(array) for name, array in arrays.items()}
     members["diverged"] = np.asarray(diverged)
@@ -97,7 +97,7 @@ def write(
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Points, PyTree, np.ndarray, Any]:
-    """The points, values, divergence and report of a file, checked to the last byte."""
+    """The points, values, divergence and modes of a file, checked to the last byte."""
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as zipped:
@@ -147,7 +147,7 @@ def _parts(zipped: zipfile.ZipFile, about: dict[str, Any]) -> tuple[Points, PyTr
     )
     values, diverged = _built(about["tree"], stored), stored("diverged")
     _require_shapes(points, [diverged, *jax.tree.leaves(values)])
-    return points, values, diverged, _tuples(about["report"])
+    return points, values, diverged, about["modes"]
 
 
 def _require_shapes(points: Points, arrays: Iterable[np.ndarray]) -> None:
@@ -191,13 +191,6 @@ def _built(outline: Any, stored: Callable[[str], np.ndarray]) -> PyTree:
     if kind == "dict":
         return {key: _built(part, stored) for key, part in parts}
     return {"list": list, "tuple": tuple}[kind](_built(part, stored) for part in parts)
-
-
-def _tuples(value: Any) -> Any:
-    """What JSON made lists of as tuples again."""
-    if isinstance(value, dict):
-        return {key: _tuples(part) for key, part in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _pattern(array: np.ndarray) -> np.ndarray:

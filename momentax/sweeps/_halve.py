@@ -39,7 +39,6 @@ class HalvingResult(SweepResult):
         not diverge, best first.
     states: their states, in the same order on the leading axis, NumPy arrays;
         None where none survived.
-    mode: which end of the score is best.
 
     The metrics, of the points' shape:
 
@@ -53,28 +52,23 @@ class HalvingResult(SweepResult):
 
     survivors: np.ndarray | None = None
     states: PyTree = None
-    mode: str = "min"
 
     def tree_flatten_with_keys(self) -> tuple[Any, Any]:
         """The children by name."""
-        children, _ = super().tree_flatten_with_keys()
+        children, aux = super().tree_flatten_with_keys()
         own = [(GetAttrKey(name), getattr(self, name)) for name in ("survivors", "states")]
-        return [*children, *own], self.mode
+        return [*children, *own], aux
 
     @classmethod
     def tree_unflatten(cls, aux: Any, children: Any) -> HalvingResult:
         """A result of whatever stands in for the arrays."""
         points, values, diverged, survivors, states = children
-        return cls(points, values, diverged, None, survivors, states, aux)
+        return cls(points, values, diverged, None, dict(aux), survivors, states)
 
     def where(self, **conditions: Any) -> SweepResult:
         """Select the points that fulfil every condition, as `SweepResult.where`; without states."""
         selected = super().where(**conditions)
         return replace(selected, survivors=None, states=None)
-
-    def mode_of(self, metric: str) -> str:
-        """Tell which end of a metric is best: of the score, what `halve` was told."""
-        return self.mode if metric == "score" else super().mode_of(metric)
 
 
 def halve(
@@ -192,7 +186,8 @@ def halve(
         damaged=tuple(kept.damaged) if kept else (),
     )
     diverged = race.diverged.reshape(points.shape)
-    return HalvingResult(points, race.values(), diverged, report, survivors, states, mode)
+    modes = {"score": mode}
+    return HalvingResult(points, race.values(), diverged, report, modes, survivors, states)
 
 
 class _Climb:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,7 +79,8 @@ class SweepResult:
     values: what `run` returns, with the points' shape on the leading axes of
         every leaf, NumPy arrays.
     diverged: which points diverged, bools of the points' shape.
-    report: how the sweep ran; no part of the tree.
+    report: how the sweep ran; no part of the tree, nor of a file.
+    modes: which end of a metric is best, "min" or "max", where its name does not say.
 
     result["loss"] is the leaf of that name: a leaf in nested containers is called as
     its path, "train.loss", and a bare array "value". A metric with one real number
@@ -88,18 +90,19 @@ class SweepResult:
     points: Points
     values: PyTree
     diverged: np.ndarray
-    report: Report | None = field(default=None, compare=False)
+    report: Report | None = None
+    modes: Mapping[str, str] = field(default_factory=dict)
 
     def tree_flatten_with_keys(self) -> tuple[Any, Any]:
         """The children by name."""
         names = ("points", "values", "diverged")
-        return [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names], None
+        children = [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names]
+        return children, tuple(sorted(self.modes.items()))
 
     @classmethod
     def tree_unflatten(cls, aux: Any, children: Any) -> SweepResult:
         """A result of whatever stands in for the arrays."""
-        del aux
-        return cls(*children)
+        return cls(*children, None, dict(aux))
 
     def metrics(self) -> dict[str, Any]:
         """Give every leaf of the values a name.
@@ -118,19 +121,20 @@ class SweepResult:
         return found[metric]
 
     def mode_of(self, metric: str) -> str:
-        """Tell which end of a metric is best, by its name.
+        """Tell which end of a metric is best.
 
         Args:
             metric: The metric's name.
 
         Returns:
-            "max" for a metric with one of the words accuracy, acc, auc, f1, reward or
-            return in its name, as "val_accuracy" has, else "min".
+            What `modes` says of it, and of others "max" for a metric with one of the
+            words accuracy, acc, auc, f1, reward or return in its name, as
+            "val_accuracy" has, else "min".
 
         Raises:
             Nothing: any name is taken.
         """
-        return direction(str(metric))
+        return self.modes.get(metric) or direction(str(metric))
 
     def best(self, metric: str, mode: str | None = None) -> Best:
         """Find the setting that is best by a metric: the first of `top`.
@@ -318,8 +322,9 @@ class SweepResult:
 
         np.load(path) gives the arrays "axes/beta", "values/loss" and so on and
         "diverged", and as "about" a JSON text with the rest. bfloat16 and its like
-        are stored in float32. A file that is there is replaced once the new one
-        is complete, and stays as it is if that fails.
+        are stored in float32. The report is left out: equal results are equal files.
+        A file that is there is replaced once the new one is complete, and stays as
+        it is if that fails.
 
         Args:
             path: Where to write, such as "sweep.npz"; nothing is added to the name.
@@ -330,11 +335,10 @@ class SweepResult:
         Raises:
             OSError: The file cannot be written.
         """
-        report = None if self.report is None else self.report._asdict()
-        _file.write(path, self.points, self.values, self.metrics(), self.diverged, report)
+        _file.write(path, self.points, self.values, self.metrics(), self.diverged, self.modes)
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SweepResult:
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> SweepResult:
         """Read a result that `save` wrote, bit for bit.
 
         Args:
@@ -351,8 +355,8 @@ class SweepResult:
                 than this version of momentax.
             OSError: The file cannot be read.
         """
-        points, values, diverged, report = _file.read(path)
-        return cls(points, values, diverged, None if report is None else Report(**report))
+        points, values, diverged, modes = _file.read(path)
+        return SweepResult(points, values, diverged, None, modes)
 
     def __repr__(self) -> str:
         return _table.text(self)

@@ -8,8 +8,8 @@ For each network and number of settings, seconds of
     vmap          jax.vmap of that run over all settings
     sweep         momentax.sweep, as it comes
 
-with compilation (once, each from a fresh function) and warm (medians of interleaved rounds), and the
-ratios to momentax.sweep. It makes each core a JAX device; --output also writes them as JSON.
+with compilation (once, each from a fresh function) and warm (medians of interleaved rounds), and
+the ratios to momentax.sweep. It makes each core a JAX device; --output also writes them as JSON.
 """
 
 from __future__ import annotations
