@@ -102,7 +102,8 @@ class SweepResult:
     @classmethod
     def tree_unflatten(cls, aux: Any, children: Any) -> SweepResult:
         """A result of whatever stands in for the arrays."""
-        return cls(*children, None, dict(aux))
+        points, values, diverged = children
+        return cls(points, values, diverged, None, dict(aux))
 
     def metrics(self) -> dict[str, Any]:
         """Give every leaf of the values a name.
