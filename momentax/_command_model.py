@@ -38,7 +38,7 @@ class Task(NamedTuple):
     run: Callable[..., dict[str, Any]]
     training: Any
     metric: str
-    mode: str
+    mode: Any
     ties: dict[str, str]
     averages: bool | None
     title: str
