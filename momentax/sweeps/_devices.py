@@ -114,8 +114,20 @@ class Devices:
         return choose(np.asarray(multihost_utils.process_allgather(np.asarray(value)))).item()
 
     def told(self, tree: PyTree) -> PyTree:
-        """What the first process has, in all of them."""
-        return multihost_utils.broadcast_one_to_all(tree) if self.spread else tree
+        """What the first process has, in all of them, bit for bit."""
+        if not self.spread:
+            return tree
+        leaves, structure = jax.tree.flatten(tree)
+        arrays = [np.ascontiguousarray(leaf) for leaf in leaves]
+        # As bytes, since numbers are told by adding zeros, which -0.0 and NaNs do not survive.
+        content = np.frombuffer(b"".join(array.tobytes() for array in arrays), np.uint8)
+        whole = np.asarray(multihost_utils.broadcast_one_to_all(content)).tobytes()
+        parts, start = [], 0
+        for leaf, array in zip(leaves, arrays, strict=True):
+            own = np.frombuffer(whole, array.dtype, array.size, start)
+            parts.append(own.reshape(np.shape(leaf)).copy())
+            start += array.nbytes
+        return jax.tree.unflatten(structure, parts)
 
     def in_first_process(self, act: Callable[[], Any]) -> Any:
         """Do something once; where it fails, it fails in every process."""

@@ -23,13 +23,19 @@ class Ledger:
         self._structure = jax.tree.structure(out)
         self._leaves = [np.zeros((count, *leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(out)]
         self.done = np.zeros(count, bool)
+        # Only the first process has the store, and what it does there concerns all of them.
+        self._stored = bool(where.agreed(store is not None))
 
     def read(self) -> None:
         """Take over what the first process' store has."""
-        for index, stored in self._store.read(self._part) if self._store else ():
+        if not self._stored:
+            return
+        store, part = self._store, self._part
+        batches = self._where.in_first_process(lambda: store.read(part) if store else ())
+        for index, stored in batches or ():
             self.done[index] = True
-            for leaf, part in zip(self._leaves, stored, strict=True):
-                leaf[index] = part.view(leaf.dtype)
+            for leaf, kept in zip(self._leaves, stored, strict=True):
+                leaf[index] = kept.view(leaf.dtype)
         self.done, *self._leaves = self._where.told([self.done, *self._leaves])
 
     def keep(self, index: np.ndarray, out: PyTree) -> PyTree:
@@ -38,8 +44,9 @@ class Ledger:
         for leaf, part in zip(self._leaves, parts, strict=True):
             leaf[index] = part
         self.done[index] = True
-        if (store := self._store) is not None:
-            self._where.in_first_process(lambda: store.write(index, parts, self._part))
+        if self._stored:
+            store, part = self._store, self._part
+            self._where.in_first_process(lambda: store.write(index, parts, part) if store else None)
         return jax.tree.unflatten(self._structure, parts)
 
     def rows(self, index: np.ndarray) -> PyTree:

@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -24,11 +26,12 @@ from momentax.sweeps._program import Traced
 _FORMAT = 1
 _ABOUT, _FUNCTION = "about.json", "function.txt"
 _SHOWN = 6  # Lines of a difference between two functions.
+_ELSEWHERE = ("points", "data", "batch", "function")  # What has sentences of its own.
 
 
 def encoded(array: np.ndarray) -> np.ndarray:
     """An array in a dtype that NumPy itself reads, bit for bit."""
-    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
+    return array if array.dtype.isbuiltin == 1 else array.view(f"u{array.dtype.itemsize}")
 
 
 class Store:
@@ -43,56 +46,66 @@ class Store:
         path: str | os.PathLike[str],
         about: Mapping[str, Any],
         function: str,
-        batch: int | None,
+        batch: int,
     ):
         self.path = Path(path)
-        self._about = {"format": _FORMAT, **about, "batch": batch}
+        digest = hashlib.sha256(function.encode()).hexdigest()
+        self._about = {"format": _FORMAT, **about, "function": digest, "batch": batch or 0}
         self.damaged: list[str] = []
         self._open(function)
 
     def _open(self, function: str) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            names = sorted(p.name for p in self.path.iterdir() if not p.name.endswith(".tmp"))
+            names = {p.name for p in self.path.iterdir() if not p.name.endswith(".tmp")}
         except OSError as error:
-            raise type(error)(
-                error.errno, f"the store {self.path} cannot be used: {error.strerror or error}"
-            ) from error
+            raise self._unusable(error) from error
         if _ABOUT in names:
             self._require_same(function)
-        elif set(names) - {_FUNCTION}:
+        elif foreign := sorted(names - {_FUNCTION}):
             raise ValueError(
-                f"the store {self.path} holds files that are no sweep's, such as {names[0]}; give "
-                "a new or empty folder"
+                f"the store {self.path} holds {foreign[0]} and no {_ABOUT}, so it is no sweep's; "
+                "give a new or empty folder"
             )
         else:  # The function first: where about.json is, all of a sweep's beginning is.
             self._write(_FUNCTION, function.encode())
             self._write_about()
+
+    def _unusable(self, error: OSError, name: str = "") -> OSError:
+        what = f"{name} in the store {self.path}" if name else f"the store {self.path}"
+        reason = error.strerror or error
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason = "a file stands where a folder must be"
+        return type(error)(error.errno, f"{what} cannot be used: {reason}")
 
     def _write_about(self) -> None:
         self._write(_ABOUT, json.dumps(self._about, indent=1).encode())
 
     def _require_same(self, function: str) -> None:
         try:
-            stored = json.loads((self.path / _ABOUT).read_text(encoding="utf-8"))
-            kept = (self.path / _FUNCTION).read_text(encoding="utf-8")
-            stored_points = stored["points"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            stored = json.loads((self.path / _ABOUT).read_bytes())
+            kept = (self.path / _FUNCTION).read_bytes().decode(errors="replace")
+            old_points = {dim: dict(axes) for dim, axes in stored["points"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"the store {self.path} cannot be read ({error}); give another folder, or delete "
-                "it to begin anew"
+                f"the store {self.path} cannot be read ({type(error).__name__}: {error}); give "
+                "another folder, or delete this one to begin anew"
             ) from None
         new = json.loads(json.dumps(self._about))
-        wrong = [
+        wrong = []
+        if ("rungs" in stored) != ("rungs" in new):
+            names = ("halve", "sweep") if "rungs" in stored else ("sweep", "halve")
+            wrong.append("it was begun by {} and is given to {}".format(*names))
+        wrong += [
             f"{name} was {stored.get(name)!r} and is {new[name]!r}"
             for name in new
-            if name not in ("points", "data", "batch") and stored.get(name) != new[name]
+            if name not in _ELSEWHERE and name in stored and stored[name] != new[name]
         ]
-        wrong += _points_difference(stored_points, new["points"])
-        if kept != function:
+        wrong += _points_difference(old_points, new["points"])
+        if stored.get("function") != new["function"]:
             wrong.append(_text_difference(kept, function))
         elif stored.get("data") != new["data"]:
-            wrong.append("the arrays that run closes over are others")
+            wrong.append("the arrays that its function closes over are others")
         if wrong:
             raise ValueError(
                 f"the store {self.path} belongs to another sweep: {'; '.join(wrong)}. Give another "
@@ -105,10 +118,14 @@ class Store:
                 f'makes them {wanted}; batch_size="auto" goes on with the store\'s'
             )
         self._about["batch"] = batch or wanted
+        if kept != function:  # It was damaged; about.json vouches for this one.
+            self._write(_FUNCTION, function.encode())
+        if batch != self._about["batch"]:  # Killed before it was chosen.
+            self._write_about()
 
     @property
-    def batch(self) -> int | None:
-        """The batch size that the sweep began with, and must keep for the same bits."""
+    def batch(self) -> int:
+        """The batch size that the sweep began with, to keep for the same bits; 0 where none is."""
         return self._about["batch"]
 
     def choose(self, batch: int) -> None:
@@ -118,31 +135,45 @@ class Store:
 
     def read(self, part: str = "") -> list[tuple[np.ndarray, list[np.ndarray]]]:
         """The finished batches of a part: their points and their leaves; damaged files go."""
-        found = []
+        found, damaged = [], []
         for path in sorted(self.path.glob(f"batch-{part}*.npz")):
             try:
                 content = path.read_bytes()
+            except OSError as error:  # It may be whole all the same, so it stays.
+                raise self._unusable(error, path.name) from error
+            try:
                 if hashlib.sha256(content).hexdigest() != path.name.split(".")[-2]:
                     raise ValueError
                 with np.load(io.BytesIO(content), allow_pickle=False) as file:
                     leaves = [file[f"leaf {i}"] for i in range(len(file.files) - 1)]
                     found.append((file["points"], leaves))
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile, IndexError):
-                self.damaged.append(path.name)
-                path.unlink(missing_ok=True)
-        if self.damaged:
-            warnings.warn(
-                f"{len(self.damaged)} damaged file{'s' * (len(self.damaged) > 1)} in the store "
-                f"{self.path}; their points run again: {', '.join(self.damaged)}",
-                stacklevel=4,
-            )
+            except (ValueError, KeyError, zipfile.BadZipFile, IndexError):
+                damaged.append(path)
+        if damaged:
+            self._discard(damaged)
         return found
+
+    def _discard(self, damaged: Sequence[Path]) -> None:
+        for path in damaged:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise self._unusable(error, path.name) from error
+        names = [path.name for path in damaged]
+        self.damaged += names
+        warnings.warn(
+            f"{len(names)} damaged file{'s' * (len(names) > 1)} in the store {self.path}; the "
+            f"points in {'them' if len(names) > 1 else 'it'} run again: {', '.join(names)}",
+            stacklevel=_outside(),
+        )
 
     def write(self, index: np.ndarray, leaves: Sequence[np.ndarray], part: str = "") -> None:
         """Keep a finished batch."""
         buffer = io.BytesIO()
-        arrays = {f"leaf {i}": encoded(np.asarray(leaf)) for i, leaf in enumerate(leaves)}
-        np.savez(buffer, allow_pickle=False, points=index, **arrays)
+        arrays: dict[str, Any] = {
+            f"leaf {i}": encoded(np.asarray(leaf)) for i, leaf in enumerate(leaves)
+        }
+        np.savez(buffer, points=index, **arrays)
         content = buffer.getvalue()
         name = f"batch-{part}{index[0]:08d}-{index[-1]:08d}.{hashlib.sha256(content).hexdigest()}"
         self._write(f"{name}.npz", content)
@@ -151,6 +182,9 @@ class Store:
         try:
             write_whole(self.path / name, lambda file: file.write(content))
         except OSError as error:
+            # Its name tells its content: the same sweep, running twice at once, may have kept it.
+            if name.startswith("batch-") and (self.path / name).exists():
+                return
             kept = "; the finished batches are kept, and the same call goes on from them"
             raise type(error)(error.errno, f"{error.strerror}{kept}") from error
 
@@ -164,42 +198,78 @@ def identity(
         "momentax": version(),
         "jax": jax.__version__,
         "points": {
-            dim: {name: [_plain(value) for value in values] for name, values in axes.items()}
+            dim: {name: [plain(value) for value in values] for name, values in axes.items()}
             for dim, axes in points.dims.items()
         },
         "data": [fingerprint.data for fingerprint in prints],
-        **settings,
+        **{name: plain(value) for name, value in settings.items()},
     }
     return about, "\n\n".join(fingerprint.text for fingerprint in prints)
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON takes it, every digit kept."""
-    return value.item() if isinstance(value, np.generic) else shown_value(value)
+def plain(value: Any) -> Any:
+    """A value as JSON takes it, every digit kept, and the same in every process."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | int | float | None):
+        return value
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", shown_value(value))
+
+
+def _outside() -> int:
+    """The stacklevel, for `warnings.warn` in the caller, of the first frame that is no sweep's."""
+    here, level = Path(__file__).parent, 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and Path(frame.f_code.co_filename).parent == here:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _points_difference(stored: Any, new: Any) -> list[str]:
     """Which axis of the points is another, and at which index first."""
-    was = {(dim, axis): v for dim, axes in stored.items() for axis, v in axes.items()}
-    now = {(dim, axis): v for dim, axes in new.items() for axis, v in axes.items()}
+    was = {axis: values for axes in stored.values() for axis, values in axes.items()}
+    now = {axis: values for axes in new.values() for axis, values in axes.items()}
     if list(was) != list(now):
-        return [f"the axes were {[a for _, a in was]} and are {[a for _, a in now]}"]
+        return [f"the axes were {list(was)} and are {list(now)}"]
+    dims = [{dim: list(axes) for dim, axes in points.items()} for points in (stored, new)]
+    if list(dims[0].items()) != list(dims[1].items()):
+        return [f"the axes of each dimension were {dims[0]} and are {dims[1]}"]
     wrong = []
-    for (_, axis), values in now.items():
-        kept = was[_, axis]
+    for axis, values in now.items():
+        kept = was[axis]
         if len(kept) != len(values):
             wrong.append(f"axis {axis} had {len(kept)} values and has {len(values)}")
         elif kept != values:
             i = next(i for i, (a, b) in enumerate(zip(kept, values, strict=True)) if a != b)
-            wrong.append(f"axis {axis} was {kept[i]} and is {values[i]} at index {i}")
+            old, other = _short(kept[i], values[i])
+            wrong.append(f"axis {axis} was {old} and is {other} at index {i}")
     return wrong
 
 
+def _short(*values: Any) -> list[str]:
+    """Values in as few digits as float32 needs, where that tells them apart."""
+    floats = all(isinstance(value, float) for value in values)
+    short = [str(np.float32(v)) if floats else str(v) for v in values]
+    return short if len(set(short)) == len(values) else [str(value) for value in values]
+
+
 def _text_difference(kept: str, new: str) -> str:
+    """Where two jaxprs differ first, a variable by another name being no difference if possible."""
+    old, now = kept.splitlines(), new.splitlines()
+    changes: list[tuple[list[str], list[str]]] = []
+    for name in (r"\b[a-z]{1,2}\b", r"\b\B"):
+        keys = [[re.sub(name, "", line) for line in lines] for lines in (old, now)]
+        steps = difflib.SequenceMatcher(None, keys[0], keys[1]).get_opcodes()
+        changes = [(old[i:k], now[j:m]) for tag, i, k, j, m in steps if tag != "equal"]
+        if changes:
+            break
+    count = sum(max(len(was), len(is_)) for was, is_ in changes)
     lines = [
-        line
-        for line in difflib.unified_diff(kept.splitlines(), new.splitlines(), lineterm="", n=0)
-        if not line.startswith(("---", "+++", "@@"))
+        f"{sign} {line.strip()}"
+        for both in changes
+        for sign, part in zip("-+", both, strict=True)
+        for line in part[: _SHOWN // 2]
     ]
     shown = "\n".join(f"  {_check.shown(line)[1:-1]}" for line in lines[:_SHOWN])
-    return f"run computes something else ({len(lines)} lines of its jaxpr differ):\n{shown}\n "
+    where = f"{count} line{'s' * (count > 1)} of its jaxpr, in {_FUNCTION},"
+    return f"its function is another; {where} differ{'s' * (count == 1)}:\n{shown}\n "
