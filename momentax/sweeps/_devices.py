@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -172,7 +173,7 @@ def devices(mesh: Any) -> Devices:
             f"axes to split the points over, got {_check.shown(mesh)}"
         )
     axes = mesh.spec[0] if len(mesh.spec) == 1 else None
-    if not axes:
+    if not axes or not isinstance(axes, str | tuple):
         raise ValueError(
             "mesh must be a NamedSharding of one entry, the mesh axes to split the points over, as "
             f'PartitionSpec("points"), got {mesh.spec}'
@@ -182,6 +183,8 @@ def devices(mesh: Any) -> Devices:
 
 def _automatic(mesh: Mesh) -> Mesh:
     """A mesh whose shardings JAX propagates by itself, whatever kind it came as."""
+    if not mesh.devices.size:
+        raise ValueError("mesh has no devices; give one that has some, or None for all")
     return Mesh(mesh.devices, mesh.axis_names)
 
 
@@ -192,10 +195,25 @@ def _host_memory() -> float:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 free.append(1024 * float(line.split()[1]))
-        group = Path("/sys/fs/cgroup")
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            free.append(float(limit) - float((group / "memory.current").read_text()))
-    except (OSError, ValueError):  # Another system, or another version of the groups.
+        own = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+        free.append(_group_memory(Path("/sys/fs/cgroup"), own))
+    except (OSError, ValueError):  # Another system.
         pass
     return max(0.0, min(free))
+
+
+def _group_memory(root: Path, own: str) -> float:
+    """Bytes that a control group and those around it still allow."""
+    free, group = [math.inf], root / own.lstrip("/")
+    for each in (group, *group.parents):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # Another version.
+            limit = (each / "memory.max").read_text().strip()
+            if limit != "max":
+                taken = float((each / "memory.current").read_text())
+                free.append(float(limit) - taken)
+                # Old copies of files count as taken, but give way.
+                lines = (each / "memory.stat").read_text().splitlines()
+                free[-1] += float(dict(line.split() for line in lines)["inactive_file"])
+        if each == root:
+            break
+    return min(free)

@@ -38,6 +38,12 @@ class Ledger:
                 leaf[index] = kept.view(leaf.dtype)
         self.done, *self._leaves = self._where.told([self.done, *self._leaves])
 
+    def choose(self, batch: int) -> None:
+        """Keep the batch size, before the first batch, for whoever goes on from the store."""
+        if self._stored:
+            store = self._store
+            self._where.in_first_process(lambda: store.choose(batch) if store else None)
+
     def keep(self, index: np.ndarray, out: PyTree) -> PyTree:
         """Enter a batch's outputs, without what filled it up, and return them."""
         parts = [part[: len(index)] for part in jax.tree.leaves(self._where.fetch(out))]

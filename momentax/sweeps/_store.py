@@ -50,7 +50,7 @@ class Store:
     ):
         self.path = Path(path)
         digest = hashlib.sha256(function.encode()).hexdigest()
-        self._about = {"format": _FORMAT, **about, "function": digest, "batch": batch or 0}
+        self._about = {"format": _FORMAT, **about, "function": digest, "batch": int(batch)}
         self.damaged: list[str] = []
         self._open(function)
 
@@ -102,9 +102,10 @@ class Store:
             if name not in _ELSEWHERE and name in stored and stored[name] != new[name]
         ]
         wrong += _points_difference(old_points, new["points"])
-        if stored.get("function") != new["function"]:
+        # What follows says nothing new where that differs of which the jaxpr is made.
+        if not wrong and stored.get("function") != new["function"]:
             wrong.append(_text_difference(kept, function))
-        elif stored.get("data") != new["data"]:
+        if not wrong and stored.get("data") != new["data"]:
             wrong.append("the arrays that its function closes over are others")
         if wrong:
             raise ValueError(
@@ -114,8 +115,8 @@ class Store:
         batch, wanted = stored.get("batch"), self._about["batch"]
         if batch and wanted and batch != wanted:
             raise ValueError(
-                f"the store {self.path} was begun with batches of {batch} points, and batch_size "
-                f'makes them {wanted}; batch_size="auto" goes on with the store\'s'
+                f"the store {self.path} was begun with batch_size={batch}, got {wanted}; "
+                'batch_size="auto" goes on with the store\'s'
             )
         self._about["batch"] = batch or wanted
         if kept != function:  # It was damaged; about.json vouches for this one.
@@ -130,7 +131,7 @@ class Store:
 
     def choose(self, batch: int) -> None:
         """Keep the batch size, before the first batch."""
-        self._about["batch"] = batch
+        self._about["batch"] = int(batch)
         self._write_about()
 
     def read(self, part: str = "") -> list[tuple[np.ndarray, list[np.ndarray]]]:

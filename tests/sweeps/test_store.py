@@ -245,8 +245,7 @@ def test_another_batch_size_is_refused(store):
     before = contents(store)
     with pytest.raises(
         ValueError,
-        match="was begun with batches of 4 points, and batch_size makes them 6; "
-        'batch_size="auto" goes on with the store\'s',
+        match='was begun with batch_size=4, got 6; batch_size="auto" goes on with the store\'s',
     ):
         sweep(run, POINTS, batch_size=6, store=store)
     assert contents(store) == before
