@@ -32,6 +32,10 @@ class Choice(NamedTuple):
     first: PyTree = None
 
 
+class NoRoomError(RuntimeError):
+    """The memory, of this process or another, does not hold a batch."""
+
+
 def require_batch_size(batch_size: Any) -> None:
     """Refuse what is neither "auto" nor a number of points."""
     if isinstance(batch_size, str) and batch_size == "auto":
@@ -58,9 +62,24 @@ class Work(NamedTuple):
     what: str = "run"
 
     def run(self, index: np.ndarray, size: int) -> PyTree:
-        """The outputs of a batch, filled up with its last point, whose outputs nobody reads."""
-        with self.naming(index):
-            return self.compiled(self.take(np.pad(index, (0, size - len(index)), mode="edge")))
+        """The outputs of a batch, filled up with its last point, whose outputs nobody reads.
+
+        Where one process fails, all do, so that none waits for it.
+        """
+        failure, out = None, None
+        try:
+            with self.naming(index):
+                out = self.compiled(self.take(np.pad(index, (0, size - len(index)), mode="edge")))
+        except Exception as error:
+            failure = error
+        wrong = 0 if failure is None else 1 if _is_memory(failure) else 2
+        worst = self.compiled.devices.agreed(wrong)
+        if worst == 1:
+            raise NoRoomError("the memory of another process does not hold a batch") from failure
+        if worst:
+            other = RuntimeError(f"{self.what} failed in another process; its error says where")
+            raise failure if wrong == 2 and failure else other
+        return out
 
     @contextmanager
     def naming(self, index: np.ndarray) -> Iterator[None]:
@@ -112,7 +131,7 @@ def _measured(work: Work, pending: np.ndarray) -> Choice:
         begin = time.perf_counter()
         try:
             out = work.run(index, width * shards)
-        except jax.errors.JaxRuntimeError:  # The memory did not hold it after all.
+        except NoRoomError:  # The memory did not hold it after all.
             return float("inf"), None
         return where.agreed(time.perf_counter() - begin) / len(index), out
 
@@ -168,9 +187,9 @@ def batches(
         index = pending[start : start + size]
         try:
             out = work.run(index, size) if first is None else first
-        except jax.errors.JaxRuntimeError:
+        except NoRoomError as error:
             if not (shrink and size > shards):
-                raise
+                raise error.__cause__ or error from None
             size = shards * -(-size // (2 * shards))
             continue
         first = None

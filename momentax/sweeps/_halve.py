@@ -160,13 +160,13 @@ def halve(
     where, auto = devices(mesh), batch_size == "auto"
     start, stage = _traced(init, advance, score, points)
     race = Race(points, len(ends), keep, 1 if mode == "min" else -1, resample)
-    choice = Choice(0 if batch_size == "auto" else where.filled(batch_size, len(points)))
-    kept = None
+    asked, kept = 0 if batch_size == "auto" else min(int(batch_size), len(points)), None
     if store is not None:
         how = None if resample is None else shown_value(resample)
         about = identity(points, (start, stage), rungs=ends, keep=keep, mode=mode, resample=how)
-        kept = where.in_first_process(lambda: Store(store, *about, choice.batch))
-        choice = Choice(int(where.told(kept.batch if kept else 0)))
+        kept = where.in_first_process(lambda: Store(store, *about, asked))
+        asked = int(where.told(kept.batch if kept else 0))
+    choice = Choice(where.filled(asked, len(points)))
     climb = _Climb(start, stage, race, where, kept, store is not None, choice, auto)
     with Watched(progress, race.total(), 0, {"score": stage.out[1]}, mode) as watched:
         for rung, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
@@ -229,13 +229,15 @@ class _Climb:
             self.resumed += len(finished)
         pending = race.members[~ledger.done[race.members]]
         if len(pending):
-            for index, result in self._advanced(pending, steps):
+            for index, result in self._advanced(pending, steps, ledger):
                 after.add(index, result[0])
                 _, scores, lost = ledger.keep(index, result if stored else (None, *result[1:]))
                 watched.update({"score": scores}, lost)
         self.states, self.scores = after, ledger.outputs[1:]
 
-    def _advanced(self, pending: np.ndarray, steps: int) -> Iterator[tuple[np.ndarray, PyTree]]:
+    def _advanced(
+        self, pending: np.ndarray, steps: int, ledger: Ledger
+    ) -> Iterator[tuple[np.ndarray, PyTree]]:
         """The outputs of each batch of members, so many steps further."""
         race, where = self._race, self._where
         before = self.states or self._started()
@@ -248,8 +250,7 @@ class _Climb:
         work = Work(compiled, take, race.points, "advance")
         if not self.choice.batch:
             self.choice = chosen(work, pending)
-            if self._store:
-                self._store.choose(self.choice.batch)
+            ledger.choose(self.choice.batch)
         now = self.choice._replace(batch=where.filled(self.choice.batch, len(race.members)))
         yield from batches(work, pending, now, shrink=self._auto)
         self.choice = self.choice._replace(first=None)

@@ -95,12 +95,12 @@ def sweep(
     traces = [traced_run(run, reduce, group, points) for group in parts]
     require_alike(traces, parts, points)
     largest = max(len(group.places) for group in parts)
-    choice = Choice(0 if batch_size == "auto" else where.filled(batch_size, largest))
-    kept = None
+    asked, kept = 0 if batch_size == "auto" else min(int(batch_size), largest), None
     if store is not None:
         about = identity(points, traces)
-        kept = where.in_first_process(lambda: Store(store, *about, choice.batch))
-        choice = Choice(int(where.told(kept.batch if kept else 0)))
+        kept = where.in_first_process(lambda: Store(store, *about, asked))
+        asked = int(where.told(kept.batch if kept else 0))
+    choice = Choice(where.filled(asked, largest))
     ledger = Ledger(where, traces[0].out, len(points), kept)
     ledger.read()
     resumed, programs = int(ledger.done.sum()), 0
@@ -117,8 +117,7 @@ def sweep(
                 now = Choice(size)
             else:
                 choice = now = chosen(work, pending)
-                if kept:
-                    kept.choose(choice.batch)
+                ledger.choose(choice.batch)
             for index, out in batches(work, pending, now, shrink=batch_size == "auto"):
                 watched.update(*ledger.keep(index, out))
             programs += len(work.compiled.ran)
