@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from momentax import _check
 from momentax._typing import PyTree
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _AXIS = "points"
 _SHARE = 0.8  # Of the free memory; the rest is for what runs beside.
 
@@ -157,6 +160,17 @@ class Devices:
             elif device.platform == "cpu":
                 free.append(_host_memory() / len(local))
         return self.agreed(_SHARE * min(free, default=math.inf), np.min)
+
+
+def apart(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let no mesh that `jax.set_mesh` has set reach a function; its programs are for one device."""
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
+            return function(*args, **kwargs)
+
+    return call
 
 
 def devices(mesh: Any) -> Devices:

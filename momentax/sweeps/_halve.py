@@ -16,7 +16,7 @@ from jax.tree_util import GetAttrKey
 
 from momentax import _check
 from momentax._typing import PyTree
-from momentax.sweeps._devices import Devices, devices
+from momentax.sweeps._devices import Devices, apart, devices
 from momentax.sweeps._engine import Choice, Work, batches, chosen, require_batch_size
 from momentax.sweeps._keys import with_keys, without_keys
 from momentax.sweeps._ledger import Ledger
@@ -71,6 +71,7 @@ class HalvingResult(SweepResult):
         return replace(selected, survivors=None, states=None)
 
 
+@apart
 def halve(
     init: Callable[..., PyTree],
     advance: Callable[..., PyTree],

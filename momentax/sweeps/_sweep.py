@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from momentax import _check
 from momentax._typing import PyTree
-from momentax.sweeps._devices import devices
+from momentax.sweeps._devices import apart, devices
 from momentax.sweeps._engine import Choice, Work, batches, chosen, fitting, require_batch_size
 from momentax.sweeps._ledger import Ledger
 from momentax.sweeps._points import Points, require_points
@@ -22,6 +22,7 @@ from momentax.sweeps._store import Store, identity
 from momentax.sweeps._tracing import groups, require_alike, traced_run
 
 
+@apart
 def sweep(
     run: Callable[..., PyTree],
     points: Points,

@@ -119,6 +119,31 @@ def points_along_one_axis_and_run_along_the_other(folder):
             assert_close(result, plain)
 
 
+def a_mesh_that_is_set_changes_nothing(folder):
+    def start(learning_rate, beta):
+        return jnp.ones(3) * beta
+
+    def race(mesh=None):
+        return halve(
+            start,
+            lambda x, learning_rate, beta: x + learning_rate,
+            lambda x: x.sum(),
+            POINTS,
+            rungs=2,
+            batch_size=16,
+            mesh=mesh,
+        )
+
+    plain, raced = content(sweep(descend, POINTS, batch_size=16)), content(race())
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = jax.make_mesh((4, 2), ("points", "model"), (kind,) * 2)
+        with jax.set_mesh(mesh):
+            for given in (None, mesh):
+                assert content(sweep(descend, POINTS, batch_size=16, mesh=given)) == plain
+                assert content(race(given)) == raced
+            assert jax.sharding.get_abstract_mesh() == mesh.abstract_mesh
+
+
 def the_other_axis_only_copies(folder):
     points = NamedSharding(shaped(4, 2), PartitionSpec("points"))
     result = sweep(descend, POINTS, batch_size=8, mesh=points)
@@ -212,6 +237,7 @@ CHECKS = {
         a_batch_size_is_rounded_up_to_the_devices,
         a_mesh_of_any_kind_and_all_its_axes,
         points_along_one_axis_and_run_along_the_other,
+        a_mesh_that_is_set_changes_nothing,
         the_other_axis_only_copies,
         a_store_goes_on_with_fewer_and_more_devices,
         a_race_gives_the_same_bits_and_goes_on,
