@@ -62,9 +62,7 @@ class Program:
 
             def local(same: list[Any], each: list[Any]) -> list[Any]:
                 if len(each[0]) == 1:  # The program of one point, as a loop would run it.
-                    outs = one(*same, *(leaf[0] for leaf in each))
-                    # What no point enters comes as a plain number.
-                    return [jnp.asarray(out)[None] for out in outs]
+                    return [out[None] for out in one(*same, *(leaf[0] for leaf in each))]
                 return jax.vmap(lambda *point: one(*same, *point))(*each)
 
             # A point's program knows nothing of the others, so nothing is to be checked of them.
