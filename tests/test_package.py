@@ -181,6 +181,8 @@ def test_docstrings_keep_the_house_order(module, name):
     [
         momentax.Curvature,
         momentax.Distribution,
+        momentax.HalvingResult,
+        momentax.Mutation,
         momentax.Points,
         momentax.Report,
         momentax.Rollout,

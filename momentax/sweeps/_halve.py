@@ -20,25 +20,27 @@ from momentax.sweeps._devices import Devices, apart, devices
 from momentax.sweeps._engine import Choice, Work, batches, chosen, require_batch_size
 from momentax.sweeps._keys import with_keys, without_keys
 from momentax.sweeps._ledger import Ledger
-from momentax.sweeps._points import Points, require_points, shown_value
+from momentax.sweeps._points import SEED, Points, require_points, shown_value
 from momentax.sweeps._pool import Pool
 from momentax.sweeps._program import Compiled, Traced
 from momentax.sweeps._progress import Watched
 from momentax.sweeps._race import Race, Resample
-from momentax.sweeps._result import Report, SweepResult
+from momentax.sweeps._result import Best, Report, SweepResult
 from momentax.sweeps._store import Store, identity
 from momentax.sweeps._tracing import program, traced
 
 
 @jax.tree_util.register_pytree_with_keys_class
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class HalvingResult(SweepResult):
     """What `halve` found: a SweepResult with the metrics below, and the last states.
 
     survivors: the flat places of the points that reached the last rung and did
-        not diverge, best first.
-    states: their states, in the same order on the leading axis, NumPy arrays;
-        None where none survived.
+        not diverge, best first; those of one setting together, over seeds.
+    states: their states, in the same order on the leading axis, NumPy arrays,
+        random keys as JAX's; None where none survived.
+
+    `save` keeps neither of these two.
 
     The metrics, of the points' shape:
 
@@ -70,6 +72,16 @@ class HalvingResult(SweepResult):
         selected = super().where(**conditions)
         return replace(selected, survivors=None, states=None)
 
+    def top(self, metric: str, k: int, mode: str | None = None) -> list[Best]:
+        """Rank the settings, as `SweepResult.top`; by the score those that went further first."""
+        k = _check.whole("k", k)
+        ranked = super().top(metric, len(self.points), mode)
+        if metric == "score":  # That after fewer advances is another.
+            axis = list(self.points.dims).index(SEED) if SEED in self.points.dims else ()
+            advanced = np.asarray(self["advanced"]).max(axis)
+            ranked.sort(key=lambda best: -advanced[best.index])
+        return ranked[:k]
+
 
 @apart
 def halve(
@@ -95,7 +107,7 @@ def halve(
     go on, their states gathered on the devices; a diverged one, whose score is
     not finite, never does. Points repeated over seeds are judged by their
     mean over the seeds and go on together. With keep = 1/η and rungs that grow
-    by η each rung costs the same: that is successive halving.
+    by η every rung after the first costs the same: that is successive halving.
 
     With `resample` no run stops: after each rung those that are not among the
     best take over the states and settings of the best, in turn, with the
@@ -109,7 +121,7 @@ def halve(
         score: A traceable function of a state, to one real number.
         points: Such as `grid` or `random_points` make, of numbers only.
         rungs: After how many advances points are judged, increasing whole
-            numbers; a number n means 1, 2, ..., n.
+            numbers from 1; a number n means 1, 2, ..., n.
         keep: The share that goes on, in (0, 1).
         mode: "min" or "max", which end of the score is best.
         batch_size: As in `sweep`; measured on the first rung.
@@ -128,11 +140,12 @@ def halve(
     Raises:
         ValueError: rungs do not increase or are below 1, keep is not in (0, 1),
             mode is another word, score returns no real scalar, resample returns
-            values outside an axis' interval, or the store belongs to another
-            call; the difference is named.
+            other axes, another number of values or values outside an axis'
+            interval, or the store belongs to another call; the difference is named.
         TypeError: Something is no function or holds no points, an axis is
-            static, or a function is not traceable, or advance changes the state's structure,
-            shapes or dtypes; the point is named.
+            static, resample returns no numbers of an axis' kind, a function is
+            not traceable, or advance changes the state's structure, shapes or
+            dtypes; the point is named.
         RuntimeError: A function raised, at the point named.
         OSError: The store cannot be read or written. What is in it stays.
 
@@ -210,7 +223,13 @@ class _Climb:
         self.choice = choice
         self.states: Pool | None = None
         self.scores: tuple[np.ndarray, np.ndarray] = np.zeros(0), np.zeros(0, bool)
-        self.programs = self.resumed = 0
+        self.resumed = 0
+        self._ran: set[tuple[str, int]] = set()  # Each function and its batch sizes.
+
+    @property
+    def programs(self) -> int:
+        """How many ran, whatever the number of rungs."""
+        return len(self._ran)
 
     def to(self, rung: int, steps: int, watched: Watched) -> None:
         """Advance the members to the next rung, but for what the store has."""
@@ -255,7 +274,7 @@ class _Climb:
         now = self.choice._replace(batch=where.filled(self.choice.batch, len(race.members)))
         yield from batches(work, pending, now, shrink=self._auto)
         self.choice = self.choice._replace(first=None)
-        self.programs += len(compiled.ran)
+        self._ran |= {(work.what, batch) for batch in compiled.ran}
 
     def _started(self) -> Pool:
         """The states of all points at the start, as many at once as were asked for, or all."""
@@ -267,7 +286,7 @@ class _Climb:
         pool = Pool(where, len(every))
         for index, states in batches(work, every, Choice(size), shrink=self._auto):
             pool.add(index, states)
-        self.programs += len(compiled.ran)
+        self._ran |= {(work.what, batch) for batch in compiled.ran}
         return pool
 
 
@@ -287,27 +306,53 @@ def _traced(init: Any, advance: Any, score: Any, points: Points) -> tuple[Traced
     def begin(alive: Callable[[], Any]) -> Any:
         return lambda _, settings: without_keys(alive()(**settings))
 
+    def judge(alive: Callable[[], Any]) -> Any:
+        def judged(_: PyTree, state: PyTree) -> jax.Array:
+            value = alive()(with_keys(state))
+            if np.ndim(value) or not _check.is_real(value):
+                raise ValueError(f"score must return one real number, got {_check.shown(value)}")
+            return jnp.asarray(value)
+
+        return judged
+
     def further(alive: Callable[[], Any]) -> Any:
         def climbed(steps: jax.Array, member: PyTree) -> PyTree:
             settings, state = member
-            forward: Any = alive()
-            state = jax.lax.fori_loop(
-                0, steps, lambda _, s: forward(s, **settings), with_keys(state)
-            )
-            judged = jnp.asarray(score(state))
-            if judged.shape or not jnp.issubdtype(judged.dtype, jnp.floating):
-                raise ValueError(
-                    f"score must return one real number, got {judged.dtype}{list(judged.shape)}"
-                )
-            return without_keys(state), judged, ~jnp.isfinite(judged)
+
+            def forward(_: jax.Array, state: PyTree) -> PyTree:
+                after: Any = alive()(with_keys(state), **settings)
+                return _like(state, without_keys(after))
+
+            state = jax.lax.fori_loop(0, steps, forward, state)
+            judged = jnp.asarray(score(with_keys(state)))
+            return state, judged, ~jnp.isfinite(judged)
 
         return climbed
 
     start = traced(program(init, "init", begin), (), one, "init", point)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), start.out)
+    traced(program(score, "score", judge), (), state, "score", point)
     steps = jax.ShapeDtypeStruct((), np.int32)
-    stage = program(advance, ("advance", score), further)
+    stage = program(advance, ("advance", _check.hashable(score)), further)
     return start, traced(stage, steps, (one, state), "advance", point)
+
+
+def _like(before: PyTree, after: PyTree) -> PyTree:
+    """A state after an advance, which is as the one before it was."""
+    was, now = (
+        {jax.tree_util.keystr(p): f"{v.dtype}{list(v.shape)}" for p, v in leaves}
+        for leaves in map(jax.tree.leaves_with_path, (before, after))
+    )
+    changed = [path for path in was | now if was.get(path) != now.get(path)]
+    if changed:
+        path = changed[0]
+        there, then = was.get(path, "nothing"), now.get(path, "nothing")
+        what = f"state{path} was {there} and becomes {then}"
+    elif (there := jax.tree.structure(before)) != (then := jax.tree.structure(after)):
+        what = f"it was {there} and becomes {then}"
+    else:
+        return after
+    raise TypeError(f"the state must keep its structure, shapes and dtypes, and {what}")
 
 
 def _rungs(rungs: Any) -> list[int]:
@@ -316,7 +361,7 @@ def _rungs(rungs: Any) -> list[int]:
     if isinstance(rungs, str) or not hasattr(rungs, "__iter__"):
         raise TypeError(f"rungs must be whole numbers, got {_check.shown(rungs)}")
     each: Any = rungs
-    ends = [_check.whole(f"rung {i}", rung) for i, rung in enumerate(each)]
+    ends = [_check.whole(f"rungs[{i}]", rung) for i, rung in enumerate(each)]
     if not ends or sorted(set(ends)) != ends:
-        raise ValueError(f"rungs must increase, got {ends}")
+        raise ValueError(f"rungs must be whole numbers that increase, at least one, got {ends}")
     return ends

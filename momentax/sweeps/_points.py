@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,11 +88,11 @@ class Points:
 
     def tree_flatten(self) -> tuple[list[np.ndarray], Any]:
         """The numbers, and apart from them the names and what is static."""
-        leaves = [values for values in self.axes.values() if values.dtype != object]
+        leaves = [values for values in self.axes.values() if not _is_static(values)]
         names = tuple(
             (
                 dim,
-                tuple((name, tuple(v) if v.dtype == object else None) for name, v in axes.items()),
+                tuple((name, tuple(v) if _is_static(v) else None) for name, v in axes.items()),
             )
             for dim, axes in self.dims.items()
         )
@@ -336,9 +337,8 @@ def repeat(points: Points, seeds: int | Sequence[int] = 5) -> Points:
     require_points(points)
     if SEED in points.axes:
         raise ValueError("the points have an axis seed already; repeat them once, with all seeds")
-    if isinstance(seeds, int | np.integer):
-        seeds = range(_check.whole("seeds", seeds))
-    each = [_check.whole(f"seed {i}", seed, 0) for i, seed in enumerate(seeds)]
+    listed: Any = seeds if hasattr(seeds, "__iter__") else range(_check.whole("seeds", seeds))
+    each = [_check.whole(f"seeds[{i}]", seed, 0) for i, seed in enumerate(listed)]
     if each and max(each) >= _MOST_SEEDS:
         raise ValueError(f"a seed must be below 2**31, got {_check.shown(max(each))}")
     return Points({**points.dims, SEED: {SEED: checked_axis(SEED, each).astype(np.int32)}})
@@ -353,8 +353,8 @@ def require_points(points: Any) -> None:
 
 
 def shown_value(value: Any) -> str:
-    """A value on an axis, in words."""
-    return getattr(value, "__name__", None) or str(value)
+    """A value on an axis, in words, the same ones in every process."""
+    return getattr(value, "__name__", None) or re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 def described(point: Mapping[str, Any]) -> str:
@@ -391,6 +391,8 @@ def checked_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
             f"axis {name} must be a sequence of at least one value, got {_check.shown(values)}; "
             f"for a single value write {name}=[value]"
         )
+    if isinstance(values, np.ndarray) and not _check.is_real(values):
+        values = values.tolist()  # Words and the like.
     if not isinstance(values, np.ndarray | jax.Array):
         values = list(values)
         if any(not _is_number(v) and not np.ndim(_plain(v)) for v in values):
@@ -404,16 +406,17 @@ def _plain(value: Any) -> Any:
 
 
 def _static_axis(name: str, values: list[Any], distinct: bool) -> np.ndarray:
+    seen, numbers = set(), any(map(_is_number, values))
     for index, value in enumerate(values):
         wrong = f"axis {name} must hold numbers, got {_check.shown(value)} at index {index}"
         if name in _check.INTERVALS and not _is_number(value):
             raise TypeError(wrong)
-        if isinstance(value, str) and any(map(_is_number, values)):
+        if isinstance(value, str) and numbers:
             raise TypeError(f"{wrong}; words and numbers do not mix on one axis")
         try:
-            again = values.index(value) < index
-            hash(value)
-        except (TypeError, ValueError):
+            again = value in seen
+            seen.add(value)
+        except TypeError:
             raise TypeError(f"{wrong}, or what can be hashed, such as words or functions") from None
         if again and distinct:
             raise ValueError(

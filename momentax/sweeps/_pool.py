@@ -39,7 +39,7 @@ class Pool:
         """Enter the members' states; further rows, which filled up a batch, are nobody's."""
         self._row[members] = self._size + np.arange(len(members))
         self._batches.append(states)
-        self._size += len(jax.tree.leaves(states)[0])
+        self._size += next(map(len, jax.tree.leaves(states)), 0)
 
     def take(self, members: np.ndarray) -> PyTree:
         """The states of the members, in this order."""

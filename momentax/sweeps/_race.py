@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from momentax import _check
+from momentax.sweeps._groups import settings as settings_of
 from momentax.sweeps._points import SEED, Distribution, Points, checked_axis
 
 Columns = dict[str, np.ndarray]
@@ -44,13 +45,21 @@ class Mutation:
     def __call__(self, rung: int, settings: Columns, points: Points) -> Columns:
         """The settings, changed."""
         changed = dict(settings)
+        self.require_axes(points)
         for name, inside in (self.ranges or _spans(points)).items():
-            if name not in settings:
-                raise ValueError(f"mutate has the axis {name}, and the points {list(settings)}")
             rng = np.random.default_rng([*self.seed, rung, zlib.crc32(name.encode())])
             up = rng.choice([-1.0, 1.0], len(settings[name]))
             changed[name] = inside.moved(settings[name], up, self.factor)
         return changed
+
+    def require_axes(self, points: Points) -> None:
+        """Refuse ranges of what is no axis of floating numbers."""
+        axes = [name for name, values in points.axes.items() if values.dtype.kind == "f"]
+        for name in self.ranges or ():
+            if name not in axes:
+                raise ValueError(
+                    f"mutate has a range for {name}, and the axes of floating numbers are {axes}"
+                )
 
 
 def _spans(points: Points) -> dict[str, Distribution]:
@@ -113,7 +122,12 @@ class Race:
     ):
         count = len(points)
         self.points, self._keep, self._sign, self._resample = points, keep, sign, resample
-        self._seeds = len(points.axes[SEED]) if SEED in points.dims else 1
+        if isinstance(resample, Mutation):
+            resample.require_axes(points)
+        settings, setting = settings_of(points)
+        self._setting = setting.ravel()  # Of each place.
+        # The places of each setting, one per seed.
+        self._rows = np.argsort(self._setting, kind="stable").reshape(len(settings), -1)
         self.members = np.arange(count)
         self.columns = points.columns()
         self.origin = np.arange(count)
@@ -126,23 +140,20 @@ class Race:
 
     def total(self) -> int:
         """How many points will be advanced over all rungs, if few diverge."""
-        sizes, settings = [], len(self.points) // self._seeds
+        settings, seeds = self._rows.shape
+        total = 0
         for _ in range(self.history.shape[1]):
-            sizes.append(settings * self._seeds)
+            total += settings * seeds
             settings = settings if self._resample else self._kept(settings)
-        return sum(sizes)
+        return total
 
     def _kept(self, settings: int) -> int:
         return max(1, int(self._keep * settings + 1e-9))
 
-    def _rows(self, settings: np.ndarray) -> np.ndarray:
-        """The places of each setting, one per seed."""
-        return settings[:, None] * self._seeds + np.arange(self._seeds)
-
     def _ranked(self) -> tuple[np.ndarray, int]:
         """The settings that run, best first, and how many of them none of whose seeds diverged."""
-        settings = np.unique(self.members // self._seeds)
-        rows = self._rows(settings)
+        settings = np.unique(self._setting[self.members])
+        rows = self._rows[settings]
         mean = self._sign * self.score[rows].mean(1)
         mean[self.diverged[rows].any(1)] = np.inf
         return settings[np.argsort(mean, kind="stable")], int(np.isfinite(mean).sum())
@@ -157,28 +168,25 @@ class Race:
         if rung == self.history.shape[1] - 1:
             return
         ranked, sound = self._ranked()
-        best = ranked[: min(self._kept(len(ranked)), sound)]
+        best, others = np.split(ranked, [min(self._kept(len(ranked)), sound)])
         self.origin = np.arange(len(self.points))
         if self._resample is None or not sound:
-            self.members = np.sort(self._rows(best).ravel())
-        else:
-            self._replace(rung, best, ranked[len(best) :])
+            self.members = np.sort(self._rows[best].ravel())
+        elif len(others):
+            self._replace(rung, self._resample, best, others)
 
-    def _replace(self, rung: int, best: np.ndarray, others: np.ndarray) -> None:
+    def _replace(self, rung: int, resample: Resample, best: np.ndarray, others: np.ndarray) -> None:
         """Let the others go on from the best, in turn, with other settings."""
-        rows, parents = self._rows(others), self._rows(best[np.arange(len(others)) % len(best)])
+        rows, parents = self._rows[others], self._rows[best[np.arange(len(others)) % len(best)]]
         settings = {n: v[parents[:, 0]] for n, v in self.columns.items() if n != SEED}
-        new = self._resample(rung, settings, self.points) if self._resample else settings
-        if set(new) != set(settings):
-            raise ValueError(f"resample must return the axes {list(settings)}, got {list(new)}")
+        try:
+            new = _checked(resample(rung, settings, self.points), settings)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"resample failed after rung {rung}: {error}") from error
         for name, values in new.items():
-            values = checked_axis(name, values, distinct=False)
-            if len(values) != len(others):
-                raise ValueError(
-                    f"resample must return {len(others)} values for {name}, got {len(values)}"
-                )
             column = self.columns[name] = self.columns[name].copy()
-            column[rows] = values.astype(column.dtype)[:, None]
+            column[rows] = values[:, None]
             self._settings[name][:, rung + 1 :] = column[:, None]
         self.origin[rows] = parents
         self._parent[rows, rung + 1] = parents
@@ -186,8 +194,8 @@ class Race:
     def survivors(self) -> np.ndarray:
         """Those that reached the last rung and did not diverge, best first."""
         ranked, _ = self._ranked()
-        there = self._rows(ranked).ravel()
-        return there[~self.diverged[there] & (self.advanced[there] == self.advanced.max())]
+        there = self._rows[ranked].ravel()
+        return there[~self.diverged[there]]
 
     def values(self) -> dict[str, Any]:
         """The metrics of the result."""
@@ -200,3 +208,20 @@ class Race:
         if self._resample is not None:
             found |= {"settings": self._settings, "parent": self._parent}
         return jax.tree.map(lambda leaf: leaf.reshape(shape + leaf.shape[1:]), found)
+
+
+def _checked(new: Any, settings: Columns) -> Columns:
+    """What resample returned, in the dtypes of the settings that it was given."""
+    if not isinstance(new, Mapping):
+        raise TypeError(f"it must return a dictionary of arrays, got {_check.shown(new)}")
+    if set(new) != set(settings):
+        raise ValueError(f"it must return the axes {list(settings)}, got {list(new)}")
+    columns = {}
+    for name, old in settings.items():
+        values = checked_axis(name, new[name], distinct=False)
+        if len(values) != len(old):
+            raise ValueError(f"it must return {len(old)} values for {name}, got {len(values)}")
+        if not np.can_cast(values.dtype, old.dtype, "same_kind"):
+            raise TypeError(f"{name} holds {old.dtype}, and it returned {values.dtype}")
+        columns[name] = values.astype(old.dtype)
+    return columns

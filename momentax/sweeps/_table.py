@@ -137,10 +137,10 @@ def _is_concrete(result: SweepResult) -> bool:
 
 
 def _scalars(result: SweepResult) -> list[str]:
-    """The metrics with one real number a point."""
+    """The metrics with one real number a point, those that count something last."""
     shape = result.points.shape
-    leaves = result.metrics().items()
-    return [name for name, leaf in leaves if leaf.shape == shape and _check.is_real(leaf)]
+    scalars = {n: v for n, v in result.metrics().items() if v.shape == shape and _check.is_real(v)}
+    return sorted(scalars, key=lambda name: scalars[name].dtype.kind in "iu")
 
 
 def plain(array: np.ndarray) -> np.ndarray:
