@@ -458,6 +458,7 @@ OTHERS = {
         "uniform": "sweeps/test_points.py",
         "velocity": "test_velocity.py",
         "velocity_norms": "test_velocity.py",
+        "use_all_cores": "sweeps/test_devices.py",
         "zipped": "sweeps/test_points.py",
     },
     "momentax.conventions": {

@@ -273,7 +273,9 @@ class _Climb:
             ledger.choose(self.choice.batch)
         now = self.choice._replace(batch=where.filled(self.choice.batch, len(race.members)))
         yield from batches(work, pending, now, shrink=self._auto)
-        self.choice = self.choice._replace(first=None)
+        shrunk = compiled.ran[-1] < now.batch  # The memory shrunk no more.
+        batch = compiled.ran[-1] if shrunk else self.choice.batch
+        self.choice = self.choice._replace(first=None, batch=batch)
         self._ran |= {(work.what, batch) for batch in compiled.ran}
 
     def _started(self) -> Pool:

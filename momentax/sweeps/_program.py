@@ -109,7 +109,7 @@ class Compiled:
         self._point = jax.tree.leaves(point)
         self._call = traced.program.batched(traced.jaxpr, devices)
         self._seconds: dict[int, float] = {}
-        self.ran: set[int] = set()  # The batch sizes.
+        self.ran: list[int] = []  # The batch sizes of the calls.
 
     def compile(self, batch: int) -> float:
         """Compile for a batch size; bytes that it takes on each device, or NaN."""
@@ -137,9 +137,9 @@ class Compiled:
     def __call__(self, points: PyTree) -> PyTree:
         """The outputs for a batch, when they are there."""
         each = jax.tree.leaves(points)
-        self.ran.add(len(each[0]))
-        out = self._call(self._shared, each)
-        return jax.block_until_ready(jax.tree.unflatten(jax.tree.structure(self.traced.out), out))
+        out = jax.block_until_ready(self._call(self._shared, each))
+        self.ran.append(len(each[0]))
+        return jax.tree.unflatten(jax.tree.structure(self.traced.out), out)
 
 
 def _arrays(jaxpr: Any) -> Iterator[np.ndarray]:

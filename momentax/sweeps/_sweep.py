@@ -121,7 +121,9 @@ def sweep(
                 ledger.choose(choice.batch)
             for index, out in batches(work, pending, now, shrink=batch_size == "auto"):
                 watched.update(*ledger.keep(index, out))
-            programs += len(work.compiled.ran)
+            programs += len(set(work.compiled.ran))
+            if work.compiled.ran[-1] < now.batch:  # The memory held no more.
+                choice = choice._replace(batch=work.compiled.ran[-1])
     values, diverged = jax.tree.map(
         lambda leaf: leaf.reshape(points.shape + leaf.shape[1:]), ledger.outputs
     )

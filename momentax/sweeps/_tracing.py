@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from momentax import _check
 from momentax._typing import PyTree
 from momentax.sweeps._devices import Devices
 from momentax.sweeps._keys import is_key
@@ -94,16 +95,20 @@ def traced(
     one: PyTree,
     what: str,
     point: Mapping[str, Any],
-    fixed: Collection[str] = (),
+    fixed: Collection[str] | None = None,
 ) -> Traced:
-    """A program traced for one point; an error says of what, and at which point."""
+    """A program traced for one point; an error says of what, and at which point.
+
+    fixed are the axes whose values it has, where it could have those of others too.
+    """
     try:
         return program.trace(shared, one)
     except Exception as error:
         # Its kind is kept where that is a built-in, as callers may know it by that.
         kind = next((k for k in (TypeError, ValueError) if isinstance(error, k)), RuntimeError)
         text = f"{what} failed at the point {described(point)}: {type(error).__name__}: {error}"
-        if isinstance(error, jax.errors.JAXTypeError):  # A tracer stood where a value must.
+        if fixed is not None and isinstance(error, jax.errors.JAXTypeError):
+            # A tracer stood where a value must.
             moving = [name for name in point if name not in fixed]
             text += f"\nIf it needs the very value of an axis, name the axis: static={moving[:1]!r}"
         raise kind(text) from error
@@ -121,7 +126,7 @@ def traced_run(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
 
         return one
 
-    key = reduce, tuple((name, type(v), v) for name, v in group.fixed.items())
+    key = _check.hashable(reduce), tuple((name, type(v), v) for name, v in group.fixed.items())
     point = points[int(group.places[0])]
     return traced(program(run, key, make), (), group.one(), "run", point, group.fixed)
 

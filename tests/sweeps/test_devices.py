@@ -19,6 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+import momentax
 from momentax import grid, halve, sweep
 from momentax.sweeps._devices import Devices, devices
 from tests.sweeps import eight, joined
@@ -333,3 +334,43 @@ def test_content_tells_results_apart():
     assert content(sweep(descend, points)) != content(
         sweep(descend, grid(learning_rate=[0.1, 0.3], beta=[0.5]))
     )
+
+
+CORES = """
+import os, sys, momentax, jax
+asked = {asked}
+print(momentax.use_all_cores(asked), jax.device_count())
+print(momentax.use_all_cores(asked))
+try:
+    momentax.use_all_cores(9)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("asked", "flags"), [(None, ""), (3, ""), (3, "3"), (None, "5")])
+def test_each_core_becomes_a_device_before_jax_starts(asked, flags):
+    force = f"--xla_force_host_platform_device_count={flags}" if flags else ""
+    environment = os.environ | {"XLA_FLAGS": force, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", CORES.format(asked=asked)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wanted = asked or len(os.sched_getaffinity(0))
+    if flags and wanted != int(flags):  # The flag has decided, and says so.
+        assert f"JAX has started with {flags} CPU devices, and {wanted} were" in done.stderr
+        return
+    first, again, refused = done.stdout.splitlines()
+    assert (first, again) == (f"{wanted} {wanted}", f"{wanted}")
+    assert re.match(
+        f"JAX has started with {wanted} CPU devices?, and 9 were asked for; call", refused
+    )
+
+
+def test_cores_are_a_whole_number():
+    with pytest.raises(ValueError, match="count must be a whole number, at least 1, got 0"):
+        momentax.use_all_cores(0)
+    assert momentax.use_all_cores(jax.device_count()) == jax.device_count()

@@ -306,6 +306,7 @@ def test_memory_that_runs_out_after_all_halves_the_batch(monkeypatch, looped):
 
     monkeypatch.setattr(Compiled, "__call__", full)
     result = sweep(lambda **point: run(**point), GRID)
+    assert result.report.batch_size <= 4
     chex.assert_trees_all_close(at(result.values, GRID, 11), looped[11], rtol=1e-6, atol=1e-7)
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
         sweep(run, GRID, batch_size=12)
