@@ -6,17 +6,19 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 from jax.sharding import PartitionSpec
 
 from momentax._typing import PyTree
 from momentax.sweeps._devices import Devices
 from momentax.sweeps._keys import is_key
+
+if TYPE_CHECKING:  # It loads slowly, and only a sweep that runs needs it.
+    from jax.extend.core import ClosedJaxpr
 
 
 class Fingerprint(NamedTuple):
@@ -51,6 +53,8 @@ class Program:
         """The jitted function of what is shared and of the leaves of a batch."""
         key = id(jaxpr), devices
         if key not in self._batched:
+            from jax.extend.core import jaxpr_as_fun
+
             split = PartitionSpec(devices.axes)
             evaluated = jaxpr_as_fun(jaxpr)
 
@@ -144,6 +148,8 @@ class Compiled:
 
 def _arrays(jaxpr: Any) -> Iterator[np.ndarray]:
     """The arrays in a jaxpr, at any depth, in order."""
+    from jax.extend.core import Literal
+
     for constant in getattr(jaxpr, "consts", ()):
         yield _numbers(constant)
     for equation in jaxpr.eqns:

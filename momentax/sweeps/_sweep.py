@@ -39,7 +39,8 @@ def sweep(
     The points are traced arguments of one program for each batch shape and each
     combination of static values: `jax.vmap` over the points that a device has at
     once, `jax.shard_map` over the devices. Nothing that one point does reaches
-    another. Calling again with the same function reuses the programs.
+    another, but for JAX's "rbg" random keys, whose draws are others under vmap.
+    Calling again with the same function reuses the programs.
 
     A point diverged if `run` returns a mapping whose entry "diverged" is true
     for it; without that entry, if any floating number that it returns is not
