@@ -236,7 +236,7 @@ def test_how_it_ran_is_told_and_what_is_asked_for_reaches_the_engine(monkeypatch
     assert sweep.how == {"batch_size": 4, "mesh": None, "store": store}
     assert (report["batch_size"], report["devices"]) == (4, 2)
     text = "\n".join(map(" ".join, rows))
-    assert "ran up to 4 points at once on 2 devices (cpu); 3 of 4 points were read from" in text
+    assert "ran up to 4 points at once on 2 devices (cpu); 3 results were read from" in text
     assert "damaged and ran again: 3.npz" in text
     swept(capsys, tmp_path)
     assert sweep.how == {"batch_size": "auto", "mesh": None, "store": None}

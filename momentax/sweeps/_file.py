@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import itertools
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -25,11 +25,8 @@ _QUIET_NAN = 0x7FC00000  # Of float32, with 22 bits to spare.
 
 
 def version() -> str:
-    """The version of momentax."""
-    try:
-        return importlib.metadata.version("momentax")
-    except importlib.metadata.PackageNotFoundError:  # Run from its sources, not installed.
-        return "unknown"
+    """The version of momentax, whose own module lies above this one."""
+    return sys.modules["momentax"].__version__
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
@@ -235,8 +236,8 @@ def grid(**axes: Any) -> Points:
     Args:
         **axes: A 1-D sequence of values for each axis. Numbers on axes named
             learning_rate, beta, nu, dampening or weight_decay are held to the
-            intervals that momentax gives these words. Words, functions, bools
-            or None make a static axis.
+            intervals that momentax gives these words. Words, functions, bools,
+            None, tuples, members of an Enum and dataclasses make a static axis.
 
     Returns:
         Points with a dimension for each axis, in the order given; floats are
@@ -395,21 +396,28 @@ def checked_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
         values = values.tolist()  # Words and the like.
     if not isinstance(values, np.ndarray | jax.Array):
         values = list(values)
-        if any(not _is_number(v) and not np.ndim(_plain(v)) for v in values):
+        if any(map(_is_choice, values)):
             return _static_axis(name, values, distinct)
     return _numbers(name, values, distinct)
 
 
-def _plain(value: Any) -> Any:
-    """A value whose dimensions NumPy can count; one that it cannot has none."""
-    return value if isinstance(value, list | tuple | np.ndarray | jax.Array) else None
+def _is_choice(value: Any) -> bool:
+    """Whether a value is one that a program is built for, and no number of another kind."""
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return True
+        return False  # A number in quotes is a mistake.
+    kinds = bool | np.bool_ | None | tuple | Enum
+    return isinstance(value, kinds) or callable(value) or is_dataclass(value)
 
 
 def _static_axis(name: str, values: list[Any], distinct: bool) -> np.ndarray:
     seen, numbers = set(), any(map(_is_number, values))
     for index, value in enumerate(values):
         wrong = f"axis {name} must hold numbers, got {_check.shown(value)} at index {index}"
-        if name in _check.INTERVALS and not _is_number(value):
+        if not _is_number(value) and (name in _check.INTERVALS or not _is_choice(value)):
             raise TypeError(wrong)
         if isinstance(value, str) and numbers:
             raise TypeError(f"{wrong}; words and numbers do not mix on one axis")
@@ -431,13 +439,13 @@ def _numbers(name: str, values: Any, distinct: bool) -> np.ndarray:
         array = np.asarray(values)
     except (TypeError, ValueError):  # Rows of different lengths, or random keys.
         raise TypeError(wrong) from None
+    if not _check.is_real(array):
+        raise TypeError(wrong)
     if array.ndim != 1 or not array.size:
         raise ValueError(
             f"axis {name} must be a sequence of at least one value, got shape {array.shape}; "
             f"for a single value write {name}=[value]"
         )
-    if not _check.is_real(array):
-        raise TypeError(wrong)
     whole = array.dtype.kind in "iu"
     kept = array.astype(_check.dtype_of(array)) if whole else _check.rounded(array)
     if whole and not np.array_equal(kept, array):
