@@ -12,7 +12,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # To see that sharding follows the parameters.
 mpl.use("Agg")
 
-settings.register_profile("momentax", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile("momentax", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("momentax")
 
 
