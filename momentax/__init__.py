@@ -5,7 +5,7 @@ state = tx.init(params)
 updates, state = tx.update(grads, state, params)
 """
 
-from momentax import conventions, problems, schedules, theory
+from momentax import conventions, problems, schedules, storage, theory
 from momentax._catch_up import catch_up
 from momentax._curvature import Curvature, Spectrum, curvature
 from momentax._eval_params import eval_params
@@ -60,6 +60,7 @@ from momentax.methods import (
     torque_aware,
     yellowfin,
 )
+from momentax.storage import StoredState, bytes_per_parameter, stored
 from momentax.sweeps import (
     Best,
     Distribution,
@@ -122,6 +123,7 @@ __all__ = [
     "Rollout",
     "ShiftedState",
     "Spectrum",
+    "StoredState",
     "StormState",
     "SweepResult",
     "TorqueAwareState",
@@ -133,6 +135,7 @@ __all__ = [
     "aggregated",
     "amplified",
     "average",
+    "bytes_per_parameter",
     "catch_up",
     "cautious",
     "conventions",
@@ -174,6 +177,8 @@ __all__ = [
     "rollout",
     "schedules",
     "sgd",
+    "storage",
+    "stored",
     "storm",
     "sweep",
     "synthesized_nesterov",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from momentax import _check, _tree
 from momentax._typing import PyTree, Scalar
-from momentax._velocity import holder, own_rate, unmasked
+from momentax._velocity import amend, holder, own_rate, pick, unmasked
 from momentax.methods import LazyState
 
 
@@ -84,5 +84,4 @@ def catch_up(
     done = [caught_up(*each) for each in zip(*trees, indices, strict=True)]
     params, v, last = (structure.unflatten([new[i] for new in done]) for i in range(3))
     new = node._replace(velocity=v, last=last)
-    state = jax.tree.map(lambda at: new if at is node else at, state, is_leaf=lambda at: at is node)
-    return params, state
+    return params, amend(state, pick(state, path)[0], lambda *_: new)

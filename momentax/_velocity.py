@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax import _check, _tree
+from momentax._encoded import decoded, encoded_like
 from momentax._typing import PyTree, Scalar
 
 # Where Optax keeps a velocity: the state's class and the field. Any NamedTuple with a field
@@ -74,7 +75,9 @@ def velocities(state: PyTree) -> dict[str, PyTree]:
     """Every velocity by its place."""
     nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=_holds_velocity)
     return {
-        _place(at, field): getattr(node, field) for at, node in nodes for field in _fields(node)
+        _place(at, field): decoded(getattr(node, field))
+        for at, node in nodes
+        for field in _fields(node)
     }
 
 
@@ -100,12 +103,15 @@ def _listed(found: dict[str, PyTree]) -> str:
 
 
 def amend(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> PyTree:
-    """The state with the node that holds the velocity at one place changed."""
+    """The state with the node that holds the velocity at one place changed.
+
+    The change sees the velocity decoded, and what is encoded stays so.
+    """
 
     def visit(path: Any, node: Any) -> Any:
         for field in _fields(node):
             if _place(path, field) == place:
-                return change(node, field)
+                return encoded_like(change(decoded(node), field), node)
         return node
 
     return jax.tree_util.tree_map_with_path(visit, state, is_leaf=_holds_velocity)
@@ -133,9 +139,9 @@ def holder(state: PyTree, path: str | None = None) -> tuple[Any, str | None]:
         and isinstance(stop[-1], jax.tree_util.SequenceKey)
     ]
     if not beside:
-        return node, None
+        return decoded(node), None
     nearest = max(beside, key=len)
-    return node, "parameter" if nearest[-1].idx < at[len(nearest) - 1].idx else "gradient"
+    return decoded(node), "parameter" if nearest[-1].idx < at[len(nearest) - 1].idx else "gradient"
 
 
 def own_rate(learning_rate: Scalar | None, units: str | None) -> Any:
@@ -183,8 +189,9 @@ def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
             several lists it, such as "[0].trace".
 
     Returns:
-        The velocity as it is kept, shaped like the parameters and not debiased.
-        Parameters that another branch of a `partition` owns are MaskedNodes.
+        The velocity as it is kept, shaped like the parameters and not debiased;
+        what `stored` encodes is decoded to float32. Parameters that another
+        branch of a `partition` owns are MaskedNodes.
 
     Raises:
         ValueError: There is no velocity, none at `path`, or several and no
@@ -304,4 +311,6 @@ def renew(
 def node_at(state: PyTree, place: str) -> Any:
     """The NamedTuple that holds the velocity at one place."""
     nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=_holds_velocity)
-    return next(node for at, node in nodes for field in _fields(node) if _place(at, field) == place)
+    return next(
+        decoded(node) for at, node in nodes for field in _fields(node) if _place(at, field) == place
+    )

@@ -397,6 +397,19 @@ WRAPPERS = {
         temporary=8,
         copies=2,
     ),
+    **{
+        f"stored, {name}": Case(
+            _wrapped(momentax.stored, storage, min_size=1),
+            _BETA,
+            reference.nesterov,
+            decay=None,  # But for the rounding.
+        )
+        for name, storage in (
+            ("bfloat16", momentax.storage.bfloat16()),
+            ("stochastic bfloat16", momentax.storage.bfloat16(stochastic=True)),
+            ("int8", momentax.storage.int8(block_size=2)),
+        )
+    },
 }
 
 TRANSFORMATIONS = METHODS | OPTIMIZERS | WRAPPERS
@@ -428,6 +441,8 @@ OTHERS = {
         "RecursiveState": "methods/test_storm.py",
         "Spectrum": "test_curvature.py",
         "StormState": "methods/test_storm.py",
+        "StoredState": "storage/test_stored.py",
+        "bytes_per_parameter": "storage/test_stored.py",
         "catch_up": "methods/test_lazy.py",
         "eval_params": "test_eval_params.py",
         "OptimisticState": "wrappers/test_optimistic.py",

@@ -1,0 +1,207 @@
+"""A wrapper that keeps the velocity of any transformation in fewer bytes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax import _check, _tree, _velocity
+from momentax._encoded import is_encoded, key_of, random_bits
+from momentax._typing import PyTree
+from momentax.storage._intercept import intercepted
+from momentax.storage._storages import Storage
+
+_Where = PyTree | Callable[[PyTree], PyTree] | None
+
+
+class StoredState(NamedTuple):
+    """The state of a transformation whose velocity is kept in fewer bytes.
+
+    count: updates made so far, a 0-d int32 array.
+    seed: of the random bits, a 0-d uint32 array; None without any.
+    inner_state: tx's own, with the velocity encoded; `momentax.velocity` decodes it.
+    """
+
+    count: Any
+    seed: Any
+    inner_state: Any
+
+
+def stored(
+    tx: optax.GradientTransformation,
+    storage: Storage,
+    *,
+    min_size: int = 4096,
+    where: _Where = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Keep the velocity of any transformation in fewer bytes.
+
+        v = decode(c_{t-1})
+        c_t = encode(v_t),    v_t the velocity after v that tx computes
+        d_t = what tx makes of decode(c_t)
+
+    The direction is made from the velocity as it is stored, so that what is
+    applied is what is remembered, and the compiled step reads the old velocity
+    once. Every velocity that `momentax.velocity` knows is encoded, at any depth:
+    of momentax's methods, `optax.sgd`, `lion`, the first moment of `adam`.
+    Velocities of float64 and complex parameters stay as they are.
+
+    Args:
+        tx: The transformation, a bare method or a complete optimizer.
+        storage: `momentax.storage.bfloat16(...)` or `momentax.storage.int8(...)`.
+        min_size: Entries, at least 0; a velocity of fewer stays as it is.
+        where: Whose velocity is encoded: a tree of bools, a prefix of one, or a
+            function from the parameters to one. None is all of them.
+
+    Returns:
+        A transformation into updates of the shapes and dtypes of tx's. Its
+        state, StoredState(count, seed, inner_state), is tx's with each velocity
+        encoded; all else is kept as tx keeps it. A leaf whose gradient is None
+        keeps its velocity to the bit.
+
+    Raises:
+        TypeError: tx is no gradient transformation, storage is no storage, or
+            min_size is no whole number; at init, an entry of where is no bool.
+        ValueError: min_size is negative; at init, tx keeps no velocity, or
+            where does not fit the parameters; at update, tx changes the
+            structure of its state.
+
+    Warns:
+        UserWarning: At init, β is known and too large for the storage.
+    """
+    _check.transformation("tx", tx)
+    if not isinstance(storage, Storage):
+        raise TypeError(
+            "storage must be made by momentax.storage.bfloat16 or momentax.storage.int8, got "
+            f"{_check.shown(storage)}"
+        )
+    least = max(_check.whole("min_size", min_size, least=0), storage.smallest)
+    tx = optax.with_extra_args_support(tx)
+
+    def init(params):
+        inner = tx.init(params)
+        places = _velocity.velocities(inner)
+        if not places:
+            raise ValueError(
+                "tx keeps no velocity to store: wrap a method of momentax, optax.sgd with "
+                "momentum, optax.adam, or a chain that holds one"
+            )
+        flags = _flags(where, params)
+
+        def encode(leaf: Any, keep: bool) -> Any:
+            return storage.encode(leaf, None) if keep and _encodable(leaf, least) else leaf
+
+        def encoded(node: Any, field: str) -> Any:
+            v = getattr(node, field)
+            return node._replace(**{field: jax.tree.map(encode, v, _tree.present(v, flags))})
+
+        for place in places:
+            inner = _velocity.amend(inner, place, encoded)
+        seed = None if storage.seed is None else jnp.asarray(storage.seed, jnp.uint32)
+        if any(map(is_encoded, jax.tree.leaves(inner, is_leaf=is_encoded))):
+            _caution(tx, params, storage)
+        return StoredState(jnp.zeros((), jnp.int32), seed, inner)
+
+    def update(updates, state, params=None, **extra_args):
+        count, seed, inner = state
+        kept, structure = jax.tree.flatten(inner, is_leaf=is_encoded)
+        read = [leaf.decode() if is_encoded(leaf) else leaf for leaf in kept]
+        args = updates, structure.unflatten(read), params
+        closed, (u, after) = jax.make_jaxpr(
+            lambda *args: tx.update(*args, **extra_args), return_shape=True
+        )(*args)
+        if jax.tree.structure(after) != structure:
+            raise ValueError(
+                f"tx changed the structure of its state from {structure} to "
+                f"{jax.tree.structure(after)}; stored needs one that stays"
+            )
+        first = len(jax.tree.leaves(u))
+
+        def encoder(leaf: Any, number: int) -> Callable[[jax.Array], Any]:
+            def encode(x: jax.Array) -> Any:
+                bits = None if seed is None else random_bits(key_of(seed, count, number), x.shape)
+                return leaf.encode(x, bits)
+
+            return encode
+
+        encoders = {first + i: encoder(leaf, i) for i, leaf in enumerate(kept) if is_encoded(leaf)}
+        given = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
+        results = intercepted(closed, given, encoders)
+        for i, encode in encoders.items():
+            if not is_encoded(results[i]):  # An input that tx passed on, or a constant.
+                old = any(results[i] is leaf for leaf in given)
+                results[i] = kept[i - first] if old else encode(results[i])
+        u = jax.tree.unflatten(jax.tree.structure(u), results[:first])
+        inner = structure.unflatten(results[first:])
+        return u, StoredState(optax.safe_increment(count), seed, inner)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _encodable(leaf: Any, least: int) -> bool:
+    real = jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype != jnp.float64
+    return real and leaf.size >= least
+
+
+def _flags(where: _Where, params: PyTree) -> PyTree:
+    """A bool for each parameter: whether its velocity is encoded."""
+    chosen = True if where is None else where(params) if callable(where) else where
+
+    def spread(keep: Any, part: PyTree) -> PyTree:
+        keep = _check.flag("each leaf of where", keep)
+        return jax.tree.map(lambda _: keep, part)
+
+    try:
+        return jax.tree.map(spread, chosen, params)
+    except ValueError as error:
+        raise ValueError(
+            "where must be a tree of bools with the structure of params, or a prefix of it, or a "
+            f"function from params to one: {error}"
+        ) from None
+
+
+def _shares_kept(tx: optax.GradientTransformationExtraArgs, params: PyTree) -> list[Any]:
+    """β as a step without a gradient shows it, at the first step and at a late one."""
+    leaves, structure = jax.tree.flatten(params)
+    # One parameter of one entry is enough, where the others are masked.
+    largest = max(range(len(leaves)), key=lambda i: leaves[i].size)
+    alone = [optax.MaskedNode()] * len(leaves)
+    alone[largest] = jnp.zeros((1,) * leaves[largest].ndim, leaves[largest].dtype)
+    one = structure.unflatten(alone)
+    state, shares = tx.init(one), []
+    for place in _velocity.velocities(state):
+        state = _velocity.amend(
+            state,
+            place,
+            lambda node, field: node._replace(
+                **{field: jax.tree.map(jnp.ones_like, getattr(node, field))}
+            ),
+        )
+    for count in (0, 10**6):
+        late = jax.tree.map(
+            lambda leaf, count=count: leaf + count if leaf.dtype == jnp.int32 else leaf, state
+        )
+        _, after = tx.update(one, late, one)
+        shares += [jnp.max(leaf) for leaf in jax.tree.leaves(_velocity.velocities(after))]
+    return shares
+
+
+def _caution(tx: optax.GradientTransformationExtraArgs, params: PyTree, storage: Storage) -> None:
+    """Warn where β is known and larger than the storage can follow."""
+    try:
+        with jax.ensure_compile_time_eval():
+            shares = _shares_kept(tx, params)
+    except Exception:  # Whatever tx needs besides gradients; the warning is a courtesy.
+        return
+    if any(map(_check.is_traced, shares)):
+        return
+    β = max(map(float, shares), default=0.0)
+    if storage.limit + 1e-6 < β < 1:  # A float32 away from the number that was given.
+        warnings.warn(
+            f"beta = {β:.7g} is too large for this storage: {storage.advice}", stacklevel=3
+        )
