@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -10,8 +11,8 @@ import jax.numpy as jnp
 
 from momentax._typing import PyTree
 
-_LEVELS = 127  # The largest code of 8 bits; the smallest is its negative.
-_BITS = 12  # Of a dither: few enough that round-off moves nothing that lies on a code.
+_CODES = 127  # Of either sign; its square is the largest magnitude of a block, in their units.
+_LEAST = 1e-34  # Blocks below are zeros: float32 holds nothing that scales them to codes.
 
 
 class Rounded(NamedTuple):
@@ -35,27 +36,26 @@ class Blocks(NamedTuple):
     codes: int8, of the array's shape.
     scales: float32, the largest magnitude of each block; blocks run over the
         last axes of the array, flattened, and the axes before those come first.
-    tail: float32, what is left of the flattened array behind the last block, or None.
     """
 
     codes: jax.Array
     scales: jax.Array
-    tail: jax.Array | None
 
     def decode(self) -> jax.Array:
         """Read x = s sign(q) (q / 127)² for every code q of a block with scale s."""
-        head, _ = _divided(self.codes, self.scales.ndim - 1, self._block)
-        q = head.astype(jnp.float32)
-        x = q * jnp.abs(q) * (self.scales[..., None] * (1 / _LEVELS**2))
-        return _joined(x, self.tail, self.codes.shape)
+        # ±127 is s to the last bit: encoding what was decoded changes nothing. XLA would move a
+        # factor 1 / 127² to the scales.
+        share = self.codes.astype(jnp.float32) * (1 / _CODES)
+        return share * jnp.abs(share) * _spread(self.scales, self.codes.shape, self._block)
 
     def encode(self, x: jax.Array, random: jax.Array | None = None) -> Blocks:
         return blocked(x, random, self._block)
 
     @property
     def _block(self) -> int:
-        tail = 0 if self.tail is None else self.tail.size
-        return (self.codes.size - tail) // self.scales.size
+        """The entries of a block, a power of two: with n of m blocks, the next one from n / m."""
+        size = math.prod(self.codes.shape[self.scales.ndim - 1 :])
+        return 1 << (-(-size // self.scales.shape[-1]) - 1).bit_length()
 
 
 def is_encoded(leaf: object) -> bool:
@@ -78,63 +78,85 @@ def encoded_like(tree: PyTree, like: PyTree) -> PyTree:
     )
 
 
+# XLA compiles a donated step without a copy of the old velocity only where it computes the new one
+# once. On CPUs it computes some things again for each that reads them, but not what ends in a
+# conversion from float32 to bfloat16 or in a choice between arrays of int8: hence the ends below.
+
+
 def rounded(x: jax.Array, random: jax.Array | None = None) -> Rounded:
     """Round to the nearest bfloat16, or with random bits up or down, right in the mean."""
-    if random is None:
-        return Rounded(x.astype(jnp.bfloat16))
     x = x.astype(jnp.float32)
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
-    # The half that is cut off carries into the other as often as it is large.
-    bits = (bits + (random & 0xFFFF)) & jnp.uint32(0xFFFF0000)
-    carried = jax.lax.bitcast_convert_type(bits, jnp.float32)
-    return Rounded(jnp.where(jnp.isnan(x), x, carried).astype(jnp.bfloat16))
+    if random is not None:
+        bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
+        # The half that is cut off carries into the other as often as it is large. Cut last: the
+        # conversion is then a mere shift.
+        up = jnp.where(jnp.isnan(x), jnp.uint32(0x7FC00000), bits + (random >> 16))
+        x = jax.lax.bitcast_convert_type(up & jnp.uint32(0xFFFF0000), jnp.float32)
+    return Rounded(x.astype(jnp.bfloat16))
 
 
 def blocked(x: jax.Array, random: jax.Array | None, block: int) -> Blocks:
-    """Encode blocks by their largest magnitude, to the nearest code or right in the mean."""
+    """Encode blocks by their largest magnitude, to the nearest code or right in the mean.
+
+    With |x| = a s / 127² and r uniform in (-1/2, 1/2), √(a + r² - 1/4) + r rounds
+    to the code below or above √a, with the chances that make its square a in the
+    mean.
+    """
     x = x.astype(jnp.float32)
-    head, tail = _divided(x, leading_axes(x.shape, block), block)
-    scales = jnp.max(jnp.abs(head), axis=-1)
-    inverse = _LEVELS**2 / jnp.where(scales > 0, scales, 1)[..., None]
-    squared = jnp.abs(head) * inverse  # Of the code, if there were codes between codes.
-    low = jnp.minimum(jnp.floor(jnp.sqrt(squared)), _LEVELS)
-    share = (squared - low * low) / (2 * low + 1)  # Of the way to the next code, in x.
-    if random is None:
-        threshold = jnp.float32(0.5)
-    else:
-        flat = _divided(random, leading_axes(x.shape, block), block)[0]
-        threshold = ((flat >> (32 - _BITS)).astype(jnp.float32) + 0.5) * 0.5**_BITS
-    codes = jnp.sign(head) * (low + (share > threshold).astype(jnp.float32))
-    if tail is not None:
-        spare = jnp.zeros(tail.shape, jnp.int8)
-        codes = jnp.concatenate([codes.astype(jnp.int8).ravel(), spare])
-    return Blocks(codes.astype(jnp.int8).reshape(x.shape), scales, tail)
+    scales = _largest(x, block)
+    factor = jnp.where(scales < _LEAST, 0, _CODES**2 / scales)
+    r = jnp.float32(0)
+    if random is not None:
+        # 13 bits, and never so near to ±1/2 that round-off could move what lies on a code.
+        steps = (random >> 9) & jnp.uint32(0x7FFC00) | jnp.uint32(0x3F800200)
+        r = jax.lax.bitcast_convert_type(steps, jnp.float32) - 1.5
+    a = jnp.abs(x) * _spread(factor, x.shape, block) + (r * r - 0.25)
+    root = jnp.sqrt(jnp.where(a > 0, a, 0)) + r
+    # To the nearest integer, in the lowest bits; a conversion would saturate, slowly.
+    q = jax.lax.bitcast_convert_type(root + jnp.float32(1.5 * 2**23), jnp.int32).astype(jnp.int8)
+    return Blocks(jnp.where(x < 0, -q, q), scales)
 
 
-def leading_axes(shape: tuple[int, ...], block: int) -> int:
-    """How many axes stay: those before the fewest last ones that make up whole blocks, or none."""
-    sizes = (math.prod(shape[axis:]) for axis in range(len(shape)))
-    whole = [axis for axis, size in enumerate(sizes) if size % block == 0]
-    return max(whole, default=0)
-
-
-def _divided(x: jax.Array, leading: int, block: int) -> tuple[jax.Array, jax.Array | None]:
-    """The blocks of an array along a last axis of their own, and what is left behind them."""
-    rest = math.prod(x.shape[leading:]) % block
+def _largest(x: jax.Array, block: int) -> jax.Array:
+    """The largest magnitude of each block, NaN where one is in it."""
+    leading, size = _whole_axes(x.shape, block)
+    whole, rest = divmod(size, block)
+    # As integers the bits of |x| have the order of |x|, with NaN above infinity. Slice by slice
+    # first: XLA compiles that to vector instructions, and of an axis longer than 32 it makes two.
+    bits = jax.lax.bitcast_convert_type(x, jnp.int32) & jnp.int32(0x7FFFFFFF)
+    bits = bits.reshape(*leading, size)
+    slices = math.gcd(block, 8)
+    rows = bits[..., : whole * block].reshape(*leading, whole, slices, block // slices)
+    widest = functools.reduce(jnp.maximum, (rows[..., i, :] for i in range(slices)))
+    largest = jnp.max(widest, axis=-1)
     if rest:
-        x = x.ravel()
-    head, tail = (x[:-rest], x[-rest:]) if rest else (x, None)
-    return head.reshape(*x.shape[:leading], -1, block), tail
+        last = jnp.max(bits[whole * block :], keepdims=True)
+        largest = jnp.concatenate([largest, last])
+    return jax.lax.bitcast_convert_type(largest, jnp.float32)
 
 
-def _joined(head: jax.Array, tail: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
-    if tail is not None:
-        head = jnp.concatenate([head.ravel(), tail])
-    return head.reshape(shape)
+def _spread(scales: jax.Array, shape: tuple[int, ...], block: int) -> jax.Array:
+    """Each block's number at each of its entries, in the array's shape."""
+    leading, size = _whole_axes(shape, block)
+    each = jnp.broadcast_to(scales[..., None], (*scales.shape, block))
+    # The array itself is never reshaped: its buffer would not be reused.
+    return each.reshape(*leading, -1)[..., :size].reshape(shape)
+
+
+def _whole_axes(shape: tuple[int, ...], block: int) -> tuple[tuple[int, ...], int]:
+    """The axes before the fewest last ones that make up whole blocks, and the size of those.
+
+    Where there are none such all axes are taken, and the last block is shorter.
+    """
+    for axis in reversed(range(len(shape))):
+        size = math.prod(shape[axis:])
+        if size and size % block == 0:
+            return shape[:axis], size
+    return (), math.prod(shape)
 
 
 def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """32 bits for each entry, hashed from a key of two words and the entry's place alone.
+    """32 bits for each entry, hashed from a key and the entry's place alone; the upper 16 are good.
 
     So they are the same on however many devices the array lies.
     """
@@ -142,17 +164,17 @@ def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     for axis in range(len(shape)):
         stride = math.prod(shape[axis + 1 :]) % 2**32
         place += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
-    return _mixed(place ^ key[0], key[1])
-
-
-def _mixed(x: Any, salt: Any) -> jax.Array:
-    """lowbias32 of Wellons, 2018, with a second word of key."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D) + salt
-    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-    return x ^ (x >> 16)
+    bits = (place ^ key) * jnp.uint32(0x9E3779B1)
+    return (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
 
 
 def key_of(seed: jax.Array, count: jax.Array, leaf: int) -> jax.Array:
-    """Two words that differ for every seed, step and leaf."""
-    words = jnp.arange(2, dtype=jnp.uint32) + jnp.uint32(2 * leaf)
-    return _mixed(_mixed(words, seed) ^ count.astype(jnp.uint32), seed)
+    """A number for every seed, step and leaf."""
+    return _mixed(_mixed(_mixed(seed) ^ count.astype(jnp.uint32)) ^ jnp.uint32(leaf))
+
+
+def _mixed(x: Any) -> Any:
+    """lowbias32 of Wellons, 2018: each bit of x changes half the bits of the result."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)

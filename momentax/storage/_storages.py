@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from momentax import _check
@@ -16,14 +17,12 @@ class Storage(NamedTuple):
     """How `stored` keeps a velocity; made by `bfloat16` or `int8`.
 
     encode: from an array, and 32 random bits for each entry or None, to what is kept.
-    smallest: entries that an array must have to be encoded.
     seed: of the random bits; None rounds to the nearest.
     limit: β up to which a velocity is kept faithfully.
     advice: what to say, and to do, beyond.
     """
 
     encode: Callable[[jax.Array, jax.Array | None], Any]
-    smallest: int
     seed: Any
     limit: float
     advice: str
@@ -53,7 +52,6 @@ def bfloat16(stochastic: bool = False, *, seed: Any = 0) -> Storage:
     at_random = _check.flag("stochastic", stochastic)
     return Storage(
         encode=rounded,
-        smallest=1,
         seed=_seed(seed) if at_random else None,
         limit=1.0 if at_random else 1 - 2.0**-8,
         advice="a velocity without gradients stops decaying, since the nearest bfloat16 is the "
@@ -68,13 +66,15 @@ def int8(block_size: int = 256, *, seed: Any = 0) -> Storage:
         v ≈ s sign(q) (q / 127)²,    q in {-127, ..., 127}
 
     q is one of the two codes around v, at random, right in the mean: with a
-    quadratic code that is what follows float32 (`tests/storage`). Blocks run over
-    the last axes of an array, flattened: the fewest that make up whole blocks, so
-    that the axes before those, and their sharding, stay. If there are none the
-    whole array is flattened and what is left behind the last block stays float32.
+    quadratic code that is what follows float32 (`tests/storage`). The largest
+    entry of a block is kept exactly. Blocks run over the last axes of an array,
+    flattened: the fewest that make up whole blocks, so that the axes before those,
+    and their sharding, stay. If there are none the whole array is flattened, and
+    its last block is shorter.
 
     Args:
-        block_size: Entries a block, at least 2. 256 take 1.016 bytes an entry.
+        block_size: Entries a block, a power of two, at least 2. 256 take 1.016
+            bytes an entry.
         seed: Of the random bits, a whole number in [0, 2³²) or a 0-d array of one.
 
     Returns:
@@ -90,9 +90,10 @@ def int8(block_size: int = 256, *, seed: Any = 0) -> Storage:
         are others.
     """
     block = _check.whole("block_size", block_size, least=2)
+    if block & (block - 1):
+        raise ValueError(f"block_size must be a power of two, such as 256, got {block_size}")
     return Storage(
         encode=lambda x, random: blocked(x, random, block),
-        smallest=block,
         seed=_seed(seed),
         limit=0.99,
         advice="codes of 8 bits follow float32 up to β = 0.99: use "
@@ -101,9 +102,8 @@ def int8(block_size: int = 256, *, seed: Any = 0) -> Storage:
 
 
 def _seed(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        if np.ndim(value) == 0 and np.issubdtype(value.dtype, np.integer):
-            return value
-    elif _check.whole("seed", value, least=0) < 2**32:
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer) and not value.ndim:
+        return value
+    if _check.whole("seed", value, least=0) < 2**32:
         return np.uint32(value)
     raise ValueError(f"seed must be a whole number in [0, 2**32), got {_check.shown(value)}")

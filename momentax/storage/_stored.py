@@ -77,10 +77,10 @@ def stored(
     _check.transformation("tx", tx)
     if not isinstance(storage, Storage):
         raise TypeError(
-            "storage must be made by momentax.storage.bfloat16 or momentax.storage.int8, got "
-            f"{_check.shown(storage)}"
+            "storage must be what momentax.storage.bfloat16() or momentax.storage.int8() returns, "
+            f"got {_check.shown(storage)}"
         )
-    least = max(_check.whole("min_size", min_size, least=0), storage.smallest)
+    least = max(_check.whole("min_size", min_size, least=0), 1)  # Of nothing there is no block.
     tx = optax.with_extra_args_support(tx)
 
     def init(params):
