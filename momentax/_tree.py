@@ -26,9 +26,14 @@ def scalar(value: Scalar) -> jax.Array:
     return jax.lax.convert_element_type(jnp.asarray(value), _check.float_dtype())
 
 
+def is_known(*coefficients: Any) -> bool:
+    """Whether coefficients are numbers while the program is still being traced."""
+    return not any(isinstance(coefficient, jax.Array) for coefficient in coefficients)
+
+
 def is_zero(coefficient: Any) -> bool:
     """Whether a coefficient is known to be 0 while the program is still being traced."""
-    return not isinstance(coefficient, jax.Array) and bool(coefficient == 0)
+    return is_known(coefficient) and bool(coefficient == 0)
 
 
 def zeros_like(params: PyTree) -> PyTree:
@@ -69,6 +74,18 @@ def widened(tree: PyTree) -> PyTree:
 def squared(tree: PyTree) -> PyTree:
     """|x|² of every entry x: real, also where x is complex, and in float32 or wider."""
     return jax.tree.map(lambda leaf: (_widened(leaf) * jnp.conj(_widened(leaf))).real, tree)
+
+
+def sign(tree: PyTree, like: PyTree) -> PyTree:
+    """The sign of every entry, z / |z| of complex ones and 0 of 0, in the dtypes of `like`.
+
+    Where that has None, None stands.
+    """
+
+    def of(kept: Any, leaf: Any) -> jax.Array | None:
+        return None if kept is None else jnp.sign(leaf).astype(jnp.result_type(kept))
+
+    return jax.tree.map(of, like, tree, is_leaf=_check.is_none)
 
 
 def normalized(tree: PyTree, squares: PyTree, ε: Scalar, like: PyTree) -> PyTree:

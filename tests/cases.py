@@ -120,6 +120,16 @@ METHODS = {
     "average, plain": Case(
         lambda beta: momentax.average(beta, debias=False), {"beta": 0.9}, reference.plain_average
     ),
+    "sign_average": Case(momentax.sign_average, {"beta": 0.9}, reference.sign_average, accessed=24),
+    "lion": Case(
+        momentax.lion,
+        {"beta1": 0.9, "beta2": 0.99},
+        reference.lion,
+        swept="beta2",
+        decay="beta2",
+        intervals=_SHARES,
+        drawn=_DRAWN_SHARES,
+    ),
     "quasi_hyperbolic": Case(
         momentax.quasi_hyperbolic, {"beta": 0.9, "nu": 0.7}, reference.quasi_hyperbolic
     ),

@@ -41,6 +41,16 @@ def plain_average(v, g, t, *, beta):
     return v, v
 
 
+def sign_average(v, g, t, *, beta):
+    v = beta(t) * v + (1 - beta(t)) * g
+    return np.sign(v), v
+
+
+def lion(v, g, t, *, beta1, beta2):
+    d = np.sign(beta1(t) * v + (1 - beta1(t)) * g)
+    return d, beta2(t) * v + (1 - beta2(t)) * g
+
+
 # The methods below are written in the sequences of their papers. With the learning rate 1 the
 # parameters move by the negative of the direction; they start at 0.
 

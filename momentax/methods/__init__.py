@@ -11,6 +11,7 @@ from momentax.methods._hypergradient import HypergradientState, hypergradient
 from momentax.methods._item import item
 from momentax.methods._lazy import LazyState, lazy
 from momentax.methods._linear import LinearState, ShiftedState, linear
+from momentax.methods._lion import lion
 from momentax.methods._mars import MarsState, mars
 from momentax.methods._mass import mass
 from momentax.methods._momentum_polyak import momentum_polyak
@@ -26,6 +27,7 @@ from momentax.methods._proportional_integral_derivative import (
 )
 from momentax.methods._quasi_hyperbolic import quasi_hyperbolic
 from momentax.methods._quasi_hyperbolic_adam import QuasiHyperbolicAdamState, quasi_hyperbolic_adam
+from momentax.methods._sign_average import sign_average
 from momentax.methods._storm import RecursiveState, StormState, recursive_momentum, storm
 from momentax.methods._synthesized_nesterov import synthesized_nesterov
 from momentax.methods._torque_aware import TorqueAwareState, torque_aware
@@ -61,6 +63,7 @@ __all__ = [
     "item",
     "lazy",
     "linear",
+    "lion",
     "mars",
     "mass",
     "momentum_polyak",
@@ -74,6 +77,7 @@ __all__ = [
     "quasi_hyperbolic",
     "quasi_hyperbolic_adam",
     "recursive_momentum",
+    "sign_average",
     "storm",
     "synthesized_nesterov",
     "torque_aware",

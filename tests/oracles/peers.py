@@ -267,6 +267,12 @@ RUNS = dict(_torch_grid()) | {
     "optax.lars, schedule, nesterov": Run(
         in_optax, "optax:lars", LEARNING_RATES | {"trust_ratio_mask": False, "nesterov": True}
     ),
+    "optax.lion, schedule, decay": Run(
+        in_optax,
+        "optax:lion",
+        {"learning_rate": RATES, "b1": 0.95, "b2": 0.98, "weight_decay": 0.05},
+    ),
+    "optax.signum, schedule": Run(in_optax, "optax:signum", {"learning_rate": RATES}),
     "optax.optimistic_gradient_descent": Run(
         in_optax, "optax:optimistic_gradient_descent", {"learning_rate": 0.05}
     ),
@@ -351,6 +357,11 @@ RUNS = dict(_torch_grid()) | {
     "pytorch_optimizer.SignSGD": Run(
         in_torch, "pytorch_optimizer:SignSGD", {"lr": 0.02, "momentum": 0.9}
     ),
+    "pytorch_optimizer.SignSGD, schedules, decay": Run(
+        in_torch,
+        "pytorch_optimizer:SignSGD",
+        {"lr": RATES, "momentum": BETAS, "weight_decay": 0.05, "weight_decouple": False},
+    ),
     "pytorch_optimizer.gradfilter_ema": Run(
         amplified,
         "pytorch_optimizer.optimizer.grokfast:gradfilter_ema",
@@ -374,6 +385,12 @@ RUNS = dict(_torch_grid()) | {
         in_torch, "fsgdm:FSGDM", {"lr": RATES, "weight_decay": 0.05, "n_stages": 30, "sigma": STEPS}
     ),
     "lion_pytorch.Lion": Run(in_torch, "lion_pytorch:Lion", {"lr": 0.02}),
+    "lion_pytorch.Lion, forgetful, decay": Run(
+        in_torch, "lion_pytorch:Lion", {"lr": RATES, "betas": (0.9, 0.0), "weight_decay": 0.05}
+    ),
+    "lion_pytorch.Lion, schedules": Run(
+        in_torch, "lion_pytorch:Lion", {"lr": RATES, "betas": (NUS, BETAS)}
+    ),
     "heavyball.SGD": Run(
         in_heavyball,
         "heavyball:SGD",

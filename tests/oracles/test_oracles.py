@@ -14,12 +14,12 @@ from momentax import (
     adan,
     aggregated,
     amplified,
-    average,
     cautious,
     conventions,
     generalized_primal_averaging,
     grams,
     heavy_ball,
+    lion,
     mars,
     momentum_polyak,
     nadam,
@@ -32,6 +32,7 @@ from momentax import (
     quasi_hyperbolic_adam,
     schedules,
     sgd,
+    sign_average,
     synthesized_nesterov,
 )
 from tests.oracles import record
@@ -69,11 +70,15 @@ TRANSFORMATIONS = {
     "torch.NAdam": lambda: sgd(0.02, nadam()),
     "torch.NAdam, schedule": lambda: sgd(alpha, nadam(psi=0.01)),
     "keras.Nadam": lambda: sgd(0.02, nadam(psi=1.0, eps=1e-7)),
-    "keras.Lion": lambda: optax.lion(0.02, b1=0.9, b2=0.99, weight_decay=0.0),
+    "keras.Lion": lambda: sgd(0.02, lion()),
     "optax.sgd": lambda: sgd(0.02, heavy_ball(0.9)),
     "optax.sgd, schedule, nesterov": lambda: sgd(alpha, nesterov(0.9)),
     "optax.lars, schedule": lambda: sgd(alpha, heavy_ball(0.9), velocity_units="parameter"),
     "optax.lars, schedule, nesterov": lambda: sgd(alpha, nesterov(0.9), velocity_units="parameter"),
+    "optax.lion, schedule, decay": lambda: sgd(
+        alpha, lion(0.95, 0.98), weight_decay=0.05, decoupled=True
+    ),
+    "optax.signum, schedule": lambda: sgd(alpha, sign_average()),
     "optax.optimistic_gradient_descent": lambda: optimistic(optax.sgd(0.05)),
     "qhoptim.QHM": lambda: sgd(0.1, quasi_hyperbolic(0.95, 0.7)),
     "qhoptim.QHM, schedules": lambda: sgd(alpha, quasi_hyperbolic(beta, nu)),
@@ -107,13 +112,14 @@ TRANSFORMATIONS = {
     "pytorch_optimizer.PNM, schedule": lambda: sgd(alpha, positive_negative(beta, nu)),
     "pytorch_optimizer.gradfilter_ema": lambda: sgd(0.02, amplified(0.9, 2.0)),
     "pytorch_optimizer.AdEMAMix": lambda: optax.contrib.ademamix(0.01),
-    "pytorch_optimizer.Lion": lambda: optax.lion(0.02, b1=0.9, b2=0.99, weight_decay=0.0),
+    "pytorch_optimizer.Lion": lambda: sgd(0.02, lion()),
     "pytorch_optimizer.QHM": lambda: sgd(alpha, quasi_hyperbolic(beta, nu)),
     "pytorch_optimizer.SGDW": lambda: sgd(
         alpha, heavy_ball(0.9), weight_decay=0.05, decoupled=True
     ),
-    "pytorch_optimizer.SignSGD": lambda: optax.chain(
-        average(0.9, debias=False), optax.sign_sgd(0.02)
+    "pytorch_optimizer.SignSGD": lambda: sgd(0.02, sign_average()),
+    "pytorch_optimizer.SignSGD, schedules, decay": lambda: sgd(
+        alpha, sign_average(beta), weight_decay=0.05
     ),
     "jaxopt.GradientDescent": lambda: sgd(0.1, accelerated("fista")),
     "schedulefree.SGDScheduleFree": lambda: sgd(
@@ -127,7 +133,11 @@ TRANSFORMATIONS = {
     "momsps.MomSPS": lambda: sgd(1.0, momentum_polyak(0.9, c=20.0, gamma_max=0.2)),
     "pytorch_optimizer.MARS": lambda: sgd(0.02, optax.chain(mars(), optax.scale_by_sign())),
     "fsgdm.FSGDM": lambda: frequency_sgd(alpha, 30, STEPS, 0.05),
-    "lion_pytorch.Lion": lambda: optax.lion(0.02, b1=0.9, b2=0.99, weight_decay=0.0),
+    "lion_pytorch.Lion": lambda: sgd(0.02, lion()),
+    "lion_pytorch.Lion, forgetful, decay": lambda: sgd(
+        alpha, lion(0.9, 0.0), weight_decay=0.05, decoupled=True
+    ),
+    "lion_pytorch.Lion, schedules": lambda: sgd(alpha, lion(nu, beta)),
     "heavyball.SGD": lambda: sgd(0.02, heavy_ball(0.9)),
     "heavyball.SGD, caution": lambda: cautious(sgd(0.02, heavy_ball(0.9))),
     "bitsandbytes.SGD32bit": lambda: sgd(0.02, heavy_ball(0.9)),

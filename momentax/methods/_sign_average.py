@@ -1,0 +1,51 @@
+"""Signum: the sign of the running average of the gradients."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import optax
+
+from momentax import _check, _tree
+from momentax._check import scheduled
+from momentax._typing import ScalarOrSchedule
+from momentax.methods._linear import LinearState
+
+
+def sign_average(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationExtraArgs:
+    """Move by the sign of the running average v of the gradients g.
+
+        v_t = β v_{t-1} + (1 - β) g_t,    v_0 = 0
+        d_t = sign(v_t)
+
+    This is Signum, and signSGD for β = 0. sign(0) = 0, and of a complex number
+    z it is z / |z|. As every coordinate moves by the learning rate, that is
+    smaller than for other methods.
+
+    Args:
+        beta: β in [0, 1), the share of the average kept each step.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state, LinearState(count, velocity), holds one velocity, in
+        float32 or wider.
+
+    Raises:
+        ValueError: A concrete beta lies outside its interval.
+
+    Source:
+        Bernstein, Wang, Azizzadenesheli and Anandkumar, signSGD: compressed
+        optimisation for non-convex problems, 2018, arXiv:1802.04434.
+    """
+    β = scheduled("beta", beta)
+
+    def init(params):
+        return LinearState(jnp.zeros((), jnp.int32), _tree.zeros_like(params))
+
+    def update(updates, state, params=None, **extra_args):
+        del params, extra_args
+        t, v = state
+        _check.require_gradients(updates, v)
+        v = _tree.combine((β(t), v), (1 - β(t), updates), like=v)
+        return _tree.sign(v, like=updates), LinearState(optax.safe_increment(t), v)
+
+    return optax.GradientTransformationExtraArgs(init, update)
