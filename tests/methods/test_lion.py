@@ -11,7 +11,7 @@ import momentax
 from momentax import lion, sign_average
 from tests.methods.runs import draw, follow, follow_peer
 
-# The direction is written from the new velocity in the first row, from the old one in the second.
+# The direction is written from the new velocity in the first, from the old one in the second.
 FROM_NEW = [(0.9, 0.99), (0.95, 0.98), (0.5, 0.5), (0.99, 0.999), (1e-6, 1e-5), (0.7, 0.70001)]
 FROM_OLD = [(0.99, 0.9), (0.9, 0.1), (0.9, 1e-7), (0.9, 1e-40), (0.9, 0.0), (0.0, 0.99), (0.0, 0.0)]
 PAIRS = FROM_NEW + FROM_OLD
@@ -45,6 +45,20 @@ def test_every_sign_is_right_that_rounding_leaves_one(β1, β2):
     np.testing.assert_allclose(state.velocity, v, rtol=1e-5, atol=1e-6)
     theirs, _ = follow_peer(optax.scale_by_lion(β1, β2), g)
     np.testing.assert_array_equal(d[clear], theirs[clear])
+
+
+@pytest.mark.parametrize(("β1", "β2"), [pair for pair in PAIRS if pair[0]])
+def test_signs_are_right_beside_the_point_where_the_terms_cancel(β1, β2):
+    """To within three roundings of the larger term, whatever the form."""
+    β1, β2 = rounded(β1, β2)
+    first = draw(20000)
+    cancelling = -β1 * (1 - β2) * first / (1 - β1)
+    g = np.stack([first, cancelling * (1 + 20 * EPS * draw(20000, seed=1))]).astype(np.float32)
+    d, _ = follow(lion(β1, β2), g)
+    mixtures, sizes, _ = in_float64(g, β1, β2)
+    clear = np.abs(mixtures) > 1.5 * EPS * sizes
+    assert clear.mean() > 0.8
+    np.testing.assert_array_equal(d[clear], np.sign(mixtures)[clear])
 
 
 @pytest.mark.parametrize(("β1", "β2"), [*FROM_NEW[:3], *FROM_OLD[:2], (0.9, 0.0)])
