@@ -66,6 +66,33 @@ def combine(*terms: tuple[Scalar, PyTree], like: PyTree) -> PyTree:
     return jax.tree.map(add, like, *trees, is_leaf=_check.is_none)
 
 
+def accumulate(count: jax.Array, β: Scalar, v: PyTree, *terms: tuple[Scalar, PyTree]) -> PyTree:
+    """β v + γ g over the terms (γ, g), in the dtypes of v and a form that takes its place.
+
+    From v/2 + g/2 XLA makes (v + g)/2, and computes that anew wherever it is
+    read, from the old v too, of which it then keeps a copy. So it must not see
+    that β and γ are one number. The count, or another scalar given for it, is
+    never negative; but this the compiler does not know.
+    """
+    if any(is_known(β, γ) and β == γ != 0 for γ, _ in terms):
+        β = jnp.where(count < 0, 0, scalar(β))
+    return combine((β, v), *terms, like=v)
+
+
+def behind(count: jax.Array, tree: PyTree, *earlier: PyTree) -> PyTree:
+    """A tree as it is, but which XLA computes behind others that have its shapes.
+
+    What takes the place of a buffer while others are still computed from it makes
+    XLA copy the buffer, unless it reads those others. No count is negative, so
+    that nothing of them arrives; but this the compiler does not know.
+    """
+
+    def wait(leaf: jax.Array, *others: jax.Array) -> jax.Array:
+        return jnp.where(count < 0, sum(other.astype(leaf.dtype) for other in others), leaf)
+
+    return jax.tree.map(wait, tree, *earlier)
+
+
 def widened(tree: PyTree) -> PyTree:
     """A tree in the dtypes that arithmetic on it runs in."""
     return jax.tree.map(_widened, tree)

@@ -29,9 +29,11 @@ class Case(NamedTuple):
     drawn: Mapping[str, tuple[float, float]] = MappingProxyType({})  # and whence it is drawn.
     shown: Mapping[str, str] = MappingProxyType({})  # What errors call one, if not by its name.
     extra: Callable[[Any], dict[str, Any]] = lambda g: {}  # What update needs besides gradients g.
-    accessed: int = 28  # Bytes that a float32 step moves per parameter, at most.
-    temporary: int = 0  # Bytes per parameter that it keeps meanwhile, at most.
-    copies: int = 0  # Buffers of the parameters' size that it copies, at most.
+    # Of a compiled float32 step whose parameters and state are donated, at most:
+    accessed: int = 28  # Bytes that it reads and writes per parameter,
+    temporary: float = 0  # bytes per parameter that it keeps meanwhile,
+    copies: int = 0  # and buffers of the parameters' size that it copies;
+    why: str = ""  # why it can do with no less than these two.
     axes: int = 0  # Leading axes that the velocity has before the parameter's.
     coupled: bool = False  # Whether one leaf's gradient has to do with another's velocity.
 
@@ -103,6 +105,9 @@ def _accelerated(sequence: str, horizon: int | None) -> Callable[..., Any]:
     return lambda: momentax.accelerated(sequence, horizon=horizon)
 
 
+# Why some keep a buffer for the time of a step.
+_NORM = "XLA:CPU sums from memory: the corrected gradient, whose norm scales it afterwards."
+_DECAYED = "XLA keeps the decayed gradient for both of its readers, as it does in Optax's chain."
 # What the kin of Adam call their shares.
 _SHARES = dict.fromkeys(("beta1", "beta2", "beta3"), "[0, 1)")
 _DRAWN_SHARES = dict.fromkeys(("beta1", "beta2", "beta3"), (0, 0.95))
@@ -254,8 +259,6 @@ METHODS = {
         intervals=_SHARES,
         drawn=_DRAWN_SHARES,
         accessed=80,
-        temporary=4,
-        copies=2,  # Of the gradient, old and new.
     ),
     "nadam": Case(
         momentax.nadam,
@@ -275,6 +278,8 @@ METHODS = {
             swept=None,
             decay=None,
             accessed=40,
+            temporary=1.1,
+            why="Where a gradient is not 0, a byte each, until the rows that have one are known.",
         )
         for name, method, twin in (
             ("heavy ball", momentax.heavy_ball(0.9), _heavy_ball),
@@ -331,7 +336,8 @@ METHODS = {
         reference.mars,
         decay=None,  # The change of the gradient enters as well.
         accessed=56,
-        temporary=4,  # The corrected gradient, until its norm is known.
+        temporary=4,
+        why=_NORM,
     ),
     "mars, exact": Case(
         lambda beta, gamma: momentax.mars(beta, gamma, approximate=False),
@@ -340,6 +346,7 @@ METHODS = {
         extra=_previous,
         accessed=40,
         temporary=4,
+        why=_NORM,
     ),
     "yellowfin": Case(
         lambda learning_rate, beta, smoothing: momentax.yellowfin(
@@ -367,7 +374,9 @@ def _descent(**options: Any) -> Callable[..., Any]:
 _DECAYING = {"learning_rate": 0.1, "beta": 0.9, "weight_decay": 0.01}
 OPTIMIZERS = {
     "sgd": Case(_descent(), {"learning_rate": 0.1, "beta": 0.9}, reference.nesterov),
-    "sgd, coupled": Case(_descent(), _DECAYING, reference.nesterov, accessed=40, temporary=4),
+    "sgd, coupled": Case(
+        _descent(), _DECAYING, reference.nesterov, accessed=40, temporary=4, why=_DECAYED
+    ),
     "sgd, decoupled": Case(_descent(decoupled=True), _DECAYING, reference.nesterov),
     "sgd, parameter units": Case(
         _descent(velocity_units="parameter"), _DECAYING, reference.nesterov, accessed=32
@@ -386,7 +395,14 @@ def _wrapped(wrap: Callable[..., Any], *args: Any, **options: Any) -> Callable[.
 
 _BETA = {"beta": 0.9}
 WRAPPERS = {
-    "restart": Case(_wrapped(momentax.restart), _BETA, reference.restart, accessed=68, temporary=8),
+    "restart": Case(
+        _wrapped(momentax.restart),
+        _BETA,
+        reference.restart,
+        accessed=68,
+        temporary=8,
+        why="XLA:CPU sums from memory: the velocity tried, and by how much a gradient adds to it.",
+    ),
     "restart, every 4": Case(_wrapped(momentax.restart, 4), _BETA, reference.restart_every_4),
     "restart, speed": Case(
         _wrapped(momentax.restart, "speed", min_steps=2),
@@ -395,17 +411,22 @@ WRAPPERS = {
         accessed=36,
     ),
     "cautious": Case(
-        _wrapped(momentax.cautious), _BETA, reference.cautious, accessed=64, temporary=8
+        _wrapped(momentax.cautious),
+        _BETA,
+        reference.cautious,
+        accessed=64,
+        temporary=8,
+        why="XLA:CPU sums from memory: the update, and where it agrees with the gradient.",
     ),
     "grams": Case(_wrapped(momentax.grams), _BETA, reference.grams, accessed=36),
-    # The last update is read and written in one step.
     "optimistic": Case(
         _wrapped(momentax.optimistic),
         _BETA,
         reference.optimistic,
         accessed=56,
-        temporary=8,
-        copies=2,
+        temporary=4,
+        copies=1,
+        why="The last update, of which the new state holds nothing, is read until parameters move.",
     ),
     **{
         f"stored, {name}": Case(

@@ -97,7 +97,7 @@ def adan(
         n, wn = _average.step(β3(t), n, wn, _tree.squared(ahead))
         lead = _tree.combine((1 / wm, m), (β2(t) / wv, v), like=m)
         d = _tree.normalized(lead, _tree.combine((1 / wn, n), like=n), ε(t), like=updates)
-        before = _tree.combine((1.0, g), like=before)
+        before = _tree.behind(t, _tree.combine((1.0, g), like=before), v, n)
         return d, AdanState(optax.safe_increment(t), m, v, n, before, wm, wv, wn)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -30,7 +30,7 @@ class AverageState(NamedTuple):
 
 def step(β: Any, mean: PyTree, weight: jax.Array, new: PyTree) -> tuple[PyTree, jax.Array]:
     """Take one more tree into a running average that starts at 0, and into its weight."""
-    mean = _tree.combine((β, mean), (1 - β, new), like=mean)
+    mean = _tree.accumulate(weight, β, mean, (1 - β, new))
     return mean, jnp.asarray(β * weight + (1 - β), weight.dtype)
 
 

@@ -101,7 +101,7 @@ def linear(
         del params, extra_args
         t, v = state.count, state.velocity
         _check.require_gradients(updates, v)
-        v = _tree.combine((β(t), v), (γ(t), updates), like=v)
+        v = _tree.accumulate(t, β(t), v, (γ(t), updates))
         d = _tree.combine((a(t), updates), (b(t), v), like=updates)
         state = state._replace(count=optax.safe_increment(t), velocity=v)
         return d, state._replace(shift=_tree.scalar(s(t))) if shifted else state

@@ -54,7 +54,7 @@ def lion(
         del params, extra_args
         t, v = state
         _check.require_gradients(updates, v)
-        new = _tree.combine((β2(t), v), (1 - β2(t), updates), like=v)
+        new = _tree.accumulate(t, β2(t), v, (1 - β2(t), updates))
         mixture = _tree.combine(*_terms(β1(t), β2(t), v, new, updates), like=v)
         return _tree.sign(mixture, like=updates), LinearState(optax.safe_increment(t), new)
 

@@ -87,12 +87,11 @@ def mars(
             before = previous("mars", prev_grad, updates)
             scale = jnp.where(t == 0, 0, scale)
         c = _tree.combine((1 + scale, updates), (-scale, before), like=_tree.widened(updates))
-        v = _tree.combine((β(t), v), (1 - β(t), jax.tree.map(_clipped, c)), like=v)
+        v = _tree.accumulate(t, β(t), v, (1 - β(t), jax.tree.map(_clipped, c)))
         d = _tree.combine((1.0, v), like=updates)
         state = state._replace(count=optax.safe_increment(t), velocity=v)
         if approximate:
-            # The gradient, but read off c: kept as it is, both it and the last one were copied.
-            kept = _tree.combine((1 / (1 + scale), c), (scale / (1 + scale), before), like=before)
+            kept = _tree.behind(t, _tree.combine((1.0, updates), like=before), v)
             state = state._replace(gradient=kept)
         return d, state
 

@@ -85,7 +85,7 @@ def nadam(
         _check.require_gradients(updates, v)
         next_t = optax.safe_increment(t)
         μ_t, μ_next = μ(t), μ(next_t)
-        v = _tree.combine((β1(t), v), (1 - β1(t), updates), like=v)
+        v = _tree.accumulate(t, β1(t), v, (1 - β1(t), updates))
         s, u = _average.step(β2(t), s, u, _tree.squared(updates))
         # 1 - w is a product of μ; kept as a sum of weights, w loses no digits and restarts at 0.
         w = _tree.scalar(μ_t * w + (1 - μ_t))

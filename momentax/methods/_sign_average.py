@@ -45,7 +45,7 @@ def sign_average(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationEx
         del params, extra_args
         t, v = state
         _check.require_gradients(updates, v)
-        v = _tree.combine((β(t), v), (1 - β(t), updates), like=v)
+        v = _tree.accumulate(t, β(t), v, (1 - β(t), updates))
         return _tree.sign(v, like=updates), LinearState(optax.safe_increment(t), v)
 
     return optax.GradientTransformationExtraArgs(init, update)

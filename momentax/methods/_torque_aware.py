@@ -71,7 +71,8 @@ def torque_aware(
         t, v, s = state
         _check.require_gradients(updates, v)
         s = _tree.combine((γ(t), s), (1 - γ(t), _tree.cosines(updates, v)), like=s)
-        v = _tree.combine((β(t), v), (ε(t) + 0.5, updates), (0.5, _tree.scaled(s, updates)), like=v)
+        aligned = _tree.scaled(s, updates)
+        v = _tree.accumulate(t, β(t), v, (ε(t) + 0.5, updates), (0.5, aligned))
         d = _tree.combine((1.0, v), like=updates)
         return d, TorqueAwareState(optax.safe_increment(t), v, s)
 

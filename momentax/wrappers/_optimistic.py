@@ -74,6 +74,8 @@ def optimistic(tx: optax.GradientTransformation) -> optax.GradientTransformation
         last = jax.tree.map(lambda new, old: jnp.where(t == 0, new, old), current, last)
         d = _tree.combine((2.0, u), (-1.0, last), like=u)
         d = jax.tree.map(lambda d, r: r if d is None else d, d, raw, is_leaf=_check.is_none)
+        # The old update is still read when this one takes its place: of both, XLA copies but one.
+        current = _tree.behind(t, current, last)
         return d, OptimisticState(optax.safe_increment(t), current, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
