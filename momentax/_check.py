@@ -162,6 +162,11 @@ def scheduled(name: str, value: ScalarOrSchedule, interval: str | None = None) -
     return lambda _: _kept(exact)  # Anew, since JAX's precision may be another by then.
 
 
+def number(value: ScalarOrSchedule) -> np.float64 | None:
+    """A hyperparameter as it was given, in float64, if it is a number that is known by now."""
+    return None if callable(value) or is_traced(value) else _exact(value, shown(value))
+
+
 def constant(name: str, value: Scalar, interval: str | None = None) -> Schedule:
     """Return a hyperparameter that may be traced but is no schedule, as `scheduled` does."""
     if callable(value):

@@ -49,14 +49,13 @@ def test_every_sign_is_right_that_rounding_leaves_one(β1, β2):
 
 @pytest.mark.parametrize(("β1", "β2"), [pair for pair in PAIRS if pair[0]])
 def test_signs_are_right_beside_the_point_where_the_terms_cancel(β1, β2):
-    """To within three roundings of the larger term, whatever the form."""
-    β1, β2 = rounded(β1, β2)
+    """To within a few roundings, whatever the form, and also of 1 - β."""
     first = draw(20000)
     cancelling = -β1 * (1 - β2) * first / (1 - β1)
     g = np.stack([first, cancelling * (1 + 20 * EPS * draw(20000, seed=1))]).astype(np.float32)
     d, _ = follow(lion(β1, β2), g)
     mixtures, sizes, _ = in_float64(g, β1, β2)
-    clear = np.abs(mixtures) > 1.5 * EPS * sizes
+    clear = np.abs(mixtures) > 2 * EPS * sizes
     assert clear.mean() > 0.8
     np.testing.assert_array_equal(d[clear], np.sign(mixtures)[clear])
 
@@ -101,8 +100,9 @@ def test_directions_are_those_of_optax_lion(dtype):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10)
 
 
+@pytest.mark.usefixtures("x64")
 def test_equal_betas_are_sign_average():
-    g = draw(500, 20).astype(np.float32)
+    g = draw(500, 20)
     ours, state = follow(lion(0.9, 0.9), g)
     other, expected = follow(sign_average(0.9), g)
     np.testing.assert_array_equal(ours, other)
