@@ -82,6 +82,7 @@ def stored(
         )
     least = max(_check.whole("min_size", min_size, least=0), 1)  # Of nothing there is no block.
     tx = optax.with_extra_args_support(tx)
+    first = jax.jit(storage.encode)  # One operation after the other would take seconds to compile.
 
     def init(params):
         inner = tx.init(params)
@@ -94,7 +95,7 @@ def stored(
         flags = _flags(where, params)
 
         def encode(leaf: Any, keep: bool) -> Any:
-            return storage.encode(leaf, None) if keep and _encodable(leaf, least) else leaf
+            return first(leaf, None) if keep and _encodable(leaf, least) else leaf
 
         def encoded(node: Any, field: str) -> Any:
             v = getattr(node, field)
@@ -120,7 +121,7 @@ def stored(
                 f"tx changed the structure of its state from {structure} to "
                 f"{jax.tree.structure(after)}; stored needs one that stays"
             )
-        first = len(jax.tree.leaves(u))
+        ahead = len(jax.tree.leaves(u))
 
         def encoder(leaf: Any, number: int) -> Callable[[jax.Array], Any]:
             def encode(x: jax.Array) -> Any:
@@ -129,15 +130,15 @@ def stored(
 
             return encode
 
-        encoders = {first + i: encoder(leaf, i) for i, leaf in enumerate(kept) if is_encoded(leaf)}
+        encoders = {ahead + i: encoder(leaf, i) for i, leaf in enumerate(kept) if is_encoded(leaf)}
         given = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
         results = intercepted(closed, given, encoders)
         for i, encode in encoders.items():
             if not is_encoded(results[i]):  # An input that tx passed on, or a constant.
                 old = any(results[i] is leaf for leaf in given)
-                results[i] = kept[i - first] if old else encode(results[i])
-        u = jax.tree.unflatten(jax.tree.structure(u), results[:first])
-        inner = structure.unflatten(results[first:])
+                results[i] = kept[i - ahead] if old else encode(results[i])
+        u = jax.tree.unflatten(jax.tree.structure(u), results[:ahead])
+        inner = structure.unflatten(results[ahead:])
         return u, StoredState(optax.safe_increment(count), seed, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
