@@ -11,6 +11,7 @@ from momentax._curvature import Curvature, Spectrum, curvature
 from momentax._eval_params import eval_params
 from momentax._rollout import Rollout, rollout
 from momentax._sgd import sgd
+from momentax._train_step import train_step
 from momentax._velocity import replace_velocity, reset_velocity, velocity, velocity_norms
 from momentax.methods import (
     AcceleratedState,
@@ -188,6 +189,7 @@ __all__ = [
     "synthesized_nesterov",
     "theory",
     "torque_aware",
+    "train_step",
     "uniform",
     "use_all_cores",
     "velocity",

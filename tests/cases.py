@@ -506,6 +506,7 @@ OTHERS = {
         "schedules": "test_schedules.py",
         "sweep": "sweeps/test_sweep.py",
         "theory": "theory/test_quadratic.py",
+        "train_step": "test_train_step.py",
         "uniform": "sweeps/test_points.py",
         "velocity": "test_velocity.py",
         "velocity_norms": "test_velocity.py",

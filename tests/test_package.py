@@ -46,7 +46,7 @@ LAYERS = [
     {"_tree", "_encoded"},
     {"methods", "schedules", "_velocity"},
     {"_sgd", "_catch_up", "_eval_params", "wrappers", "storage", "theory", "problems"},
-    {"sweeps", "_rollout", "_curvature", "conventions"},
+    {"sweeps", "_rollout", "_train_step", "_curvature", "conventions"},
     {"_digits", "plotting"},
     {"__init__"},
     {"_command"},

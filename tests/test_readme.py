@@ -23,8 +23,8 @@ def test_every_block_of_code_runs(block, capsys):
     assert capsys.readouterr().out
 
 
-def test_the_examples_are_about_ten_lines_and_there_are_three():
-    assert len(BLOCKS) == 3
+def test_the_examples_are_about_ten_lines_and_there_are_four():
+    assert len(BLOCKS) == 4
     assert all(len(block.splitlines()) <= 12 for block in BLOCKS)
 
 

@@ -1,0 +1,412 @@
+"""A training step in one program: gradient, update and apply, in the buffers that it was given."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.experimental.shard_alike import shard_alike
+
+from momentax import _check, _tree
+from momentax._typing import PyTree
+
+_NAMES = ("params", "state")
+
+
+def train_step(
+    loss: Callable[..., Any],
+    tx: optax.GradientTransformation,
+    *,
+    donate: bool = True,
+    has_aux: bool = False,
+    steps_per_call: int = 1,
+    accumulation: int = 1,
+) -> jax.stages.Wrapped:
+    """Make one jitted function of a step: gradient, update and apply in one program.
+
+        step(params, state, *batch, **extra) -> params, state, value
+
+        g_t = ∇f(θ_{t-1}),    u_t, state = tx.update(g_t, state, θ_{t-1}),    θ_t = θ_{t-1} + u_t
+
+    Make it once, before the loop, and call it with the same types of arguments:
+    each new one is compiled.
+
+        step = momentax.train_step(loss, tx)
+        for x, y in data:
+            params, state, value = step(params, state, x, y)
+
+    The buffers of params and state are donated: new values are written over the
+    old, and JAX raises where an old array is used again ("Array has been
+    deleted"), here and elsewhere. Keep `jax.tree.map(jnp.copy, params)` where you need them, or
+    give donate=False, which costs several times the time on large parameters.
+    An array that stands at two places, such as a state that starts as the
+    parameters themselves, or params that are in the batch too, is copied first.
+    Types, structure and sharding of params and state stay as they are. Where
+    `tx` changes those of its state, that buffer cannot be reused, and a
+    UserWarning names it.
+
+    With steps_per_call=k a call makes k steps in one `lax.scan`, which spares
+    what a call costs: batch leaves and values have a leading axis of k. With
+    accumulation=m the gradient of a step is the mean over m parts of its batch,
+    summed in float32 or wider, and so is the value: batch leaves have a leading
+    axis of m, (k, m, ...) with both. A loss without a batch needs no axis.
+
+    `tx.update` also gets value=f(θ_{t-1}), grad=g_t and value_fn=f on this
+    batch, as Polyak steps and line searches want, and all keyword arguments of
+    the call, the same for each of its steps. For complex parameters g is the
+    conjugate of what `jax.grad` returns, so that -g descends. For
+    `optax.lookahead` params are its LookaheadParams, and loss takes the fast.
+
+    Flax NNX. What a forward pass changes, such as batch statistics, returns by
+    has_aux and goes into the next call, so that it needs steps_per_call=1:
+
+        graph, params, rest = nnx.split(model, nnx.Param, ...)
+
+        def loss(params, rest, x, y):
+            model = nnx.merge(graph, params, rest)
+            value = error(model(x), y)
+            return value, nnx.split(model, nnx.Param, ...)[2]
+
+        step = momentax.train_step(loss, tx, has_aux=True)
+        params, state, (value, rest) = step(params, state, rest, x, y)
+
+    Flax Linen:
+
+        def loss(params, stats, x, y):
+            variables = {"params": params, "batch_stats": stats}
+            out, changed = model.apply(variables, x, mutable="batch_stats")
+            return error(out, y), changed["batch_stats"]
+
+    Args:
+        loss: f, from the parameters and a batch to a real scalar; with has_aux to
+            a pair of it and anything else.
+        tx: Any Optax transformation from gradients to updates, such as `sgd`.
+        donate: Whether params and state are written over. Under `jax.vmap` it
+            must be False.
+        has_aux: Whether loss returns (value, aux).
+        steps_per_call: k, at least 1.
+        accumulation: m, at least 1.
+
+    Returns:
+        A function as `jax.jit` makes them, with `lower`, `trace` and
+        `eval_shape`. It takes params and state as of `tx.init`, then the batch,
+        any pytrees of arrays, random keys included; and returns both anew, and
+        the value, or (value, aux) with has_aux. The value is f(θ_{t-1}), in the
+        loss's dtype, of shape () or (k,); aux has the leading axes of the batch.
+
+    Raises:
+        ValueError: steps_per_call or accumulation is below 1; at the first call,
+            a leaf of the batch lacks the leading axes, or the loss returns no
+            real scalar.
+        TypeError: An argument is of another kind; at the first call, a parameter
+            is neither floating nor complex, the loss returns a tuple without
+            has_aux or no pair with it, or `tx` changes the types of its state
+            while steps_per_call is not 1.
+        RuntimeError: At a call, an array was donated to an earlier one.
+    """
+    if not callable(loss):
+        raise TypeError(
+            f"loss must be a function from params and a batch to a scalar, got {_check.shown(loss)}"
+        )
+    _check.transformation("tx", tx)
+    _check.flag("donate", donate)
+    _check.flag("has_aux", has_aux)
+    k = _check.whole("steps_per_call", steps_per_call)
+    m = _check.whole("accumulation", accumulation)
+    optimizer = optax.with_extra_args_support(tx)
+
+    def value_and_aux(params: PyTree, batch: PyTree) -> tuple[jax.Array, PyTree]:
+        batch = jax.tree.map(
+            lambda leaf: leaf, batch
+        )  # Flax writes to variables of this trace only.
+        return _value_and_aux(loss(params, *batch), has_aux)
+
+    def parts(visit: Callable[[Any, PyTree], Any], total: Any, batch: PyTree) -> Any:
+        return jax.lax.scan(visit, total, batch, length=m)
+
+    def gradient(params: PyTree, batch: PyTree) -> tuple[tuple[jax.Array, PyTree], PyTree]:
+        """((value, aux), g) on one batch."""
+        differentiate = jax.value_and_grad(value_and_aux, has_aux=True)
+        if m == 1:
+            return differentiate(params, batch)
+
+        def add(total: PyTree, part: PyTree) -> tuple[PyTree, Any]:
+            outcome, g = differentiate(params, part)
+            return _tree.combine((1.0, total), (1.0, g), like=total), outcome
+
+        total, (values, aux) = parts(add, _tree.zeros_like(params), batch)
+        return (_mean(values), aux), _tree.combine((1 / m, total), like=params)
+
+    def value(params: PyTree, batch: PyTree) -> jax.Array:
+        if m == 1:
+            return value_and_aux(params, batch)[0]
+        return _mean(parts(lambda _, part: (None, value_and_aux(params, part)[0]), None, batch)[1])
+
+    def step(carry: Any, batch: PyTree, extra: dict[str, Any]) -> tuple[Any, Any]:
+        params, state = carry
+        outcome, g = gradient(_differentiated(params), batch)
+        g = jax.tree.map(jnp.conj, g)  # For complex parameters JAX gives the conjugate.
+        g = _after(outcome[0], g)
+        known = {"value": outcome[0], "grad": g, "value_fn": lambda at: value(at, batch)}
+        u, state = optimizer.update(g, state, params, **(known | extra))
+        after = _as_weak(carry, (_applied(params, u), state))
+        return after, outcome if has_aux else outcome[0]
+
+    def program(params: PyTree, state: PyTree, *batch: PyTree, **extra: Any) -> Any:
+        _require_differentiable(params)
+        _require_leading_axes(batch, steps_per_call=k, accumulation=m)
+        carry = params, state
+        if k == 1:
+            after, outcome = step(carry, batch, extra)
+        else:
+
+            def one(before: Any, part: PyTree) -> Any:
+                after, outcome = step(before, part, extra)
+                if change := _change(before, after):
+                    raise TypeError(f"{change}, which steps_per_call={k} cannot carry on; {_KEEP}")
+                return after, outcome
+
+            after, outcome = jax.lax.scan(one, carry, batch, length=k)
+        return *_sharded_as(carry, after), outcome
+
+    program.__name__ = program.__qualname__ = "train_step"  # What a profile shows.
+    return _Donating(program) if donate else jax.jit(program)
+
+
+_KEEP = "give init parameters, and update gradients, of the types in which tx keeps its state"
+
+
+class _ChangeError(Exception):
+    """What a step does not return in the type in which it was given; raised while tracing."""
+
+
+class _Donating:
+    """A jitted program that donates params and state, whatever they share with each other."""
+
+    def __init__(self, program: Callable[..., Any]) -> None:
+        def unchanging(params: PyTree, state: PyTree, *batch: PyTree, **extra: Any) -> Any:
+            after = program(params, state, *batch, **extra)
+            if change := _change((params, state), after[:2]):
+                raise _ChangeError(change)
+            return after
+
+        unchanging.__name__ = unchanging.__qualname__ = self.__name__ = program.__name__
+        self._jitted, self._changing = (
+            jax.jit(each, donate_argnums=(0, 1), keep_unused=True) for each in (unchanging, program)
+        )
+        self._warned = False
+        self._last: Callable[[], Any] = lambda: None
+
+    def __call__(self, params: PyTree, state: PyTree, *batch: PyTree, **extra: Any) -> Any:
+        leaves = jax.tree.leaves((params, state, batch, extra))
+        fresh = not leaves or leaves[0] is not self._last()
+        if fresh or len(set(map(id, leaves))) < len(leaves):
+            params, state = _unshared((params, state), (batch, extra))
+        try:
+            after = self._run("__call__", params, state, *batch, **extra)
+        except (RuntimeError, ValueError) as error:
+            if "deleted" in str(error) and (place := _deleted(params, state, batch)):
+                raise RuntimeError(
+                    f"{place} was donated to an earlier call, which wrote over it: go on with the "
+                    "params and the state that it returned, or give donate=False"
+                ) from error
+            raise
+        first = next(iter(jax.tree.leaves(after[0])), None)
+        if isinstance(first, jax.Array):
+            self._last = weakref.ref(first)  # These came from one program and share nothing.
+        return after
+
+    def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
+        return self._run("lower", *args, **kwargs)
+
+    def trace(self, *args: Any, **kwargs: Any) -> jax.stages.Traced:
+        return self._run("trace", *args, **kwargs)
+
+    def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
+        return self._run("eval_shape", *args, **kwargs)
+
+    def _run(self, way: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return getattr(self._jitted, way)(*args, **kwargs)
+        except _ChangeError as change:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"train_step cannot reuse a donated buffer, and compiles again: {change}; "
+                    f"{_KEEP}",
+                    stacklevel=3,
+                )
+        with warnings.catch_warnings():  # JAX would say so too, without the name.
+            warnings.filterwarnings("ignore", "Some donated buffers were not usable")
+            return getattr(self._changing, way)(*args, **kwargs)
+
+
+def _value_and_aux(returned: Any, has_aux: bool) -> tuple[jax.Array, PyTree]:
+    """What a loss returned, if it is one real floating scalar, with aux where it should be."""
+    if has_aux:
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise TypeError(
+                "with has_aux=True loss must return a pair (value, aux), got "
+                f"{_described(returned)}"
+            )
+        value, aux = returned
+    else:
+        value, aux = returned, None
+        if isinstance(returned, tuple):
+            raise TypeError(
+                f"loss must return one scalar, got {_described(returned)}; to return more beside "
+                "it, as a pair (value, aux), give has_aux=True"
+            )
+    if not jax.tree_util.all_leaves([value]) or value is None:
+        raise ValueError(f"loss must return one scalar, got {_described(value)}")
+    if shape := jnp.shape(value):
+        raise ValueError(
+            f"loss must return one scalar, got an array of shape {shape}; return its mean or sum"
+        )
+    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise ValueError(f"loss must return one real scalar, got {jnp.result_type(value)}")
+    return jnp.asarray(value), aux
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    if isinstance(value, jax.Array):
+        return f"an array of shape {value.shape}"
+    return _check.shown(value)
+
+
+def _after(value: jax.Array, g: PyTree) -> PyTree:
+    """The gradient, once the value is known: what writes parameters comes after what reads them.
+
+    XLA may else compute the value last, from a copy of all parameters. It takes no barrier for an
+    order, only data, and does not see that nothing equals NaN. The code that it generates does.
+    """
+    never = value == jnp.asarray(jnp.nan, value.dtype)
+    return jax.tree.map(lambda leaf: jnp.where(never, jnp.zeros_like(leaf), leaf), g)
+
+
+def _mean(values: jax.Array) -> jax.Array:
+    return jnp.mean(values, dtype=_tree.wide(values)).astype(values.dtype)
+
+
+def _applied(params: PyTree, updates: PyTree) -> PyTree:
+    """Apply updates as Optax does; a parameter whose update is None stays as it is."""
+
+    def apply(leaf: Any, u: Any) -> Any:
+        return leaf if u is None else optax.apply_updates(leaf, u)
+
+    return jax.tree.map(apply, params, updates, is_leaf=_check.is_none)
+
+
+def _differentiated(params: PyTree) -> PyTree:
+    return params.fast if isinstance(params, optax.LookaheadParams) else params
+
+
+def _require_differentiable(params: PyTree) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise TypeError(
+                f"the parameter at {_check.path_name(path)} has dtype {leaf.dtype}, and only "
+                "floating or complex ones have a gradient; keep it out of params and pass it with "
+                "the batch, as nnx.split(model, nnx.Param, ...) divides a Flax model"
+            )
+
+
+def _require_leading_axes(batch: PyTree, **lengths: int) -> None:
+    lengths = {name: length for name, length in lengths.items() if length > 1}
+    axes = tuple(lengths.values())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
+        if leaf.shape[: len(axes)] != axes:
+            asked = " and ".join(f"{name}={length}" for name, length in lengths.items())
+            raise ValueError(
+                f"batch{jax.tree_util.keystr(path)} has shape {leaf.shape}, and {asked} needs "
+                f"leading axes of {axes}; stack as many batches with jnp.stack, or divide one "
+                f"with x.reshape({(*axes, -1)} + x.shape[1:])"
+            )
+
+
+def _sharded_as(before: PyTree, after: PyTree) -> PyTree:
+    """New values in the sharding of the old, which the compiler else may choose anew."""
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        return after
+    return jax.tree.map(
+        lambda old, new: shard_alike(old, new)[1] if old.shape == new.shape else new, before, after
+    )
+
+
+def _as_weak(before: PyTree, after: PyTree) -> PyTree:
+    """New values as weakly typed as the old, so that the next call finds its program."""
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        return after
+
+    def typed(old: jax.Array, new: Any) -> Any:
+        if _kind(old) != _kind(new) or old.weak_type == jax.typeof(new).weak_type:
+            return new
+        # JAX has no other public way to make an array of a weak type than to write into one.
+        return old.at[...].set(new) if old.weak_type else jnp.asarray(new, old.dtype)
+
+    return jax.tree.map(typed, before, after)
+
+
+def _kind(leaf: Any) -> tuple[Any, Any]:
+    aval = jax.typeof(leaf)
+    return aval.shape, aval.dtype
+
+
+def _change(before: tuple[PyTree, PyTree], after: tuple[PyTree, PyTree]) -> str | None:
+    """Say where params or state are first of another type than they were, if they are."""
+    for name, old, new in zip(_NAMES, before, after, strict=True):
+        olds, news = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (old, new))
+        for path in [*olds, *news]:
+            place = name + jax.tree_util.keystr(path)
+            if path not in news:
+                return f"{place} is given and not returned"
+            if path not in olds:
+                return f"{place} is returned and was not given"
+            (shape, dtype), (shape_after, dtype_after) = _kind(olds[path]), _kind(news[path])
+            if shape != shape_after:
+                return f"{place} has shape {shape} and returns with {shape_after}"
+            if dtype != dtype_after:
+                return f"{place} has dtype {dtype} and returns with {dtype_after}"
+        if jax.tree.structure(old) != jax.tree.structure(new):
+            return f"{name} returns in other containers than it was given in"
+    return None
+
+
+def _deleted(*arguments: PyTree) -> str | None:
+    """The place of the first array whose buffer is gone."""
+    for name, tree in zip((*_NAMES, "batch"), arguments, strict=True):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            if isinstance(leaf, jax.Array) and not _check.is_traced(leaf) and leaf.is_deleted():
+                return name + jax.tree_util.keystr(path)
+    return None
+
+
+def _unshared(donated: PyTree, kept: PyTree) -> PyTree:
+    """Copies of donated arrays in place of those whose buffers stand elsewhere too."""
+    taken = {buffer for leaf in jax.tree.leaves(kept) for buffer in _buffers(leaf)}
+
+    def own(leaf: Any) -> Any:
+        buffers = _buffers(leaf)
+        if taken.isdisjoint(buffers):
+            taken.update(buffers)
+            return leaf
+        return jnp.copy(leaf)
+
+    return jax.tree.map(own, donated)
+
+
+def _buffers(leaf: Any) -> set[Any]:
+    """The device memory that an array lies in; none for what is copied there at each call."""
+    if not isinstance(leaf, jax.Array) or _check.is_traced(leaf) or leaf.is_deleted():
+        return set()
+    try:
+        return {(s.device, s.data.unsafe_buffer_pointer()) for s in leaf.addressable_shards}
+    except (AttributeError, NotImplementedError, RuntimeError):  # Not every backend tells.
+        return {id(leaf)}
