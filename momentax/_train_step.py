@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.experimental.shard_alike import shard_alike
 
-from momentax import _check, _tree
+from momentax import _check, _tree, _write_order
 from momentax._typing import PyTree
 
 _NAMES = ("params", "state")
@@ -129,11 +130,13 @@ def train_step(
     def parts(visit: Callable[[Any, PyTree], Any], total: Any, batch: PyTree) -> Any:
         return jax.lax.scan(visit, total, batch, length=m)
 
-    def gradient(params: PyTree, batch: PyTree) -> tuple[tuple[jax.Array, PyTree], PyTree]:
+    def gradient(
+        params: PyTree, batch: PyTree, alone: bool
+    ) -> tuple[tuple[jax.Array, PyTree], PyTree]:
         """((value, aux), g) on one batch."""
-        differentiate = jax.value_and_grad(value_and_aux, has_aux=True)
         if m == 1:
-            return differentiate(params, batch)
+            return _write_order.value_and_grad(lambda at: value_and_aux(at, batch), params, alone)
+        differentiate = jax.value_and_grad(value_and_aux, has_aux=True)
 
         def add(total: PyTree, part: PyTree) -> tuple[PyTree, Any]:
             outcome, g = differentiate(params, part)
@@ -147,26 +150,25 @@ def train_step(
             return value_and_aux(params, batch)[0]
         return _mean(parts(lambda _, part: (None, value_and_aux(params, part)[0]), None, batch)[1])
 
-    def step(carry: Any, batch: PyTree, extra: dict[str, Any]) -> tuple[Any, Any]:
+    def step(carry: Any, batch: PyTree, extra: dict[str, Any], alone: bool) -> tuple[Any, Any]:
         params, state = carry
-        outcome, g = gradient(_differentiated(params), batch)
+        outcome, g = gradient(_differentiated(params), batch, alone)
         g = jax.tree.map(jnp.conj, g)  # For complex parameters JAX gives the conjugate.
-        g = _after(outcome[0], g)
         known = {"value": outcome[0], "grad": g, "value_fn": lambda at: value(at, batch)}
         u, state = optimizer.update(g, state, params, **(known | extra))
         after = _as_weak(carry, (_applied(params, u), state))
         return after, outcome if has_aux else outcome[0]
 
-    def program(params: PyTree, state: PyTree, *batch: PyTree, **extra: Any) -> Any:
+    def program(alone: bool, params: PyTree, state: PyTree, *batch: PyTree, **extra: Any) -> Any:
         _require_differentiable(params)
         _require_leading_axes(batch, steps_per_call=k, accumulation=m)
         carry = params, state
         if k == 1:
-            after, outcome = step(carry, batch, extra)
+            after, outcome = step(carry, batch, extra, alone)
         else:
 
             def one(before: Any, part: PyTree) -> Any:
-                after, outcome = step(before, part, extra)
+                after, outcome = step(before, part, extra, alone)
                 if change := _change(before, after):
                     raise TypeError(f"{change}, which steps_per_call={k} cannot carry on; {_KEEP}")
                 return after, outcome
@@ -174,8 +176,7 @@ def train_step(
             after, outcome = jax.lax.scan(one, carry, batch, length=k)
         return *_sharded_as(carry, after), outcome
 
-    program.__name__ = program.__qualname__ = "train_step"  # What a profile shows.
-    return _Donating(program) if donate else jax.jit(program)
+    return _Donating(program) if donate else jax.jit(_named(partial(program, False)))
 
 
 _KEEP = "give init parameters, and update gradients, of the types in which tx keeps its state"
@@ -189,16 +190,20 @@ class _Donating:
     """A jitted program that donates params and state, whatever they share with each other."""
 
     def __init__(self, program: Callable[..., Any]) -> None:
+        def changing(params: PyTree, state: PyTree, *batch: PyTree, **extra: Any) -> Any:
+            return program(self._alone, params, state, *batch, **extra)
+
         def unchanging(params: PyTree, state: PyTree, *batch: PyTree, **extra: Any) -> Any:
-            after = program(params, state, *batch, **extra)
+            after = changing(params, state, *batch, **extra)
             if change := _change((params, state), after[:2]):
                 raise _ChangeError(change)
             return after
 
-        unchanging.__name__ = unchanging.__qualname__ = self.__name__ = program.__name__
         self._jitted, self._changing = (
-            jax.jit(each, donate_argnums=(0, 1), keep_unused=True) for each in (unchanging, program)
+            jax.jit(_named(each), donate_argnums=(0, 1), keep_unused=True)
+            for each in (unchanging, changing)
         )
+        self._alone = True  # Whether one device runs it, as the first call shows.
         self._warned = False
         self._last: Callable[[], Any] = lambda: None
 
@@ -231,6 +236,8 @@ class _Donating:
         return self._run("eval_shape", *args, **kwargs)
 
     def _run(self, way: str, *args: Any, **kwargs: Any) -> Any:
+        if way != "__call__" or self._last() is None:
+            self._alone = all(map(_on_one_device, jax.tree.leaves((args, kwargs))))
         try:
             return getattr(self._jitted, way)(*args, **kwargs)
         except _ChangeError as change:
@@ -279,16 +286,6 @@ def _described(value: Any) -> str:
     if isinstance(value, jax.Array):
         return f"an array of shape {value.shape}"
     return _check.shown(value)
-
-
-def _after(value: jax.Array, g: PyTree) -> PyTree:
-    """The gradient, once the value is known: what writes parameters comes after what reads them.
-
-    XLA may else compute the value last, from a copy of all parameters. It takes no barrier for an
-    order, only data, and does not see that nothing equals NaN. The code that it generates does.
-    """
-    never = value == jnp.asarray(jnp.nan, value.dtype)
-    return jax.tree.map(lambda leaf: jnp.where(never, jnp.zeros_like(leaf), leaf), g)
 
 
 def _mean(values: jax.Array) -> jax.Array:
@@ -377,6 +374,22 @@ def _change(before: tuple[PyTree, PyTree], after: tuple[PyTree, PyTree]) -> str 
         if jax.tree.structure(old) != jax.tree.structure(new):
             return f"{name} returns in other containers than it was given in"
     return None
+
+
+def _named(program: Callable[..., Any]) -> Callable[..., Any]:
+    """A program by the name that a profile shows."""
+
+    def train_step(*args: Any, **kwargs: Any) -> Any:
+        return program(*args, **kwargs)
+
+    return train_step
+
+
+def _on_one_device(leaf: Any) -> bool:
+    if _check.is_traced(leaf):
+        return False  # For all that is known.
+    sharding = getattr(leaf, "sharding", None)
+    return sharding is None or len(sharding.device_set) == 1
 
 
 def _deleted(*arguments: PyTree) -> str | None:
