@@ -14,6 +14,7 @@ from momentax._typing import PyTree
 _INLINED = ("jit", "pjit", "closed_call", "checkpoint", "remat2", "custom_jvp_call")
 _CONTRACTIONS = ("dot_general", "conv_general_dilated")
 _LARGE = 4096  # Elements; to copy fewer costs next to nothing.
+_MOST = 64  # Parameters that are waited for; in a loop, compiling takes their number squared.
 
 
 class _Known(NamedTuple):
@@ -31,7 +32,7 @@ def value_and_grad(
 
     XLA keeps no order between the write of a parameter and a read that the write
     does not depend on, such as the value's, or the one that takes the error back
-    through a layer: it copies the parameter first. So each gradient is made to
+    through a layer: it copies the parameter first. So each large gradient is made to
     depend on the value, and on the first of the other gradients that shows that
     such a read is done. The program takes no barrier for an order, only data.
     Unless it runs alone, on one device, it waits for the value only: to show an
@@ -42,7 +43,10 @@ def value_and_grad(
     differentiate = jax.value_and_grad(function, has_aux=True)
     if not alone:
         outcome, g = differentiate(params)
-        return outcome, jax.tree.map(lambda leaf: _after([outcome[0]], leaf), g)
+        leaves, structure = jax.tree.flatten(g)
+        for i in _largest(leaves):
+            leaves[i] = _after([outcome[0]], leaves[i])
+        return outcome, jax.tree.unflatten(structure, leaves)
     closed, shapes = jax.make_jaxpr(differentiate, return_shape=True)(params)
     outcome, g = jax.tree.unflatten(
         jax.tree.structure(shapes), jaxpr_as_fun(closed)(*jax.tree.leaves(params))
@@ -51,11 +55,15 @@ def value_and_grad(
     results = [outcome[0], *leaves]
     variables = closed.jaxpr.outvars
     waits = _waits(closed.jaxpr, [variables[0], *variables[len(variables) - len(leaves) :]])
-    held = [
-        _after([results[k] for k in (0, *wait)], leaf)
-        for leaf, wait in zip(leaves, waits, strict=True)
-    ]
-    return outcome, jax.tree.unflatten(structure, held)
+    for i in _largest(leaves):
+        leaves[i] = _after([results[k] for k in (0, *waits[i])], leaves[i])
+    return outcome, jax.tree.unflatten(structure, leaves)
+
+
+def _largest(leaves: list[Any]) -> list[int]:
+    """Which of these are worth a wait."""
+    large = [i for i, leaf in enumerate(leaves) if leaf.size >= _LARGE]
+    return sorted(large, key=lambda i: -leaves[i].size)[:_MOST]
 
 
 def _after(results: list[jax.Array], leaf: jax.Array) -> jax.Array:
@@ -99,7 +107,7 @@ def _waits(jaxpr: Any, results: list[Any]) -> list[list[int]]:
             time = len(known)
             known.update({var: _Known(owners, reads, time) for var in eqn.outvars})
 
-    large = [i for i, var in enumerate(jaxpr.invars) if var.aval.size >= _LARGE]
+    large = _largest([var.aval for var in jaxpr.invars])
     known.update({jaxpr.invars[i]: _Known(frozenset([i])) for i in large})
     walk(jaxpr)
     found = [of(var) for var in results]
