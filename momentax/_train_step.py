@@ -87,8 +87,8 @@ def train_step(
         loss: f, from the parameters and a batch to a real scalar; with has_aux to
             a pair of it and anything else.
         tx: Any Optax transformation from gradients to updates, such as `sgd`.
-        donate: Whether params and state are written over. Under `jax.vmap` it
-            must be False.
+        donate: Whether params and state are written over. Give False where
+            `jax.vmap` maps something else than these, such as a learning rate.
         has_aux: Whether loss returns (value, aux).
         steps_per_call: k, at least 1.
         accumulation: m, at least 1.
