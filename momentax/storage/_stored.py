@@ -82,7 +82,11 @@ def stored(
         )
     least = max(_check.whole("min_size", min_size, least=0), 1)  # Of nothing there is no block.
     tx = optax.with_extra_args_support(tx)
-    first = jax.jit(storage.encode)  # One operation after the other would take seconds to compile.
+
+    @jax.jit  # One operation after the other would take seconds to compile,
+    def encoded(leaf: jax.Array) -> Any:
+        # and to know that it is constant, all zeros, as long again as XLA folds it.
+        return storage.encode(jax.lax.optimization_barrier(leaf), None)
 
     def init(params):
         inner = tx.init(params)
@@ -95,14 +99,14 @@ def stored(
         flags = _flags(where, params)
 
         def encode(leaf: Any, keep: bool) -> Any:
-            return first(leaf, None) if keep and _encodable(leaf, least) else leaf
+            return encoded(leaf) if keep and _encodable(leaf, least) else leaf
 
-        def encoded(node: Any, field: str) -> Any:
+        def within(node: Any, field: str) -> Any:
             v = getattr(node, field)
             return node._replace(**{field: jax.tree.map(encode, v, _tree.present(v, flags))})
 
         for place in places:
-            inner = _velocity.amend(inner, place, encoded)
+            inner = _velocity.amend(inner, place, within)
         seed = None if storage.seed is None else jnp.asarray(storage.seed, jnp.uint32)
         if any(map(is_encoded, jax.tree.leaves(inner, is_leaf=is_encoded))):
             _caution(tx, params, storage)
