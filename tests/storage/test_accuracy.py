@@ -23,7 +23,7 @@ from momentax import _digits, storage
 from momentax.theory import optimal_heavy_ball
 
 N = 4096  # 16 blocks.
-SEEDS = jnp.arange(4)
+SEEDS = np.arange(4)
 
 
 # The storages, and roundings to hold against them. A code maps β and a seed to heavy ball.
@@ -176,14 +176,18 @@ HADAMARD = functools.reduce(np.kron, [np.array([[1.0, 1.0], [1.0, -1.0]])] * 6) 
 
 
 @functools.cache
+def signs():
+    """Of the noise at every step."""
+    return np.random.default_rng(1).integers(0, 2, (MOST, N), np.int8) * 2 - 1
+
+
 def drawn(problem):
-    """For each seed the curvatures and where to start; the signs of the noise at each step."""
+    """The curvatures and where to start, for each seed."""
     rng = np.random.default_rng(0)
     λ = np.logspace(-math.log10(problem.kappa), 0, N)
     λ = np.stack([rng.permutation(λ) for _ in SEEDS])
     modes = problem.start * rng.normal(size=λ.shape) / np.sqrt(λ)
-    signs = rng.integers(0, 2, (MOST, N), np.int8) * 2 - 1
-    return λ.astype(np.float32), modes.astype(np.float32), signs
+    return λ.astype(np.float32), modes.astype(np.float32)
 
 
 def descend(code, seed, given, signs, α, β, steps, mixed, noise):
@@ -217,10 +221,9 @@ DESCEND = program(descend)
 @functools.cache
 def losses(code, name):
     problem = PROBLEMS[name]
-    *given, signs = drawn(problem)
     α, β, noise = map(np.float32, (problem.learning_rate, problem.beta, problem.noise))
-    found = DESCEND(code, SEEDS, given, signs, α, β, problem.steps, problem.mixed, noise)
-    return found.astype(float)
+    given = drawn(problem), signs(), α, β, problem.steps, problem.mixed, noise
+    return DESCEND(code, SEEDS, *given).astype(float)
 
 
 def excess(code, name):
@@ -267,11 +270,12 @@ def test_naive_roundings_fail_with_noise_and_without(code):
 
 
 @pytest.mark.parametrize("code", [name for name in NAIVE if name.startswith("int4")])
-def test_four_bits_are_too_few_for_any_code(code):
+def test_four_bits_are_too_few(code):
     """Rounding that adds d Var(v) a step makes a noise floor larger by d / (1 - β²).
 
-    Right in the mean with n codes, d ≥ √3 π / n² for a normal velocity (twice
-    the distortion of Panter and Dite, 1951): 0.021 for 16 of them.
+    Right in the mean, the best n codes for a normal velocity have d ≈ √3 π / n²
+    (twice the distortion of Panter and Dite, 1951), 0.021 for 16, and block
+    maxima make it more: at β = 0.9 beyond what is asked of 8 bits.
     """
     floor = math.sqrt(3) * math.pi / 16**2 / (1 - 0.9**2)
     assert floor > 0.1
@@ -364,8 +368,8 @@ def accumulated():
 def sums(code):
     """64 sums of 64 entries towards zero or away, relative to the truth: seeds, steps, sums."""
     g, truth = accumulated()
-    count = jnp.arange(1 if code in NAIVE else MANY)
-    v = ACCUMULATE(code, count, g).astype(float)
+    seeds = np.arange(1 if code in NAIVE else MANY)
+    v = ACCUMULATE(code, seeds, g).astype(float)
     signs = np.sign(truth)
     return np.sum((signs * (v - truth)).reshape(*v.shape[:2], 64, 64), axis=-1)
 
@@ -473,8 +477,8 @@ def test_over_all_random_bits_the_mean_is_what_was_encoded():
 
 
 HALFWAY = {  # What lies in the middle between two codes.
-    "bfloat16": (storage.bfloat16, jnp.full(N, 1 + 2.0**-8)),
-    "int8": (storage.int8, jnp.where(jnp.arange(N) % 256 == 0, 127**2, (40**2 + 41**2) / 2)),
+    "bfloat16": (storage.bfloat16, np.full(N, 1 + 2.0**-8)),
+    "int8": (storage.int8, np.where(np.arange(N) % 256 == 0, 127**2, (40**2 + 41**2) / 2)),
 }
 
 
@@ -482,7 +486,7 @@ HALFWAY = {  # What lies in the middle between two codes.
 def test_roundings_of_seeds_steps_leaves_and_neighbours_are_independent(kind):
     make, x = HALFWAY[kind]
     arguments = {"stochastic": True} if kind == "bfloat16" else {}
-    grads = {"a": x.astype(jnp.float32), "b": x.astype(jnp.float32)}
+    grads = dict.fromkeys("ab", x.astype(np.float32))
 
     @jax.jit
     def directions(seed):
