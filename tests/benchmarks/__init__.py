@@ -1,4 +1,5 @@
-"""Wall-clock ratios, measured side by side in one process and printed: `pytest -m benchmark -s`.
+"""What a step costs, against the peers and against the machine: `python -m tests.benchmarks`.
 
-Time never decides a test: these print, and assert exact things at most.
+Time never decides a test. Wall-clock is compared here alone, side by side in one process; what is
+exact (bytes, buffers, traces) is tested in tests/test_exact_costs.py.
 """

@@ -1,32 +1,171 @@
-"""Interleaved timings and their ratios."""
+"""Contestants in one process: compiled, run side by side round by round, timed.
 
-import statistics
+Run as a module it is that process: it measures one group of contestants on one workload, or one
+contestant's peak memory, and writes what came out as JSON.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import json
+import math
+import re
+import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 
+from tests.benchmarks.workloads import WORKLOADS, Arena
 
-def ratios(
-    runs: Mapping[str, Callable[[], object]], baseline: str, rounds: int = 15, warm_up: int = 2
-) -> dict[str, float]:
-    """Each run's time against the baseline's in the same round; the median over the rounds."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(warm_up + rounds):
-        for name, run in runs.items():
-            begin = time.perf_counter()
-            jax.block_until_ready(run())
-            times[name].append(time.perf_counter() - begin)
-    return {
-        name: statistics.median(
-            one / base for one, base in zip(taken[warm_up:], times[baseline][warm_up:], strict=True)
-        )
-        for name, taken in times.items()
+
+class Contestant(NamedTuple):
+    """One that stands ready: what makes its next call, what waits for it, and what is known."""
+
+    call: Callable[[], Any]  # Returns what to wait for.
+    facts: dict[str, float]  # "compile seconds", "state bytes" and the like.
+    steps: int = 1  # Of the optimizer, in a call.
+
+
+Maker = Callable[[Arena], Contestant]
+
+
+def bytes_of(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def compiled(step: Callable[..., Any], *given: Any, donate: tuple[int, ...] = ()) -> Any:
+    """The program of a step, and what the compiler says of it per parameter."""
+    begin = time.perf_counter()
+    program = jax.jit(step, donate_argnums=donate, keep_unused=True).lower(*given).compile()
+    seconds = time.perf_counter() - begin
+    size = bytes_of(given[0]) / 4
+    memory, cost = program.memory_analysis(), program.cost_analysis() or {}
+    largest = max((leaf.size for leaf in jax.tree.leaves(given[0])), default=1)
+    copies = re.findall(r"= \w+\[([\d,]+)\]\S* copy\(", program.as_text())
+    elements = [functools.reduce(lambda a, b: a * int(b), each.split(","), 1) for each in copies]
+    facts = {
+        "compile seconds": seconds,
+        "accessed": cost.get("bytes accessed", float("nan")) / size,
+        "temporary": memory.temp_size_in_bytes / size,
+        "copies": sum(each >= largest for each in elements),
     }
+    return program, facts
 
 
-def show(title: str, table: Mapping[str, float]) -> None:
-    """Print one table of ratios with the device's name."""
-    print(f"\n{title}, {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    for name, ratio in table.items():
-        print(f"  {name:<28} {ratio:6.2f}")
+def seconds_of(contestant: Contestant, calls: int) -> float:
+    """Seconds a step, over so many calls in a row."""
+    begin = time.perf_counter()
+    for _ in range(calls):
+        last = contestant.call()
+    jax.block_until_ready(last)
+    return (time.perf_counter() - begin) / (calls * contestant.steps)
+
+
+def side_by_side(
+    ready: Mapping[str, Contestant], rounds: int, least_seconds: float, budget: float
+) -> dict[str, list[float]]:
+    """Seconds a step, a round after the other, every second one in the opposite order.
+
+    A contestant takes at least `least_seconds` a round, and drops out after three rounds or later
+    when it has used `budget` seconds: what is a hundred times slower needs fewer.
+    """
+    calls, spent = {}, dict.fromkeys(ready, 0.0)
+    for name, contestant in ready.items():
+        jax.block_until_ready(contestant.call())
+        taken = seconds_of(contestant, 1) * contestant.steps
+        calls[name] = max(1, math.ceil(least_seconds / max(taken, 1e-7)))
+    times: dict[str, list[float]] = {name: [] for name in ready}
+    for turn in range(rounds):
+        for name in list(ready)[:: -1 if turn % 2 else 1]:
+            if turn < 3 or spent[name] < budget:
+                begin = time.perf_counter()
+                times[name].append(seconds_of(ready[name], calls[name]))
+                spent[name] += time.perf_counter() - begin
+    return times
+
+
+def build(names: list[str], arena: Arena) -> tuple[dict[str, Contestant], dict[str, str]]:
+    """The contestants that can run here, and why the others cannot."""
+    from tests.benchmarks.contestants import CONTESTANTS
+
+    ready, left_out = {}, {}
+    for name in names:
+        try:
+            ready[name] = CONTESTANTS[name](arena)
+        except Exception as error:  # A peer that fails leaves the others their run.
+            left_out[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+    return ready, left_out
+
+
+def shapes_of(workload: str, quick: bool) -> Any:
+    return WORKLOADS[workload].quick if quick else WORKLOADS[workload].shapes
+
+
+def table(
+    workload: str, names: list[str], always: list[str], rounds: int, budget: float, quick: bool
+) -> dict[str, Any]:
+    """The rounds of all contestants on a workload, in groups that fit the memory.
+
+    Those of `always` run in each group, since ratios are taken within a round.
+    """
+    arena = Arena(shapes_of(workload, quick))
+    size = WORKLOADS[workload].group
+    others = [name for name in names if name not in always]
+    result: dict[str, Any] = {"parameters": arena.size, "leaves": len(arena.shapes)}
+    result |= {"groups": [], "facts": {}, "left_out": {}}
+    for first in range(0, max(len(others), 1), size):
+        ready, left_out = build([*always, *others[first : first + size]], arena)
+        times = side_by_side(ready, rounds, 0.0 if quick else 0.02, budget)
+        result["groups"].append(times)
+        result["facts"] |= {name: contestant.facts for name, contestant in ready.items()}
+        result["left_out"] |= left_out
+        del ready
+        gc.collect()
+    return result
+
+
+def resident(what: str) -> float:
+    """Bytes of this process in memory: "VmRSS" now, "VmHWM" at most so far."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * float(re.findall(rf"{what}:\s+(\d+) kB", status)[0])
+
+
+def peak(workload: str, name: str, quick: bool) -> dict[str, Any]:
+    """Bytes a parameter that one contestant takes at the peak of a step: g, θ, state and the rest.
+
+    It has run before on few parameters, so that libraries and compilers do not count.
+    """
+    forget = Path("/proc/self/clear_refs")
+    if not forget.exists():
+        return {"left_out": "peaks are read from Linux's /proc"}
+    for shapes in ([(8192,)], shapes_of(workload, quick)):
+        before = resident("VmRSS")
+        arena = Arena(shapes)
+        ready, left_out = build([name], arena)
+        if left_out:
+            return {"left_out": left_out[name]}
+        jax.block_until_ready(ready[name].call())
+        forget.write_text("5")  # The peak so far.
+        for _ in range(3):
+            jax.block_until_ready(ready[name].call())
+    return {"peak": (resident("VmHWM") - before) / arena.size}
+
+
+def main() -> None:
+    """Do what the first argument asks, in JSON, and write it where the second says."""
+    asked, output = json.loads(sys.argv[1]), Path(sys.argv[2])
+    warnings.simplefilter("ignore")
+    done = (table if "names" in asked else peak)(**asked)
+    output.write_text(json.dumps(done), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    # The module that contestants import, so that there is one of each class.
+    from tests.benchmarks import measure
+
+    measure.main()

@@ -1,0 +1,348 @@
+"""What a step costs, beside every peer that imports: `python -m tests.benchmarks`.
+
+Alone it measures what the bars need (bars.py); with names of suites, those, or with `all`
+everything. Peers run side by side in one process, round by round; a ratio is taken within a round,
+its median over the rounds, and the median of that over fresh processes. --output keeps the results
+as JSON; what was measured before on the same machine with the same versions, and not now, stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.bars import BARS
+from tests.benchmarks.limit import cores
+from tests.benchmarks.suites import IMPORTS, MEMORY, PROCESSES, SUITES
+
+ROOT = Path(__file__).parents[2]
+LIBRARIES = ["momentax", "jax", "jaxlib", "optax", "torch", "keras", "bitsandbytes", "lion-pytorch"]
+
+
+def child(asked: dict[str, Any]) -> dict[str, Any]:
+    """What tests.benchmarks.measure answers in a fresh process."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    # Threads that spin after PyTorch's step would take the cores from who comes next.
+    environment |= {"OMP_WAIT_POLICY": "passive", "KERAS_BACKEND": "jax"}
+    environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "result.json")
+        command = [sys.executable, "-m", "tests.benchmarks.measure", json.dumps(asked), str(output)]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"measuring failed:\n{done.stderr}")
+        return json.loads(output.read_text(encoding="utf-8"))
+
+
+def about() -> dict[str, Any]:
+    """The machine and the versions."""
+    versions = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    code = "import jax; d = jax.devices()[0]; print(d.platform); print(d.device_kind)"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kind, device = asked.stdout.split("\n")[:2]
+    processor = platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return {
+        "platform": kind,
+        "device": device,
+        "processor": processor,
+        "cores": cores(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def ratio(process: dict[str, Any], of: str, over: str) -> float | None:
+    """One contestant's time over another's: the median over the rounds that both ran.
+
+    Two that never ran in one group are compared by way of whoever ran with both.
+    """
+    if of in process["facts"] and over in process["facts"].get(of, {}):
+        return process["facts"][of][over]
+    for times in process["groups"]:
+        if of in times and over in times:
+            pairs = zip(times[of], times[over], strict=False)
+            return statistics.median(a / b for a, b in pairs)
+    for bridge in process["groups"][0]:
+        if all(any(bridge in g and name in g for g in process["groups"]) for name in (of, over)):
+            return ratio(process, of, bridge) / ratio(process, over, bridge)
+    return None
+
+
+def middle(values: list[Any]) -> float | None:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return statistics.median(known) if known else None
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return list(map(rounded, value))
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def row(processes: list[dict[str, Any]], name: str, baseline: str) -> dict[str, Any]:
+    """Medians over the processes of all that is known of a contestant."""
+    seconds = [
+        statistics.median(times[name])
+        for process in processes
+        for times in process["groups"]
+        if name in times
+    ]
+    to = [ratio(process, name, baseline) for process in processes]
+    facts = {
+        key: middle([process["facts"].get(name, {}).get(key) for process in processes])
+        for key in dict.fromkeys(key for p in processes for key in p["facts"].get(name, {}))
+    }
+    return {
+        "seconds": middle(seconds),
+        "ratio": middle(to),
+        "ratio of each process": to,
+        "ratio to C": middle([ratio(process, name, "C") for process in processes]),
+        **facts,
+    }
+
+
+def of_suite(
+    suite: str, workload: str, names: list[str], options: argparse.Namespace
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The table of a suite on a workload, and the processes behind it."""
+    spec = SUITES[suite]
+    always = [spec.baseline, *(["C"] if spec.limit else [])]
+    asked = {
+        "workload": workload,
+        "names": names,
+        "always": always,
+        "rounds": options.rounds,
+        "budget": options.budget,
+        "quick": options.quick,
+    }
+    processes = [child(asked) for _ in range(options.processes)]
+    left_out = processes[0]["left_out"]
+    measured = [name for name in [*always, *names] if name not in left_out]
+    table = {
+        "suite": suite,
+        "workload": workload,
+        "about": spec.about,
+        "parameters": processes[0]["parameters"],
+        "leaves": processes[0]["leaves"],
+        "processes": options.processes,
+        "baseline": spec.baseline,
+        "left out": left_out,
+        "rows": {name: row(processes, name, spec.baseline) for name in dict.fromkeys(measured)},
+    }
+    return table, processes
+
+
+def of_memory(options: argparse.Namespace) -> dict[str, Any]:
+    """The peak of each contestant, each in a process of its own."""
+    workload, rows, left_out = "1e8", {}, {}
+    for name in MEMORY:
+        got = child({"workload": workload, "name": name, "quick": options.quick})
+        if "left_out" in got:
+            left_out[name] = got["left_out"]
+        else:
+            rows[name] = {"peak": got["peak"]}
+    common = {"suite": "memory", "workload": workload, "about": PROCESSES["memory"]}
+    return {**common, "processes": 1, "baseline": "", "left out": left_out, "rows": rows}
+
+
+def of_imports(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of whole processes that import one module each, side by side."""
+    times: dict[str, list[float]] = {}
+    left_out = {}
+    for turn in range(1 if options.quick else 3 * options.processes + 1):
+        for name in IMPORTS:
+            begin = time.perf_counter()
+            command = [sys.executable, "-c", f"import {name}"]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+            if done.returncode:
+                left_out[name] = done.stderr.strip().splitlines()[-1]
+            elif turn or options.quick:  # The first one may have to compile Python's files.
+                times.setdefault(name, []).append(time.perf_counter() - begin)
+    process = {"groups": [times], "facts": {}}
+    rows = {name: row([process], name, "optax") for name in times}
+    common = {"suite": "imports", "workload": "import", "about": PROCESSES["imports"]}
+    runs = max(map(len, times.values()))
+    return {**common, "processes": runs, "baseline": "optax", "left out": left_out, "rows": rows}
+
+
+def against_bars(measured: dict[tuple[str, str], list[dict[str, Any]]], on: str) -> list[Any]:
+    """Each bar that what was measured can tell of: its target, the figure, and whether it holds."""
+    results = []
+    for bar in BARS:
+        processes = measured.get((bar.suite, bar.workload))
+        if processes is None or bar.platform not in (None, on):
+            continue
+        each = [[ratio(process, of, bar.over) for process in processes] for of in bar.of]
+        medians = [middle(values) for values in each]
+        known = [value for value in medians if value is not None]
+        result = {"bar": bar.name, "on": bar.workload, "target": bar.target}
+        if len(known) < len(medians):
+            missing = {name: why for p in processes for name, why in p["left_out"].items()}
+            why = [missing[name] for name in (*bar.of, bar.over) if name in missing]
+            results.append({**result, "measured": None, "reason": "; ".join(why)})
+            continue
+        figure = bar.worst(known)
+        at = medians.index(figure)
+        result |= {"measured": figure, "of each process": each[at], "reached": bar.reached(figure)}
+        if len(bar.of) > 1:
+            result["worst"] = bar.of[at]
+        if not result["reached"]:
+            result["reason"] = bar.reason
+        results.append(result)
+    return results
+
+
+COLUMNS = {
+    "seconds": ("ms", 1e3, ".3g"),
+    "ratio": ("×", 1, ".2f"),
+    "ratio to C": ("× C", 1, ".2f"),
+    "compile seconds": ("compile s", 1, ".2g"),
+    "state bytes": ("state", 1, ".3g"),
+    "accessed": ("moved", 1, ".3g"),
+    "temporary": ("temporary", 1, ".2g"),
+    "copies": ("copies", 1, ".0f"),
+    "peak": ("peak", 1, ".3g"),
+}
+
+
+def show(table: dict[str, Any]) -> str:
+    """A table in Markdown; bytes are per parameter."""
+    size = f", {table['parameters']:.3g} parameters" if "parameters" in table else ""
+    title = f"{table['about']}: {table['workload']}{size}; processes: {table['processes']}"
+    if table["baseline"]:
+        title += f"; × is to {table['baseline']}"
+    rows = table["rows"]
+    columns = [key for key in COLUMNS if any(r.get(key) is not None for r in rows.values())]
+    lines = [f"\n{title}\n", "| | " + " | ".join(COLUMNS[key][0] for key in columns) + " |"]
+    lines.append("|---|" + "---:|" * len(columns))
+    for name, cells in rows.items():
+        texts = []
+        for key in columns:
+            _, scale, form = COLUMNS[key]
+            texts.append("" if cells.get(key) is None else format(cells[key] * scale, form))
+        lines.append(f"| {name} | " + " | ".join(texts) + " |")
+    lines += [f"Left out: {name}, since {why}." for name, why in table["left out"].items()]
+    return "\n".join(lines)
+
+
+def show_bars(bars: list[dict[str, Any]]) -> str:
+    lines = [
+        "\nBars\n",
+        "| | on | target | measured | of each process | |",
+        "|---|---|---|---:|---|---|",
+    ]
+    for bar in bars:
+        if bar["measured"] is None:
+            lines.append(f"| {bar['bar']} | {bar['on']} | {bar['target']} | | | not measured |")
+            continue
+        each = " ".join(f"{value:.3g}" for value in bar["of each process"])
+        verdict = "reached" if bar["reached"] else "not reached"
+        figure = f"{bar['measured']:.3g}"
+        worst = f", worst {bar['worst']}" if "worst" in bar else ""
+        lines.append(
+            f"| {bar['bar']}{worst} | {bar['on']} | {bar['target']} | {figure} | {each}"
+            f" | {verdict} |"
+        )
+    lines += [f"{b['bar']}, {b['on']}: {b['reason']}" for b in bars if b.get("reason")]
+    return "\n".join(lines)
+
+
+def asked_for(options: argparse.Namespace) -> dict[tuple[str, str], list[str]]:
+    """The contestants to measure on each suite's workloads."""
+    chosen = [*SUITES, *PROCESSES] if "all" in options.suites else options.suites
+    if not options.bars:
+        return {
+            (name, workload): SUITES[name].contestants
+            for name in chosen
+            if name in SUITES
+            for workload in SUITES[name].workloads
+            if options.workloads is None or workload in options.workloads
+        }
+    wanted: dict[tuple[str, str], list[str]] = {}
+    for bar in BARS:
+        if (not chosen or bar.suite in chosen) and (
+            options.workloads is None or bar.workload in options.workloads
+        ):
+            names = wanted.setdefault((bar.suite, bar.workload), [])
+            known = SUITES[bar.suite].contestants
+            names += [each for each in (*bar.of, bar.over) if each in known and each not in names]
+    return wanted
+
+
+def keep(path: Path, new: dict[str, Any]) -> None:
+    """Write results, and keep those of the same machine and versions that are not measured anew."""
+    if path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))
+        if old["about"] == new["about"]:
+            for what, key in (("tables", ("suite", "workload")), ("bars", ("bar", "on", "target"))):
+                fresh = {tuple(each[k] for k in key) for each in new[what]}
+                old_ones = [e for e in old[what] if tuple(e[k] for k in key) not in fresh]
+                new[what] = old_ones + new[what]
+    path.write_text(json.dumps(rounded(new), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("suites", nargs="*", choices=[*SUITES, *PROCESSES, "all", []], default=[])
+    parser.add_argument("--bars", action="store_true", help="only the contestants that bars name")
+    parser.add_argument("--workloads", nargs="+", help="only these of each suite")
+    parser.add_argument("--processes", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--budget", type=float, default=6.0, help="seconds of a contestant, after three rounds"
+    )
+    parser.add_argument("--quick", action="store_true", help="small, once, to see that it runs")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args(arguments)
+    options.bars |= not options.suites
+    if options.quick:
+        options.processes, options.rounds = 1, 2
+    result: dict[str, Any] = {"about": about(), "tables": [], "bars": []}
+    print(json.dumps(result["about"]))
+    behind = {}
+    for (suite, workload), names in asked_for(options).items():
+        table, processes = of_suite(suite, workload, names, options)
+        behind[suite, workload] = processes
+        result["tables"].append(table)
+        print(show(table), flush=True)
+    whole = {"memory": of_memory, "imports": of_imports}
+    for name, measure in whole.items():
+        if name in options.suites or "all" in options.suites:
+            table = measure(options)
+            result["tables"].append(table)
+            print(show(table), flush=True)
+    result["bars"] = against_bars(behind, result["about"]["platform"])
+    if result["bars"]:
+        print(show_bars(result["bars"]))
+    if options.output:
+        keep(options.output, result)
+
+
+if __name__ == "__main__":
+    main()

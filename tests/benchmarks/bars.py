@@ -1,0 +1,96 @@
+"""The bars that momentax sets itself, as data: which time over which, and how much it may be."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tests.benchmarks.suites import LINEAR
+
+
+class Bar(NamedTuple):
+    """A ratio of two contestants' times on one workload, or a fact of one contestant."""
+
+    name: str
+    suite: str
+    workload: str
+    of: tuple[str, ...]  # The worst of these counts.
+    over: str  # A contestant; or, where it is none, a fact: "state bytes".
+    at_most: float | None = None
+    at_least: float | None = None
+    platform: str | None = None  # Where it holds, if not everywhere.
+    reason: str = ""  # Where it is not reached: what the program does, and what was tried.
+
+    @property
+    def target(self) -> str:
+        return f"≤ {self.at_most:g}" if self.at_most is not None else f"≥ {self.at_least:g}"
+
+    def worst(self, measured: list[float]) -> float:
+        return max(measured) if self.at_most is not None else min(measured)
+
+    def reached(self, measured: float) -> bool:
+        if self.at_most is not None:
+            return measured <= self.at_most
+        return self.at_least is not None and measured >= self.at_least
+
+
+def at_size(size: str) -> list[Bar]:
+    def bar(name, of, over, most=None, least=None, **others):
+        return Bar(name, "flat", size, (of,), over, most, least, **others)
+
+    return [
+        bar("heavy ball against optax.sgd", "heavy_ball", "optax.sgd", 1.02),
+        bar("heavy ball against C", "heavy_ball", "C", 1.35, platform="cpu"),
+        bar("Nesterov against optax.sgd(nesterov=True)", "nesterov", "optax.sgd, nesterov", 1.02),
+        bar("Nesterov against optax.sgd", "nesterov", "optax.sgd", 1.02),
+        bar("Nesterov against C", "nesterov", "C", 1.35, platform="cpu"),
+        bar("bfloat16 against optax.sgd", "heavy_ball + bfloat16", "optax.sgd", 0.80),
+        bar(
+            "bfloat16 against optax.sgd's own",
+            "heavy_ball + bfloat16",
+            "optax.sgd, bfloat16 accumulator",
+            0.6,
+        ),
+        bar(
+            "stochastic bfloat16 against optax.sgd",
+            "heavy_ball + bfloat16, stochastic",
+            "optax.sgd",
+            1.2,
+        ),
+        bar("int8's bytes a parameter", "heavy_ball + int8", "state bytes", 1.02),
+        bar("int8 against optax.sgd", "heavy_ball + int8", "optax.sgd", 3.0, platform="cpu"),
+        bar("int8 against optax.sgd", "heavy_ball + int8", "optax.sgd", 1.0, platform="gpu"),
+        bar(
+            "bitsandbytes' SGD8bit over int8",
+            "bitsandbytes.SGD8bit",
+            "heavy_ball + int8",
+            least=5.0,
+            platform="cpu",
+        ),
+        bar("optax.lion over lion", "optax.lion", "lion", least=2.5),
+    ]
+
+
+BARS = [
+    *at_size("1e7"),
+    *at_size("1e8"),
+    Bar("linear methods against heavy ball", "methods", "1e7", tuple(LINEAR), "heavy_ball", 1.10),
+    Bar(
+        "one step a call over 10",
+        "leaves",
+        "1,000 leaves",
+        ("train_step",),
+        "train_step, 10 steps a call",
+        at_least=8.0,
+    ),
+    *(
+        Bar(
+            f"two programs, not donated, over train_step{on}",
+            "train_step",
+            "gpt2",
+            (f"two programs, not donated{on}",),
+            f"train_step{on}",
+            at_least=3.0,
+        )
+        for on in ("", " (layers)")
+    ),
+]

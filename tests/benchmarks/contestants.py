@@ -1,0 +1,288 @@
+"""What is measured: each contestant is built on an arena and then takes steps there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import momentax
+from tests.benchmarks import peers
+from tests.benchmarks.limit import Loop
+from tests.benchmarks.measure import Contestant, Maker, bytes_of, compiled
+from tests.benchmarks.workloads import Arena
+from tests.cases import METHODS
+
+RATE, BETA = peers.RATE, peers.BETA
+
+
+def updating(tx: Any, extra: Callable[[Any], dict[str, Any]] = lambda g: {}) -> Callable[..., Any]:
+    """Update and apply, as one function."""
+
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params, **extra(grads))
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def optimizer(
+    make: Callable[[], Any],
+    donate: bool = True,
+    extra: Callable[[Any], dict[str, Any]] = lambda g: {},
+) -> Maker:
+    """An Optax transformation's step in one program."""
+
+    def ready(arena):
+        tx = optax.with_extra_args_support(make())
+        state = jax.jit(tx.init)(arena.params)
+        donated = (0, 1) if donate else ()
+        step = updating(tx, extra)
+        program, facts = compiled(step, arena.params, state, arena.grads, donate=donated)
+        facts["state bytes"] = bytes_of(state) / arena.size
+        kept = [state]
+        del state
+
+        def call():
+            arena.params, kept[0] = program(arena.params, kept[0], arena.grads)
+            return arena.params, kept[0]
+
+        return Contestant(call, facts)
+
+    return ready
+
+
+def apart(make: Callable[[], Any]) -> Maker:
+    """Update and apply in two programs, nothing donated, as tutorials have it."""
+
+    def ready(arena):
+        tx = make()
+        state = jax.jit(tx.init)(arena.params)
+        update, facts = compiled(tx.update, arena.grads, state, arena.params)
+        apply, more = compiled(optax.apply_updates, arena.params, arena.grads)
+        facts = {name: facts[name] + more[name] for name in facts}
+        facts["state bytes"] = bytes_of(state) / arena.size
+        kept = [state]
+        del state
+
+        def call():
+            updates, kept[0] = update(arena.grads, kept[0], arena.params)
+            arena.params = apply(arena.params, updates)
+            return arena.params, kept[0]
+
+        return Contestant(call, facts)
+
+    return ready
+
+
+def limit(arena: Arena) -> Contestant:
+    if jax.default_backend() != "cpu":
+        raise ImportError("C is the limit of a CPU alone")
+    loop = Loop(arena.size)
+    return Contestant(loop.step, {"state bytes": 4.0, "accessed": 20.0, "temporary": 0.0})
+
+
+# Training steps.
+
+
+def quadratic(params: Any, batch: jax.Array) -> jax.Array:
+    """A loss whose gradient costs next to nothing, so that the step is what is measured."""
+    return 0.5 * batch * sum(jnp.vdot(θ, θ) for θ in jax.tree.leaves(params))
+
+
+def layers(params: Any, batch: jax.Array) -> jax.Array:
+    """Each matrix a linear layer of its own on 8 rows: the gradient is written to memory."""
+    total = jnp.zeros(())
+    for θ in jax.tree.leaves(params):
+        matrix = θ.reshape(-1, θ.shape[-1])
+        total += 0.5 * jnp.mean((batch[:, : len(matrix)] @ matrix) ** 2)
+    return total
+
+
+def batch_of(loss: Callable[..., Any], arena: Arena) -> jax.Array:
+    if loss is quadratic:
+        return jnp.float32(0.01)
+    rows = max(θ.size // θ.shape[-1] for θ in arena.params)
+    return jax.random.normal(jax.random.key(0), (8, rows)) / 10
+
+
+def heavy_ball() -> Any:
+    return momentax.sgd(RATE, momentax.heavy_ball(BETA))
+
+
+def training(loss: Callable[..., Any], steps: int = 1) -> Maker:
+    """momentax.train_step."""
+
+    def ready(arena):
+        tx = heavy_ball()
+        kept = [jax.jit(tx.init)(arena.params)]
+        batch = batch_of(loss, arena)
+        if steps > 1:
+            batch = jnp.stack([batch] * steps)
+        step = momentax.train_step(loss, tx, steps_per_call=steps)
+
+        def call():
+            arena.params, kept[0], value = step(arena.params, kept[0], batch)
+            return arena.params, kept[0], value
+
+        begin = time.perf_counter()
+        jax.block_until_ready(call())
+        return Contestant(call, {"compile seconds": time.perf_counter() - begin}, steps)
+
+    return ready
+
+
+def programs(loss: Callable[..., Any], count: int) -> Maker:
+    """What people write with Optax, nothing donated: one program, two or three.
+
+    Two: the gradient; update and apply. Three: the gradient; update; apply.
+    """
+
+    def ready(arena):
+        tx = optax.sgd(RATE, momentum=BETA)
+        kept = [jax.jit(tx.init)(arena.params)]
+        batch = batch_of(loss, arena)
+        gradient = jax.value_and_grad(loss)
+
+        def whole(params, state, batch):
+            value, grads = gradient(params, batch)
+            return *updating(tx)(params, state, grads), value
+
+        if count == 1:
+            step = jax.jit(whole)
+        else:
+            pieces = [jax.jit(gradient), jax.jit(updating(tx))]
+            update, apply = jax.jit(tx.update), jax.jit(optax.apply_updates)
+
+            def step(params, state, batch):
+                value, grads = pieces[0](params, batch)
+                if count == 2:
+                    return *pieces[1](params, state, grads), value
+                updates, state = update(grads, state, params)
+                return apply(params, updates), state, value
+
+        def call():
+            arena.params, kept[0], value = step(arena.params, kept[0], batch)
+            return arena.params, kept[0], value
+
+        begin = time.perf_counter()
+        jax.block_until_ready(call())
+        return Contestant(call, {"compile seconds": time.perf_counter() - begin})
+
+    return ready
+
+
+# Diagnostics.
+
+
+def measured(every: int) -> Maker:
+    """Heavy ball that measures its velocity's norms, each step or by lax.cond."""
+
+    def ready(arena):
+        tx = heavy_ball()
+        state = jax.jit(tx.init)(arena.params)
+        shapes = jax.eval_shape(momentax.velocity_norms, state)
+        norms = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        def step(params, given, grads):
+            state, norms, count = given
+            params, state = updating(tx)(params, state, grads)
+            if every == 1:
+                norms = momentax.velocity_norms(state)
+            else:
+                norms = jax.lax.cond(
+                    count % every == 0, momentax.velocity_norms, lambda _: norms, state
+                )
+            return params, (state, norms, count + 1)
+
+        given = (state, norms, jnp.int32(0))
+        program, facts = compiled(step, arena.params, given, arena.grads, donate=(0, 1))
+        facts["state bytes"] = bytes_of(state) / arena.size
+        kept = [given]
+        del state, given
+
+        def call():
+            for _ in range(every):
+                arena.params, kept[0] = program(arena.params, kept[0], arena.grads)
+            return arena.params, kept[0]
+
+        return Contestant(call, facts, every)
+
+    return ready
+
+
+def nothing(arena: Arena) -> Contestant:
+    """A program that does nothing: what a call costs."""
+    program, facts = compiled(lambda params: params, arena.params, donate=(0,))
+
+    def call():
+        arena.params = program(arena.params)
+        return arena.params
+
+    return Contestant(call, facts)
+
+
+# All of them, by name.
+
+
+def method(name: str) -> Callable[[], Any]:
+    if name == "heavy_ball":  # The case has dampening too, which Optax lacks.
+        return heavy_ball
+    case = METHODS[name]
+    return lambda: momentax.sgd(RATE, case.make(**case.hyperparameters))
+
+
+def storages() -> dict[str, Callable[[], Any]]:
+    return {
+        "bfloat16": lambda: momentax.storage.bfloat16(),
+        "bfloat16, stochastic": lambda: momentax.storage.bfloat16(stochastic=True),
+        "int8": lambda: momentax.storage.int8(),
+    }
+
+
+def stored(name: str, storage: str) -> Maker:
+    make, keep = method(name), storages()[storage]
+    return optimizer(lambda: momentax.stored(make(), keep()), extra=METHODS[name].extra)
+
+
+CONTESTANTS: dict[str, Maker] = {
+    "C": limit,
+    "optax.sgd": optimizer(lambda: optax.sgd(RATE, momentum=BETA)),
+    "optax.sgd, nesterov": optimizer(lambda: optax.sgd(RATE, momentum=BETA, nesterov=True)),
+    "optax.sgd, not donated": optimizer(lambda: optax.sgd(RATE, momentum=BETA), donate=False),
+    "optax.sgd, update and apply apart": apart(lambda: optax.sgd(RATE, momentum=BETA)),
+    "optax.sgd, bfloat16 accumulator": optimizer(
+        lambda: optax.sgd(RATE, momentum=BETA, accumulator_dtype=jnp.bfloat16)
+    ),
+    "optax.flatten(optax.sgd)": optimizer(lambda: optax.flatten(optax.sgd(RATE, momentum=BETA))),
+    "optax.lion": optimizer(lambda: optax.lion(RATE)),
+    "optax.adam": optimizer(lambda: optax.adam(RATE)),
+    **{
+        name: optimizer(method(name), extra=case.extra)  # Each with its case's hyperparameters.
+        for name, case in METHODS.items()
+    },
+    **{f"{name} + {storage}": stored(name, storage) for name in METHODS for storage in storages()},
+    "apply_if_finite(heavy_ball)": optimizer(lambda: optax.apply_if_finite(heavy_ball(), 5)),
+    "clip_by_global_norm, heavy_ball": optimizer(
+        lambda: optax.chain(optax.clip_by_global_norm(1.0), heavy_ball())
+    ),
+    "heavy_ball, norms each step": measured(1),
+    "heavy_ball, norms every 10 steps": measured(10),
+    "nothing": nothing,
+    **{
+        f"{name}{on}": make
+        for on, loss in (("", quadratic), (" (layers)", layers))
+        for name, make in {
+            "train_step": training(loss),
+            "train_step, 10 steps a call": training(loss, 10),
+            "one program, not donated": programs(loss, 1),
+            "two programs, not donated": programs(loss, 2),
+            "three programs, not donated": programs(loss, 3),
+        }.items()
+    },
+    **peers.CONTESTANTS,
+}
