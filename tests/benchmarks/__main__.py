@@ -298,7 +298,7 @@ def keep(path: Path, new: dict[str, Any]) -> None:
             for what, key in (("tables", ("suite", "workload")), ("bars", ("bar", "on", "target"))):
                 fresh = {tuple(each[k] for k in key) for each in new[what]}
                 old_ones = [e for e in old[what] if tuple(e[k] for k in key) not in fresh]
-                new[what] = old_ones + new[what]
+                new = new | {what: old_ones + new[what]}
     path.write_text(json.dumps(rounded(new), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -325,23 +325,23 @@ def main(arguments: list[str] | None = None) -> None:
         options.processes, options.rounds = 1, 2
     result: dict[str, Any] = {"about": about(), "tables": [], "bars": []}
     print(json.dumps(result["about"]))
-    behind = {}
-    for (suite, workload), names in asked_for(options).items():
-        table, processes = of_suite(suite, workload, names, options)
-        behind[suite, workload] = processes
+
+    def finish(table: dict[str, Any]) -> None:
         result["tables"].append(table)
         print(show(table), flush=True)
-    whole = {"memory": of_memory, "imports": of_imports}
-    for name, measure in whole.items():
+        if options.output:
+            keep(options.output, result)
+
+    behind = {}
+    for (suite, workload), names in asked_for(options).items():
+        table, behind[suite, workload] = of_suite(suite, workload, names, options)
+        result["bars"] = against_bars(behind, result["about"]["platform"])
+        finish(table)
+    for name, measure in {"memory": of_memory, "imports": of_imports}.items():
         if name in options.suites or "all" in options.suites:
-            table = measure(options)
-            result["tables"].append(table)
-            print(show(table), flush=True)
-    result["bars"] = against_bars(behind, result["about"]["platform"])
+            finish(measure(options))
     if result["bars"]:
         print(show_bars(result["bars"]))
-    if options.output:
-        keep(options.output, result)
 
 
 if __name__ == "__main__":

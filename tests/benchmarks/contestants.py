@@ -39,7 +39,7 @@ def optimizer(
 
     def ready(arena):
         tx = optax.with_extra_args_support(make())
-        state = jax.jit(tx.init)(arena.params)
+        state = tx.init(arena.params)
         donated = (0, 1) if donate else ()
         step = updating(tx, extra)
         program, facts = compiled(step, arena.params, state, arena.grads, donate=donated)
@@ -61,7 +61,7 @@ def apart(make: Callable[[], Any]) -> Maker:
 
     def ready(arena):
         tx = make()
-        state = jax.jit(tx.init)(arena.params)
+        state = tx.init(arena.params)
         update, facts = compiled(tx.update, arena.grads, state, arena.params)
         apply, more = compiled(optax.apply_updates, arena.params, arena.grads)
         facts = {name: facts[name] + more[name] for name in facts}
@@ -129,7 +129,7 @@ def training(loss: Callable[..., Any], steps: int = 1) -> Maker:
 
     def ready(arena):
         tx = heavy_ball()
-        kept = [jax.jit(tx.init)(arena.params)]
+        kept = [tx.init(arena.params)]
         batch = batch_of(loss, arena)
         if steps > 1:
             batch = jnp.stack([batch] * steps)
@@ -154,7 +154,7 @@ def programs(loss: Callable[..., Any], count: int) -> Maker:
 
     def ready(arena):
         tx = optax.sgd(RATE, momentum=BETA)
-        kept = [jax.jit(tx.init)(arena.params)]
+        kept = [tx.init(arena.params)]
         batch = batch_of(loss, arena)
         gradient = jax.value_and_grad(loss)
 
@@ -194,7 +194,7 @@ def measured(every: int) -> Maker:
 
     def ready(arena):
         tx = heavy_ball()
-        state = jax.jit(tx.init)(arena.params)
+        state = tx.init(arena.params)
         shapes = jax.eval_shape(momentax.velocity_norms, state)
         norms = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 

@@ -59,7 +59,9 @@ class Suite(NamedTuple):
 SUITES = {
     "flat": Suite("One flat vector", ["1e7", "1e8"], PEERS),
     "trees": Suite("The shapes of networks", ["resnet18", "gpt2"], PEERS),
-    "leaves": Suite("Small leaves", ["1,000 leaves", "10,000 leaves"], LEAVES, limit=False),
+    "leaves": Suite("Small leaves", ["1,000 leaves"], LEAVES, limit=False),
+    # XLA takes minutes and 5 GB to compile one step here, hence so few.
+    "many_leaves": Suite("Small leaves", ["10,000 leaves"], ["heavy_ball", *TORCH], limit=False),
     "methods": Suite("Every method", ["1e7"], ["optax.sgd", *METHODS], "heavy_ball"),
     "storages": Suite(
         "Every method in every storage",

@@ -66,7 +66,11 @@ WORKLOADS = {
 def numbers(shapes: Sequence[tuple[int, ...]], scale: float) -> list[np.ndarray]:
     """Normal numbers; a million of them, again and again, so that this takes no time."""
     pool = np.random.default_rng(0).normal(0, scale, 10**6 + 7).astype(np.float32)
-    return [np.resize(pool, shape) for shape in shapes]
+    arrays = [np.empty(math.prod(shape), np.float32) for shape in shapes]
+    for array in arrays:
+        for start in range(0, array.size, pool.size):
+            array[start : start + pool.size] = pool[: array.size - start]
+    return [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
 
 
 class Arena:
