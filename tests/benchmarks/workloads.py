@@ -87,12 +87,12 @@ class Arena:
     @functools.cached_property
     def grads(self) -> list[jax.Array]:
         """The gradients, which nothing writes to."""
-        return [jnp.copy(g) for g in numbers(self.shapes, 0.01)]
+        return jax.block_until_ready([jnp.copy(g) for g in numbers(self.shapes, 0.01)])
 
     @functools.cached_property
     def params(self) -> list[jax.Array]:
         """The parameters, which go from hand to hand; copied, since NumPy's cannot be donated."""
-        return [jnp.copy(θ) for θ in numbers(self.shapes, 0.1)]
+        return jax.block_until_ready([jnp.copy(θ) for θ in numbers(self.shapes, 0.1)])
 
     @functools.cached_property
     def torch(self) -> list[Any]:
