@@ -504,6 +504,7 @@ OTHERS = {
         "reset_velocity": "test_velocity.py",
         "rollout": "test_rollout.py",
         "schedules": "test_schedules.py",
+        "storage": "storage/test_stored.py",
         "sweep": "sweeps/test_sweep.py",
         "theory": "theory/test_quadratic.py",
         "train_step": "test_train_step.py",
@@ -562,6 +563,10 @@ OTHERS = {
         "sutskever": "test_schedules.py",
         "warmup": "test_schedules.py",
     },
+    "momentax.storage": dict.fromkeys(
+        ("Storage", "StoredState", "bfloat16", "bytes_per_parameter", "int8", "stored"),
+        "storage/test_stored.py",
+    ),
     "momentax.theory": {
         "Advice": "theory/test_advise.py",
         "Analysis": "theory/test_analyze.py",

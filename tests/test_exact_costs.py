@@ -1,4 +1,4 @@
-"""The regression gate: what a step costs in exact quantities, where tests/test_contracts.py stops.
+"""The regression gate: what a step costs in exact quantities, where tests/test_compiled.py stops.
 
 Trees of many leaves, every method in every storage, and Optax's own programs as the yardstick.
 Seconds are for `python -m tests.benchmarks`.
@@ -19,9 +19,8 @@ STORAGES = {
     "bfloat16, stochastic": storage.bfloat16(stochastic=True),
     "int8": storage.int8(),
 }
-# A donated step of the stored heavy ball: bytes that it moves, and keeps meanwhile, a parameter,
-# and copies a leaf. XLA:CPU does not fuse the search for a block's maximum with what reads it.
-MEASURED = {"bfloat16": (18, 0, 0), "bfloat16, stochastic": (18, 0, 0), "int8": (72.3, 9.1, 1)}
+# A donated step of the stored heavy ball: bytes that it moves, and keeps meanwhile, a parameter.
+MEASURED = {"bfloat16": (18, 0), "bfloat16, stochastic": (18, 0), "int8": (20.2, 0.05)}
 SHAPES = [(64, 256), (8192,), (3, 3, 16, 32), (4096,)]
 # What scalars and short loops take besides, in bytes a parameter: less than one array of any dtype.
 LITTLE = 0.75
@@ -77,11 +76,11 @@ def test_each_storage_saves_its_bytes_of_every_methods_velocity(name, kept):
 @pytest.mark.parametrize("kept", STORAGES)
 def test_a_stored_velocity_costs_no_more_than_it_did(kept):
     tx = momentax.stored(momentax.sgd(0.1, momentax.heavy_ball()), STORAGES[kept])
-    accessed, temporary, copies = MEASURED[kept]
+    accessed, temporary = MEASURED[kept]
     for shapes in ([(64, 1024)], [(64, 512), (3, 3, 16, 32), (8192,)]):
         cost = stepping(tx, shapes)
         assert cost.aliased == cost.donated
-        assert len(cost.copies) <= copies * len(shapes)
+        assert cost.copies == []
         assert cost.accessed <= accessed + 0.01
         assert cost.temporary <= temporary + 0.01
 

@@ -43,7 +43,7 @@ def test_version_is_the_distributions():
 LAYERS = [
     {"_typing"},
     {"_check"},
-    {"_tree", "_write_order"},
+    {"_tree", "_encoded", "_write_order"},
     {"methods", "schedules", "_velocity"},
     {"_sgd", "_catch_up", "_eval_params", "wrappers", "storage", "theory", "problems"},
     {"sweeps", "_rollout", "_train_step", "_curvature", "conventions"},
@@ -179,6 +179,8 @@ def test_docstrings_keep_the_house_order(module, name):
         momentax.Spectrum,
         momentax.SweepResult,
         momentax.problems.Problem,
+        momentax.storage.Storage,
+        momentax.StoredState,
         momentax.theory.Damping,
         momentax.theory.Advice,
         momentax.theory.Analysis,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from jax.core import eval_jaxpr
 
 from momentax._encoded import is_encoded
 
@@ -63,4 +64,4 @@ def _results(jaxpr: Any, eqn: Any, values: list[Any], encoders: Encoders) -> lis
     inputs = [atom for atom in eqn.invars if not hasattr(atom, "val")]
     alone = jaxpr.replace(constvars=[], invars=inputs, outvars=eqn.outvars, eqns=[eqn])
     values = [x for x, atom in zip(values, eqn.invars, strict=True) if not hasattr(atom, "val")]
-    return encoded(jax.core.eval_jaxpr(alone, [], *values))
+    return encoded(eval_jaxpr(alone, [], *values))

@@ -175,7 +175,7 @@ def _shares_kept(tx: optax.GradientTransformationExtraArgs, params: PyTree) -> l
     leaves, structure = jax.tree.flatten(params)
     # One parameter of one entry is enough, where the others are masked.
     largest = max(range(len(leaves)), key=lambda i: leaves[i].size)
-    alone = [optax.MaskedNode()] * len(leaves)
+    alone: list[Any] = [optax.MaskedNode()] * len(leaves)
     alone[largest] = jnp.zeros((1,) * leaves[largest].ndim, leaves[largest].dtype)
     one = structure.unflatten(alone)
     state, shares = tx.init(one), []

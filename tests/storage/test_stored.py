@@ -142,6 +142,19 @@ def test_blocks_run_over_the_fewest_last_axes(shape, scales):
 
 
 @every_storage
+def test_the_state_is_that_of_what_is_wrapped_and_a_count_and_a_seed(kind):
+    how, _ = STORAGES[kind]
+    assert isinstance(how, storage.Storage)
+    _, state = run(stored(momentax.sgd(0.1), how), steps=3)
+    assert isinstance(state, momentax.StoredState)
+    assert (state.count, state.count.dtype) == (3, jnp.int32)
+    assert (state.seed is None) == (kind == "bfloat16")
+    plain = momentax.sgd(0.1).init(tree())
+    kept = jax.tree.map(lambda _, part: None, plain, state.inner_state)  # A prefix of it.
+    assert jax.tree.structure(kept) == jax.tree.structure(jax.tree.map(lambda _: None, plain))
+
+
+@every_storage
 def test_where_chooses_and_float64_and_complex_stay(kind):
     how, _ = STORAGES[kind]
     params = {"a": {"b": jnp.ones(5000), "c": jnp.ones(5000)}, "d": jnp.ones(5000, jnp.complex64)}
