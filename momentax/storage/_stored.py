@@ -136,11 +136,13 @@ def stored(
 
         encoders = {ahead + i: encoder(leaf, i) for i, leaf in enumerate(kept) if is_encoded(leaf)}
         given = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
+        before = given[len(jax.tree.leaves(updates)) :]
         results = intercepted(closed, given, encoders)
         for i, encode in encoders.items():
-            if not is_encoded(results[i]):  # An input that tx passed on, or a constant.
-                old = any(results[i] is leaf for leaf in given)
-                results[i] = kept[i - ahead] if old else encode(results[i])
+            if results[i] is before[i - ahead]:
+                results[i] = kept[i - ahead]  # As it was, without a gradient for one.
+            elif not is_encoded(results[i]):  # Another input, or a constant.
+                results[i] = encode(results[i])
         u = jax.tree.unflatten(jax.tree.structure(u), results[:ahead])
         inner = structure.unflatten(results[ahead:])
         return u, StoredState(optax.safe_increment(count), seed, inner)

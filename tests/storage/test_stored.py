@@ -213,6 +213,35 @@ def test_bits_are_those_of_float32_below_the_least_size():
         chex.assert_trees_all_equal(run(tx)[0], run(momentax.sgd(0.1, momentax.nesterov(0.9)))[0])
 
 
+@every_storage
+@pytest.mark.parametrize(
+    "inner",
+    {
+        "the gradient": lambda: momentax.heavy_ball(0.0),
+        "the parameters": lambda: optax.GradientTransformation(
+            optax.trace(0.9).init, lambda g, state, params: (g, state._replace(trace=params))
+        ),
+        "a constant": lambda: optax.GradientTransformation(
+            optax.trace(0.9).init,
+            lambda g, state, params: (
+                g,
+                state._replace(trace=jax.tree.map(lambda leaf: jnp.full(leaf.shape, 2.0), g)),
+            ),
+        ),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_a_velocity_that_nothing_computes_is_kept_too(kind, inner):
+    what, make = inner
+    _, state = run(stored(make(), STORAGES[kind][0]), steps=3)
+    expected = {
+        "the gradient": tree(3),
+        "the parameters": tree(),
+        "a constant": jax.tree.map(lambda leaf: jnp.full(leaf.shape, 2.0), tree()),
+    }[what]
+    chex.assert_trees_all_close(momentax.velocity(state), expected, rtol=1e-2, atol=0.03)
+
+
 # The contracts, on leaves that are encoded (tests/test_contracts.py has the rest).
 
 
