@@ -63,7 +63,9 @@ def is_encoded(leaf: object) -> bool:
 
 
 def decoded(tree: PyTree) -> PyTree:
-    """The tree with float32 arrays in place of encoded ones."""
+    """The tree with float32 arrays in place of encoded ones; itself if it has none."""
+    if not any(map(is_encoded, jax.tree.leaves(tree, is_leaf=is_encoded))):
+        return tree
     return jax.tree.map(
         lambda leaf: leaf.decode() if is_encoded(leaf) else leaf, tree, is_leaf=is_encoded
     )
