@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -15,11 +15,20 @@ _CODES = 127  # Of either sign; its square is the largest magnitude of a block, 
 _LEAST = 1e-34  # Blocks below are zeros: float32 holds nothing that scales them to codes.
 
 
-class Rounded(NamedTuple):
-    """An array of float32 as bfloat16.
+class Encoded(NamedTuple):
+    """A tree of arrays, some of them encoded, in trees of its own structure.
 
-    value: the rounded array.
+    values: bfloat16 or int8 arrays of the shapes of those that they stand for;
+        what is not encoded as it is.
+    scales: float32, for each array of int8; None elsewhere.
     """
+
+    values: PyTree
+    scales: PyTree
+
+
+class Rounded(NamedTuple):
+    """An array of float32 as bfloat16."""
 
     value: jax.Array
 
@@ -31,22 +40,16 @@ class Rounded(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """An array of float32 as codes of 8 bits and a scale for each block of them.
+    """An array of float32 as codes of 8 bits, and the largest magnitude of each block of them.
 
-    codes: int8, of the array's shape.
-    scales: float32, the largest magnitude of each block; blocks run over the
-        last axes of the array, flattened, and the axes before those come first.
+    Blocks run over the last axes of the array, flattened; the axes before come first.
     """
 
     codes: jax.Array
     scales: jax.Array
 
     def decode(self) -> jax.Array:
-        """Read x = s sign(q) (q / 127)² for every code q of a block with scale s."""
-        # ±127 is s to the last bit: encoding what was decoded changes nothing. XLA would move a
-        # factor 1 / 127² to the scales.
-        share = self.codes.astype(jnp.float32) * (1 / _CODES)
-        return share * jnp.abs(share) * _spread(self.scales, self.codes.shape, self._block)
+        return unblocked(self.codes, self.scales, self._block)
 
     def encode(self, x: jax.Array, random: jax.Array | None = None) -> Blocks:
         return blocked(x, random, self._block)
@@ -62,24 +65,67 @@ def is_encoded(leaf: object) -> bool:
     return isinstance(leaf, Rounded | Blocks)
 
 
+def is_packed(node: object) -> bool:
+    return isinstance(node, Encoded)
+
+
+def packed(tree: PyTree) -> Encoded:
+    """A tree with encoded leaves, as it is kept: in arrays alone, where the leaves were."""
+
+    def split(part: int) -> PyTree:
+        def of(leaf: Any) -> Any:
+            if is_encoded(leaf):
+                return leaf[part] if part < len(leaf) else None
+            return None if part else leaf
+
+        return jax.tree.map(of, tree, is_leaf=is_encoded)
+
+    return Encoded(split(0), split(1))
+
+
+def unpacked(tree: PyTree) -> PyTree:
+    """A tree with encoded leaves in place of what `packed` made of them."""
+
+    def join(value: Any, scales: Any) -> Any:
+        if scales is not None:
+            return Blocks(value, scales)
+        return Rounded(value) if value.dtype == jnp.bfloat16 else value
+
+    return jax.tree.map(
+        lambda node: jax.tree.map(join, *node) if is_packed(node) else node, tree, is_leaf=is_packed
+    )
+
+
+def packed_like(tree: PyTree, like: PyTree) -> PyTree:
+    """The tree with those parts packed that are packed in another."""
+    return jax.tree.map(
+        lambda old, new: packed(new) if is_packed(old) else new,
+        *(like, tree),
+        is_leaf=lambda node: node is None or is_packed(node),
+    )
+
+
 def decoded(tree: PyTree) -> PyTree:
-    """The tree with float32 arrays in place of encoded ones; itself if it has none."""
-    if not any(map(is_encoded, jax.tree.leaves(tree, is_leaf=is_encoded))):
+    """The tree with float32 arrays in place of what is packed; itself if nothing is."""
+    if not any(map(is_packed, jax.tree.leaves(tree, is_leaf=is_packed))):
         return tree
     return jax.tree.map(
-        lambda leaf: leaf.decode() if is_encoded(leaf) else leaf, tree, is_leaf=is_encoded
+        lambda leaf: leaf.decode() if is_encoded(leaf) else leaf, unpacked(tree), is_leaf=is_encoded
     )
 
 
 def encoded_like(tree: PyTree, like: PyTree) -> PyTree:
-    """The tree with those arrays encoded, to nearest, that are encoded in another."""
-    return jax.tree.map(
+    """The tree with those arrays encoded, to nearest, and packed that are so in another."""
+    leaves = jax.tree.map(
         lambda old, new: old.encode(new) if is_encoded(old) else new,
-        *(like, tree),
+        *(unpacked(like), tree),
         is_leaf=lambda leaf: leaf is None or is_encoded(leaf),
     )
+    return packed_like(leaves, like)
 
 
+# Jitted to be traced once for all arrays of a shape, and inlined: they are part of the program.
+#
 # XLA compiles a donated step without a copy of the old velocity only where it computes the new one
 # once. On CPUs it computes some things again for each that reads them, but not what ends in a
 # conversion from float32 to bfloat16 or in a choice between arrays of int8: hence the ends below.
@@ -97,6 +143,16 @@ def rounded(x: jax.Array, random: jax.Array | None = None) -> Rounded:
     return Rounded(x.astype(jnp.bfloat16))
 
 
+@partial(jax.jit, static_argnames="block", inline=True)
+def unblocked(codes: jax.Array, scales: jax.Array, block: int) -> jax.Array:
+    """Read x = s sign(q) (q / 127)² for every code q of a block with scale s."""
+    # ±127 is s to the last bit: encoding what was decoded changes nothing. XLA would move a
+    # factor 1 / 127² to the scales.
+    share = codes.astype(jnp.float32) * (1 / _CODES)
+    return share * jnp.abs(share) * _spread(scales, codes.shape, block)
+
+
+@partial(jax.jit, static_argnames="block", inline=True)
 def blocked(x: jax.Array, random: jax.Array | None, block: int) -> Blocks:
     """Encode blocks by their largest magnitude, to the nearest code or right in the mean.
 
@@ -129,7 +185,7 @@ def _largest(x: jax.Array, block: int) -> jax.Array:
     bits = bits.reshape(*leading, size)
     slices = math.gcd(block, 8)
     rows = bits[..., : whole * block].reshape(*leading, whole, slices, block // slices)
-    widest = functools.reduce(jnp.maximum, (rows[..., i, :] for i in range(slices)))
+    widest = reduce(jnp.maximum, (rows[..., i, :] for i in range(slices)))
     largest = jnp.max(widest, axis=-1)
     if rest:
         last = jnp.max(bits[whole * block :], keepdims=True)
@@ -157,6 +213,7 @@ def _whole_axes(shape: tuple[int, ...], block: int) -> tuple[tuple[int, ...], in
     return (), math.prod(shape)
 
 
+@partial(jax.jit, static_argnames="shape", inline=True)
 def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """32 bits for each entry, hashed from a key and the entry's place alone; the upper 16 are good.
 
@@ -170,9 +227,10 @@ def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
 
 
-def key_of(seed: jax.Array, count: jax.Array, leaf: int) -> jax.Array:
+@partial(jax.jit, inline=True)
+def key_of(seed: jax.Array, count: jax.Array, leaf: Any) -> jax.Array:
     """A number for every seed, step and leaf."""
-    return _mixed(_mixed(_mixed(seed) ^ count.astype(jnp.uint32)) ^ jnp.uint32(leaf))
+    return _mixed(_mixed(_mixed(seed) ^ count.astype(jnp.uint32)) ^ leaf)
 
 
 def _mixed(x: Any) -> Any:

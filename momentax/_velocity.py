@@ -102,19 +102,23 @@ def _listed(found: dict[str, PyTree]) -> str:
     return f"the state holds {len(found)} {many}, at {places}; pick with path={next(iter(found))!r}"
 
 
-def amend(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> PyTree:
-    """The state with the node that holds the velocity at one place changed.
-
-    The change sees the velocity decoded, and what is encoded stays so.
-    """
+def exchange(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> PyTree:
+    """The state with the node that holds the velocity at one place, as it is kept, changed."""
 
     def visit(path: Any, node: Any) -> Any:
         for field in _fields(node):
             if _place(path, field) == place:
-                return encoded_like(change(decoded(node), field), node)
+                return change(node, field)
         return node
 
     return jax.tree_util.tree_map_with_path(visit, state, is_leaf=_holds_velocity)
+
+
+def amend(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> PyTree:
+    """As `exchange`, but the change sees the velocity decoded, and what is encoded stays so."""
+    return exchange(
+        state, place, lambda node, field: encoded_like(change(decoded(node), field), node)
+    )
 
 
 def holder(state: PyTree, path: str | None = None) -> tuple[Any, str | None]:

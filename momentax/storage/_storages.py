@@ -70,7 +70,9 @@ def int8(block_size: int = 256, *, seed: Any = 0) -> Storage:
     entry of a block is kept exactly. Blocks run over the last axes of an array,
     flattened: the fewest that make up whole blocks, so that the axes before those,
     and their sharding, stay. If there are none the whole array is flattened, and
-    its last block is shorter.
+    its last block is shorter. An axis of blocks that is sharded should be so in
+    parts of whole blocks: others are sent between devices at every step, and on a
+    mesh of explicit axes JAX refuses.
 
     Args:
         block_size: Entries a block, a power of two, at least 2. 256 take 1.016
@@ -103,7 +105,9 @@ def int8(block_size: int = 256, *, seed: Any = 0) -> Storage:
 
 def _seed(value: Any) -> Any:
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer) and not value.ndim:
-        return value
+        if _check.is_traced(value):
+            return value
+        value = int(value)
     if _check.whole("seed", value, least=0) < 2**32:
         return np.uint32(value)
     raise ValueError(f"seed must be a whole number in [0, 2**32), got {_check.shown(value)}")

@@ -8,10 +8,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from momentax import _check, _tree, _velocity
-from momentax._encoded import is_encoded, key_of, random_bits
+from momentax._encoded import (
+    is_encoded,
+    is_packed,
+    key_of,
+    packed,
+    packed_like,
+    random_bits,
+    unpacked,
+)
 from momentax._typing import PyTree
 from momentax.storage._intercept import intercepted
 from momentax.storage._storages import Storage
@@ -50,6 +59,13 @@ def stored(
     once. Every velocity that `momentax.velocity` knows is encoded, at any depth:
     of momentax's methods, `optax.sgd`, `lion`, the first moment of `adam`.
     Velocities of float64 and complex parameters stay as they are.
+
+    Where tx computes its velocity in a loop, under `jax.checkpoint` or a custom
+    derivative, or chooses it afterwards, as `optax.MultiSteps` does, it makes the
+    direction first: put such wrappers outside. Rounding has no derivative:
+    `jax.grad` through update sees nothing of the velocity, but with bfloat16 to
+    the nearest. Random bits depend on the place in the array that update is
+    given, so that under `jax.shard_map` each device needs a seed of its own.
 
     Args:
         tx: The transformation, a bare method or a complete optimizer.
@@ -96,26 +112,33 @@ def stored(
                 "tx keeps no velocity to store: wrap a method of momentax, optax.sgd with "
                 "momentum, optax.adam, or a chain that holds one"
             )
-        flags = _flags(where, params)
+        if any(map(is_packed, jax.tree.leaves(inner, is_leaf=is_packed))):
+            raise ValueError("tx holds a stored velocity already: wrap it once, outermost")
+        chosen = None if where is None else _flags(where, params)
 
-        def encode(leaf: Any, keep: bool) -> Any:
+        def encode(leaf: Any, keep: bool = True) -> Any:
             return encoded(leaf) if keep and _encodable(leaf, least) else leaf
 
         def within(node: Any, field: str) -> Any:
             v = getattr(node, field)
-            return node._replace(**{field: jax.tree.map(encode, v, _tree.present(v, flags))})
+            flags = () if chosen is None else (_tree.present(v, chosen),)
+            return node._replace(**{field: packed(jax.tree.map(encode, v, *flags))})
 
         for place in places:
-            inner = _velocity.amend(inner, place, within)
-        seed = None if storage.seed is None else jnp.asarray(storage.seed, jnp.uint32)
-        if any(map(is_encoded, jax.tree.leaves(inner, is_leaf=is_encoded))):
-            _caution(tx, params, storage)
+            inner = _velocity.exchange(inner, place, within)
+        # A copy: what is donated later must not be the caller's.
+        seed = None if storage.seed is None else jnp.array(storage.seed, jnp.uint32)
+        _caution(tx, _probes(params, chosen, least), storage)
         return StoredState(jnp.zeros((), jnp.int32), seed, inner)
 
     def update(updates, state, params=None, **extra_args):
         count, seed, inner = state
-        kept, structure = jax.tree.flatten(inner, is_leaf=is_encoded)
-        read = [leaf.decode() if is_encoded(leaf) else leaf for leaf in kept]
+        kept, structure = jax.tree.flatten(unpacked(inner), is_leaf=is_encoded)
+        own = _own_dtypes(tx, updates if params is None else params, structure)
+        read = [
+            leaf.decode().astype(dtype) if is_encoded(leaf) else leaf
+            for leaf, dtype in zip(kept, own, strict=True)
+        ]
         args = updates, structure.unflatten(read), params
         closed, (u, after) = jax.make_jaxpr(
             lambda *args: tx.update(*args, **extra_args), return_shape=True
@@ -129,8 +152,9 @@ def stored(
 
         def encoder(leaf: Any, number: int) -> Callable[[jax.Array], Any]:
             def encode(x: jax.Array) -> Any:
-                bits = None if seed is None else random_bits(key_of(seed, count, number), x.shape)
-                return leaf.encode(x, bits)
+                if seed is None:
+                    return leaf.encode(x)
+                return leaf.encode(x, random_bits(key_of(seed, count, np.uint32(number)), x.shape))
 
             return encode
 
@@ -144,7 +168,7 @@ def stored(
             elif not is_encoded(results[i]):  # Another input, or a constant.
                 results[i] = encode(results[i])
         u = jax.tree.unflatten(jax.tree.structure(u), results[:ahead])
-        inner = structure.unflatten(results[ahead:])
+        inner = packed_like(structure.unflatten(results[ahead:]), inner)
         return u, StoredState(optax.safe_increment(count), seed, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -172,34 +196,52 @@ def _flags(where: _Where, params: PyTree) -> PyTree:
         ) from None
 
 
+def _own_dtypes(
+    tx: optax.GradientTransformationExtraArgs, params: PyTree, structure: Any
+) -> list[Any]:
+    """The dtypes in which tx itself keeps its state: float32 wherever the parameters are."""
+    float32 = [jnp.float32] * structure.num_leaves
+    if all(jnp.result_type(leaf) == jnp.float32 for leaf in jax.tree.leaves(params)):
+        return float32
+    state = jax.eval_shape(tx.init, params)
+    if jax.tree.structure(state) != structure:  # Of gradients that lack some, in place of params.
+        return float32
+    return [leaf.dtype for leaf in jax.tree.leaves(state)]
+
+
+def _probes(params: PyTree, flags: PyTree | None, least: int) -> PyTree:
+    """One entry of each parameter whose velocity is encoded; the others masked."""
+
+    def probe(leaf: Any, keep: bool = True) -> Any:
+        encoded = keep and _encodable(leaf, least)
+        return jnp.zeros((1,) * leaf.ndim, leaf.dtype) if encoded else optax.MaskedNode()
+
+    return jax.tree.map(probe, params, *(() if flags is None else (flags,)))
+
+
 def _shares_kept(tx: optax.GradientTransformationExtraArgs, params: PyTree) -> list[Any]:
     """β as a step without a gradient shows it, at the first step and at a late one."""
-    leaves, structure = jax.tree.flatten(params)
-    # One parameter of one entry is enough, where the others are masked.
-    largest = max(range(len(leaves)), key=lambda i: leaves[i].size)
-    alone: list[Any] = [optax.MaskedNode()] * len(leaves)
-    alone[largest] = jnp.zeros((1,) * leaves[largest].ndim, leaves[largest].dtype)
-    one = structure.unflatten(alone)
-    state, shares = tx.init(one), []
+    state, shares = tx.init(params), []
+
+    def ones(node: Any, field: str) -> Any:
+        v = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), getattr(node, field))
+        return node._replace(**{field: v})
+
     for place in _velocity.velocities(state):
-        state = _velocity.amend(
-            state,
-            place,
-            lambda node, field: node._replace(
-                **{field: jax.tree.map(jnp.ones_like, getattr(node, field))}
-            ),
-        )
+        state = _velocity.exchange(state, place, ones)
     for count in (0, 10**6):
         late = jax.tree.map(
             lambda leaf, count=count: leaf + count if leaf.dtype == jnp.int32 else leaf, state
         )
-        _, after = tx.update(one, late, one)
+        _, after = tx.update(params, late, params)
         shares += [jnp.max(leaf) for leaf in jax.tree.leaves(_velocity.velocities(after))]
     return shares
 
 
 def _caution(tx: optax.GradientTransformationExtraArgs, params: PyTree, storage: Storage) -> None:
     """Warn where β is known and larger than the storage can follow."""
+    if storage.limit >= 1:
+        return
     try:
         with jax.ensure_compile_time_eval():
             shares = _shares_kept(tx, params)
