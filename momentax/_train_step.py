@@ -159,7 +159,7 @@ def train_step(
         after = _as_weak(carry, (_applied(params, u), state))
         return after, outcome if has_aux else outcome[0]
 
-    def program(alone: bool, params: PyTree, state: PyTree, *batch: PyTree, **extra: Any) -> Any:
+    def program(alone: bool, params: PyTree, state: PyTree, /, *batch: PyTree, **extra: Any) -> Any:
         _require_differentiable(params)
         _require_leading_axes(batch, steps_per_call=k, accumulation=m)
         carry = params, state
@@ -210,17 +210,22 @@ class _Donating:
     def __call__(self, params: PyTree, state: PyTree, *batch: PyTree, **extra: Any) -> Any:
         leaves = jax.tree.leaves((params, state, batch, extra))
         fresh = not leaves or leaves[0] is not self._last()
+        if fresh:
+            self._alone = all(map(_on_one_device, leaves))
         if fresh or len(set(map(id, leaves))) < len(leaves):
             params, state = _unshared((params, state), (batch, extra))
         try:
             after = self._run("__call__", params, state, *batch, **extra)
         except (RuntimeError, ValueError) as error:
-            if "deleted" in str(error) and (place := _deleted(params, state, batch)):
+            if "deleted" in str(error) and (place := _deleted(params, state, batch, extra)):
                 raise RuntimeError(
                     f"{place} was donated to an earlier call, which wrote over it: go on with the "
                     "params and the state that it returned, or give donate=False"
                 ) from error
-            raise
+            if fresh or "donate" not in str(error):
+                raise
+            self._last = lambda: None  # What came from one program has come to share since.
+            return self(params, state, *batch, **extra)
         first = next(iter(jax.tree.leaves(after[0])), None)
         if isinstance(first, jax.Array):
             self._last = weakref.ref(first)  # These came from one program and share nothing.
@@ -236,7 +241,7 @@ class _Donating:
         return self._run("eval_shape", *args, **kwargs)
 
     def _run(self, way: str, *args: Any, **kwargs: Any) -> Any:
-        if way != "__call__" or self._last() is None:
+        if way != "__call__":
             self._alone = all(map(_on_one_device, jax.tree.leaves((args, kwargs))))
         try:
             return getattr(self._jitted, way)(*args, **kwargs)
@@ -394,7 +399,7 @@ def _on_one_device(leaf: Any) -> bool:
 
 def _deleted(*arguments: PyTree) -> str | None:
     """The place of the first array whose buffer is gone."""
-    for name, tree in zip((*_NAMES, "batch"), arguments, strict=True):
+    for name, tree in zip((*_NAMES, "batch", "extra"), arguments, strict=True):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             if isinstance(leaf, jax.Array) and not _check.is_traced(leaf) and leaf.is_deleted():
                 return name + jax.tree_util.keystr(path)

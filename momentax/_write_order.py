@@ -71,7 +71,11 @@ def _after(results: list[jax.Array], leaf: jax.Array) -> jax.Array:
 
     The code that it generates does, so that this costs nothing.
     """
-    first = [jax.lax.slice(x, (0,) * x.ndim, (1,) * x.ndim) for x in results if x.size]
+    first = [
+        jax.lax.slice(x, (0,) * x.ndim, (1,) * x.ndim)
+        for x in map(jnp.asarray, results)
+        if jnp.size(x)
+    ]
     seen = sum(jnp.real(x).reshape(()).astype(jnp.float32) for x in first)
     return jnp.where(seen == jnp.float32(jnp.nan), jnp.zeros_like(leaf), leaf)
 
