@@ -202,6 +202,8 @@ def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
 
 def transformation(name: str, value: Any) -> None:
     """Refuse what is no gradient transformation, such as a factory that was not called."""
+    if isinstance(value, optax.MultiSteps):
+        raise TypeError(f"{name} is an optax.MultiSteps: give its .gradient_transformation()")
     if not isinstance(value, optax.GradientTransformation):
         raise TypeError(
             f"{name} must be a gradient transformation such as momentax.sgd(0.1) or "

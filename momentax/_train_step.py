@@ -59,7 +59,8 @@ def train_step(
 
     `tx.update` also gets value=f(θ_{t-1}), grad=g_t and value_fn=f on this
     batch, as Polyak steps and line searches want, and all keyword arguments of
-    the call, the same for each of its steps. For complex parameters g is the
+    the call, the same for each of its steps: these reach `tx` alone, and the loss
+    gets its batch by position. For complex parameters g is the
     conjugate of what `jax.grad` returns, so that -g descends. For
     `optax.lookahead` params are its LookaheadParams, and loss takes the fast.
 
@@ -86,7 +87,8 @@ def train_step(
     Args:
         loss: f, from the parameters and a batch to a real scalar; with has_aux to
             a pair of it and anything else.
-        tx: Any Optax transformation from gradients to updates, such as `sgd`.
+        tx: Any Optax transformation from gradients to updates that ignores extra
+            arguments which it does not know, such as `sgd`.
         donate: Whether params and state are written over. Give False where
             `jax.vmap` maps something else than these, such as a learning rate.
         has_aux: Whether loss returns (value, aux).
@@ -122,9 +124,8 @@ def train_step(
     optimizer = optax.with_extra_args_support(tx)
 
     def value_and_aux(params: PyTree, batch: PyTree) -> tuple[jax.Array, PyTree]:
-        batch = jax.tree.map(
-            lambda leaf: leaf, batch
-        )  # Flax writes to variables of this trace only.
+        # A copy of its containers: Flax writes to variables of this trace only.
+        batch = jax.tree.map(lambda leaf: leaf, batch)
         return _value_and_aux(loss(params, *batch), has_aux)
 
     def parts(visit: Callable[[Any, PyTree], Any], total: Any, batch: PyTree) -> Any:
@@ -190,24 +191,25 @@ class _Donating:
     """A jitted program that donates params and state, whatever they share with each other."""
 
     def __init__(self, program: Callable[..., Any]) -> None:
-        def changing(params: PyTree, state: PyTree, *batch: PyTree, **extra: Any) -> Any:
+        def changing(params: PyTree, state: PyTree, /, *batch: PyTree, **extra: Any) -> Any:
             return program(self._alone, params, state, *batch, **extra)
 
-        def unchanging(params: PyTree, state: PyTree, *batch: PyTree, **extra: Any) -> Any:
+        def unchanging(params: PyTree, state: PyTree, /, *batch: PyTree, **extra: Any) -> Any:
             after = changing(params, state, *batch, **extra)
             if change := _change((params, state), after[:2]):
                 raise _ChangeError(change)
             return after
 
+        self.__name__ = "train_step"
         self._jitted, self._changing = (
             jax.jit(_named(each), donate_argnums=(0, 1), keep_unused=True)
             for each in (unchanging, changing)
         )
-        self._alone = True  # Whether one device runs it, as the first call shows.
+        self._alone = True  # Whether one device runs it.
         self._warned = False
         self._last: Callable[[], Any] = lambda: None
 
-    def __call__(self, params: PyTree, state: PyTree, *batch: PyTree, **extra: Any) -> Any:
+    def __call__(self, params: PyTree, state: PyTree, /, *batch: PyTree, **extra: Any) -> Any:
         leaves = jax.tree.leaves((params, state, batch, extra))
         fresh = not leaves or leaves[0] is not self._last()
         if fresh:
@@ -231,16 +233,16 @@ class _Donating:
             self._last = weakref.ref(first)  # These came from one program and share nothing.
         return after
 
-    def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
+    def lower(self, /, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
         return self._run("lower", *args, **kwargs)
 
-    def trace(self, *args: Any, **kwargs: Any) -> jax.stages.Traced:
+    def trace(self, /, *args: Any, **kwargs: Any) -> jax.stages.Traced:
         return self._run("trace", *args, **kwargs)
 
-    def eval_shape(self, *args: Any, **kwargs: Any) -> Any:
+    def eval_shape(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._run("eval_shape", *args, **kwargs)
 
-    def _run(self, way: str, *args: Any, **kwargs: Any) -> Any:
+    def _run(self, way: str, /, *args: Any, **kwargs: Any) -> Any:
         if way != "__call__":
             self._alone = all(map(_on_one_device, jax.tree.leaves((args, kwargs))))
         try:
@@ -286,8 +288,8 @@ def _value_and_aux(returned: Any, has_aux: bool) -> tuple[jax.Array, PyTree]:
 
 
 def _described(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, jax.Array):
         return f"an array of shape {value.shape}"
     return _check.shown(value)
@@ -328,8 +330,9 @@ def _require_leading_axes(batch: PyTree, **lengths: int) -> None:
             asked = " and ".join(f"{name}={length}" for name, length in lengths.items())
             raise ValueError(
                 f"batch{jax.tree_util.keystr(path)} has shape {leaf.shape}, and {asked} needs "
-                f"leading axes of {axes}; stack as many batches with jnp.stack, or divide one "
-                f"with x.reshape({(*axes, -1)} + x.shape[1:])"
+                f"leading axes of {axes}; stack as many batches with jnp.stack, divide one with "
+                f"x.reshape({(*axes, -1)} + x.shape[1:]), or repeat what is the same for all with "
+                f"jnp.broadcast_to(x, {axes} + x.shape)"
             )
 
 
@@ -387,6 +390,7 @@ def _named(program: Callable[..., Any]) -> Callable[..., Any]:
     def train_step(*args: Any, **kwargs: Any) -> Any:
         return program(*args, **kwargs)
 
+    train_step.__qualname__ = train_step.__name__  # As JAX's errors name it.
     return train_step
 
 

@@ -14,7 +14,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import momentax
 from momentax import sgd, train_step
-from tests.cases import TRANSFORMATIONS
+from tests.cases import METHODS, TRANSFORMATIONS
 from tests.compiled import audit
 
 NESTEROV = sgd(0.1, momentax.nesterov(0.9))
@@ -247,6 +247,8 @@ def test_params_and_state_are_donated_and_the_batch_is_not():
         step(params, state, x, y)
     with pytest.raises(RuntimeError, match="Array has been deleted"):
         jnp.sum(state[0].count)
+    with pytest.raises(RuntimeError, match=r"^extra\['old'\] was donated to an earlier call"):
+        step(start(), NESTEROV.init(start()), x, y, old=state[0].count)
     params = start()
     train_step(loss, NESTEROV, donate=False)(params, NESTEROV.init(params), x, y)
     assert not params["w"].is_deleted()
@@ -287,6 +289,50 @@ def test_shared_buffers_are_copied_once_and_the_batch_survives():
     assert elsewhere["w"] is not params["w"]
     _, state, _ = train_step(loss, keeps)(params, keeps.init(elsewhere), *batches(8))
     chex.assert_trees_all_equal(state, {"first": start()})
+
+
+def test_what_comes_to_share_a_buffer_between_calls_is_copied():
+    step, params, tx = train_step(square, NESTEROV), start(), NESTEROV
+    state = tx.init(params)
+    params, state, _ = step(params, state, jnp.ones(3))
+    target = jax.device_put(params, jax.devices()[0])  # Other arrays over the same buffers.
+    held = jax.tree.map(np.array, params)
+    params, state, _ = step(params, state, target)
+    chex.assert_trees_all_equal(target, held)
+
+
+def test_one_step_serves_one_device_and_then_two():
+    """Also where the parameters of the first run are still there."""
+    step, params, (x, y) = train_step(loss, NESTEROV), start(), batches(8)
+    first = step(params, NESTEROV.init(params), x, y)
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        params, x, y = jax.device_put((start(), x, y), everywhere)
+        second = step(params, NESTEROV.init(params), x, y)
+    chex.assert_trees_all_close(jax.device_get(second[0]), jax.device_get(first[0]), rtol=1e-6)
+    assert second[0]["w"].sharding.is_equivalent_to(everywhere, 2)
+
+
+def test_a_loss_that_is_constant_moves_nothing():
+    for donate in (True, False):
+        params = start()
+        step = train_step(lambda p: 3.0, sgd(0.1), donate=donate)
+        after, _, value = step(params, sgd(0.1).init(params))
+        chex.assert_trees_all_equal(after, start())
+        assert value == 3
+
+
+def test_keywords_of_any_name_reach_update():
+    names = dict.fromkeys(("alone", "self", "params_", "program"), 2.0)
+
+    def update(updates, state, params=None, **extra_args):
+        assert names.keys() <= extra_args.keys()
+        return updates, state
+
+    for donate in (True, False):
+        tx = optax.GradientTransformationExtraArgs(lambda params: (), update)
+        train_step(loss, tx, donate=donate)(start(), (), *batches(8), **names)
 
 
 def test_shared_shards_are_copied():
@@ -384,7 +430,12 @@ def test_a_buffer_that_cannot_be_reused_is_named_once(change):
 
 # The compiled program: every transformation, kept as each storage keeps it.
 
-STORAGES = {"as it comes": lambda tx: tx}
+STORAGES = {
+    "as it comes": lambda tx: tx,
+    "bfloat16": lambda tx: momentax.stored(tx, momentax.storage.bfloat16()),
+    "stochastic bfloat16": lambda tx: momentax.stored(tx, momentax.storage.bfloat16(True)),
+    "int8": lambda tx: momentax.stored(tx, momentax.storage.int8()),
+}
 SIZE = 1 << 14
 
 
@@ -403,23 +454,35 @@ def audited(name, storage, k):
     return case, audit(step, params, jax.eval_shape(tx.init, params), args=(g,))
 
 
-@pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("name", TRANSFORMATIONS)
-def test_the_program_keeps_nothing_of_the_parameters_size_but_the_gradient(name, storage):
-    case, found = audited(name, storage, 1)
+def holds(name, storage, k):
+    """No copy but what the case allows, every buffer written over, and beside the gradient nothing.
+
+    Of a velocity that is encoded there may be one in float32, for methods that sum over it.
+    """
+    case, found = audited(name, storage, k)
     assert len(found.copies) <= case.copies
     assert found.aliased == found.donated
-    assert found.temporary <= case.temporary + 4 + 1000 / SIZE
+    decoded = 0 if storage == "as it comes" else 4 * (3 if case.axes else 1)
+    return found.temporary <= case.temporary + 4 + decoded + 2000 / SIZE
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_the_program_keeps_nothing_of_the_parameters_size_but_the_gradient(name):
+    assert holds(name, "as it comes", 1)
+
+
+@pytest.mark.filterwarnings("ignore:beta = ")
+@pytest.mark.parametrize("storage", ["bfloat16", "int8"])
+@pytest.mark.parametrize("name", METHODS)
+def test_nor_does_it_where_the_velocity_is_encoded(name, storage):
+    assert holds(name, storage, 1)
 
 
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("name", ["heavy_ball", "nesterov", "adan", "mars", "optimistic"])
 def test_several_steps_in_one_program_keep_no_more(name, storage):
     """Copies in the body of the loop would be listed too."""
-    case, found = audited(name, storage, 3)
-    assert len(found.copies) <= case.copies
-    assert found.aliased == found.donated
-    assert found.temporary <= case.temporary + 4 + 1000 / SIZE
+    assert holds(name, storage, 3)
 
 
 def test_accumulation_keeps_one_sum_of_gradients_and_nothing_between_calls():
@@ -504,6 +567,7 @@ BAD_CALLS = {
         TypeError,
         r"pair \(value, aux\), got an array of shape \(\)",
     ),
+    "list": (lambda p, x, y: [loss(p, x, y)], {}, ValueError, "one scalar, got a list of 1"),
     "three": (
         lambda p, x, y: (loss(p, x, y), x, y),
         {"has_aux": True},
@@ -557,6 +621,11 @@ def test_parameters_without_a_gradient_are_named(leaf):
 BAD = {
     "loss": ({"loss": 3.0}, TypeError, "loss must be a function .*, got 3.0"),
     "tx": ({"tx": sgd}, TypeError, "tx must be a gradient transformation such as"),
+    "MultiSteps": (
+        {"tx": optax.MultiSteps(sgd(0.1), 2)},
+        TypeError,
+        r"tx is an optax.MultiSteps: give its .gradient_transformation\(\)",
+    ),
     "donate": ({"donate": 1}, TypeError, "donate must be True or False, got 1"),
     "has_aux": ({"has_aux": None}, TypeError, "has_aux must be True or False, got None"),
     "half": ({"steps_per_call": 1.5}, TypeError, "steps_per_call must be a whole number, at"),

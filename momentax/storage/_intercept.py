@@ -25,7 +25,7 @@ def intercepted(closed: Any, args: Sequence[Any], encoders: Encoders) -> list[An
 
     def read(atom: Any) -> Any:
         value = atom.val if hasattr(atom, "val") else known[atom]
-        return value.decode() if is_encoded(value) else value
+        return value.decode().astype(atom.aval.dtype) if is_encoded(value) else value
 
     known.update(zip(jaxpr.constvars, closed.consts, strict=True))
     known.update(zip(jaxpr.invars, args, strict=True))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import momentax
 from momentax import bytes_per_parameter, storage, stored
@@ -388,6 +389,61 @@ def test_hyperparameters_may_be_injected_and_swept(kind):
         )
 
 
+@every_storage
+def test_flaxs_own_optimizer_keeps_it(kind):
+    model = nnx.Linear(64, 128, rngs=nnx.Rngs(0))
+    x, plain = jnp.ones((4, 64)), nnx.clone(model)
+    ends = []
+    for each, tx in (
+        (plain, momentax.sgd(0.1)),
+        (model, stored(momentax.sgd(0.1), STORAGES[kind][0])),
+    ):
+        optimizer = nnx.Optimizer(each, tx, wrt=nnx.Param)
+
+        @nnx.jit
+        def step(model, optimizer):
+            grads = nnx.grad(lambda m: jnp.mean(jnp.square(m(x) - 1)))(model)
+            optimizer.update(model, grads)
+
+        for _ in range(3):
+            step(each, optimizer)
+        ends.append(each.kernel[...])
+    np.testing.assert_allclose(*ends, atol=2e-3)
+    assert not jnp.array_equal(*ends)
+
+
+@every_storage
+def test_parameters_of_16_bits_get_updates_of_16_bits(kind):
+    how, params = STORAGES[kind][0], tree(dtype=jnp.bfloat16)
+    for tx in (
+        stored(optax.sgd(0.1, momentum=0.9), how),
+        stored(optax.apply_if_finite(optax.sgd(0.1, momentum=0.9), 3), how),
+        optax.apply_if_finite(stored(optax.sgd(0.1, momentum=0.9), how), 3),
+        stored(optax.adam(1e-3), how),
+    ):
+        state = tx.init(params)
+        updates, after = jax.jit(tx.update)(params, state, params)
+        chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+        chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+        assert float(jnp.max(jnp.abs(updates["large"]))) > 0
+
+
+@every_storage
+def test_complex_parameters_beside_real_ones(kind):
+    params = {"c": jnp.ones(9000, jnp.complex64), "r": jnp.ones(5000)}
+    tx = stored(momentax.heavy_ball(0.9), STORAGES[kind][0])
+    _, state = jax.jit(tx.update)(params, tx.init(params))
+    chex.assert_trees_all_equal(momentax.velocity(state), params)
+
+
+@every_storage
+def test_lookahead_inside_keeps_its_own_tree_of_parameters(kind):
+    pair = optax.LookaheadParams.init_synced({"w": jnp.ones(5000)})
+    tx = stored(optax.lookahead(optax.sgd(0.1, momentum=0.9), 5, 0.5), STORAGES[kind][0])
+    state = tx.init(pair)
+    assert bytes_per_parameter(state, pair.fast) < 4
+
+
 # The tools on a state that is encoded.
 
 
@@ -487,7 +543,11 @@ def test_bits_follow_the_seed_the_step_and_the_leaf(make):
     for other in (velocities(2)["a"], velocities(1, steps=2)["a"], first["b"]):
         share = float(jnp.mean(other != first["a"]))
         assert 0.1 < share < 0.9
-    chex.assert_trees_all_equal(velocities(jnp.uint32(1)), first)
+    seed = jnp.uint32(1)
+    chex.assert_trees_all_equal(velocities(seed), first)
+    state = stored(optax.trace(0.9), make(seed=seed)).init(jnp.ones(5000))
+    jax.jit(lambda s: s, donate_argnums=0)(state)
+    assert not seed.is_deleted()
     swept = jax.vmap(velocities)(jnp.arange(3, dtype=jnp.uint32))
     chex.assert_trees_all_equal(jax.tree.map(lambda leaf: leaf[1], swept), first)
 
@@ -550,6 +610,13 @@ def test_a_beta_too_large_for_the_storage_warns_once(how, betas, quiet, text):
         for beta in quiet:
             stored(make(beta), how).init(params)
             stored(make(beta), how).init({"large": jnp.ones(9), "small": jnp.ones(9)})
+    if betas:
+        labels = {"large": "large", "small": "small"}
+        mixed = {"large": optax.trace(betas[0]), "small": optax.trace(0.9)}
+        with pytest.warns(UserWarning, match=f"beta = {betas[0]} "):
+            stored(optax.partition(mixed, labels), how, min_size=1).init(params)
+        only = {"large": False, "small": True}
+        stored(optax.partition(mixed, labels), how, min_size=1, where=only).init(params)
     for beta in betas:  # What is small is not encoded, and what is traced is not known.
         stored(momentax.heavy_ball(beta), how).init(jnp.ones(9))
         jax.vmap(lambda b: stored(momentax.heavy_ball(b), how).init(params))(jnp.array([beta]))
@@ -568,6 +635,12 @@ def test_bad_arguments_are_refused_in_sentences():
         (lambda: storage.int8(seed=-1), ValueError, "seed must be"),
         (lambda: storage.int8(seed=2**32), ValueError, "seed must be"),
         (lambda: storage.int8(seed=0.5), TypeError, "seed must be"),
+        (lambda: storage.int8(seed=jnp.int32(-1)), ValueError, "seed must be"),
+        (
+            lambda: stored(stored(tx, storage.int8()), storage.int8()).init(params),
+            ValueError,
+            "once",
+        ),
         (lambda: storage.int8(seed=jax.random.key(0)), TypeError, "seed must be"),
         (lambda: storage.bfloat16(True, seed=jnp.ones(2, jnp.uint32)), TypeError, "seed must be"),
         (lambda: storage.bfloat16("yes"), TypeError, "stochastic must be"),
