@@ -175,8 +175,8 @@ def stored(
 
 
 def _encodable(leaf: Any, least: int) -> bool:
-    real = jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype != jnp.float64
-    return real and leaf.size >= least
+    dtype = jnp.result_type(leaf)
+    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 4 and jnp.size(leaf) >= least
 
 
 def _flags(where: _Where, params: PyTree) -> PyTree:
@@ -214,7 +214,11 @@ def _probes(params: PyTree, flags: PyTree | None, least: int) -> PyTree:
 
     def probe(leaf: Any, keep: bool = True) -> Any:
         encoded = keep and _encodable(leaf, least)
-        return jnp.zeros((1,) * leaf.ndim, leaf.dtype) if encoded else optax.MaskedNode()
+        return (
+            jnp.zeros((1,) * jnp.ndim(leaf), jnp.result_type(leaf))
+            if encoded
+            else optax.MaskedNode()
+        )
 
     return jax.tree.map(probe, params, *(() if flags is None else (flags,)))
 
