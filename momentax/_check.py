@@ -192,6 +192,26 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def choice(name: str, value: Any, params: PyTree) -> PyTree:
+    """A bool for each parameter, from a tree of bools, a prefix of one or a function to one.
+
+    None chooses all.
+    """
+    chosen = True if value is None else value(params) if callable(value) else value
+
+    def spread(keep: Any, part: PyTree) -> PyTree:
+        keep = flag(f"each leaf of {name}", keep)
+        return jax.tree.map(lambda _: keep, part)
+
+    try:
+        return jax.tree.map(spread, chosen, params)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be a tree of bools with the structure of params, or a prefix of it, or a "
+            f"function from params to one: {error}"
+        ) from None
+
+
 def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
     """Return one of a few words."""
     words = tuple(options)

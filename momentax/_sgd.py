@@ -58,26 +58,11 @@ def _decay(
         if params is None:
             raise ValueError("weight_decay needs the parameters: call update(grads, state, params)")
         _check.require_params(u, params)
-        decayed = params if mask is None else _masked(mask, params)
+        kept = _check.choice("mask", mask, params)
+        decayed = jax.tree.map(lambda keep, leaf: leaf if keep else None, kept, params)
         return _tree.combine((1.0, u), (factor(t) * weight(t), decayed), like=u)
 
     return _counted(step, DecayState)
-
-
-def _masked(mask: _Mask, params: PyTree) -> PyTree:
-    """The parameters with None in place of those that the mask leaves out."""
-    chosen = mask(params) if callable(mask) else mask
-
-    def select(keep: Any, part: PyTree) -> PyTree:
-        return part if flag("each leaf of mask", keep) else jax.tree.map(lambda _: None, part)
-
-    try:
-        return jax.tree.map(select, chosen, params)
-    except ValueError as error:
-        raise ValueError(
-            "mask must be a tree of bools with the structure of params, or a prefix of it, or a "
-            f"function from params to one: {error}"
-        ) from None
 
 
 def _settle(updates: PyTree, params: PyTree) -> PyTree:

@@ -114,7 +114,7 @@ def stored(
             )
         if any(map(is_packed, jax.tree.leaves(inner, is_leaf=is_packed))):
             raise ValueError("tx holds a stored velocity already: wrap it once, outermost")
-        chosen = None if where is None else _flags(where, params)
+        chosen = None if where is None else _check.choice("where", where, params)
 
         def encode(leaf: Any, keep: bool = True) -> Any:
             return encoded(leaf) if keep and _encodable(leaf, least) else leaf
@@ -177,23 +177,6 @@ def stored(
 def _encodable(leaf: Any, least: int) -> bool:
     dtype = jnp.result_type(leaf)
     return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 4 and jnp.size(leaf) >= least
-
-
-def _flags(where: _Where, params: PyTree) -> PyTree:
-    """A bool for each parameter: whether its velocity is encoded."""
-    chosen = True if where is None else where(params) if callable(where) else where
-
-    def spread(keep: Any, part: PyTree) -> PyTree:
-        keep = _check.flag("each leaf of where", keep)
-        return jax.tree.map(lambda _: keep, part)
-
-    try:
-        return jax.tree.map(spread, chosen, params)
-    except ValueError as error:
-        raise ValueError(
-            "where must be a tree of bools with the structure of params, or a prefix of it, or a "
-            f"function from params to one: {error}"
-        ) from None
 
 
 def _own_dtypes(

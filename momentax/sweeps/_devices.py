@@ -139,7 +139,7 @@ class Devices:
         if not (self.spread and jax.process_index()):
             try:
                 done = act()
-            except Exception as error:
+            except Exception as error:  # Whatever it is, the others must hear of it.
                 failure = error
         if self.agreed(failure is not None):
             raise failure or RuntimeError("the sweep's first process failed; its error says why")

@@ -70,7 +70,7 @@ class Work(NamedTuple):
         try:
             with self.naming(index):
                 out = self.compiled(self.take(np.pad(index, (0, size - len(index)), mode="edge")))
-        except Exception as error:
+        except Exception as error:  # Whatever it is, other processes must hear of it.
             failure = error
         wrong = 0 if failure is None else 1 if _is_memory(failure) else 2
         worst = self.compiled.devices.agreed(wrong)
@@ -86,7 +86,7 @@ class Work(NamedTuple):
         """Say at which points the program failed."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # Whatever the caller's function raises as it runs.
             if _is_memory(error):
                 raise
             ends = [described(self.points[int(i)]) for i in sorted({int(index[0]), int(index[-1])})]

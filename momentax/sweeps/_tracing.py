@@ -103,7 +103,7 @@ def traced(
     """
     try:
         return program.trace(shared, one)
-    except Exception as error:
+    except Exception as error:  # Whatever the caller's function raises.
         # Its kind is kept where that is a built-in, as callers may know it by that.
         kind = next((k for k in (TypeError, ValueError) if isinstance(error, k)), RuntimeError)
         text = f"{what} failed at the point {described(point)}: {type(error).__name__}: {error}"

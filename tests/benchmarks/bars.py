@@ -40,7 +40,7 @@ _PASSES = (
     "it the same form copies the velocity and takes five times as long."
 )
 _SAME = (
-    "Both passes are the same instructions on the same bytes as Optax's; beside them are counts, of "
+    "Both passes are the same instructions on the same bytes as Optax's; beside them are counts of "
     "a few bytes each, which XLA starts apart. The rest of what is above 1 is noise."
 )
 _FLOOR = "18 bytes of 24 are 0.75; the rounding adds some eight instructions an entry."
