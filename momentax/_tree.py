@@ -26,6 +26,13 @@ def scalar(value: Scalar) -> jax.Array:
     return jax.lax.convert_element_type(jnp.asarray(value), _check.float_dtype())
 
 
+def typed(new: Any, old: Any) -> jax.Array:
+    """A leaf in the dtype of another and as weakly typed."""
+    new = jnp.asarray(new, old.dtype)
+    # JAX has no other public way to make an array of a weak type than to write into one.
+    return old.at[...].set(new) if getattr(old, "weak_type", False) else new
+
+
 def is_known(*coefficients: Any) -> bool:
     """Whether coefficients are numbers while the program is still being traced."""
     return not any(isinstance(coefficient, jax.Array) for coefficient in coefficients)

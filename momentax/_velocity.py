@@ -222,13 +222,6 @@ def velocity_norms(state: PyTree, *, path: str | None = None) -> dict[str, jax.A
     return {jax.tree_util.keystr(place): _tree.norm(leaf) for place, leaf in leaves}
 
 
-def _typed(new: Any, old: Any) -> jax.Array:
-    """A leaf in the dtype of another and as weakly typed."""
-    new = jnp.asarray(new, old.dtype)
-    # JAX has no other public way to make an array of a weak type than to write into one.
-    return old.at[...].set(new) if getattr(old, "weak_type", False) else new
-
-
 def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = None) -> PyTree:
     """Put another velocity in the place of the one in a state.
 
@@ -249,7 +242,7 @@ def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = 
     place, old = pick(state, path)
     remedy = "shape the new velocity like momentax.velocity(state)"
     _check.require_fit("new_velocity", new_velocity, "the velocity", old, remedy, none_fits=False)
-    new = jax.tree.map(_typed, new_velocity, old)
+    new = jax.tree.map(_tree.typed, new_velocity, old)
     return amend(state, place, lambda node, field: node._replace(**{field: new}))
 
 

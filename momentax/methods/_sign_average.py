@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
+from typing import Any
+
 import optax
 
-from momentax import _check, _tree
+from momentax import _tree
 from momentax._check import scheduled
 from momentax._typing import ScalarOrSchedule
-from momentax.methods._linear import LinearState
+from momentax.methods._linear import linear
 
 
 def sign_average(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationExtraArgs:
@@ -37,15 +38,11 @@ def sign_average(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationEx
         optimisation for non-convex problems, 2018, arXiv:1802.04434.
     """
     β = scheduled("beta", beta)
-
-    def init(params):
-        return LinearState(jnp.zeros((), jnp.int32), _tree.zeros_like(params))
+    average = linear(0.0, 1.0, beta, gain=lambda t: 1 - β(t))
 
     def update(updates, state, params=None, **extra_args):
-        del params, extra_args
-        t, v = state
-        _check.require_gradients(updates, v)
-        v = _tree.accumulate(t, β(t), v, (1 - β(t), updates))
-        return _tree.sign(v, like=updates), LinearState(optax.safe_increment(t), v)
+        new: Any = average.update(updates, state, params, **extra_args)[1]
+        # Of the velocity, which is wider than the direction: what that rounds to 0 has a sign.
+        return _tree.sign(new.velocity, like=updates), new
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(average.init, update)

@@ -13,7 +13,7 @@ import optax
 import momentax
 from tests.benchmarks import peers
 from tests.benchmarks.limit import Loop
-from tests.benchmarks.measure import Contestant, Maker, bytes_of, compiled
+from tests.benchmarks.measure import Contestant, Maker, bytes_of, compiled, stepping
 from tests.benchmarks.workloads import Arena
 from tests.cases import METHODS
 
@@ -39,19 +39,7 @@ def optimizer(
 
     def ready(arena):
         tx = optax.with_extra_args_support(make())
-        state = tx.init(arena.params)
-        donated = (0, 1) if donate else ()
-        step = updating(tx, extra)
-        program, facts = compiled(step, arena.params, state, arena.grads, donate=donated)
-        facts["state bytes"] = bytes_of(state) / arena.size
-        kept = [state]
-        del state
-
-        def call():
-            arena.params, kept[0] = program(arena.params, kept[0], arena.grads)
-            return arena.params, kept[0]
-
-        return Contestant(call, facts)
+        return stepping(arena, updating(tx, extra), tx.init(arena.params), donate)
 
     return ready
 

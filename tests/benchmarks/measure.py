@@ -57,6 +57,21 @@ def compiled(step: Callable[..., Any], *given: Any, donate: tuple[int, ...] = ()
     return program, facts
 
 
+def stepping(arena: Any, step: Callable[..., Any], state: Any, donate: bool) -> Contestant:
+    """A compiled step(params, state, grads) that goes on from where it came to."""
+    donated = (0, 1) if donate else ()
+    program, facts = compiled(step, arena.params, state, arena.grads, donate=donated)
+    facts["state bytes"] = bytes_of(state) / arena.size
+    kept = [state]
+    del state  # Not donated, it would stay.
+
+    def call():
+        arena.params, kept[0] = program(arena.params, kept[0], arena.grads)
+        return arena.params, kept[0]
+
+    return Contestant(call, facts)
+
+
 def seconds_of(contestant: Contestant, calls: int) -> float:
     """Seconds a step, over so many calls in a row."""
     begin = time.perf_counter()

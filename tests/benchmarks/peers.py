@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.benchmarks.limit import cores
-from tests.benchmarks.measure import Contestant, Maker, bytes_of, compiled
+from tests.benchmarks.measure import Contestant, Maker, stepping
 from tests.benchmarks.workloads import Arena
 
 RATE, BETA = 1e-4, 0.9
@@ -80,17 +80,7 @@ def keras(donate: bool) -> Maker:
         def step(params, state, grads):
             return optimizer.stateless_apply(state, grads, params)
 
-        donated = (0, 1) if donate else ()
-        program, facts = compiled(step, arena.params, state, arena.grads, donate=donated)
-        facts["state bytes"] = bytes_of(state) / arena.size
-        kept = [state]
-        del state
-
-        def call():
-            arena.params, kept[0] = program(arena.params, kept[0], arena.grads)
-            return arena.params, kept[0]
-
-        return Contestant(call, facts)
+        return stepping(arena, step, state, donate)
 
     return ready
 

@@ -473,7 +473,7 @@ def test_restarts_work_inside_and_outside(kind):
     plain = run(momentax.restart(momentax.heavy_ball(0.9), 2))[1]
     expected = momentax.velocity(plain)["large"]
     for state in (inside, outside):
-        assert not isinstance(jax.tree.leaves(state)[0], float)
+        assert bytes_per_parameter(state) < bytes_per_parameter(plain) - 1.9
         v = momentax.velocity(state)["large"]
         np.testing.assert_allclose(v, expected, atol=0.05 * float(jnp.max(jnp.abs(expected))))
 
