@@ -43,7 +43,7 @@ def test_version_is_the_distributions():
 LAYERS = [
     {"_typing"},
     {"_check"},
-    {"_tree", "_encoded", "_write_order"},
+    {"_tree", "_encoded", "_write_order", "_donating"},
     {"methods", "schedules", "_velocity"},
     {"_sgd", "_catch_up", "_eval_params", "wrappers", "storage", "theory", "problems"},
     {"sweeps", "_rollout", "_train_step", "_curvature", "conventions"},
