@@ -303,15 +303,26 @@ def test_what_comes_to_share_a_buffer_between_calls_is_copied():
 
 def test_one_step_serves_one_device_and_then_two():
     """Also where the parameters of the first run are still there."""
-    step, params, (x, y) = train_step(loss, NESTEROV), start(), batches(8)
-    first = step(params, NESTEROV.init(params), x, y)
-    mesh = jax.make_mesh((2,), ("rows",), axis_types=(AxisType.Explicit,))
+    mesh = jax.make_mesh((2,), ("axis",), axis_types=(AxisType.Explicit,))
+    whole, first, last = PartitionSpec(), PartitionSpec("axis", None), PartitionSpec(None, "axis")
+
+    def network(p, x):
+        out = whole if jax.typeof(p["w"]).sharding.mesh.shape else None
+        return jnp.mean(jnp.square(jnp.matmul(jnp.tanh(x @ p["w"]), p["u"], out_sharding=out)))
+
+    def begin():
+        return {"w": jnp.full((64, 128), 0.01), "u": jnp.full((128, 64), 0.02)}
+
+    step, x = train_step(network, NESTEROV), jnp.ones((16, 64))
+    alone, _, value = step(begin(), NESTEROV.init(begin()), x)
     with jax.set_mesh(mesh):
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        params, x, y = jax.device_put((start(), x, y), everywhere)
-        second = step(params, NESTEROV.init(params), x, y)
-    chex.assert_trees_all_close(jax.device_get(second[0]), jax.device_get(first[0]), rtol=1e-6)
-    assert second[0]["w"].sharding.is_equivalent_to(everywhere, 2)
+        places = {"w": NamedSharding(mesh, last), "u": NamedSharding(mesh, first)}
+        params = jax.device_put(begin(), places)
+        x = jax.device_put(x, NamedSharding(mesh, whole))
+        params, _, spread = step(params, NESTEROV.init(params), x)
+    np.testing.assert_allclose(spread, value, rtol=1e-6)
+    chex.assert_trees_all_close(jax.device_get(params), jax.device_get(alone), rtol=1e-5)
+    assert params["w"].sharding.is_equivalent_to(places["w"], 2)
 
 
 def test_a_loss_that_is_constant_moves_nothing():

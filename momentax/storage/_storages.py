@@ -107,7 +107,7 @@ def _seed(value: Any) -> Any:
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer) and not value.ndim:
         if _check.is_traced(value):
             return value
-        value = int(value)
+        value = int(value)  # The caller's array must not be donated with the state.
     if _check.whole("seed", value, least=0) < 2**32:
         return np.uint32(value)
     raise ValueError(f"seed must be a whole number in [0, 2**32), got {_check.shown(value)}")

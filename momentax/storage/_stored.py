@@ -126,8 +126,7 @@ def stored(
 
         for place in places:
             inner = _velocity.exchange(inner, place, within)
-        # A copy: what is donated later must not be the caller's.
-        seed = None if storage.seed is None else jnp.array(storage.seed, jnp.uint32)
+        seed = None if storage.seed is None else jnp.asarray(storage.seed, jnp.uint32)
         _caution(tx, _probes(params, chosen, least), storage)
         return StoredState(jnp.zeros((), jnp.int32), seed, inner)
 
