@@ -1,0 +1,1 @@
+"""Methods map gradients to directions; everything else composes."""
