@@ -41,8 +41,8 @@ _PASSES = (
     "program copies the velocity and takes five times as long."
 )
 _SAME = (
-    "Both passes run the same instructions on the same bytes as those of Optax. Besides, XLA starts "
-    "separate operations on counts of a few bytes. The rest above 1 is noise."
+    "Both passes run the same instructions on the same bytes as those of Optax. In addition XLA "
+    "starts separate operations on counts of a few bytes. The rest above 1 is noise."
 )
 _FLOOR = "18 of 24 bytes are a ratio of 0.75, and rounding adds about eight instructions an entry."
 _GRADIENT = (

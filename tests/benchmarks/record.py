@@ -74,7 +74,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def merge(path: Path, new: dict[str, Any]) -> None:
-    """Write a result beside older ones of the same machine and versions that it does not replace."""
+    """Write a result, and keep older ones of the same machine and versions beside it."""
     if path.exists():
         old = read(path)
         if old["about"] == new["about"]:

@@ -2,7 +2,7 @@
 
 For each network and number of settings it measures the seconds of
 
-    people        a new optax.sgd for each setting, its step compiled again, a Python loop over steps
+    people        a new optax.sgd per setting, its step compiled again, a Python loop over steps
     good loop     one compiled step, learning rate and β traced, a Python loop over steps
     scan          one compiled run (a scan over steps), a Python loop over settings
     vmap          jax.vmap of that run over all settings
