@@ -13,8 +13,8 @@ import tqdm
 from jax.flatten_util import ravel_pytree
 
 import momentax
-from momentax import Curvature, Spectrum, curvature, problems
-from momentax.diagnostics import _curvature
+from momentax import curvature, problems
+from momentax.diagnostics import Curvature, Spectrum, _curvature
 
 KEY = jax.random.key(0)
 

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 import momentax
-from momentax import AdanState, adan
+from momentax import adan
+from momentax.states import AdanState
 from tests.methods.runs import draw, follow, follow_peer
 
 

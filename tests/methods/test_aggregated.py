@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import momentax
-from momentax import AggregatedState, aggregated
+from momentax import aggregated
+from momentax.states import AggregatedState
 from tests.methods.runs import draw, follow
 
 

@@ -6,7 +6,8 @@ import optax
 import pytest
 
 import momentax
-from momentax import NadamState, nadam
+from momentax import nadam
+from momentax.states import NadamState
 from tests.methods.runs import draw, follow, follow_peer
 
 

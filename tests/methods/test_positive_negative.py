@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import momentax
-from momentax import PositiveNegativeState, positive_negative
+from momentax import positive_negative
+from momentax.states import PositiveNegativeState
 from tests.methods.runs import draw, follow
 
 

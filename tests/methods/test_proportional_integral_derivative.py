@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import momentax
-from momentax import ProportionalIntegralDerivativeState, proportional_integral_derivative
+from momentax import proportional_integral_derivative
+from momentax.states import ProportionalIntegralDerivativeState
 from tests.methods.runs import draw, follow
 
 

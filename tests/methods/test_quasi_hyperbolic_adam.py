@@ -6,7 +6,8 @@ import optax
 import pytest
 
 import momentax
-from momentax import QuasiHyperbolicAdamState, quasi_hyperbolic_adam
+from momentax import quasi_hyperbolic_adam
+from momentax.states import QuasiHyperbolicAdamState
 from tests.methods.runs import draw, follow, follow_peer
 
 

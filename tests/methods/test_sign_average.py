@@ -6,7 +6,8 @@ import optax
 import pytest
 
 import momentax
-from momentax import LinearState, sign_average
+from momentax import sign_average
+from momentax.states import LinearState
 from tests.methods.runs import draw, follow, follow_peer
 
 

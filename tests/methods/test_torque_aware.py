@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import momentax
-from momentax import TorqueAwareState, torque_aware
+from momentax import torque_aware
+from momentax.states import TorqueAwareState
 from tests.methods.runs import draw, follow
 
 

@@ -8,7 +8,8 @@ import optax
 import pytest
 
 import momentax
-from momentax import OptimisticState, heavy_ball, nesterov, optimistic, sgd
+from momentax import heavy_ball, nesterov, optimistic, sgd
+from momentax.states import OptimisticState
 
 
 @pytest.fixture(autouse=True)

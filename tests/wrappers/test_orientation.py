@@ -11,7 +11,8 @@ import optax
 import pytest
 
 import momentax
-from momentax import OrientedState, cautious, grams, heavy_ball, nesterov, sgd
+from momentax import cautious, grams, heavy_ball, nesterov, sgd
+from momentax.states import OrientedState
 from tests.wrappers import record
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text(encoding="utf-8"))
