@@ -23,6 +23,8 @@ class LinearState(NamedTuple):
     count: Any
     velocity: PyTree
 
+    sums_gradients = True
+
 
 class ShiftedState(NamedTuple):
     """The state of a linear method whose parameters are a shifted point.
@@ -35,6 +37,8 @@ class ShiftedState(NamedTuple):
     count: Any
     velocity: PyTree
     shift: jax.Array
+
+    sums_gradients = True
 
 
 def linear(

@@ -39,7 +39,7 @@ def test_from_torch_steps_as_torch_does_and_as_was_recorded(x64, name):
     live = record_torch.run(name)
     agree(trajectories.run(from_torch(**options), TORCH[name].get("late", 0)), live)
     recorded = trajectories.read("torch.json")["cases"][name]
-    agree({key: path[trajectories.SHOWN] for key, path in live.items()}, recorded)
+    agree({key: path[trajectories.RECORDED_STEPS] for key, path in live.items()}, recorded)
 
 
 @pytest.mark.parametrize("name", KERAS)
@@ -48,7 +48,7 @@ def test_from_keras_steps_as_keras_does_and_as_was_recorded(x64, name):
     live, _ = record_keras.run(name)
     agree(trajectories.run(from_keras(**options)), live)
     recorded = trajectories.read("keras.json")["cases"][name]
-    agree({key: path[trajectories.SHOWN] for key, path in live.items()}, recorded)
+    agree({key: path[trajectories.RECORDED_STEPS] for key, path in live.items()}, recorded)
 
 
 def test_a_run_moves_from_torch_to_jax_and_back_on_one_trajectory(x64):
@@ -59,7 +59,7 @@ def test_a_run_moves_from_torch_to_jax_and_back_on_one_trajectory(x64):
 
     params = import_params(model.state_dict(), trajectories.twin_params(), MAPPING)
     checkpoint = optimizer.state_dict()
-    rates = jnp.asarray([trajectories.schedule_of(t) for t in range(3 * HANDOVER)])
+    rates = jnp.asarray([trajectories.model_rate(t) for t in range(3 * HANDOVER)])
     tx = from_torch(**checkpoint["param_groups"][0] | {"lr": lambda count: rates[count]})
     state = import_torch_state(
         checkpoint, params, MAPPING, state=tx.init(params), names=NAMES, count=HANDOVER
