@@ -84,36 +84,31 @@ def describe(state):
 
 
 def test_the_state_keeps_its_structure_and_dtypes():
-    """Of every form of state and for every dtype of the parameters, in one program."""
+    """This holds for each form of the state and each dtype of the parameters."""
     names = ["decay", "momentum pauses", "dampened momentum pauses"]
     dtypes = [jnp.float32, jnp.bfloat16, jnp.complex64]
-    keys = list(itertools.product(range(len(names)), range(len(dtypes))))
-    optimizers = {(i, j): build(names[i]) for i, j in keys}
-    params = {
-        (i, j): jax.tree.map(lambda leaf, j=j: leaf.astype(dtypes[j]), PARAMS) for i, j in keys
-    }
-    states = {key: optimizers[key].init(params[key]) for key in keys}
+    cases = [
+        (build(name), jax.tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype), PARAMS), dtype)
+        for name, dtype in itertools.product(names, dtypes)
+    ]
+    initial = [tx.init(params) for tx, params, _ in cases]
 
     @jax.jit
     def update(states):
-        results = {
-            key: optimizers[key].update(params[key], states[key], params[key]) for key in keys
-        }
-        return (
-            {key: updates for key, (updates, _) in results.items()},
-            {key: state for key, (_, state) in results.items()},
-        )
+        pairs = zip(cases, states, strict=True)
+        results = [tx.update(params, state, params) for (tx, params, _), state in pairs]
+        updates, states = zip(*results, strict=True)
+        return updates, list(states)
 
-    updates, after = update(states)
+    updates, after = update(initial)
     _, after = update(after)
     assert update._cache_size() == 1
-    final, _ = jax.lax.scan(lambda states, _: (update(states)[1], None), states, length=2)
-    for key in keys:
-        abstract = jax.eval_shape(optimizers[key].init, params[key])
-        assert describe(abstract) == describe(states[key]) == describe(after[key])
-        dtypes_of_updates = jax.tree.map(lambda leaf: leaf.dtype, updates[key])
-        assert dtypes_of_updates == jax.tree.map(lambda _, key=key: dtypes[key[1]], params[key])
-        chex.assert_trees_all_close(final[key], after[key])
+    scanned, _ = jax.lax.scan(lambda states, _: (update(states)[1], None), initial, length=2)
+    chex.assert_trees_all_close(scanned, after)
+    for i, (tx, params, dtype) in enumerate(cases):
+        abstract = jax.eval_shape(tx.init, params)
+        assert describe(abstract) == describe(initial[i]) == describe(after[i])
+        assert {leaf.dtype for leaf in jax.tree.leaves(updates[i])} == {jnp.dtype(dtype)}
 
 
 def test_dampening_spares_the_first_gradient_of_each_parameter():
