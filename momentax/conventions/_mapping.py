@@ -214,7 +214,7 @@ def write_array(leaf: Any, counterpart: Counterpart, where: str) -> np.ndarray:
     return np.array(counterpart.write(np.asarray(leaf), where), order="C")
 
 
-def import_params(arrays: Mapping[str, Any], params: PyTree, mapping: PyTree) -> PyTree:
+def import_params(arrays: Mapping[Any, Any], params: PyTree, mapping: PyTree) -> PyTree:
     """Replace parameters with those of another framework.
 
     For PyTorch: `import_params(model.state_dict(), params, mapping)`. For Keras:

@@ -111,9 +111,9 @@ def import_keras_state(
     Example:
         >>> from types import SimpleNamespace as Variable  # Stands for keras.Variable.
         >>> velocity = Variable(path="sgd/w_momentum", value=-0.1 * grads["w"], assign=None)
-        >>> state = momentax.conventions.from_keras(0.1, momentum=0.9).init(params)
+        >>> new = momentax.conventions.from_keras(0.1, momentum=0.9).init(params)
         >>> state = momentax.conventions.import_keras_state(
-        ...     [velocity], params, {"w": "w"}, state=state
+        ...     [velocity], params, {"w": "w"}, state=new
         ... )
     """
     roles = _find_roles(variables)
@@ -164,10 +164,9 @@ def export_keras_state(
     Example:
         >>> from types import SimpleNamespace as Variable  # Stands for keras.Variable.
         >>> velocity = Variable(path="sgd/w_momentum", value=np.zeros(3), assign=None)
-        >>> tx = momentax.conventions.from_keras(0.1, momentum=0.9)
-        >>> _, state = tx.update(grads, tx.init(params), params)
+        >>> state = momentax.conventions.from_keras(0.1, momentum=0.9).init(params)
         >>> momentax.conventions.export_keras_state(state, [velocity], {"w": "w"})
-        [array([-0.01, -0.02, -0.03], dtype=float32)]
+        [array([0., 0., 0.], dtype=float32)]
     """
     roles = _find_roles(variables)
     values = [np.array(as_numpy(variable)) for variable in variables]

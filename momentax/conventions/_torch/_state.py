@@ -140,10 +140,9 @@ def import_torch_state(
             velocity's cannot represent without loss.
 
     Example:
-        >>> group = {"params": [0], "lr": 0.1, "momentum": 0.9}
-        >>> buffers = {0: {"momentum_buffer": np.ones(3, np.float32)}}
-        >>> state_dict = {"state": buffers, "param_groups": [group]}
-        >>> state = momentax.conventions.import_torch_state(state_dict, params, {"w": 0})
+        >>> buffer = {"momentum_buffer": np.ones(3, np.float32)}
+        >>> checkpoint = {"state": {0: buffer}, "param_groups": [{"params": [0], "momentum": 0.9}]}
+        >>> state = momentax.conventions.import_torch_state(checkpoint, params, {"w": 0})
 
     Source:
         The conversions are exact: torch.optim.SGD of PyTorch 2.13.
@@ -200,13 +199,12 @@ def export_torch_state(
         TypeError: As `import_torch_state`.
 
     Example:
-        >>> tx = momentax.conventions.from_torch(lr=0.1, momentum=0.9)
-        >>> _, state = tx.update(grads, tx.init(params), params)
-        >>> group = {"params": [0], "lr": 0.1, "momentum": 0.9}
-        >>> new = {"state": {}, "param_groups": [group]}
-        >>> export_torch_state = momentax.conventions.export_torch_state
-        >>> export_torch_state(state, new, {"w": 0}, tensor=np.asarray)["state"]
-        {0: {'momentum_buffer': array([0.1, 0.2, 0.3], dtype=float32)}}
+        >>> state = momentax.conventions.from_torch(lr=0.1, momentum=0.9).init(params)
+        >>> checkpoint = {"state": {}, "param_groups": [{"params": [0], "momentum": 0.9}]}
+        >>> momentax.conventions.export_torch_state(
+        ...     state, checkpoint, {"w": 0}, tensor=np.asarray
+        ... )["state"]
+        {0: {'momentum_buffer': array([0., 0., 0.], dtype=float32)}}
     """
     ids = _parameter_ids(state_dict, names)
     as_tensor = tensor or importlib.import_module("torch").from_numpy
