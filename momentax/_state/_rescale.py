@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from momentax import _check, _tree, _velocity
-from momentax._typing import PyTree, Scalar
+from momentax._core import arguments, arithmetic, hyperparameters
+from momentax._core.typing import PyTree, Scalar
+from momentax._state import _velocity
 
 
 def rescale_velocity(
@@ -60,19 +61,19 @@ def rescale_velocity(
         Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1
         hour, 2017, arXiv:1706.02677.
     """
-    _check.one_of("velocity_units", velocity_units, ("gradient", "parameter"))
+    arguments.as_option("velocity_units", velocity_units, ("gradient", "parameter"))
     in_gradients = velocity_units == "gradient"
     old = _as_learning_rate("old_learning_rate", old_learning_rate, "(0, inf)")
     interval = "(0, inf)" if in_gradients else "[0, inf)"
     new = _as_learning_rate("new_learning_rate", new_learning_rate, interval)
     factor = old / new if in_gradients else new / old
     velocity = _velocity.velocity(state, path=path)
-    velocity = _tree.combine((factor, velocity), like=velocity)
+    velocity = arithmetic.combine((factor, velocity), like=velocity)
     return _velocity.replace_velocity(state, velocity, path=path)
 
 
 def _as_learning_rate(name: str, value: Any, interval: str) -> Any:
     """Return a learning rate, checked; a concrete JAX array of 0 is not accepted as a warm-up."""
-    if isinstance(value, jax.Array) and not _check.is_traced(value):
+    if isinstance(value, jax.Array) and not arguments.is_traced(value):
         value = np.asarray(value)
-    return _check.constant(name, value, interval)(0)
+    return hyperparameters.as_constant(name, value, interval)(0)

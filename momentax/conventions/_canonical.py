@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Self, TypeVar
 import jax.numpy as jnp
 import optax
 
-from momentax import _check
+from momentax._core import arguments
+from momentax._methods._linear import linear
 from momentax._sgd import sgd
-from momentax.methods import linear
 
 # The metadata of a field whose interval is the record's own. Every other field has the interval
 # that its name has in the whole library.
@@ -29,12 +29,12 @@ _INTERVALS = {
 
 def as_float(name: str, value: Any, interval: str) -> float:
     """Return a hyperparameter as a float, checked to lie in its interval."""
-    if _check.is_traced(value):
+    if arguments.is_traced(value):
         raise TypeError(
             f"{name} must be concrete: conventions are converted in Python floats, outside of "
             "jit and vmap"
         )
-    return _check.real_scalar(name, value, interval)
+    return arguments.as_real(name, value, interval)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Record(ABC):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type == "bool":
-                value = _check.flag(field.name, value)
+                value = arguments.as_flag(field.name, value)
             else:
                 interval = field.metadata.get("interval") or _INTERVALS.get(
                     field.name, "(-inf, inf)"
@@ -108,7 +108,7 @@ class Record(ABC):
         if not isinstance(canonical, Canonical):
             raise TypeError(
                 "canonical must be a Canonical, which record.canonical() returns, got "
-                f"{_check.shown(canonical)}"
+                f"{arguments.describe(canonical)}"
             )
         try:
             for name, default in (("weight_decay", 0.0), ("maximize", False), ("first_gain", 1.0)):
@@ -250,10 +250,10 @@ def convert(record: Record, to: type[R]) -> R:
     """
     if not isinstance(record, Record):
         raise TypeError(
-            f"record must be a record such as Torch(lr=0.1), got {_check.shown(record)}"
+            f"record must be a record such as Torch(lr=0.1), got {arguments.describe(record)}"
         )
     if not (isinstance(to, type) and issubclass(to, Record)):
         raise TypeError(
-            f"to must be a class of records such as QuasiHyperbolic, got {_check.shown(to)}"
+            f"to must be a class of records such as QuasiHyperbolic, got {arguments.describe(to)}"
         )
     return to.from_canonical(record.canonical())

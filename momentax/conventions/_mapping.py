@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments, trees
+from momentax._core.typing import PyTree
 from momentax.conventions._arrays import as_numpy, place_like, require_dtype
 
 # The axes of PyTorch's kernels in Flax's order: dense, and convolutions over 1, 2 and 3 axes.
@@ -48,7 +48,7 @@ class Counterpart:
     def __post_init__(self) -> None:
         if isinstance(self.name, bool) or not isinstance(self.name, str | int):
             raise TypeError(
-                f"the name of a counterpart must be a str or an int, got {_check.shown(self.name)}"
+                f"the name of a counterpart must be a str or an int, got {arguments.describe(self.name)}"
             )
         name = str(self.name) if isinstance(self.name, str) else int(self.name)
         object.__setattr__(self, "name", name)  # Without NumPy's types, which a repr would show.
@@ -60,7 +60,7 @@ class Counterpart:
         if sorted(self.axes) != list(range(rank)):
             raise ValueError(
                 f"the axes of the counterpart {self.name!r} must be a permutation of the numbers 0 "
-                f"to {rank - 1}, got {_check.shown(self.axes)}"
+                f"to {rank - 1}, got {arguments.describe(self.axes)}"
             )
         object.__setattr__(self, "axes", tuple(map(int, self.axes)))
 
@@ -151,8 +151,8 @@ def leaves_by_path(tree: PyTree) -> dict[str, Any]:
 
 def masked_paths(tree: PyTree) -> tuple[str, ...]:
     """Return the paths at which another branch of a partition has the parameters."""
-    nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_check.is_masked)
-    return tuple(leaf_path(path) for path, node in nodes if _check.is_masked(node))
+    nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=trees.is_masked)
+    return tuple(leaf_path(path) for path, node in nodes if trees.is_masked(node))
 
 
 def read_mapping(
@@ -174,7 +174,7 @@ def read_mapping(
         if not isinstance(entry, Counterpart):
             raise TypeError(
                 f"mapping at {describe_path(path)} must be a name, a number or a Counterpart, got "
-                f"{_check.shown(entry)}"
+                f"{arguments.describe(entry)}"
             )
         if path not in paths and not path.startswith(elsewhere or ("\0",)):
             raise ValueError(

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax import _check, _velocity
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
+from momentax._state import _velocity
 from momentax.conventions._arrays import place_like
 from momentax.conventions._mapping import (
     Counterpart,
@@ -40,7 +41,7 @@ class Units(NamedTuple):
     @classmethod
     def check(cls, scale: Any, conjugate: bool | None) -> Units:
         """Return the units that a caller asks for."""
-        scale = _check.real_scalar("scale", scale, "(-inf, inf)")
+        scale = arguments.as_real("scale", scale, "(-inf, inf)")
         if scale == 0:
             raise ValueError("scale must not be 0, or the velocity could not be converted back")
         return cls(scale, conjugate)
@@ -60,7 +61,7 @@ class Units(NamedTuple):
                 "pass conjugate=False if the gradients are conjugated before they reach the "
                 "velocity, or conjugate=True if it accumulates the gradients of jax.grad unchanged"
             )
-        return array.conj() if _check.flag("conjugate", self.conjugate) else array
+        return array.conj() if arguments.as_flag("conjugate", self.conjugate) else array
 
 
 def sums_gradients(node: Any) -> bool:
@@ -169,7 +170,9 @@ def fill_velocity(
     source = _Buffers(given, arrays, units)
     for place in found:
         state = _velocity.amend(state, place, source.fill)
-    return state if count is None else _set_counts(state, _check.whole("count", count, least=0))
+    return (
+        state if count is None else _set_counts(state, arguments.as_count("count", count, least=0))
+    )
 
 
 def read_velocity(

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from momentax import _check, _tree
-from momentax._check import flag, scheduled
+from momentax._core import arguments, arithmetic, hyperparameters
+from momentax._core.arguments import as_flag
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._linear import linear
 from momentax._sgd import sgd
-from momentax._typing import PyTree, ScalarOrSchedule
 from momentax.conventions._arrays import as_number
-from momentax.methods import linear
 
 # Options that from_keras refuses, each with what has the same effect in Optax.
 _ALTERNATIVES = {
@@ -27,8 +28,8 @@ _WITHOUT_EFFECT = {"name", "ema_momentum", "ema_overwrite_frequency"}
 
 def _limit_norm(updates: PyTree, limit: float) -> PyTree:
     """Scale a tree to a norm of at most the limit c: g ← c g / max(‖g‖, c)."""
-    factor = limit / jnp.maximum(_tree.norm(updates), limit)
-    return _tree.combine((factor, updates), like=updates)
+    factor = limit / jnp.maximum(arithmetic.norm(updates), limit)
+    return arithmetic.combine((factor, updates), like=updates)
 
 
 def _clip_by_leaf_norm(limit: float) -> optax.GradientTransformation:
@@ -55,8 +56,10 @@ def _clip(**limits: float | None) -> list[optax.GradientTransformation]:
     """Return the transformation that imposes the limit, or none where there is no limit."""
     given = {name: limit for name, limit in limits.items() if limit is not None}
     if len(given) > 1:
-        raise ValueError(f"only one limit on the gradient can be set, got {_check.shown(given)}")
-    checked = {name: _check.real_scalar(name, limit, "[0, inf)") for name, limit in given.items()}
+        raise ValueError(
+            f"only one limit on the gradient can be set, got {arguments.describe(given)}"
+        )
+    checked = {name: arguments.as_real(name, limit, "[0, inf)") for name, limit in given.items()}
     return [_CLIPS[name](limit) for name, limit in checked.items() if limit]
 
 
@@ -65,7 +68,7 @@ def _require_reproducible(config: dict[str, Any]) -> None:
     for name, value in config.items():
         if name in _ALTERNATIVES and value not in (None, False):
             raise ValueError(
-                f"{name}={_check.shown(value)} is not reproduced; {_ALTERNATIVES[name]}"
+                f"{name}={arguments.describe(value)} is not reproduced; {_ALTERNATIVES[name]}"
             )
         if name not in _ALTERNATIVES and name not in _WITHOUT_EFFECT:
             raise TypeError(
@@ -123,10 +126,10 @@ def from_keras(
         keras.optimizers.SGD of Keras 3.15.
     """
     _require_reproducible(config)
-    α = scheduled("learning_rate", as_number(learning_rate), "[0, inf)")
-    m = scheduled("momentum", momentum, _check.INTERVALS["beta"])
+    α = as_schedule("learning_rate", as_number(learning_rate), "[0, inf)")
+    m = as_schedule("momentum", momentum, hyperparameters.INTERVALS["beta"])
     clips = _clip(clipnorm=clipnorm, clipvalue=clipvalue, global_clipnorm=global_clipnorm)
-    if flag("nesterov", nesterov):
+    if as_flag("nesterov", nesterov):
         method = linear(gradient_weight=1.0, velocity_weight=m, beta=m, shift=m)
     else:
         method = linear(gradient_weight=0.0, velocity_weight=1.0, beta=m)

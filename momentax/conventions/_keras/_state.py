@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 from momentax.conventions._arrays import as_numpy
 from momentax.conventions._mapping import Counterpart
 from momentax.conventions._transfer import Units, counts_of, fill_velocity, read_velocity
@@ -31,7 +31,7 @@ def _find_roles(variables: Sequence[Any]) -> _Roles:
     if not isinstance(variables, Sequence) or not all(hasattr(v, "assign") for v in variables):
         raise TypeError(
             "variables must be optimizer.variables of a keras.optimizers.SGD, got "
-            f"{_check.shown(variables)}"
+            f"{arguments.describe(variables)}"
         )
     iteration, velocities = None, {}
     for position, variable in enumerate(variables):
@@ -182,7 +182,9 @@ def export_keras_state(
             )
         values[position] = array
     if roles.iteration is not None:
-        counts = counts_of(state) if count is None else [_check.whole("count", count, least=0)]
+        counts = (
+            counts_of(state) if count is None else [arguments.as_count("count", count, least=0)]
+        )
         if len(counts) != 1:
             raise ValueError(
                 f"the state has the counts {counts}; pass the number of steps made as count"

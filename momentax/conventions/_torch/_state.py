@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.conventions._mapping import Counterpart
 from momentax.conventions._torch._optimizer import from_torch
 from momentax.conventions._transfer import Units, fill_velocity, read_velocity
