@@ -23,7 +23,9 @@ class LinearState(NamedTuple):
     count: Any
     velocity: PyTree
 
+    restarts_with_velocity = ()
     sums_gradients = True
+    shift = 0.0
 
 
 class ShiftedState(NamedTuple):
@@ -38,6 +40,7 @@ class ShiftedState(NamedTuple):
     velocity: PyTree
     shift: jax.Array
 
+    restarts_with_velocity = ()
     sums_gradients = True
 
 

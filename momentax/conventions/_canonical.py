@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments
+from momentax._core.hyperparameters import interval_of
 from momentax._methods._linear import linear
 from momentax._sgd import sgd
 
@@ -19,12 +20,6 @@ from momentax._sgd import sgd
 # that its name has in the whole library.
 POSITIVE = {"interval": "(0, inf)"}
 ANY_REAL = {"interval": "(-inf, inf)"}
-
-_INTERVALS = {
-    **dict.fromkeys(("lr", "learning_rate"), "(0, inf)"),
-    **dict.fromkeys(("momentum", "beta", "beta1"), "[0, 1)"),
-    "weight_decay": "[0, inf)",
-}
 
 
 def as_float(name: str, value: Any, interval: str) -> float:
@@ -50,9 +45,7 @@ class Record(ABC):
             if field.type == "bool":
                 value = arguments.as_flag(field.name, value)
             else:
-                interval = field.metadata.get("interval") or _INTERVALS.get(
-                    field.name, "(-inf, inf)"
-                )
+                interval = field.metadata.get("interval") or interval_of(field.name)
                 value = as_float(field.name, value, interval)
             object.__setattr__(self, field.name, value)
 

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from momentax._core import arguments, trees
+from momentax._core import trees
+from momentax._core.arguments import describe
 from momentax._core.typing import PyTree
 from momentax.conventions._arrays import as_numpy, place_like, require_dtype
 
@@ -48,7 +49,7 @@ class Counterpart:
     def __post_init__(self) -> None:
         if isinstance(self.name, bool) or not isinstance(self.name, str | int):
             raise TypeError(
-                f"the name of a counterpart must be a str or an int, got {arguments.describe(self.name)}"
+                f"the name of a counterpart must be a str or an int, got {describe(self.name)}"
             )
         name = str(self.name) if isinstance(self.name, str) else int(self.name)
         object.__setattr__(self, "name", name)  # Without NumPy's types, which a repr would show.
@@ -60,7 +61,7 @@ class Counterpart:
         if sorted(self.axes) != list(range(rank)):
             raise ValueError(
                 f"the axes of the counterpart {self.name!r} must be a permutation of the numbers 0 "
-                f"to {rank - 1}, got {arguments.describe(self.axes)}"
+                f"to {rank - 1}, got {describe(self.axes)}"
             )
         object.__setattr__(self, "axes", tuple(map(int, self.axes)))
 
@@ -174,7 +175,7 @@ def read_mapping(
         if not isinstance(entry, Counterpart):
             raise TypeError(
                 f"mapping at {describe_path(path)} must be a name, a number or a Counterpart, got "
-                f"{arguments.describe(entry)}"
+                f"{describe(entry)}"
             )
         if path not in paths and not path.startswith(elsewhere or ("\0",)):
             raise ValueError(

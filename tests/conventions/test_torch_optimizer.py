@@ -12,7 +12,7 @@ import pytest
 
 import momentax
 from momentax.conventions import from_torch
-from momentax.conventions._torch._optimizer import DampedState
+from momentax.states import DampedState
 from tests.conventions import trajectories
 from tests.conventions.trajectories import RECORDED_STEPS, TORCH, as_schedule, deviation
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from momentax._core import arguments, arithmetic, hyperparameters
+from momentax._core import arguments, arithmetic
 from momentax._core.arguments import as_flag
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
@@ -127,7 +127,7 @@ def from_keras(
     """
     _require_reproducible(config)
     α = as_schedule("learning_rate", as_number(learning_rate), "[0, inf)")
-    m = as_schedule("momentum", momentum, hyperparameters.INTERVALS["beta"])
+    m = as_schedule("momentum", momentum)
     clips = _clip(clipnorm=clipnorm, clipvalue=clipvalue, global_clipnorm=global_clipnorm)
     if as_flag("nesterov", nesterov):
         method = linear(gradient_weight=1.0, velocity_weight=m, beta=m, shift=m)
