@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import momentax
-from momentax._state._rescale import rescale_velocity
+from momentax import rescale_velocity
 from momentax.conventions import import_torch_state
 from tests.conventions import trajectories
 from tests.conventions.checkpoints import FULL, MAPPING, PARAMS, PIPELINES
@@ -18,28 +18,44 @@ STEPS = 20  # Before the learning rate changes, and after it.
 OLD, NEW = 0.02, 0.005
 
 
-def weights(method, units, corrected):
-    """Return the weights after each step of a run whose learning rate changes in the middle."""
-    tx = momentax.sgd(lambda t: jnp.where(t < STEPS, OLD, NEW), method, velocity_units=units)
+def scan(optimizers, carry):
+    """Make STEPS steps with each optimizer; return the last carry and the weights of each step."""
 
     def step(carry, _):
-        params, state = carry
-        updates, state = tx.update(trajectories.gradient(**params, xp=jnp), state, params)
-        params = jax.tree.map(jnp.add, params, updates)
-        return (params, state), params["w"]
+        after = {}
+        for key, (params, state) in carry.items():
+            grads = trajectories.gradient(**params, xp=jnp)
+            updates, state = optimizers[key[0]].update(grads, state, params)
+            after[key] = jax.tree.map(jnp.add, params, updates), state
+        return after, {key: params["w"] for key, (params, _) in after.items()}
 
-    params = jax.tree.map(jnp.asarray, trajectories.START)
-    (params, state), first = jax.lax.scan(step, (params, tx.init(params)), length=STEPS)
-    if corrected:
-        state = rescale_velocity(state, OLD, NEW, velocity_units=units)
-    _, second = jax.lax.scan(step, (params, state), length=STEPS)
-    return jnp.concatenate([first, second])
+    return jax.lax.scan(step, carry, length=STEPS)
 
 
 @pytest.mark.parametrize("method", [momentax.heavy_ball(0.9), momentax.nesterov(0.9)])
 def test_a_rescaled_velocity_continues_as_one_in_the_other_units(x64, method):
-    keys = [(units, fix) for units in ("gradient", "parameter") for fix in (False, True)]
-    runs = jax.jit(lambda: {key: weights(method, *key) for key in keys})()
+    """The keys of the runs are the units and whether the velocity is rescaled."""
+
+    def rate(t):
+        return jnp.where(t < STEPS, OLD, NEW)
+
+    optimizers = {
+        units: momentax.sgd(rate, method, velocity_units=units)
+        for units in ("gradient", "parameter")
+    }
+
+    @jax.jit
+    def run(params):
+        start = {(units, False): (params, tx.init(params)) for units, tx in optimizers.items()}
+        middle, first = scan(optimizers, start)
+        rescaled = {
+            (units, True): (params, rescale_velocity(state, OLD, NEW, velocity_units=units))
+            for (units, _), (params, state) in middle.items()
+        }
+        _, second = scan(optimizers, middle | rescaled)
+        return {key: jnp.concatenate([first[key[0], False], second[key]]) for key in second}
+
+    runs = run(jax.tree.map(jnp.asarray, trajectories.START))
     gradient, parameter = runs["gradient", False], runs["parameter", False]
     np.testing.assert_allclose(runs["parameter", True], gradient, rtol=0, atol=1e-12)
     np.testing.assert_allclose(runs["gradient", True], parameter, rtol=0, atol=1e-12)
