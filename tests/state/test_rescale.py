@@ -18,47 +18,54 @@ STEPS = 20  # Before the learning rate changes, and after it.
 OLD, NEW = 0.02, 0.005
 
 
-def scan(optimizers, carry):
+METHODS = {"heavy ball": momentax.heavy_ball(0.9), "nesterov": momentax.nesterov(0.9)}
+OPTIMIZERS = {
+    (name, units): momentax.sgd(
+        lambda t: jnp.where(t < STEPS, OLD, NEW), method, velocity_units=units
+    )
+    for name, method in METHODS.items()
+    for units in ("gradient", "parameter")
+}
+
+
+def scan(carry):
     """Make STEPS steps with each optimizer; return the last carry and the weights of each step."""
 
     def step(carry, _):
         after = {}
         for key, (params, state) in carry.items():
             grads = trajectories.gradient(**params, xp=jnp)
-            updates, state = optimizers[key[0]].update(grads, state, params)
+            updates, state = OPTIMIZERS[key[:2]].update(grads, state, params)
             after[key] = jax.tree.map(jnp.add, params, updates), state
         return after, {key: params["w"] for key, (params, _) in after.items()}
 
     return jax.lax.scan(step, carry, length=STEPS)
 
 
-@pytest.mark.parametrize("method", [momentax.heavy_ball(0.9), momentax.nesterov(0.9)])
-def test_a_rescaled_velocity_continues_as_one_in_the_other_units(x64, method):
-    """The keys of the runs are the units and whether the velocity is rescaled."""
-
-    def rate(t):
-        return jnp.where(t < STEPS, OLD, NEW)
-
-    optimizers = {
-        units: momentax.sgd(rate, method, velocity_units=units)
-        for units in ("gradient", "parameter")
-    }
+@pytest.fixture(scope="module")
+def weights():
+    """The weights of runs by method, units and whether the velocity is rescaled in the middle."""
 
     @jax.jit
     def run(params):
-        start = {(units, False): (params, tx.init(params)) for units, tx in optimizers.items()}
-        middle, first = scan(optimizers, start)
+        start = {(*key, False): (params, tx.init(params)) for key, tx in OPTIMIZERS.items()}
+        middle, first = scan(start)
         rescaled = {
-            (units, True): (params, rescale_velocity(state, OLD, NEW, velocity_units=units))
-            for (units, _), (params, state) in middle.items()
+            (name, units, True): (params, rescale_velocity(state, OLD, NEW, velocity_units=units))
+            for (name, units, _), (params, state) in middle.items()
         }
-        _, second = scan(optimizers, middle | rescaled)
-        return {key: jnp.concatenate([first[key[0], False], second[key]]) for key in second}
+        _, second = scan(middle | rescaled)
+        return {key: jnp.concatenate([first[*key[:2], False], second[key]]) for key in second}
 
-    runs = run(jax.tree.map(jnp.asarray, trajectories.START))
-    gradient, parameter = runs["gradient", False], runs["parameter", False]
-    np.testing.assert_allclose(runs["parameter", True], gradient, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(runs["gradient", True], parameter, rtol=0, atol=1e-12)
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, run(jax.tree.map(jnp.asarray, trajectories.START)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_rescaled_velocity_continues_as_one_in_the_other_units(weights, name):
+    gradient, parameter = weights[name, "gradient", False], weights[name, "parameter", False]
+    np.testing.assert_allclose(weights[name, "parameter", True], gradient, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(weights[name, "gradient", True], parameter, rtol=0, atol=1e-12)
     assert abs(gradient - parameter).max() > 1e-3
 
 
