@@ -131,7 +131,7 @@ def _sweep(parser: argparse.ArgumentParser, options: argparse.Namespace) -> bool
     return _told(options, task, result)
 
 
-def _points(options: argparse.Namespace) -> momentax.Points:
+def _points(options: argparse.Namespace) -> momentax.sweeps.Points:
     for name, least in (("epochs", 1), ("seed", 0), ("seeds", 1)):
         if getattr(options, name) is not None:
             _check.whole(name, getattr(options, name), least)
@@ -139,7 +139,7 @@ def _points(options: argparse.Namespace) -> momentax.Points:
         raise ValueError(f"seed must be below 2**32, got {_check.shown(seed)}")
     _rungs(options)
     points = momentax.grid(learning_rate=options.learning_rates, beta=options.betas)
-    return momentax.repeat(points, _seeds(options)) if options.seeds > 1 else points
+    return momentax.sweeps.repeat(points, _seeds(options)) if options.seeds > 1 else points
 
 
 def _seeds(options: argparse.Namespace) -> range:
@@ -204,8 +204,8 @@ def _mesh(count: int | None) -> Mesh | None:
 
 
 def _swept(
-    options: argparse.Namespace, task: Task, points: momentax.Points, mesh: Mesh | None
-) -> momentax.SweepResult:
+    options: argparse.Namespace, task: Task, points: momentax.sweeps.Points, mesh: Mesh | None
+) -> momentax.sweeps.SweepResult:
     how: dict[str, Any] = {
         "batch_size": options.batch_size,
         "mesh": mesh,
@@ -228,7 +228,7 @@ class _Row(NamedTuple):
 
 
 def _best_first(
-    options: argparse.Namespace, task: Task, result: momentax.SweepResult
+    options: argparse.Namespace, task: Task, result: momentax.sweeps.SweepResult
 ) -> list[_Row]:
     """The points that did not diverge, by their means over the seeds."""
     ranks = {task.metric: task.mode, **task.ties}
@@ -248,7 +248,9 @@ def _best_first(
     return sorted(found.values(), key=place)
 
 
-def _table(options: argparse.Namespace, task: Task, result: momentax.SweepResult) -> list[str]:
+def _table(
+    options: argparse.Namespace, task: Task, result: momentax.sweeps.SweepResult
+) -> list[str]:
     """The best points, best first, which diverged, and how it all ran."""
     rows = _best_first(options, task, result)[:_SHOWN]
     names = {"score": task.metric, "advanced": "epochs"}
@@ -272,7 +274,7 @@ def _table(options: argparse.Namespace, task: Task, result: momentax.SweepResult
     ]
 
 
-def _diverged(result: momentax.SweepResult) -> list[str]:
+def _diverged(result: momentax.sweeps.SweepResult) -> list[str]:
     axes = result.points.axes
     α, β = axes["learning_rate"], axes["beta"]
     seeds = len(axes.get("seed", [0]))
@@ -289,7 +291,7 @@ def _diverged(result: momentax.SweepResult) -> list[str]:
     return lines
 
 
-def _ran(options: argparse.Namespace, result: momentax.SweepResult) -> str:
+def _ran(options: argparse.Namespace, result: momentax.sweeps.SweepResult) -> str:
     if (report := result.report) is None:
         return ""
     devices = f"{report.devices} devices" if report.devices > 1 else "one device"
@@ -302,7 +304,7 @@ def _ran(options: argparse.Namespace, result: momentax.SweepResult) -> str:
 
 
 def _report(
-    options: argparse.Namespace, task: Task, result: momentax.SweepResult
+    options: argparse.Namespace, task: Task, result: momentax.sweeps.SweepResult
 ) -> dict[str, Any]:
     """What sweep.json holds."""
     score = task.metric if options.halving is None else "score"
@@ -338,7 +340,7 @@ def _report(
     }
 
 
-def _told(options: argparse.Namespace, task: Task, result: momentax.SweepResult) -> bool:
+def _told(options: argparse.Namespace, task: Task, result: momentax.sweeps.SweepResult) -> bool:
     """Write and print; whether all of it came out."""
     from momentax import plotting
 

@@ -131,7 +131,7 @@ def test_epoch_by_epoch_is_all_at_once():
 def test_a_seed_that_is_traced_is_the_seed_that_is_given():
     at = partial(momentax.grid, learning_rate=[0.05], beta=[0.8])
     run = _digits.training(momentax.heavy_ball, 2, 0, Carrying, SPOTS).run
-    losses = momentax.sweep(run, momentax.repeat(at(), [0, 7]))["test_loss"][0, 0]
+    losses = momentax.sweep(run, momentax.sweeps.repeat(at(), [0, 7]))["test_loss"][0, 0]
     assert abs(losses[0] - losses[1]) > 1e-3 * losses[0]
     for seed, loss in zip((0, 7), losses, strict=True):
         alone = _digits.training(momentax.heavy_ball, 2, seed, Carrying, SPOTS).run

@@ -159,10 +159,10 @@ def returns(values, **ran):
 
     def sweep(run, points, **how):
         sweep.how = how
-        report = momentax.Report(
+        report = momentax.sweeps.Report(
             **{"batch_size": 4, "devices": 2, "device_kind": "cpu"} | ran, programs=1
         )
-        return momentax.SweepResult(points, values, values["diverged"], report)
+        return momentax.sweeps.SweepResult(points, values, values["diverged"], report)
 
     return sweep
 
@@ -283,7 +283,7 @@ def test_what_was_halved_away_comes_after_what_trained_on(monkeypatch, tmp_path,
 
     def halve(init, advance, score, points, **how):
         halve.how = how
-        return momentax.SweepResult(points, values, np.isnan(values["score"]), None)
+        return momentax.sweeps.SweepResult(points, values, np.isnan(values["score"]), None)
 
     monkeypatch.setattr(momentax, "halve", halve)
     rows, report = swept(capsys, tmp_path, "--halving", "4", "12", "--batch-size", "2")

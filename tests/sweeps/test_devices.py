@@ -21,7 +21,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceShardin
 
 import momentax
 from momentax import grid, halve, sweep
-from momentax.sweeps._devices import Devices, devices
+from momentax._core.sharding import Devices
+from momentax.sweeps._run import _devices
+from momentax.sweeps._run._devices import as_devices, free_memory
 from tests.sweeps import eight, joined
 from tests.sweeps.eight import POINTS, assert_close, content, descend
 
@@ -163,8 +165,6 @@ def test_a_mesh_without_devices_is_refused():
 
 
 def test_the_memory_of_control_groups(tmp_path, monkeypatch):
-    from momentax.sweeps import _devices
-
     inner = tmp_path / "job" / "step"
     inner.mkdir(parents=True)
     (tmp_path / "job" / "memory.max").write_text("1000\n")
@@ -178,7 +178,7 @@ def test_the_memory_of_control_groups(tmp_path, monkeypatch):
     (inner / "memory.current").write_text("none of ours")
     assert _devices._group_memory(tmp_path, "/job/step") == 700
     assert _devices._group_memory(tmp_path, "/another") == float("inf")
-    assert devices(None).free_memory() > 0
+    assert free_memory(as_devices(None)) > 0
 
 
 # Two processes
@@ -268,13 +268,13 @@ def test_the_store_of_two_processes_is_that_of_one(together, tmp_path):
 def test_a_failure_in_one_process_is_one_in_both(together):
     _, (first, second) = together
     texts = {
-        "file": "FileExistsError: .* a file stands where a folder must be",
-        "another": "ValueError: .* belongs to another sweep: its function is another",
-        "race": "ValueError: .* begun by sweep and is given to halve",
+        "file": "FileExistsError: .* there is a file where a folder must be",
+        "another": "ValueError: .* belongs to another sweep: its function differs",
+        "race": "ValueError: .* started by sweep and is given to halve",
     }
     full = "OSError: .* could not be written: No space left on device"
     texts |= dict.fromkeys(("beginning", "choosing", "batch", "race choosing", "race batch"), full)
-    other = "RuntimeError: the sweep's first process failed; its error says why"
+    other = "RuntimeError: the first process failed; its error says why"
     assert set(first["refused"]) == {*texts, "run"}
     for name, text in texts.items():
         assert re.match(text, first["refused"][name]), name
@@ -311,7 +311,7 @@ def test_what_one_process_tells_is_told_bit_for_bit(monkeypatch):
         return content + np.zeros_like(content)
 
     monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", summed)
-    monkeypatch.setattr(Devices, "spread", True)
+    monkeypatch.setattr(Devices, "span_processes", True)
     tree = {
         "zero": np.float32(-0.0),
         "nan": np.array([0x7FA00001], np.uint32).view(np.float32),
@@ -321,7 +321,7 @@ def test_what_one_process_tells_is_told_bit_for_bit(monkeypatch):
         "number": 7,
         "last": np.zeros(0),
     }
-    again = devices(None).told(tree)
+    again = as_devices(None).broadcast(tree)
     assert len(told) == 1
     for name, value in tree.items():
         assert again[name].dtype == np.asarray(value).dtype
@@ -366,7 +366,7 @@ def test_each_core_becomes_a_device_before_jax_starts(asked, flags):
     first, again, refused = done.stdout.splitlines()
     assert (first, again) == (f"{wanted} {wanted}", f"{wanted}")
     assert re.match(
-        f"JAX has started with {wanted} CPU devices?, and 9 were asked for; call", refused
+        f"JAX has started with {wanted} CPU devices?, and 9 were requested; call", refused
     )
 
 

@@ -17,12 +17,11 @@ from hypothesis import given, settings
 from jax.sharding import Mesh
 
 import momentax
-from momentax import (
+from momentax import grid, halve
+from momentax.sweeps import (
     Distribution,
     HalvingResult,
     Mutation,
-    grid,
-    halve,
     log_uniform,
     momentum_uniform,
     mutate,
@@ -31,9 +30,9 @@ from momentax import (
     uniform,
     zipped,
 )
-from momentax.sweeps import _tracing
-from momentax.sweeps._ledger import Ledger
-from momentax.sweeps._race import Race
+from momentax.sweeps._bracket import Bracket
+from momentax.sweeps._run import _program
+from momentax.sweeps._run._outputs import Outputs
 
 # Problems: functions init, advance and score, at the top so that their programs are kept.
 
@@ -466,8 +465,8 @@ def test_the_budget_is_that_of_successive_halving():
 def test_the_whole_share_goes_on(keep):
     share = (1, 3) if keep == 1 / 3 else (round(100 * keep), 100)
     for count in range(1, 151):
-        race = Race(grid(run=range(count)), 3, keep, 1, None)
-        expected = race.total()
+        race = Bracket(grid(run=range(count)), 3, keep, 1, None)
+        expected = race.expected_total()
         for rung in range(3):
             scores = np.random.default_rng(rung).random(count)
             race.judge(rung, rung + 1, scores, np.zeros(count, bool))
@@ -528,7 +527,7 @@ def test_a_mutation_stays_inside_its_range_and_moves_by_its_factor(
         "x": uniform(-low, high),
     }
     points = grid(learning_rate=[low], beta=[0.5], x=[0.0], y=[7.0])
-    before = {name: inside.at(np.array(shares)) for name, inside in ranges.items()}
+    before = {name: inside.quantile(np.array(shares)) for name, inside in ranges.items()}
     before |= {"y": np.full(len(shares), 7.0)}
     change = mutate(jax.random.key(seed), factor=factor, **ranges)
     after = change(rung, before, points)
@@ -661,7 +660,7 @@ def expected_score(betas):
 def test_breeding_beats_every_fixed_beta_where_the_best_one_changes():
     # Far from the minimum much momentum is faster, and near it noise weighs 1/(1 - β): no β is
     # best throughout. 32 seeds for each, so that little luck is bred from.
-    points = repeat(grid(beta=momentax.momentum_axis(0.01, 0.95, 12)), 32)
+    points = repeat(grid(beta=momentax.sweeps.momentum_axis(0.01, 0.95, 12)), 32)
     resample = mutate(jax.random.key(0), factor=2.0)
     functions = falling_init, falling_advance, falling_score
     result = halve(*functions, points, rungs=range(8, 97, 8), keep=0.5, resample=resample)
@@ -687,20 +686,20 @@ class StoppedError(Exception):
 
 def shapes(advance, score):
     """How many batch shapes an advance was compiled for."""
-    program = _tracing._programs[advance]["advance", score]
+    program = _program._PROGRAMS[advance]["advance", score]
     return sum(batched._cache_size() for _, batched in program._batched.values())
 
 
 def stop_after(monkeypatch, batches):
-    keep, left = Ledger.keep, [batches]
+    add, left = Outputs.add, [batches]
 
     def stopping(self, index, out):
         if not left[0]:
             raise StoppedError
         left[0] -= 1
-        return keep(self, index, out)
+        return add(self, index, out)
 
-    monkeypatch.setattr(Ledger, "keep", stopping)
+    monkeypatch.setattr(Outputs, "add", stopping)
 
 
 @pytest.mark.parametrize("resample", [None, mutate(jax.random.key(2))], ids=["halve", "breed"])
@@ -771,10 +770,10 @@ OTHER_CALLS = {
     "mode": ({"mode": "max"}, r"mode was 'min' and is 'max'"),
     "resample": ({"resample": shifted}, r"resample was None and is 'shifted'"),
     "points": ({"points": quadratics(4)}, r"axis problem was \d and is \d at index"),
-    "score": ({"score": doubled(quadratic_score)}, "its function is another; .* of its jaxpr"),
-    "advance": ({"advance": lambda s, **point: s}, "its function is another; .* of its jaxpr"),
-    "init": ({"init": doubled(quadratic_init)}, "its function is another; .* of its jaxpr"),
-    "batch": ({"batch_size": 2}, r"begun with batch_size=4, got 2"),
+    "score": ({"score": doubled(quadratic_score)}, "its function differs, .* of its jaxpr"),
+    "advance": ({"advance": lambda s, **point: s}, "its function differs, .* of its jaxpr"),
+    "init": ({"init": doubled(quadratic_init)}, "its function differs, .* of its jaxpr"),
+    "batch": ({"batch_size": 2}, r"started with batch_size=4, got 2"),
 }
 
 
@@ -869,7 +868,7 @@ def test_callables_without_a_hash_will_do():
 def test_a_result_is_a_tree_and_a_sweeps_result():
     points = repeat(grid(learning_rate=[0.1, 0.5, 1.0], beta=[0.0, 0.7]), 2)
     result = halve(*NOISY, points, rungs=[2, 5], keep=0.5, mode="max")
-    assert isinstance(result, momentax.SweepResult)
+    assert isinstance(result, momentax.sweeps.SweepResult)
     assert result.mode_of("score") == "max"
     assert result.mode_of("loss") == "min"
     reached = result["advanced"][..., 0] == 5
@@ -884,7 +883,7 @@ def test_a_result_is_a_tree_and_a_sweeps_result():
     again = pickle.loads(pickle.dumps(jax.tree.map(np.asarray, halve_small())))
     assert again.mode_of("score") == "min"
     chex.assert_trees_all_equal(again, copy.deepcopy(again))
-    assert repr(result).startswith("SweepResult of 12 points")
+    assert repr(result).startswith("HalvingResult of 12 points")
     assert "score" in result._repr_html_()
     part = result.where(beta=0.7)
     assert isinstance(part, HalvingResult)
@@ -906,7 +905,7 @@ def test_the_best_score_is_one_of_those_that_went_furthest():
     assert [best["run"] for best in result.top("advanced", 2, "max")] == [1, 2]
     assert result.best("score").point == {"run": 1}
     assert "best score: 5" in repr(result)
-    with pytest.raises(ValueError, match="k must be a whole number"):
+    with pytest.raises(ValueError, match="count must be a whole number"):
         result.top("score", 0)
 
     def scored(x, seed):
@@ -937,8 +936,16 @@ BAD = {
     "advance": ({"advance": "a"}, TypeError, "advance must be a function, got 'a'"),
     "score": ({"score": None}, TypeError, "score must be a function, got None"),
     "resample": ({"resample": 1.25}, TypeError, "resample must be a function, got 1.25"),
-    "points": ({"points": {"beta": [0.9]}}, TypeError, "points must be points, as momentax.grid"),
-    "no points": ({"points": None}, TypeError, "points must be points, .*, got None"),
+    "points": (
+        {"points": {"beta": [0.9]}},
+        TypeError,
+        "points must be momentax.sweeps.Points, such as momentax.grid",
+    ),
+    "no points": (
+        {"points": None},
+        TypeError,
+        "points must be momentax.sweeps.Points, .*, got None",
+    ),
     "static": (
         {"points": grid(beta=[0.1], method=["a", "b"])},
         TypeError,
@@ -1116,7 +1123,7 @@ BAD_MUTATIONS = {
         (jax.random.key(0),),
         {"beta": [0.1, 0.9]},
         TypeError,
-        r"beta must be a distribution, as momentax.log_uniform\(1e-3, 1\), got \[0.1, 0.9\]",
+        r"beta must be a distribution, such as momentax.sweeps.log_uniform\(1e-3, 1\), got",
     ),
     "outside": (
         (jax.random.key(0),),

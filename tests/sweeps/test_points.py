@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 
 import momentax
-from momentax import (
+from momentax import grid
+from momentax.sweeps import (
     Distribution,
     Points,
-    grid,
     log_uniform,
     momentum_axis,
     momentum_uniform,
@@ -26,7 +26,7 @@ from momentax import (
     uniform,
     zipped,
 )
-from momentax.sweeps._points import shown_value
+from momentax.sweeps._axes import describe_value
 
 KEY = jax.random.key(0)
 
@@ -213,10 +213,10 @@ def test_words_are_the_same_in_every_process():
     def function():
         pass
 
-    assert shown_value(function) == "function"
-    assert shown_value("word") == "word"
-    assert shown_value(None) == "None"
-    assert "0x" not in shown_value(partial(function)) + shown_value(object())
+    assert describe_value(function) == "function"
+    assert describe_value("word") == "word"
+    assert describe_value(None) == "None"
+    assert "0x" not in describe_value(partial(function)) + describe_value(object())
 
 
 BAD = {
@@ -253,7 +253,7 @@ BAD = {
     "mixed": (
         {"x": [1, "a"]},
         TypeError,
-        "axis x must hold numbers, got 'a' at index 1; words and numbers do not mix on one axis",
+        "axis x must hold numbers, got 'a' at index 1; one axis cannot hold both words and numbers",
     ),
     "β": ({"beta": [0.5, 1.0]}, ValueError, r"axis beta must be in \[0, 1\), got 1.0 at index 1"),
     "α": (
@@ -275,7 +275,11 @@ BAD = {
         "axis x must not repeat a value, got 'a' again at 2",
     ),
     "1 and True": ({"x": [1, True]}, ValueError, "must not repeat a value, got True again at 1"),
-    "wide": ({"x": [3_000_000_000]}, ValueError, "axis x holds whole numbers that int32 cannot"),
+    "wide": (
+        {"x": [3_000_000_000]},
+        ValueError,
+        "axis x holds integers that int32 cannot represent",
+    ),
     "huge": ({"x": [10**400]}, TypeError, "axis x must hold numbers"),
     "rounding": (
         {"beta": [0.9999999999]},
@@ -329,10 +333,12 @@ def test_bad_seeds(case):
 
 
 def test_only_points_without_seeds_are_repeated():
-    with pytest.raises(TypeError, match=r"points must be points, as momentax\.grid.*, got 3"):
+    with pytest.raises(
+        TypeError, match=r"points must be momentax\.sweeps\.Points, such as .*, got 3"
+    ):
         repeat(3)
     for points in (repeat(grid(beta=[0.5])), grid(seed=[0, 1]), zipped(seed=[0, 1], beta=[0, 0.5])):
-        with pytest.raises(ValueError, match="have an axis seed already; repeat them once"):
+        with pytest.raises(ValueError, match="already have an axis seed; call repeat once"):
             repeat(points, 2)
 
 
@@ -407,7 +413,7 @@ def test_draws_depend_on_key_count_and_name_alone():
 def test_no_draw_passes_its_bounds_and_the_ends_are_exact(scale, low, width, shares):
     low = max(low, 1e-30) if scale == "log" else low
     inside = Distribution(low, low + (0.99999 - low) * width, scale)
-    drawn = inside.at(np.array([0.0, *shares, 1.0]))
+    drawn = inside.quantile(np.array([0.0, *shares, 1.0]))
     assert ((drawn >= inside.low) & (drawn <= inside.high)).all()
     np.testing.assert_allclose(drawn[[0, -1]], [inside.low, inside.high], rtol=1e-12, atol=1e-15)
     order = np.argsort(shares, kind="stable")
@@ -509,4 +515,4 @@ def test_distributions_are_values():
     assert log_uniform(0.1, 1).scale == "log"
     assert momentum_uniform(0, 0.5).scale == "momentum"
     assert hash(uniform(0, 1)) == hash(uniform(0, 1))
-    assert momentax.uniform(0, 1) != log_uniform(0.5, 1)
+    assert momentax.sweeps.uniform(0, 1) != log_uniform(0.5, 1)

@@ -27,11 +27,10 @@ import pytest
 from hypothesis import given, settings
 
 import momentax
-from momentax import Points, Report, SweepResult, grid, repeat, zipped
-from momentax.sweeps import _file
-from momentax.sweeps._groups import Mean
-from momentax.sweeps._metrics import GOOD_WORDS
-from momentax.sweeps._result import Best
+from momentax import grid
+from momentax.sweeps import Best, Mean, Points, Report, SweepResult, repeat, zipped
+from momentax.sweeps._result import _file
+from momentax.sweeps._result._metrics import MAXIMIZED_WORDS
 
 POINTS = grid(learning_rate=[0.1, 0.2, 0.3], beta=[0.0, 0.9])
 REPORT = Report(4, 2, "cpu", 3, ((2, 0.5), (4, 0.25)), 5, ("a.npz", "b.npz"))
@@ -238,7 +237,7 @@ def test_of_equal_settings_the_first_is_the_best():
 
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [(word, "max") for word in GOOD_WORDS]
+    [(word, "max") for word in MAXIMIZED_WORDS]
     + [
         ("val_accuracy", "max"),
         ("test.acc", "max"),
@@ -271,9 +270,9 @@ def test_what_is_no_number_a_point_cannot_be_ranked():
         found(POINTS, np.ones((3, 2), np.complex64)).best("value")
     with pytest.raises(ValueError, match="mode must be one of 'min', 'max', got 'most'"):
         result().best("loss", "most")
-    with pytest.raises(ValueError, match="k must be a whole number, at least 1, got 0"):
+    with pytest.raises(ValueError, match="count must be a whole number, at least 1, got 0"):
         result().top("loss", 0)
-    with pytest.raises(TypeError, match="k must be a whole number"):
+    with pytest.raises(TypeError, match="count must be a whole number"):
         result().top("loss", 1.5)
 
 
@@ -336,7 +335,7 @@ def test_zipped_points_fulfil_all_conditions_together():
     swept = found(zipped(a=[1, 1, 2, 2], b=[0.1, 0.2, 0.1, 0.2]), np.arange(4))
     assert swept.where(a=2, b=0.1)["value"].tolist() == [2]
     assert swept.where(b=0.2)["value"].tolist() == [1, 3]
-    with pytest.raises(ValueError, match="none fulfils all on the dimension point: a, b"):
+    with pytest.raises(ValueError, match="no point meets all of them on the dimension point: a, b"):
         found(zipped(a=[1, 2], b=[1, 2]), np.arange(2)).where(a=1, b=2)
 
 
@@ -486,11 +485,11 @@ def test_xarray_of_zipped_points_has_one_dimension():
 @pytest.mark.parametrize("name", ["beta", "learning_rate"])
 @pytest.mark.parametrize("to", ["to_xarray", "to_dataframe"])
 def test_a_metric_may_not_bear_an_axis_name(to, name):
-    with pytest.raises(ValueError, match=f"the metric {name} bears the name of an axis"):
+    with pytest.raises(ValueError, match=f"the metric {name} has the name of an axis"):
         getattr(found(POINTS, {name: np.zeros((3, 2))}), to)()
-    with pytest.raises(ValueError, match="the metric point bears the name of an axis or a dim"):
+    with pytest.raises(ValueError, match="the metric point has the name of an axis or a dim"):
         getattr(found(zipped(a=[1]), {"point": np.zeros(1)}), to)()
-    with pytest.raises(ValueError, match="the metric diverged bears"):
+    with pytest.raises(ValueError, match="the metric diverged has"):
         getattr(found(grid(diverged=[1]), np.zeros(1)), to)()
 
 
@@ -769,7 +768,7 @@ def test_what_is_something_else_is_refused(tmp_path):
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(_file, "FORMAT", 2)
-    monkeypatch.setattr(_file, "version", lambda: "9.0")
+    monkeypatch.setattr(_file, "momentax_version", lambda: "9.0")
     result().save(tmp_path / "r")
     monkeypatch.undo()
     sentence = (

@@ -21,7 +21,8 @@ import pytest
 from jax.sharding import Mesh
 
 import momentax
-from momentax import grid, halve, repeat, sweep, zipped
+from momentax import grid, halve, sweep
+from momentax.sweeps import repeat, zipped
 
 ROOT = Path(__file__).parents[2]
 DATA = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -245,7 +246,7 @@ def test_another_batch_size_is_refused(store):
     before = contents(store)
     with pytest.raises(
         ValueError,
-        match='was begun with batch_size=4, got 6; batch_size="auto" goes on with the store\'s',
+        match='was started with batch_size=4, got 6; batch_size="auto" continues with that of',
     ):
         sweep(run, POINTS, batch_size=6, store=store)
     assert contents(store) == before
@@ -344,14 +345,14 @@ OTHERS = {
     ),
     "function": (
         lambda store: sweep(other_constant, POINTS, store=store),
-        r"its function is another; 2 lines of its jaxpr, in function\.txt, differ:\n"
+        r"its function differs, in 2 lines of its jaxpr, which is in function\.txt:\n"
         r"(  \+ \w+:f32\[3\] = mul \w+ 2\.0:f32\[\]\n){2} \. Give another folder",
     ),
     "reduce": (
         lambda store: sweep(run, POINTS, store=store, reduce=lambda result: result["loss"]),
-        r"its function is another; \d+ lines",
+        r"its function differs, in \d+ lines",
     ),
-    "halve": (raced, r"it was begun by sweep and is given to halve"),
+    "halve": (raced, r"it was started by sweep and is given to halve"),
 }
 
 
@@ -362,7 +363,7 @@ def test_another_sweep_is_refused_with_the_difference(store, other):
     with pytest.raises(ValueError, match=text) as raised:
         call(store)
     assert "belongs to another sweep" in str(raised.value)
-    assert "nothing in it was touched" in str(raised.value)
+    assert "nothing in it was changed" in str(raised.value)
     assert contents(store) == before
 
 
@@ -373,7 +374,7 @@ def test_another_array_that_run_closes_over_is_refused(tmp_path):
     before = contents(tmp_path)
     assert sweep(closing_over(data.copy()), points, store=tmp_path).report.resumed == 2
     data[500] += 1e-7
-    with pytest.raises(ValueError, match="the arrays that its function closes over are others"):
+    with pytest.raises(ValueError, match="the arrays that its function closes over have changed"):
         sweep(closing_over(data), points, store=tmp_path)
     assert contents(tmp_path) == before
 
@@ -391,7 +392,7 @@ def test_another_array_inside_what_run_calls_is_refused(tmp_path, inner):
 
     points = grid(beta=[0.25, 0.5])
     sweep(made([1.0, 2.0]), points, store=tmp_path)
-    with pytest.raises(ValueError, match="the arrays that its function closes over are others"):
+    with pytest.raises(ValueError, match="the arrays that its function closes over have changed"):
         sweep(made([1.0, 3.0]), points, store=tmp_path)
 
 
@@ -419,12 +420,12 @@ HALVED = {
     "keep": (lambda store: raced(store, keep=0.5), r"keep was 0\.33\d+ and is 0\.5"),
     "mode": (lambda store: raced(store, mode="max"), "mode was 'min' and is 'max'"),
     "resample": (
-        lambda store: raced(store, resample=momentax.mutate(jax.random.key(0))),
+        lambda store: raced(store, resample=momentax.sweeps.mutate(jax.random.key(0))),
         r"resample was None and is 'Mutation\(",
     ),
     "sweep": (
         lambda store: sweep(lambda **p: p["beta"], RACERS, store=store),
-        "it was begun by halve and is given to sweep",
+        "it was started by halve and is given to sweep",
     ),
 }
 
@@ -444,7 +445,7 @@ def test_a_race_with_the_same_resample_goes_on(tmp_path):
         return settings
 
     for resample in (
-        lambda: momentax.mutate(jax.random.key(0)),
+        lambda: momentax.sweeps.mutate(jax.random.key(0)),
         lambda: functools.partial(changed),  # Its address is another each time.
     ):
         store = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -478,7 +479,7 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
 def test_a_file_where_the_folder_must_be_is_refused(tmp_path, below):
     (tmp_path / "file").write_text("precious")
     path = tmp_path / "file" / "store" if below else tmp_path / "file"
-    with pytest.raises(OSError, match=r"cannot be used: a file stands where a folder must be"):
+    with pytest.raises(OSError, match=r"cannot be used: there is a file where a folder must be"):
         sweep(run, POINTS, store=path)
     assert (tmp_path / "file").read_text() == "precious"
 
@@ -691,7 +692,7 @@ def test_a_disk_that_fails_keeps_the_finished_batches(tmp_path, monkeypatch, fun
             with pytest.raises(OSError, match="could not be written") as error:
                 sweep(run, POINTS, batch_size=2, store=tmp_path)
         assert error.value.errno == number
-        assert "the finished batches are kept, and the same call goes on" in str(error.value)
+        assert "the finished batches are kept, and the same call continues" in str(error.value)
         kept.append(len(batch_files(tmp_path)))
     assert kept == sorted(kept)
     assert 0 < kept[-1] < 10

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 import momentax
-from momentax import grid, repeat, sweep, zipped
-from momentax.sweeps import _engine
-from momentax.sweeps._devices import Devices
-from momentax.sweeps._program import Compiled
+from momentax import grid, sweep
+from momentax._core.sharding import Devices
+from momentax.sweeps import repeat, zipped
+from momentax.sweeps._run import _batches
+from momentax.sweeps._run._program import Compiled
 
 PROBLEM = momentax.problems.rosenbrock()
 
@@ -230,15 +231,15 @@ class Clock:
     def __init__(self, monkeypatch, seconds, memory=lambda batch: batch, free=np.inf, compiling=0):
         self.now, self.ran = 0.0, []
         self._seconds, self._memory, self._compiling = seconds, memory, compiling
-        self.traced = SimpleNamespace(program=SimpleNamespace(chosen={}), jaxpr=None)
+        self.traced = SimpleNamespace(program=SimpleNamespace(batch_choices={}), jaxpr=None)
         self.devices = Devices(Mesh(np.array(jax.devices()[:1]), ("points",)), ("points",))
-        monkeypatch.setattr(Devices, "free_memory", lambda self: free)
-        monkeypatch.setattr(_engine.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(_batches, "free_memory", lambda devices: free)
+        monkeypatch.setattr(_batches.time, "perf_counter", lambda: self.now)
 
     def compile(self, batch):
         return self._memory(batch)
 
-    def seconds(self, batch):
+    def compile_seconds(self, batch):
         return self._compiling
 
     def __call__(self, points):
@@ -247,8 +248,8 @@ class Clock:
         return points
 
     def choose(self, count):
-        work = _engine.Work(self, lambda index: index, grid(a=np.arange(count)))
-        return _engine.chosen(work, np.arange(count))
+        work = _batches.Work(self, lambda index: index, grid(a=np.arange(count)))
+        return _batches.choose_batch(work, np.arange(count))
 
 
 @pytest.mark.parametrize(
@@ -263,10 +264,10 @@ class Clock:
 def test_the_fastest_of_a_few_batch_sizes_is_taken(seconds, batch, monkeypatch):
     clock = Clock(monkeypatch, seconds)
     choice = clock.choose(100_000)
-    assert choice.batch in (batch, batch - 1)  # Batches are equally full.
-    assert dict(choice.tried)[choice.batch] == min(dict(choice.tried).values()) or batch == 8
+    assert choice.size in (batch, batch - 1)  # Batches are equally full.
+    assert dict(choice.tried)[choice.size] == min(dict(choice.tried).values()) or batch == 8
     assert clock.choose(100_000).tried == choice.tried  # Measured once.
-    np.testing.assert_array_equal(choice.first, np.arange(choice.batch))  # Kept, not run again.
+    np.testing.assert_array_equal(choice.first, np.arange(choice.size))  # Kept, not run again.
 
 
 def test_measuring_costs_no_more_than_it_may_gain(monkeypatch):
@@ -286,11 +287,11 @@ def test_what_the_memory_does_not_hold_is_not_run(base, slope, free):
         assert all(base + slope * n <= free for n in clock.ran) or set(clock.ran) == {1}
         if len(clock.ran) == 1:
             most = int((free - base) // slope) if free > base else 1
-            assert choice.batch >= min(8, max(1, most)) - 1
+            assert choice.size >= min(8, max(1, most)) - 1
 
 
 def test_a_small_memory_makes_small_batches(monkeypatch, looped):
-    monkeypatch.setattr(Devices, "free_memory", lambda self: 3000.0)
+    monkeypatch.setattr(_batches, "free_memory", lambda devices: 3000.0)
     result = sweep(lambda **point: run(**point), GRID)
     assert result.report.batch_size < len(GRID)
     chex.assert_trees_all_close(at(result.values, GRID, 7), looped[7], rtol=1e-6, atol=1e-7)
@@ -338,7 +339,7 @@ def test_memory_grows_with_the_batch_and_not_with_the_points():
 
 @pytest.mark.parametrize("watched", [True, False])
 def test_progress_shows_on_a_terminal_alone(watched, monkeypatch, capsys):
-    monkeypatch.setattr("momentax.sweeps._progress._DELAY", 0.0)
+    monkeypatch.setattr("momentax.sweeps._run._progress._DELAY", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: watched, raising=False)
     points = grid(x=np.linspace(1, 2, 10))
     sweep(lambda x: {"accuracy": x, "loss": 1 / x}, points, batch_size=2)
@@ -426,7 +427,11 @@ def test_random_keys_and_words_are_no_results():
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"points": {"beta": [0.9]}}, TypeError, "points must be points, as momentax.grid"),
+        (
+            {"points": {"beta": [0.9]}},
+            TypeError,
+            "points must be momentax.sweeps.Points, such as momentax.grid",
+        ),
         ({"run": 3}, TypeError, "run must be a function of a point, got 3"),
         ({"batch_size": 0}, ValueError, "batch_size must be a whole number, at least 1, got 0"),
         ({"batch_size": "all"}, ValueError, 'batch_size must be "auto" or a whole number, got'),

@@ -1,4 +1,4 @@
-"""One file for a result: an .npz that NumPy reads without momentax, whole or not at all."""
+"""The file of a result: an .npz that NumPy reads without momentax."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import io
 import itertools
 import json
 import os
-import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import jax
@@ -18,41 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from momentax._typing import PyTree
-from momentax.sweeps._points import Points, objects
+from momentax.sweeps._axes import as_objects
+from momentax.sweeps._files import momentax_version, write_atomically
+from momentax.sweeps._points import Points
 
 FORMAT = 1
-_QUIET_NAN = 0x7FC00000  # Of float32, with 22 bits to spare.
-
-
-def version() -> str:
-    """The version of momentax, whose own module lies above this one."""
-    return sys.modules["momentax"].__version__
-
-
-def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
-    """Write a file that appears at its path complete, or leaves what was there as it was."""
-    place = Path(os.path.realpath(path))  # A link is followed, not replaced.
-    beside = place.with_name(f".{place.name}.tmp")  # What a killed process left is overwritten.
-    try:
-        try:
-            with open(beside, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, place)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        wrong = f"{os.fspath(path)} could not be written: {error.strerror or error}; "
-        remedy = "what was there before is as it was, so make room or choose another path"
-        raise OSError(error.errno, wrong + remedy) from error
-    if hasattr(os, "O_DIRECTORY"):  # The name lasts when the folder is on the disk too.
-        with suppress(OSError):
-            folder = os.open(place.parent, os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+_QUIET_NAN = 0x7FC00000  # In float32; its 22 low bits are free for a payload.
 
 
 def write(
@@ -64,43 +32,43 @@ def write(
     modes: Mapping[str, str],
 ) -> None:
     """Write the parts of a result; metrics are the leaves of the values in order, by name."""
-    # A zip file's names end at NUL, and are no text unless Unicode has them.
+    # A zip file cuts a name at NUL, and only Unicode text can be a name.
     names = [f"values/{name if name.isprintable() else ascii(name)}" for name in metrics]
     arrays = {f"axes/{name}": np.asarray(axis) for name, axis in points.axes.items()}
     arrays |= dict(zip(names, map(np.asarray, metrics.values()), strict=True))
-    static = {name: words(points.axes[name]).tolist() for name in points.static}
+    static = {name: name_objects(points.axes[name]).tolist() for name in points.static}
     arrays |= {f"axes/{name}": np.array(list(map(str, axis))) for name, axis in static.items()}
     about = {
         "format": FORMAT,
-        "momentax": version(),
+        "momentax": momentax_version(),
         "dims": {dim: list(axes) for dim, axes in points.dims.items()},
         "static": static,
         "dtypes": {n: str(a.dtype) for n, a in arrays.items() if a.dtype.isbuiltin == 2},
         "tree": _outline(values, iter(names)),
         "modes": dict(modes),
     }
-    members = {name: widened(array) for name, array in arrays.items()}
+    members = {name: upcast_to_numpy(array) for name, array in arrays.items()}
     members["diverged"] = np.asarray(diverged)
     _require_shapes(points, [members[name] for name in ["diverged", *names]])
     members["about"] = np.array(json.dumps(about, default=lambda scalar: scalar.item()))
 
-    def archive(file: BinaryIO) -> None:
-        with zipfile.ZipFile(file, "w", allowZip64=True) as zipped:
+    def write_archive(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
             for name, array in members.items():
-                with zipped.open(f"{name}.npy", "w", force_zip64=True) as member:
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
 
-    write_whole(path, archive)
+    write_atomically(path, write_archive)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Points, PyTree, np.ndarray, Any]:
-    """The points, values, divergence and modes of a file, checked to the last byte."""
+    """Return the points, values, divergence and modes of a file; every checksum is compared."""
     with open(path, "rb") as file:
         try:
-            with zipfile.ZipFile(file) as zipped:
-                about = json.loads(_member(zipped, "about").item())
-                parts = None if about["format"] > FORMAT else _parts(zipped, about)
-        except Exception as error:  # Whatever a file of any other content leads to.
+            with zipfile.ZipFile(file) as archive:
+                about = json.loads(_read_member(archive, "about").item())
+                parts = None if about["format"] > FORMAT else _read_parts(archive, about)
+        except Exception as error:  # A file with other content can lead to any error.
             raise ValueError(
                 f"{os.fspath(path)} is not the result of a sweep, or is damaged "
                 f"({type(error).__name__}: {error}); run the sweep again"
@@ -108,15 +76,16 @@ def read(path: str | os.PathLike[str]) -> tuple[Points, PyTree, np.ndarray, Any]
     if parts is None:
         raise ValueError(
             f"{os.fspath(path)} has format {about['format']}, of momentax {about.get('momentax')}, "
-            f"and momentax {version()} reads format {FORMAT}; load it with that version"
+            f"and momentax {momentax_version()} reads format {FORMAT}; load it with that version"
         )
     return parts
 
 
-def words(values: np.ndarray) -> np.ndarray:
-    """A static axis as files and tables hold it: words, bools, numbers, None, other things' names.
+def name_objects(values: np.ndarray) -> np.ndarray:
+    """Return a static axis as files and tables keep it.
 
-    Things that differ have different names.
+    Words, bools, numbers and None stay; anything else is replaced by its name,
+    and different objects have different names.
     """
     named: dict[Any, Any] = {}
     for value in values.tolist():
@@ -127,24 +96,59 @@ def words(values: np.ndarray) -> np.ndarray:
             taken = [other for thing, other in named.items() if thing != (type(value), value)]
             plain = next(n for n in itertools.chain([name], further) if n not in taken)
         named[type(value), value] = plain
-    return objects([named[type(value), value] for value in values.tolist()])
+    return as_objects([named[type(value), value] for value in values.tolist()])
 
 
-def _parts(zipped: zipfile.ZipFile, about: dict[str, Any]) -> tuple[Points, PyTree, Any, Any]:
-    def stored(name: str) -> np.ndarray:
-        array = _member(zipped, name)
-        return _narrowed(array, about["dtypes"][name]) if name in about["dtypes"] else array
+def upcast_to_numpy(array: np.ndarray) -> np.ndarray:
+    """Return an array in a dtype of NumPy's own that holds its values.
 
-    static = {name: objects(values) for name, values in about["static"].items()}
+    The bits of a NaN in a narrow floating dtype become the payload of one in float32.
+    """
+    if array.dtype.isbuiltin != 2:
+        return array
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        return array.astype(np.int8 if jnp.issubdtype(array.dtype, jnp.signedinteger) else np.uint8)
+    upcast = array.astype(np.float32)
+    nans = np.isnan(upcast)
+    upcast.view(np.uint32)[nans] = _QUIET_NAN | _bits(array)[nans].astype(np.uint32)
+    return upcast
+
+
+def _downcast(array: np.ndarray, dtype: str) -> np.ndarray:
+    """Undo `upcast_to_numpy`."""
+    narrow = array.astype(jnp.dtype(dtype))
+    if array.dtype == np.float32:
+        nans = np.isnan(array)
+        bits = _bits(narrow)
+        bits[nans] = array.view(np.uint32)[nans].astype(bits.dtype)  # The lowest bits.
+    return narrow
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    return array.view(f"uint{8 * array.dtype.itemsize}")
+
+
+def _read_parts(archive: zipfile.ZipFile, about: dict[str, Any]) -> tuple[Points, PyTree, Any, Any]:
+    def read_array(name: str) -> np.ndarray:
+        array = _read_member(archive, name)
+        return _downcast(array, about["dtypes"][name]) if name in about["dtypes"] else array
+
+    static = {name: as_objects(values) for name, values in about["static"].items()}
     points = Points(
         {
-            dim: {n: static[n] if n in static else stored(f"axes/{n}") for n in names}
+            dim: {n: static[n] if n in static else read_array(f"axes/{n}") for n in names}
             for dim, names in about["dims"].items()
         }
     )
-    values, diverged = _built(about["tree"], stored), stored("diverged")
+    values, diverged = _build(about["tree"], read_array), read_array("diverged")
     _require_shapes(points, [diverged, *jax.tree.leaves(values)])
     return points, values, diverged, about["modes"]
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Read an array of the file to its end, where zipfile compares the checksum."""
+    content = io.BytesIO(archive.read(f"{name}.npy"))
+    return np.lib.format.read_array(content, allow_pickle=False)
 
 
 def _require_shapes(points: Points, arrays: Iterable[np.ndarray]) -> None:
@@ -153,64 +157,32 @@ def _require_shapes(points: Points, arrays: Iterable[np.ndarray]) -> None:
             raise ValueError(f"an array of shape {array.shape} for points of shape {points.shape}")
 
 
-def _member(zipped: zipfile.ZipFile, name: str) -> np.ndarray:
-    """An array of the file, read to the end, where its checksum is compared."""
-    content = io.BytesIO(zipped.read(f"{name}.npy"))
-    return np.lib.format.read_array(content, allow_pickle=False)
-
-
 def _outline(node: PyTree, names: Iterator[str]) -> Any:
-    """The containers of a tree as JSON, with the next name at each leaf."""
+    """Return the containers of a tree as JSON, with the next name for each leaf."""
     if node is None:
         return None
     if jax.tree_util.all_leaves([node]):
         return next(names)
-    inside, _ = jax.tree.flatten_with_path(node, is_leaf=lambda part: part is not node)
-    parts = [(_field(path[0]), _outline(part, names)) for path, part in inside]
+    children, _ = jax.tree.flatten_with_path(node, is_leaf=lambda part: part is not node)
+    parts = [(_key_name(path[0]), _outline(part, names)) for path, part in children]
     if type(node) in (list, tuple):
         return {type(node).__name__: [part for _, part in parts]}
     return {"dict": parts}
 
 
-def _field(key: Any) -> Any:
-    """What a container calls its part: a dictionary's key itself, if JSON has such."""
+def _key_name(key: Any) -> Any:
+    """Return the key of a container's child; a dictionary's key itself where JSON has its type."""
     key = getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))
     return key if isinstance(key, str | int | float | bool | None) else str(key)
 
 
-def _built(outline: Any, stored: Callable[[str], np.ndarray]) -> PyTree:
-    """The tree of an outline."""
+def _build(outline: Any, read_array: Callable[[str], np.ndarray]) -> PyTree:
+    """Build the tree of an outline."""
     if outline is None:
         return None
     if isinstance(outline, str):
-        return stored(outline)
+        return read_array(outline)
     ((kind, parts),) = outline.items()
     if kind == "dict":
-        return {key: _built(part, stored) for key, part in parts}
-    return {"list": list, "tuple": tuple}[kind](_built(part, stored) for part in parts)
-
-
-def _pattern(array: np.ndarray) -> np.ndarray:
-    return array.view(f"uint{8 * array.dtype.itemsize}")
-
-
-def widened(array: np.ndarray) -> np.ndarray:
-    """An array in a dtype of NumPy's own that holds its values, a NaN with its bits as payload."""
-    if array.dtype.isbuiltin != 2:
-        return array
-    if jnp.issubdtype(array.dtype, jnp.integer):
-        return array.astype(np.int8 if jnp.issubdtype(array.dtype, jnp.signedinteger) else np.uint8)
-    wide = array.astype(np.float32)
-    lost = np.isnan(wide)
-    wide.view(np.uint32)[lost] = _QUIET_NAN | _pattern(array)[lost].astype(np.uint32)
-    return wide
-
-
-def _narrowed(wide: np.ndarray, dtype: str) -> np.ndarray:
-    """The array that was widened."""
-    array = wide.astype(jnp.dtype(dtype))
-    if wide.dtype == np.float32:
-        lost = np.isnan(wide)
-        pattern = _pattern(array)
-        pattern[lost] = wide.view(np.uint32)[lost].astype(pattern.dtype)  # Its lowest bits.
-    return array
+        return {key: _build(part, read_array) for key, part in parts}
+    return {"list": list, "tuple": tuple}[kind](_build(part, read_array) for part in parts)

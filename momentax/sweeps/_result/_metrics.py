@@ -1,4 +1,4 @@
-"""Metrics: the leaves of what a sweep returns, by name, and which end of them is best."""
+"""Metrics: the leaves of what a sweep returns, by name, and which end of each is best."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import jax
 
 from momentax._typing import PyTree
 
-# A metric with one of these words in its name is the better the greater it is.
-GOOD_WORDS = ("accuracy", "acc", "auc", "f1", "reward", "return")
+# A metric whose name contains one of these words is maximized.
+MAXIMIZED_WORDS = ("accuracy", "acc", "auc", "f1", "reward", "return")
 
 
-def metrics(values: PyTree) -> dict[str, Any]:
-    """Every leaf by its name; where two paths would read alike, all are written as in Python."""
+def name_leaves(values: PyTree) -> dict[str, Any]:
+    """Return every leaf by its name; if two names were equal, all are written as in Python."""
     leaves, _ = jax.tree.flatten_with_path(values)
     keystr = jax.tree_util.keystr
     names = [keystr(path, simple=True, separator=".") or "value" for path, _ in leaves]
@@ -23,7 +23,7 @@ def metrics(values: PyTree) -> dict[str, Any]:
     return {name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}
 
 
-def direction(metric: str) -> str:
-    """Which end of a metric is best, by its name: "max" where a word of it is good."""
+def default_mode(metric: str) -> str:
+    """Return "max" for a metric whose name contains a word that is maximized, else "min"."""
     words = re.findall(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*", metric)
-    return "max" if any(w.lower().removesuffix("s") in GOOD_WORDS for w in words) else "min"
+    return "max" if any(w.lower().removesuffix("s") in MAXIMIZED_WORDS for w in words) else "min"

@@ -1,70 +1,36 @@
-"""What a sweep found: the values at every point, ranked, selected and averaged."""
+"""The result of a sweep: the values at every point, to rank, select and average."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from momentax import _check
 from momentax._typing import PyTree
-from momentax.sweeps import _file, _table
-from momentax.sweeps._groups import Mean, averaged, distinct, mean, meets, settings
-from momentax.sweeps._metrics import direction, metrics
 from momentax.sweeps._points import SEED, Points
+from momentax.sweeps._result import _file, _table
+from momentax.sweeps._result._metrics import default_mode, name_leaves
+from momentax.sweeps._result._records import Best, Mean, Report
+from momentax.sweeps._result._statistics import (
+    group_by_setting,
+    group_by_value,
+    mean_and_error,
+    mean_of_groups,
+    meets_condition,
+)
 
 if TYPE_CHECKING:
     import pandas
     import xarray
 
 
-class Report(NamedTuple):
-    """How a sweep ran.
-
-    batch_size: the points in one call of a compiled program.
-    devices: how many devices shared them.
-    device_kind: what these are.
-    programs: how many programs ran, one per batch shape and static value.
-    tried: the batch sizes that were measured, with seconds a point.
-    resumed: the points that were read from the store.
-    damaged: the files of the store that were damaged, so that their points ran again.
-    """
-
-    batch_size: int
-    devices: int
-    device_kind: str
-    programs: int
-    tried: tuple[tuple[int, float], ...] = ()
-    resumed: int = 0
-    damaged: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Best:
-    """A setting that a metric ranks, and what the metric is there; best["beta"] is its β.
-
-    point: the setting's axes, without the seed.
-    value: the metric, over seeds its mean.
-    standard_error: that of the mean, NaN with fewer than two seeds.
-    index: the setting's place in the arrays of `over_seeds`. As `repeat` puts the
-        seeds last, result[metric][index] are its values with each seed.
-    """
-
-    point: dict[str, Any]
-    value: float
-    standard_error: float
-    index: tuple[int, ...]
-
-    def __getitem__(self, axis: str) -> Any:
-        return self.point[axis]
-
-
 class _UnknownNameError(KeyError):
-    """A name that is not there, as a sentence; KeyError alone would print its quotes."""
+    """An unknown name, as a sentence; KeyError alone prints its argument in quotes."""
 
     def __str__(self) -> str:
         return self.args[0]
@@ -79,12 +45,12 @@ class SweepResult:
     values: what `run` returns, with the points' shape on the leading axes of
         every leaf, NumPy arrays.
     diverged: which points diverged, bools of the points' shape.
-    report: how the sweep ran; no part of the tree, nor of a file.
+    report: how the sweep ran; it is not part of the tree and not kept in a file.
     modes: which end of a metric is best, "min" or "max", where its name does not say.
 
-    result["loss"] is the leaf of that name: a leaf in nested containers is called as
-    its path, "train.loss", and a bare array "value". A metric with one real number
-    a point can be ranked, with `best` and `top`.
+    result["loss"] is the leaf of that name: a leaf in nested containers has its
+    path as its name, "train.loss", and a bare array the name "value". A metric with
+    one real number per point can be ranked, with `best` and `top`.
     """
 
     points: Points
@@ -94,14 +60,14 @@ class SweepResult:
     modes: Mapping[str, str] = field(default_factory=dict)
 
     def tree_flatten_with_keys(self) -> tuple[Any, Any]:
-        """The children by name."""
+        """Return the children by name, and the modes as structure."""
         names = ("points", "values", "diverged")
         children = [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names]
         return children, tuple(sorted(self.modes.items()))
 
     @classmethod
     def tree_unflatten(cls, aux: Any, children: Any) -> SweepResult:
-        """A result of whatever stands in for the arrays."""
+        """Make a result of children of any kind, which JAX may put where arrays were."""
         points, values, diverged = children
         return cls(points, values, diverged, None, dict(aux))
 
@@ -109,33 +75,30 @@ class SweepResult:
         """Give every leaf of the values a name.
 
         Returns:
-            A dictionary from name to array. Where two paths would read alike, all are
+            A dictionary from name to array. If two paths gave one name, all names are
             written as in Python, "['train']['loss']".
         """
-        return metrics(self.values)
+        return name_leaves(self.values)
 
     def __getitem__(self, metric: str) -> Any:
-        found = self.metrics()
-        if metric not in found:
-            names = ", ".join(found) or "none"
+        metrics = self.metrics()
+        if metric not in metrics:
+            names = ", ".join(metrics) or "none"
             raise _UnknownNameError(f"there is no metric {metric!r}; the metrics are: {names}")
-        return found[metric]
+        return metrics[metric]
 
     def mode_of(self, metric: str) -> str:
         """Tell which end of a metric is best.
 
         Args:
-            metric: The metric's name.
+            metric: The metric's name; any name is accepted.
 
         Returns:
-            What `modes` says of it, and of others "max" for a metric with one of the
-            words accuracy, acc, auc, f1, reward or return in its name, as
-            "val_accuracy" has, else "min".
-
-        Raises:
-            Nothing: any name is taken.
+            The entry of `modes`; without one, "max" for a metric whose name contains
+            one of the words accuracy, acc, auc, f1, reward or return, as
+            "val_accuracy" does, else "min".
         """
-        return self.modes.get(metric) or direction(str(metric))
+        return self.modes.get(metric) or default_mode(str(metric))
 
     def best(self, metric: str, mode: str | None = None) -> Best:
         """Find the setting that is best by a metric: the first of `top`.
@@ -153,51 +116,48 @@ class SweepResult:
         """
         return self.top(metric, 1, mode)[0]
 
-    def top(self, metric: str, k: int, mode: str | None = None) -> list[Best]:
+    def top(self, metric: str, count: int, mode: str | None = None) -> list[Best]:
         """Rank the settings by a metric, the best first.
 
-        Points that differ by their place on a dimension "seed" alone, as `repeat`
-        makes them, are one setting, ranked by the mean over its seeds. A point
+        Points that differ only by their position on a dimension "seed", as those that
+        `repeat` makes, are one setting, ranked by the mean over its seeds. A point
         that diverged, or whose metric is not finite, is left out, and a setting
-        of which a seed is left out comes after all that are complete. Of equal
-        settings the first comes first.
+        with a seed left out comes after all complete settings. Of equal settings
+        the first comes first.
 
         Args:
-            metric: The name of a metric with one real number a point.
-            k: How many settings, at least 1.
+            metric: The name of a metric with one real number per point.
+            count: How many settings to return, at least 1.
             mode: "min" where less is better, "max" where more is; None takes `mode_of`.
 
         Returns:
-            A list of k Best(point, value, standard_error, index), of fewer where
-            fewer can be ranked.
+            A list of Best(point, value, standard_error, index), shorter than count if
+            fewer settings can be ranked.
 
         Raises:
-            ValueError: The metric has not one real number a point, no point can be
-                ranked, or mode or k is not one.
-            KeyError: No metric is called so.
-            TypeError: k is no whole number.
+            ValueError: The metric does not have one real number per point, no point can
+                be ranked, mode is another word, or count is below 1.
+            KeyError: There is no metric of this name.
+            TypeError: count is not an integer.
         """
-        k = _check.whole("k", k)
+        count = _check.whole("count", count)
         mode = self.mode_of(metric) if mode is None else mode
         sign = -1 if _check.one_of("mode", mode, ("min", "max")) == "max" else 1
         leaf = np.asarray(self[metric])
-        if not self._ranks(leaf):
+        if not self._is_rankable(leaf):
             raise ValueError(
                 f"{metric} cannot be ranked: it has shape {leaf.shape} and dtype {leaf.dtype}, not "
                 f"one real number for each of the points of shape {self.points.shape}; "
-                f"reduce it in run, or rank what you make of result[{metric!r}] yourself"
+                f"reduce it in run, or rank what you compute from result[{metric!r}] yourself"
             )
-        points, groups = settings(self.points)
-        entered = ~np.asarray(self.diverged) & np.isfinite(leaf.astype(np.float64))
-        value, error, count = averaged(leaf, entered, groups, len(points))
-        complete = count == len(self.points) // len(points)
-        order = np.lexsort((sign * value, ~complete))  # By completeness first; stable.
+        points, groups = group_by_setting(self.points)
+        included = ~np.asarray(self.diverged) & np.isfinite(leaf.astype(np.float64))
+        value, error, seeds = mean_and_error(leaf, included, groups, len(points))
+        is_complete = seeds == len(self.points) // len(points)
+        order = np.lexsort((sign * value, ~is_complete))  # By completeness first; stable.
         ranked = order[np.isfinite(value[order])]
         if not ranked.size:
-            lost, number = np.count_nonzero(self.diverged), len(self.points)
-            why = f"of {number} points {lost} diverged, and at the others it is not finite"
-            why = f"all {number} points diverged" if lost == number else why
-            raise ValueError(f"there is no best {metric}: {why}")
+            raise ValueError(f"there is no best {metric}: {self._why_unranked()}")
         return [
             Best(
                 points[int(i)],
@@ -205,53 +165,53 @@ class SweepResult:
                 float(error[i]),
                 tuple(map(int, np.unravel_index(i, points.shape))),
             )
-            for i in ranked[:k]
+            for i in ranked[:count]
         ]
 
     def where(self, **conditions: Any) -> SweepResult:
-        """Select the points that fulfil every condition.
+        """Select the points that meet every condition.
 
         Args:
             **conditions: For each axis named: a value, compared in the axis' own dtype,
                 so that 0.9 finds the float32 next to it; several values; or a function
-                of a value that says whether to keep it. On a static axis what
-                equals one of its values stands for this value, a function too.
+                of a value that returns whether to keep it. On a static axis a condition
+                that equals one of its values means this value, even if it is a function.
 
         Returns:
-            A SweepResult with the same dimensions, shorter ones where places fell away.
+            A SweepResult with the same dimensions, reduced to the positions selected.
 
         Raises:
-            ValueError: No point fulfils the conditions.
-            KeyError: No axis is called so.
+            ValueError: No point meets the conditions.
+            KeyError: There is no axis of this name.
         """
         kept = {
             dim: np.full(n, True)
             for dim, n in zip(self.points.dims, self.points.shape, strict=True)
         }
-        for name, asked in conditions.items():
+        for name, condition in conditions.items():
             values, dim = self._axis(name)
-            fulfilled = meets(values, asked)
-            if not fulfilled.any():
+            is_met = meets_condition(values, condition)
+            if not is_met.any():
                 raise ValueError(
-                    f"no point has {name}={_check.shown(asked)}: "
-                    f"the axis holds {_check.shown(_table.plain(values))}"
+                    f"no point has {name}={_check.shown(condition)}: "
+                    f"the axis holds {_check.shown(_table.as_common_dtype(values))}"
                 )
-            kept[dim] &= fulfilled
+            kept[dim] &= is_met
             if not kept[dim].any():
                 raise ValueError(
-                    f"each condition is fulfilled by a point, but none fulfils all on the "
+                    f"each condition is met by some point, but no point meets all of them on the "
                     f"dimension {dim}: {', '.join(self.points.dims[dim])}"
                 )
-        places = np.ix_(*(np.flatnonzero(keep) for keep in kept.values()))
+        selection = np.ix_(*(np.flatnonzero(keep) for keep in kept.values()))
         points = Points(
             {
                 dim: {name: np.asarray(values)[kept[dim]] for name, values in axes.items()}
                 for dim, axes in self.points.dims.items()
             }
         )
-        values = jax.tree.map(lambda leaf: np.asarray(leaf)[places], self.values)
+        values = jax.tree.map(lambda leaf: np.asarray(leaf)[selection], self.values)
         return replace(
-            self, points=points, values=values, diverged=np.asarray(self.diverged)[places]
+            self, points=points, values=values, diverged=np.asarray(self.diverged)[selection]
         )
 
     def over_seeds(self) -> Mean:
@@ -259,17 +219,18 @@ class SweepResult:
 
         Returns:
             Mean(points, mean, standard_error, count), its points without the seed. A
-            point that diverged is left out; a NaN at one that did not shows.
+            point that diverged is left out; a NaN at a point that did not diverge
+            enters the mean.
 
         Raises:
             ValueError: The points have no dimension "seed".
         """
         if SEED not in self.points.dims:
             raise ValueError(
-                "over_seeds needs points with a dimension seed, as momentax.repeat(points, 5) "
-                f"makes them, got the dimensions {', '.join(self.points.dims)}"
+                "over_seeds needs points with a dimension seed, as momentax.sweeps.repeat(points, "
+                f"5) makes them, got the dimensions {', '.join(self.points.dims)}"
             )
-        return self._mean(*settings(self.points))
+        return self._mean(*group_by_setting(self.points))
 
     def marginal(self, axis: str) -> Mean:
         """Average over everything but one axis.
@@ -278,54 +239,53 @@ class SweepResult:
             axis: The name of the axis that remains.
 
         Returns:
-            Mean(points, mean, standard_error, count), a point for each distinct value of
-            the axis in the order in which they appear. A point that diverged is
-            left out; a NaN at one that did not shows.
+            Mean(points, mean, standard_error, count), with a point for each distinct
+            value of the axis in order of appearance. A point that diverged is left
+            out; a NaN at a point that did not diverge enters the mean.
 
         Raises:
-            KeyError: No axis is called so.
+            KeyError: There is no axis of this name.
         """
         self._axis(axis)
-        return self._mean(*distinct(self.points, axis))
+        return self._mean(*group_by_value(self.points, axis))
 
     def to_xarray(self) -> xarray.Dataset:
         """Make an xarray.Dataset of the result.
 
         Returns:
             A Dataset with the points' dimensions, the axes as coordinates, a variable
-            for each metric and one named diverged, the sweep's own in the
-            place of any metric of that name. Further dimensions of a metric
-            are called "history_dim_0" and so on. A static axis holds
-            words, for functions their names, unless all are bools; bfloat16
-            and its like become float32.
+            for each metric and one named diverged, the sweep's own even if a metric
+            has that name. Further dimensions of a metric are called "history_dim_0"
+            and so on. A static axis holds words, and names in place of functions,
+            unless all its values are bools; bfloat16 and the like become float32.
 
         Raises:
-            ValueError: A metric bears the name of an axis or a dimension.
+            ValueError: A metric has the name of an axis or a dimension.
             ModuleNotFoundError: The extra `results` is not installed.
         """
-        return _table.dataset(self)
+        return _table.to_dataset(self.points, self.metrics(), self.diverged)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Make a pandas.DataFrame with a row for each point.
 
         Returns:
             A DataFrame whose columns are the axes, the metrics and diverged, as in
-            `to_xarray`; a metric with more than a number a point is a column of arrays.
+            `to_xarray`; a metric with several numbers per point is a column of arrays.
 
         Raises:
-            ValueError: A metric bears the name of an axis or a dimension.
+            ValueError: A metric has the name of an axis or a dimension.
             ModuleNotFoundError: The extra `results` is not installed.
         """
-        return _table.dataframe(self)
+        return _table.to_dataframe(self.points, self.metrics(), self.diverged)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result to one file, which NumPy alone can read.
 
         np.load(path) gives the arrays "axes/beta", "values/loss" and so on and
-        "diverged", and as "about" a JSON text with the rest. bfloat16 and its like
-        are stored in float32. The report is left out: equal results are equal files.
-        A file that is there is replaced once the new one is complete, and stays as
-        it is if that fails.
+        "diverged", and as "about" a JSON text with the rest. bfloat16 and the like
+        are kept in float32. The report is left out, so that equal results give equal
+        files. An existing file is replaced once the new one is complete, and stays
+        unchanged if that fails.
 
         Args:
             path: Where to write, such as "sweep.npz"; nothing is added to the name.
@@ -346,10 +306,10 @@ class SweepResult:
             path: The file.
 
         Returns:
-            The result. Dictionaries, lists, tuples and None are again what they were,
-            other containers, such as NamedTuples, dictionaries by field. On a
-            static axis words, bools, numbers and None are again what they were,
-            and whatever else is a string: a function its name.
+            The result. Dictionaries, lists, tuples and None come back as they were;
+            other containers, such as NamedTuples, as dictionaries by field. On a static
+            axis words, bools, numbers and None come back as they were, and anything
+            else as a string: a function as its name.
 
         Raises:
             ValueError: The file is damaged, holds something else, or has a format newer
@@ -360,20 +320,26 @@ class SweepResult:
         return SweepResult(points, values, diverged, None, modes)
 
     def __repr__(self) -> str:
-        return _table.text(self)
+        return _table.to_text(self)
 
     def _repr_html_(self) -> str:
-        return _table.html(self)
+        return _table.to_html(self)
 
     def _mean(self, remaining: Points, groups: np.ndarray) -> Mean:
-        return mean(remaining, groups, self.values, ~np.asarray(self.diverged))
+        return mean_of_groups(remaining, groups, self.values, ~np.asarray(self.diverged))
 
-    def _ranks(self, leaf: Any) -> bool:
+    def _is_rankable(self, leaf: Any) -> bool:
         """Whether a metric has one real number, or one bool, for each point."""
         return leaf.shape == self.points.shape and (leaf.dtype == bool or _check.is_real(leaf))
 
+    def _why_unranked(self) -> str:
+        count, diverged = len(self.points), np.count_nonzero(self.diverged)
+        if diverged == count:
+            return f"all {count} points diverged"
+        return f"of {count} points {diverged} diverged, and at the others it is not finite"
+
     def _axis(self, name: str) -> tuple[np.ndarray, str]:
-        """An axis' values, and the dimension along which it runs."""
+        """Return an axis' values, and the dimension along which it varies."""
         for dim, axes in self.points.dims.items():
             if name in axes:
                 return np.asarray(axes[name]), dim

@@ -1,4 +1,4 @@
-"""Random keys as plain numbers, which can be gathered, sent and stored like any others."""
+"""Random keys as plain numbers, which can be gathered, sent and kept like any others."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def is_key(leaf: Any) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key))
 
 
-def without_keys(tree: PyTree) -> PyTree:
-    """A tree of arrays whose keys are numbers; its structure remembers them."""
+def unwrap_keys(tree: PyTree) -> PyTree:
+    """Replace random keys by their numbers; the tree's structure keeps their implementation."""
 
-    def plain(leaf: Any) -> Any:
+    def unwrap(leaf: Any) -> Any:
         leaf = jnp.asarray(leaf)
-        return (
-            _KeyData(jax.random.key_data(leaf), jax.random.key_impl(leaf)) if is_key(leaf) else leaf
-        )
+        if not is_key(leaf):
+            return leaf
+        return _KeyData(jax.random.key_data(leaf), jax.random.key_impl(leaf))
 
-    return jax.tree.map(plain, tree)
+    return jax.tree.map(unwrap, tree)
 
 
-def with_keys(tree: PyTree) -> PyTree:
-    """The tree that `without_keys` took."""
+def wrap_keys(tree: PyTree) -> PyTree:
+    """Undo `unwrap_keys`."""
     return jax.tree.map(
         lambda n: jax.random.wrap_key_data(n.data, impl=n.impl) if isinstance(n, _KeyData) else n,
         tree,

@@ -1,65 +1,59 @@
-"""What a program gave for each point, on the host and, if there is a store, on the disk."""
+"""The outputs of a program at each point, on the host and, if there is one, in the batch folder."""
 
 from __future__ import annotations
 
 import jax
 import numpy as np
 
+from momentax._core.sharding import Devices
 from momentax._typing import PyTree
-from momentax.sweeps._devices import Devices
-from momentax.sweeps._store import Store
+from momentax.sweeps._run._folder import SharedFolder
 
 
-class Ledger:
-    """The outputs of some points, NumPy arrays in every process.
+class Outputs:
+    """The outputs at some points, NumPy arrays in every process.
 
-    done: which points have them.
+    is_done: for each point, whether its outputs are there.
     """
 
     def __init__(
-        self, where: Devices, out: PyTree, count: int, store: Store | None = None, part: str = ""
+        self,
+        devices: Devices,
+        out: PyTree,
+        count: int,
+        folder: SharedFolder | None = None,
+        part: str = "",
     ):
-        self._where, self._store, self._part = where, store, part
+        self._devices, self._folder, self._part = devices, folder, part
         self._structure = jax.tree.structure(out)
         self._leaves = [np.zeros((count, *leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(out)]
-        self.done = np.zeros(count, bool)
-        # Only the first process has the store, and what it does there concerns all of them.
-        self._stored = bool(where.agreed(store is not None))
+        self.is_done = np.zeros(count, bool)
 
     def read(self) -> None:
-        """Take over what the first process' store has."""
-        if not self._stored:
+        """Read the batches that the folder has."""
+        if self._folder is None:
             return
-        store, part = self._store, self._part
-        batches = self._where.in_first_process(lambda: store.read(part) if store else ())
-        for index, stored in batches or ():
-            self.done[index] = True
-            for leaf, kept in zip(self._leaves, stored, strict=True):
-                leaf[index] = kept.view(leaf.dtype)
-        self.done, *self._leaves = self._where.told([self.done, *self._leaves])
+        for index, kept in self._folder.read(self._part):
+            self.is_done[index] = True
+            for leaf, part in zip(self._leaves, kept, strict=True):
+                leaf[index] = part.view(leaf.dtype)
+        self.is_done, *self._leaves = self._devices.broadcast([self.is_done, *self._leaves])
 
-    def choose(self, batch: int) -> None:
-        """Keep the batch size, before the first batch, for whoever goes on from the store."""
-        if self._stored:
-            store = self._store
-            self._where.in_first_process(lambda: store.choose(batch) if store else None)
-
-    def keep(self, index: np.ndarray, out: PyTree) -> PyTree:
-        """Enter a batch's outputs, without what filled it up, and return them."""
-        parts = [part[: len(index)] for part in jax.tree.leaves(self._where.fetch(out))]
+    def add(self, index: np.ndarray, out: PyTree) -> PyTree:
+        """Add a batch's outputs, without the padding, and return them."""
+        parts = [part[: len(index)] for part in jax.tree.leaves(self._devices.to_host(out))]
         for leaf, part in zip(self._leaves, parts, strict=True):
             leaf[index] = part
-        self.done[index] = True
-        if self._stored:
-            store, part = self._store, self._part
-            self._where.in_first_process(lambda: store.write(index, parts, part) if store else None)
+        self.is_done[index] = True
+        if self._folder is not None:
+            self._folder.write(index, parts, self._part)
         return jax.tree.unflatten(self._structure, parts)
 
     def rows(self, index: np.ndarray) -> PyTree:
-        """The outputs of some points."""
-        return jax.tree.map(lambda leaf: leaf[index], self.outputs)
+        """Return the outputs at some points."""
+        return jax.tree.map(lambda leaf: leaf[index], self.tree)
 
     @property
-    def outputs(self) -> PyTree:
+    def tree(self) -> PyTree:
         """All outputs, the points on the leading axis; zeros where there are none."""
         return jax.tree.unflatten(self._structure, self._leaves)
