@@ -107,18 +107,18 @@ def sweep(
     groups = group_points(points, static)
     traces = [_trace(run, reduce, group, points) for group in groups]
     _require_same_shapes(traces, groups, points)
-    most = max(len(group.places) for group in groups)
+    most = max(len(group.indices) for group in groups)
     session = Session(devices, points, traces, batch_size, most, store)
     outputs = session.open_outputs(traces[0].out)
     session.resumed = int(outputs.is_done.sum())
     with ProgressBar(progress, len(points), session.resumed, traces[0].out[0]) as bar:
         for group, trace in zip(groups, traces, strict=True):
-            pending = group.places[~outputs.is_done[group.places]]
+            pending = group.indices[~outputs.is_done[group.indices]]
             if not len(pending):
                 continue
             compiled = Compiled(trace, (), group.point_shapes(), devices)
             work = Work(compiled, group.batch_maker(devices), points)
-            for index, out in session.run(work, pending, len(group.places)):
+            for index, out in session.run(work, pending, len(group.indices)):
                 bar.update(*outputs.add(index, out))
     values, diverged = jax.tree.map(
         lambda leaf: leaf.reshape(points.shape + leaf.shape[1:]), outputs.tree
@@ -140,7 +140,7 @@ def _trace(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
 
     fixed = tuple((name, type(v), v) for name, v in group.fixed.items())
     program = cached_program(run, (_check.hashable(reduce), fixed), make)
-    point = points[int(group.places[0])]
+    point = points[int(group.indices[0])]
     return trace_at(program, (), group.point_shapes(), "run", point, group.fixed)
 
 
@@ -175,7 +175,7 @@ def _require_same_shapes(traces: Sequence[Traced], groups: Sequence[Group], poin
         structures = [jax.tree.structure(out[0]) for out in (traces[0].out, trace.out)]
         if other == first and structures[0] == structures[1]:
             continue
-        here, there = (describe_point(points[int(g.places[0])]) for g in (groups[0], group))
+        here, there = (describe_point(points[int(g.indices[0])]) for g in (groups[0], group))
         paths = [p for p in {**first, **other} if first.get(p) != other.get(p)]
         what = "{} and {}".format(*structures)
         if paths:

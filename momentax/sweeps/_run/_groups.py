@@ -17,12 +17,12 @@ class Group(NamedTuple):
     """The points that share their static values.
 
     fixed: the static values, by axis.
-    places: the flat indices of the group's points among all points.
+    indices: the flat indices of the group's points among all points.
     columns: the values of the other axes at all points.
     """
 
     fixed: dict[str, Any]
-    places: np.ndarray
+    indices: np.ndarray
     columns: dict[str, np.ndarray]
 
     def batch_maker(self, devices: Devices) -> Callable[[np.ndarray], PyTree]:
@@ -61,16 +61,16 @@ def group_points(points: Points, static: Sequence[str]) -> list[Group]:
             raise ValueError(f"static must name axes of the points, {list(axes)}, got {name!r}")
     fixed = [name for name in axes if name in static or name in points.static]
     columns = points.columns()
-    places = np.arange(len(points))
+    indices = np.arange(len(points))
     moving = {name: values for name, values in columns.items() if name not in fixed}
     if not fixed:
-        return [Group({}, places, moving)]
+        return [Group({}, indices, moving)]
     numbered = np.stack([_number_values(columns[name]) for name in fixed])
     _, first, group = np.unique(numbered, axis=1, return_index=True, return_inverse=True)
     group = group.ravel()
     return [
         Group(
-            {name: _as_python(columns[name][start]) for name in fixed}, places[group == g], moving
+            {name: _as_python(columns[name][start]) for name in fixed}, indices[group == g], moving
         )
         for g, start in sorted(enumerate(first), key=lambda pair: pair[1])
     ]
