@@ -11,17 +11,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from momentax import _check
+from momentax._core import arguments, hyperparameters
 
 
 def as_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
     """Return the checked values of an axis: a 1-D array of numbers, or of objects if static."""
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
         raise ValueError(
-            f"axis {name} must be a sequence of at least one value, got {_check.shown(values)}; "
+            f"axis {name} must be a sequence of at least one value, got {arguments.describe(values)}; "
             f"for a single value write {name}=[value]"
         )
-    if isinstance(values, np.ndarray) and not _check.is_real(values):
+    if isinstance(values, np.ndarray) and not arguments.is_real(values):
         values = values.tolist()  # Words and the like.
     if not isinstance(values, np.ndarray | jax.Array):
         values = list(values)
@@ -60,7 +60,7 @@ def describe_point(point: Mapping[str, Any]) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool | np.bool_) and _check.is_real(value)
+    return not isinstance(value, bool | np.bool_) and arguments.is_real(value)
 
 
 def _is_choice(value: Any) -> bool:
@@ -78,8 +78,8 @@ def _is_choice(value: Any) -> bool:
 def _as_static_axis(name: str, values: list[Any], distinct: bool) -> np.ndarray:
     seen, has_numbers = set(), any(map(_is_number, values))
     for index, value in enumerate(values):
-        wrong = f"axis {name} must hold numbers, got {_check.shown(value)} at index {index}"
-        if not _is_number(value) and (name in _check.INTERVALS or not _is_choice(value)):
+        wrong = f"axis {name} must hold numbers, got {arguments.describe(value)} at index {index}"
+        if not _is_number(value) and (name in hyperparameters.INTERVALS or not _is_choice(value)):
             raise TypeError(wrong)
         if isinstance(value, str) and has_numbers:
             raise TypeError(f"{wrong}; one axis cannot hold both words and numbers")
@@ -90,18 +90,18 @@ def _as_static_axis(name: str, values: list[Any], distinct: bool) -> np.ndarray:
             raise TypeError(f"{wrong}, or hashable values, such as words or functions") from None
         if is_repeated and distinct:
             raise ValueError(
-                f"axis {name} must not repeat a value, got {_check.shown(value)} again at {index}"
+                f"axis {name} must not repeat a value, got {arguments.describe(value)} again at {index}"
             )
     return as_objects(values)
 
 
 def _as_numeric_axis(name: str, values: Any, distinct: bool) -> np.ndarray:
-    wrong = f"axis {name} must hold numbers, got {_check.shown(values)}"
+    wrong = f"axis {name} must hold numbers, got {arguments.describe(values)}"
     try:
         array = np.asarray(values)
     except (TypeError, ValueError):  # Rows of different lengths, or random keys.
         raise TypeError(wrong) from None
-    if not _check.is_real(array):
+    if not arguments.is_real(array):
         raise TypeError(wrong)
     if array.ndim != 1 or not array.size:
         raise ValueError(
@@ -109,11 +109,15 @@ def _as_numeric_axis(name: str, values: Any, distinct: bool) -> np.ndarray:
             f"for a single value write {name}=[value]"
         )
     is_integer = array.dtype.kind in "iu"
-    kept = array.astype(_check.dtype_of(array)) if is_integer else _check.rounded(array)
+    kept = (
+        array.astype(arguments.dtype_of(array))
+        if is_integer
+        else hyperparameters.round_to_float_dtype(array)
+    )
     if is_integer and not np.array_equal(kept, array):
         raise ValueError(
             f"axis {name} holds integers that {kept.dtype} cannot represent, got "
-            f"{_check.shown(values)}"
+            f"{arguments.describe(values)}"
         )
     _require_interval(name, array, kept)
     unique, first = np.unique(kept, return_index=True)
@@ -127,13 +131,13 @@ def _as_numeric_axis(name: str, values: Any, distinct: bool) -> np.ndarray:
 
 def _require_interval(name: str, given: np.ndarray, kept: np.ndarray) -> None:
     """Raise if a number, as given or as it is kept, lies outside of its axis' interval."""
-    interval = _check.INTERVALS.get(name, "(-inf, inf)")
-    inside = _check.contains(interval, given) & _check.contains(interval, kept)
+    interval = hyperparameters.INTERVALS.get(name, "(-inf, inf)")
+    inside = arguments.is_within(interval, given) & arguments.is_within(interval, kept)
     if inside.all():
         return
     index = int(np.argmin(inside))
-    value = _check.shown(given[index])
+    value = arguments.describe(given[index])
     wrong = f"axis {name} must be in {interval}, got {value} at index {index}"
-    if _check.contains(interval, given[index]):
+    if arguments.is_within(interval, given[index]):
         wrong = f"{wrong}, which {kept.dtype} rounds to {kept[index]}"
     raise ValueError(wrong)

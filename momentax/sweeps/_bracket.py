@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.sweeps._axes import as_axis
 from momentax.sweeps._mutation import Columns, Mutation, Resample
 from momentax.sweeps._points import SEED, Points
@@ -119,7 +119,7 @@ class Bracket:
 def _as_settings(new: Any, settings: Columns) -> Columns:
     """Return what `resample` returned, checked, in the dtypes of the settings it was given."""
     if not isinstance(new, Mapping):
-        raise TypeError(f"it must return a dictionary of arrays, got {_check.shown(new)}")
+        raise TypeError(f"it must return a dictionary of arrays, got {arguments.describe(new)}")
     if set(new) != set(settings):
         raise ValueError(f"it must return the axes {list(settings)}, got {list(new)}")
     columns = {}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from momentax import _check
+from momentax._core import arguments
 
 
 class Scale(NamedTuple):
@@ -155,15 +155,15 @@ def momentum_axis(low: float, high: float, count: int) -> np.ndarray:
         >>> momentax.sweeps.momentum_axis(0.9, 0.999, 3).round(6).tolist()
         [0.9, 0.99, 0.999]
     """
-    count = _check.whole("count", count, 2)
+    count = arguments.as_count("count", count, 2)
     axis = momentum_uniform(low, high).quantile(np.linspace(0, 1, count))
     axis[[0, -1]] = low, high  # Rounding could change the last digit.
     return axis
 
 
 def _distribution(low: Any, high: Any, scale: str, interval: str) -> Distribution:
-    low = _check.real_scalar("low", low, interval)
-    high = _check.real_scalar("high", high, interval)
+    low = arguments.as_real("low", low, interval)
+    high = arguments.as_real("high", high, interval)
     if low >= high:
         raise ValueError(f"low must be below high, got low={low} and high={high}")
     return Distribution(low, high, scale)

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from momentax import _check
+from momentax._core import arguments
 from momentax._core.sharding import without_ambient_mesh
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._axes import describe_value
 from momentax.sweeps._bracket import Bracket
 from momentax.sweeps._mutation import Resample
@@ -119,10 +119,10 @@ def halve(
             "points of one value at a time"
         )
     ends = _as_rungs(rungs)
-    keep = _check.real_scalar("keep", keep, "(0, 1)")
-    _check.one_of("mode", mode, ("min", "max"))
+    keep = arguments.as_real("keep", keep, "(0, 1)")
+    arguments.as_option("mode", mode, ("min", "max"))
     require_batch_size(batch_size)
-    progress = _check.flag("progress", progress)
+    progress = arguments.as_flag("progress", progress)
     devices = as_devices(mesh)
     programs = _trace(init, advance, score, points)
     bracket = Bracket(points, len(ends), keep, 1 if mode == "min" else -1, resample)
@@ -223,7 +223,7 @@ def _trace(init: Any, advance: Any, score: Any, points: Points) -> _Programs:
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), start.out)
     trace_at(cached_program(score, "score", _make_score), (), state, "score", point)
     program = cached_program(
-        advance, ("advance", _check.hashable(score)), partial(_make_advance, score)
+        advance, ("advance", arguments.as_hashable(score)), partial(_make_advance, score)
     )
     count = jax.ShapeDtypeStruct((), np.int32)
     return _Programs(start, trace_at(program, count, (shapes, state), "advance", point))
@@ -239,8 +239,8 @@ def _make_score(reference: Callable[[], Any]) -> Callable[..., jax.Array]:
 
     def checked_score(_: PyTree, state: PyTree) -> jax.Array:
         value = reference()(wrap_keys(state))
-        if np.ndim(value) or not _check.is_real(value):
-            raise ValueError(f"score must return one real number, got {_check.shown(value)}")
+        if np.ndim(value) or not arguments.is_real(value):
+            raise ValueError(f"score must return one real number, got {arguments.describe(value)}")
         return jnp.asarray(value)
 
     return checked_score
@@ -286,17 +286,17 @@ def _require_same_state(before: PyTree, after: PyTree) -> None:
 def _require_functions(**functions: Any) -> None:
     for name, function in functions.items():
         if not callable(function):
-            raise TypeError(f"{name} must be a function, got {_check.shown(function)}")
+            raise TypeError(f"{name} must be a function, got {arguments.describe(function)}")
 
 
 def _as_rungs(rungs: Any) -> list[int]:
     """Return the numbers of advances after which points are judged."""
     if isinstance(rungs, int | np.integer) and not isinstance(rungs, bool):
-        return list(range(1, _check.whole("rungs", rungs) + 1))
+        return list(range(1, arguments.as_count("rungs", rungs) + 1))
     if isinstance(rungs, str) or not hasattr(rungs, "__iter__"):
-        raise TypeError(f"rungs must be whole numbers, got {_check.shown(rungs)}")
+        raise TypeError(f"rungs must be whole numbers, got {arguments.describe(rungs)}")
     values: Any = rungs
-    ends = [_check.whole(f"rungs[{i}]", rung) for i, rung in enumerate(values)]
+    ends = [arguments.as_count(f"rungs[{i}]", rung) for i, rung in enumerate(values)]
     if not ends or sorted(set(ends)) != ends:
         raise ValueError(f"rungs must be whole numbers that increase, at least one, got {ends}")
     return ends

@@ -10,7 +10,7 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.sweeps._axes import as_axis
 from momentax.sweeps._distributions import Distribution
 from momentax.sweeps._points import Points
@@ -98,16 +98,16 @@ def mutate(
         seed = np.ravel(jax.random.key_data(jax.random.fold_in(key, 0))).tolist()
     except (TypeError, ValueError):
         raise TypeError(
-            f"key must be a random key, as jax.random.key(0), got {_check.shown(key)}"
+            f"key must be a random key, as jax.random.key(0), got {arguments.describe(key)}"
         ) from None
     for name, distribution in ranges.items():
         if not isinstance(distribution, Distribution):
             raise TypeError(
                 f"{name} must be a distribution, such as momentax.sweeps.log_uniform(1e-3, 1), got "
-                f"{_check.shown(distribution)}"
+                f"{arguments.describe(distribution)}"
             )
         as_axis(name, [distribution.low, distribution.high])
-    return Mutation(tuple(seed), _check.real_scalar("factor", factor, "(1, inf)"), ranges or None)
+    return Mutation(tuple(seed), arguments.as_real("factor", factor, "(1, inf)"), ranges or None)
 
 
 def _ranges_of(points: Points) -> dict[str, Distribution]:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.sweeps._axes import as_axis, as_objects, describe_value, is_static, require_axes
 from momentax.sweeps._distributions import Distribution
 
@@ -194,14 +194,14 @@ def random_points(key: jax.Array, count: int, **axes: Any) -> Points:
         20
     """
     require_axes("random_points", axes)
-    count = _check.whole("count", count)
+    count = arguments.as_count("count", count)
     drawn: dict[str, Any] = {}
     for name, values in axes.items():
         try:
             share = jax.random.uniform(jax.random.fold_in(key, zlib.crc32(name.encode())), (count,))
         except (TypeError, ValueError):
             raise TypeError(
-                f"key must be a random key, as jax.random.key(0), got {_check.shown(key)}"
+                f"key must be a random key, as jax.random.key(0), got {arguments.describe(key)}"
             ) from None
         share = np.asarray(share, np.float64)
         if isinstance(values, Distribution):
@@ -237,10 +237,10 @@ def repeat(points: Points, seeds: int | Sequence[int] = 5) -> Points:
     require_points(points)
     if SEED in points.axes:
         raise ValueError("the points already have an axis seed; call repeat once, with all seeds")
-    listed: Any = seeds if hasattr(seeds, "__iter__") else range(_check.whole("seeds", seeds))
-    checked = [_check.whole(f"seeds[{i}]", seed, 0) for i, seed in enumerate(listed)]
+    listed: Any = seeds if hasattr(seeds, "__iter__") else range(arguments.as_count("seeds", seeds))
+    checked = [arguments.as_count(f"seeds[{i}]", seed, 0) for i, seed in enumerate(listed)]
     if checked and max(checked) >= _SEED_LIMIT:
-        raise ValueError(f"a seed must be below 2**31, got {_check.shown(max(checked))}")
+        raise ValueError(f"a seed must be below 2**31, got {arguments.describe(max(checked))}")
     return Points({**points.dims, SEED: {SEED: as_axis(SEED, checked).astype(np.int32)}})
 
 
@@ -249,14 +249,14 @@ def require_points(points: Any) -> None:
     if not isinstance(points, Points):
         raise TypeError(
             "points must be momentax.sweeps.Points, such as momentax.grid(beta=[0.0, 0.9]), got "
-            f"{_check.shown(points)}"
+            f"{arguments.describe(points)}"
         )
 
 
 def _describe_axis(values: Any) -> str:
     """Describe an axis on one line; objects are named, so that no address is shown."""
     if not is_static(values):
-        return _check.shown(values)
+        return arguments.describe(values)
     names = [describe_value(value) for value in values]
     shown = names if len(names) <= 6 else [*names[:3], "...", *names[-3:]]
     return f"[{', '.join(shown)}] of shape {values.shape}"

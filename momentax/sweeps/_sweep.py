@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
-from momentax import _check
+from momentax._core import arguments
 from momentax._core.sharding import without_ambient_mesh
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._axes import describe_point
 from momentax.sweeps._points import Points, require_points
 from momentax.sweeps._result._sweep_result import SweepResult
@@ -97,12 +97,12 @@ def sweep(
         Best(point={'learning_rate': 0.1}, value=0, standard_error=nan, index=(1,))
     """
     if not callable(run):
-        raise TypeError(f"run must be a function of a point, got {_check.shown(run)}")
+        raise TypeError(f"run must be a function of a point, got {arguments.describe(run)}")
     if reduce is not None and not callable(reduce):
-        raise TypeError(f"reduce must be a function of a result, got {_check.shown(reduce)}")
+        raise TypeError(f"reduce must be a function of a result, got {arguments.describe(reduce)}")
     require_points(points)
     require_batch_size(batch_size)
-    progress = _check.flag("progress", progress)
+    progress = arguments.as_flag("progress", progress)
     devices = as_devices(mesh)
     groups = group_points(points, static)
     traces = [_trace(run, reduce, group, points) for group in groups]
@@ -139,7 +139,7 @@ def _trace(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
         return one
 
     fixed = tuple((name, type(v), v) for name, v in group.fixed.items())
-    program = cached_program(run, (_check.hashable(reduce), fixed), make)
+    program = cached_program(run, (arguments.as_hashable(reduce), fixed), make)
     point = points[int(group.indices[0])]
     return trace_at(program, (), group.point_shapes(), "run", point, group.fixed)
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._axes import as_objects
 from momentax.sweeps._files import momentax_version, write_atomically
 from momentax.sweeps._points import Points

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from jax.tree_util import GetAttrKey
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 from momentax.sweeps._points import SEED
 from momentax.sweeps._result._records import Best
 from momentax.sweeps._result._sweep_result import SweepResult
@@ -60,7 +60,7 @@ class HalvingResult(SweepResult):
 
     def top(self, metric: str, count: int, mode: str | None = None) -> list[Best]:
         """Rank the settings, as `SweepResult.top`; by score, those that advanced further first."""
-        count = _check.whole("count", count)
+        count = arguments.as_count("count", count)
         ranked = super().top(metric, len(self.points), mode)
         if metric == "score":  # Scores after different numbers of advances are not comparable.
             axis = list(self.points.dims).index(SEED) if SEED in self.points.dims else ()

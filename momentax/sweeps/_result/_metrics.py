@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 
 # A metric whose name contains one of these words is maximized.
 MAXIMIZED_WORDS = ("accuracy", "acc", "auc", "f1", "reward", "return")

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 from momentax.sweeps._axes import describe_value
 from momentax.sweeps._points import Points
 from momentax.sweeps._result._metrics import name_leaves
@@ -95,4 +95,4 @@ def _literal(value: Any) -> str:
     """Write a value of a point as Python does, in as few digits as its dtype needs."""
     if isinstance(value, str):
         return repr(value)
-    return _check.shown(value) if _check.is_traced(value) else describe_value(value)
+    return arguments.describe(value) if arguments.is_traced(value) else describe_value(value)

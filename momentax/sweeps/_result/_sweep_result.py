@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 from momentax.sweeps._points import SEED, Points
 from momentax.sweeps._result import _file, _table
 from momentax.sweeps._result._metrics import default_mode, name_leaves
@@ -140,9 +140,9 @@ class SweepResult:
             KeyError: There is no metric of this name.
             TypeError: count is not an integer.
         """
-        count = _check.whole("count", count)
+        count = arguments.as_count("count", count)
         mode = self.mode_of(metric) if mode is None else mode
-        sign = -1 if _check.one_of("mode", mode, ("min", "max")) == "max" else 1
+        sign = -1 if arguments.as_option("mode", mode, ("min", "max")) == "max" else 1
         leaf = np.asarray(self[metric])
         if not self._is_rankable(leaf):
             raise ValueError(
@@ -193,8 +193,8 @@ class SweepResult:
             is_met = meets_condition(values, condition)
             if not is_met.any():
                 raise ValueError(
-                    f"no point has {name}={_check.shown(condition)}: "
-                    f"the axis holds {_check.shown(_table.as_common_dtype(values))}"
+                    f"no point has {name}={arguments.describe(condition)}: "
+                    f"the axis holds {arguments.describe(_table.as_common_dtype(values))}"
                 )
             kept[dim] &= is_met
             if not kept[dim].any():
@@ -330,7 +330,7 @@ class SweepResult:
 
     def _is_rankable(self, leaf: Any) -> bool:
         """Whether a metric has one real number, or one bool, for each point."""
-        return leaf.shape == self.points.shape and (leaf.dtype == bool or _check.is_real(leaf))
+        return leaf.shape == self.points.shape and (leaf.dtype == bool or arguments.is_real(leaf))
 
     def _why_unranked(self) -> str:
         count, diverged = len(self.points), np.count_nonzero(self.diverged)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jax
 import numpy as np
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 from momentax.sweeps._axes import as_objects, describe_point, describe_value
 from momentax.sweeps._files import momentax_version
 from momentax.sweeps._points import Points
@@ -160,7 +160,7 @@ def _is_concrete(result: Result) -> bool:
     axes = list(result.points.axes.values())
     leaves = [result.diverged, *jax.tree.leaves(result.values)]
     for leaf in axes + leaves:
-        if _check.is_traced(leaf) or not isinstance(leaf, np.ndarray | jax.Array):
+        if arguments.is_traced(leaf) or not isinstance(leaf, np.ndarray | jax.Array):
             return False
     if any(axis.ndim != 1 for axis in axes):
         return False
@@ -171,7 +171,9 @@ def _is_concrete(result: Result) -> bool:
 def _rankable_metrics(result: Result) -> list[str]:
     """Return the metrics with one real number per point, integers (such as counts) last."""
     shape = result.points.shape
-    scalars = {n: v for n, v in result.metrics().items() if v.shape == shape and _check.is_real(v)}
+    scalars = {
+        n: v for n, v in result.metrics().items() if v.shape == shape and arguments.is_real(v)
+    }
     return sorted(scalars, key=lambda name: scalars[name].dtype.kind in "iu")
 
 

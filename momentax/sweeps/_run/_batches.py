@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 from momentax.sweeps._axes import describe_point
 from momentax.sweeps._points import Points
 from momentax.sweeps._run._devices import free_memory
@@ -44,9 +44,9 @@ def require_batch_size(batch_size: Any) -> None:
         return
     if isinstance(batch_size, str):
         raise ValueError(
-            f'batch_size must be "auto" or a whole number, got {_check.shown(batch_size)}'
+            f'batch_size must be "auto" or a whole number, got {arguments.describe(batch_size)}'
         )
-    _check.whole("batch_size", batch_size)
+    arguments.as_count("batch_size", batch_size)
 
 
 class Work(NamedTuple):

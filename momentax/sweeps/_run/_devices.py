@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from momentax import _check
+from momentax._core import arguments
 from momentax._core.sharding import Devices, automatic_mesh
 
 _AXIS = "points"
@@ -42,7 +42,7 @@ def use_all_cores(count: int | None = None) -> int:
         True
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wanted = (cores or 1) if count is None else _check.whole("count", count)
+    wanted = (cores or 1) if count is None else arguments.as_count("count", count)
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         existing = jax.local_device_count("cpu")  # JAX fails if the option is set beside the flag.
     else:
@@ -72,7 +72,7 @@ def as_devices(mesh: Any) -> Devices:
     if not isinstance(mesh, NamedSharding) or not isinstance(mesh.mesh, Mesh):
         raise TypeError(
             "mesh must be a jax.sharding.Mesh, or a NamedSharding whose first entry names the mesh "
-            f"axes to split the points over, got {_check.shown(mesh)}"
+            f"axes to split the points over, got {arguments.describe(mesh)}"
         )
     axes = mesh.spec[0] if len(mesh.spec) == 1 else None
     if not axes or not isinstance(axes, str | tuple):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from momentax._core.sharding import Devices
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._points import Points
 
 

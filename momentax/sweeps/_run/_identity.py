@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.sweeps._axes import describe_value
 from momentax.sweeps._files import momentax_version
 from momentax.sweeps._points import Points
@@ -125,7 +125,7 @@ def _compare_text(old: str, new: str) -> str:
         for sign, part in zip("-+", change, strict=True)
         for line in part[: _MOST_LINES // 2]
     ]
-    shown = "\n".join(f"  {_check.shown(line)[1:-1]}" for line in lines[:_MOST_LINES])
+    shown = "\n".join(f"  {arguments.describe(line)[1:-1]}" for line in lines[:_MOST_LINES])
     return (
         f"its function differs, in {count} line{'s' * (count > 1)} of its jaxpr, which is in "
         f"{FUNCTION_FILE}:\n{shown}\n "

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from momentax._core.sharding import Devices
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._run._folder import SharedFolder
 
 

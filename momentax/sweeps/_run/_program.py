@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from momentax._core.sharding import Devices
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._axes import describe_point
 from momentax.sweeps._run._keys import is_key
 

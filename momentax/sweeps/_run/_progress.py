@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._result._metrics import default_mode, name_leaves
 
 _DELAY = 1.0  # Seconds; a sweep that ends before shows no bar.

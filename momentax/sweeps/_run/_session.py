@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from momentax._core.sharding import Devices
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._points import Points
 from momentax.sweeps._result._records import Report
 from momentax.sweeps._run._batches import (

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from momentax._core.sharding import Devices
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 
 
 class States:
