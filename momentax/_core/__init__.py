@@ -1,1 +1,1 @@
-"""What every room stands on; it imports nothing of momentax."""
+"""The ground that every room stands on: checks, trees, arithmetic, XLA. It imports no room."""

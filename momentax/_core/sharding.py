@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

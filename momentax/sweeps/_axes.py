@@ -18,8 +18,8 @@ def as_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
     """Return the checked values of an axis: a 1-D array of numbers, or of objects if static."""
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
         raise ValueError(
-            f"axis {name} must be a sequence of at least one value, got {arguments.describe(values)}; "
-            f"for a single value write {name}=[value]"
+            f"axis {name} must be a sequence of at least one value, got "
+            f"{arguments.describe(values)}; for a single value write {name}=[value]"
         )
     if isinstance(values, np.ndarray) and not arguments.is_real(values):
         values = values.tolist()  # Words and the like.
@@ -79,7 +79,7 @@ def _as_static_axis(name: str, values: list[Any], distinct: bool) -> np.ndarray:
     seen, has_numbers = set(), any(map(_is_number, values))
     for index, value in enumerate(values):
         wrong = f"axis {name} must hold numbers, got {arguments.describe(value)} at index {index}"
-        if not _is_number(value) and (name in hyperparameters.INTERVALS or not _is_choice(value)):
+        if not _is_number(value) and (hyperparameters.is_listed(name) or not _is_choice(value)):
             raise TypeError(wrong)
         if isinstance(value, str) and has_numbers:
             raise TypeError(f"{wrong}; one axis cannot hold both words and numbers")
@@ -90,7 +90,8 @@ def _as_static_axis(name: str, values: list[Any], distinct: bool) -> np.ndarray:
             raise TypeError(f"{wrong}, or hashable values, such as words or functions") from None
         if is_repeated and distinct:
             raise ValueError(
-                f"axis {name} must not repeat a value, got {arguments.describe(value)} again at {index}"
+                f"axis {name} must not repeat a value, got {arguments.describe(value)} again at "
+                f"{index}"
             )
     return as_objects(values)
 
@@ -131,7 +132,7 @@ def _as_numeric_axis(name: str, values: Any, distinct: bool) -> np.ndarray:
 
 def _require_interval(name: str, given: np.ndarray, kept: np.ndarray) -> None:
     """Raise if a number, as given or as it is kept, lies outside of its axis' interval."""
-    interval = hyperparameters.INTERVALS.get(name, "(-inf, inf)")
+    interval = hyperparameters.interval_of(name)
     inside = arguments.is_within(interval, given) & arguments.is_within(interval, kept)
     if inside.all():
         return

@@ -1,28 +1,13 @@
-"""Distributions of the values on an axis, and the scales on which they are uniform."""
+"""Distributions of the values on an axis, uniform on some scale."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from momentax._core import arguments
-
-
-class Scale(NamedTuple):
-    """A monotone function to the scale on which values are uniform, and its inverse."""
-
-    forward: Callable[[Any], Any]
-    inverse: Callable[[Any], Any]
-
-
-SCALES: Mapping[str, Scale] = {
-    "linear": Scale(lambda x: np.asarray(x, np.float64), lambda y: y),
-    "log": Scale(np.log, np.exp),
-    "momentum": Scale(lambda x: -np.log1p(-np.asarray(x, np.float64)), lambda y: -np.expm1(-y)),
-}
+from momentax._core import arguments, hyperparameters
 
 
 @dataclass(frozen=True)
@@ -48,7 +33,7 @@ class Distribution:
         Returns:
             A float64 array of values in [low, high].
         """
-        scale = SCALES[self.scale]
+        scale = hyperparameters.SCALES[self.scale]
         low, high = scale.forward(self.low), scale.forward(self.high)
         return np.clip(scale.inverse(low + probability * (high - low)), self.low, self.high)
 
@@ -63,7 +48,7 @@ class Distribution:
         Returns:
             A float64 array.
         """
-        scale = SCALES[self.scale]
+        scale = hyperparameters.SCALES[self.scale]
         size = (factor - 1) * (self.high - self.low) if self.scale == "linear" else np.log(factor)
         moved = scale.inverse(scale.forward(values.astype(np.float64)) + direction * size)
         return np.clip(moved, self.low, self.high)
@@ -87,7 +72,7 @@ def uniform(low: float, high: float) -> Distribution:
         >>> momentax.sweeps.uniform(0, 1)
         Distribution(low=0.0, high=1.0, scale='linear')
     """
-    return _distribution(low, high, "linear", "(-inf, inf)")
+    return _distribution(low, high, "linear", arguments.REALS)
 
 
 def log_uniform(low: float, high: float) -> Distribution:

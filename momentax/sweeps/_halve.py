@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from momentax._core import arguments
+from momentax._core import arguments, trees
 from momentax._core.sharding import without_ambient_mesh
 from momentax._core.typing import PyTree
 from momentax.sweeps._axes import describe_value
@@ -24,7 +24,13 @@ from momentax.sweeps._run._batches import Work, require_batch_size
 from momentax.sweeps._run._devices import as_devices
 from momentax.sweeps._run._groups import column_shapes, shard_columns
 from momentax.sweeps._run._keys import unwrap_keys, wrap_keys
-from momentax.sweeps._run._program import Compiled, Traced, cached_program, trace_at
+from momentax.sweeps._run._program import (
+    Compiled,
+    Traced,
+    cached_program,
+    compare_shapes,
+    trace_at,
+)
 from momentax.sweeps._run._progress import ProgressBar
 from momentax.sweeps._run._session import Session
 from momentax.sweeps._run._states import States
@@ -109,9 +115,12 @@ def halve(
         hyperparameter optimization, 2016, arXiv:1502.07943; Jaderberg et al.,
         Population based training of neural networks, 2017, arXiv:1711.09846.
     """
-    _require_functions(init=init, advance=advance, score=score)
+    arguments.require_function("init", init, "from a point to a state")
+    arguments.require_function("advance", advance, "from a state and a point to a state")
+    arguments.require_function("score", score, "from a state to a number")
     if resample is not None:
-        _require_functions(resample=resample)
+        signature = "from a rung, settings and points to settings"
+        arguments.require_function("resample", resample, signature)
     require_points(points)
     if points.static:
         raise TypeError(
@@ -266,27 +275,13 @@ def _make_advance(score: Any, reference: Callable[[], Any]) -> Callable[..., PyT
 
 def _require_same_state(before: PyTree, after: PyTree) -> None:
     """Raise if an advance changes the state's structure, shapes or dtypes."""
-    old, new = (
-        {jax.tree_util.keystr(p): f"{v.dtype}{list(v.shape)}" for p, v in leaves}
-        for leaves in map(jax.tree.leaves_with_path, (before, after))
-    )
-    changed = [path for path in old | new if old.get(path) != new.get(path)]
-    structures = [jax.tree.structure(tree) for tree in (before, after)]
-    if changed:
-        path = changed[0]
-        was, becomes = (leaves.get(path, "nothing") for leaves in (old, new))
-        what = f"state{path} was {was} and becomes {becomes}"
-    elif structures[0] != structures[1]:
-        what = "it was {} and becomes {}".format(*structures)
-    else:
-        return
-    raise TypeError(f"the state must keep its structure, shapes and dtypes, and {what}")
-
-
-def _require_functions(**functions: Any) -> None:
-    for name, function in functions.items():
-        if not callable(function):
-            raise TypeError(f"{name} must be a function, got {arguments.describe(function)}")
+    found = trees.first_difference(after, before, compare_leaves=compare_shapes)
+    if found is not None:
+        raise TypeError(
+            "the state must keep its structure, shapes and dtypes, and "
+            f"state{jax.tree_util.keystr(found.path)} was {found.expected} and becomes "
+            f"{found.given}"
+        )
 
 
 def _as_rungs(rungs: Any) -> list[int]:

@@ -10,15 +10,12 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from momentax._core import arguments
+from momentax._core import arguments, hyperparameters
 from momentax.sweeps._axes import as_axis
 from momentax.sweeps._distributions import Distribution
 from momentax.sweeps._points import Points
 
 Columns = dict[str, np.ndarray]
-
-# The scale on which an axis changes if it has no distribution; others change on a linear scale.
-_SCALES = {"learning_rate": "log", "beta": "momentum"}
 
 
 class Resample(Protocol):
@@ -79,8 +76,9 @@ def mutate(
         **ranges: For each axis that changes a distribution, such as
             learning_rate=log_uniform(1e-3, 1), at whose ends the values stop.
             Without any, every axis of floating numbers changes between the
-            least and the greatest value of the points: learning_rate on a log
-            scale, beta on that of 1 - β, others on a linear one.
+            least and the greatest value of the points, on the scale of the
+            hyperparameter after which it is named: learning_rate on the log
+            scale, beta on the momentum scale, most others on the linear one.
 
     Returns:
         A Mutation, which gives the same settings for the same key, rung and settings.
@@ -94,12 +92,8 @@ def mutate(
         1.5
     """
     key = jax.random.key(0) if key is None else key
-    try:
-        seed = np.ravel(jax.random.key_data(jax.random.fold_in(key, 0))).tolist()
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"key must be a random key, as jax.random.key(0), got {arguments.describe(key)}"
-        ) from None
+    arguments.require_key("key", key)
+    seed = np.ravel(jax.random.key_data(jax.random.fold_in(key, 0))).tolist()
     for name, distribution in ranges.items():
         if not isinstance(distribution, Distribution):
             raise TypeError(
@@ -113,7 +107,7 @@ def mutate(
 def _ranges_of(points: Points) -> dict[str, Distribution]:
     """Return the range of each axis of at least two floating numbers."""
     return {
-        name: Distribution(float(v.min()), float(v.max()), _SCALES.get(name, "linear"))
+        name: Distribution(float(v.min()), float(v.max()), hyperparameters.scale_of(name))
         for name, v in points.axes.items()
         if v.dtype.kind == "f" and v.min() < v.max()
     }

@@ -116,10 +116,11 @@ def grid(**axes: Any) -> Points:
     """Make the points of every combination of values on named axes.
 
     Args:
-        **axes: A 1-D sequence of values for each axis. Numbers on axes named
-            learning_rate, beta, nu, dampening or weight_decay must lie in the
-            intervals of these hyperparameters. Words, functions, bools, None,
-            tuples, members of an Enum and dataclasses make a static axis.
+        **axes: A 1-D sequence of values for each axis. On an axis named after a
+            hyperparameter, such as learning_rate, beta, nu, dampening or
+            weight_decay, they must be numbers in its interval. On other axes
+            words, functions, bools, None, tuples, members of an Enum and
+            dataclasses make a static axis.
 
     Returns:
         Points with a dimension for each axis, in the order given; floats are
@@ -193,17 +194,13 @@ def random_points(key: jax.Array, count: int, **axes: Any) -> Points:
         >>> len(momentax.sweeps.random_points(jax.random.key(0), 20, learning_rate=rates))
         20
     """
+    arguments.require_key("key", key)
     require_axes("random_points", axes)
     count = arguments.as_count("count", count)
     drawn: dict[str, Any] = {}
     for name, values in axes.items():
-        try:
-            share = jax.random.uniform(jax.random.fold_in(key, zlib.crc32(name.encode())), (count,))
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"key must be a random key, as jax.random.key(0), got {arguments.describe(key)}"
-            ) from None
-        share = np.asarray(share, np.float64)
+        axis_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
+        share = np.asarray(jax.random.uniform(axis_key, (count,)), np.float64)
         if isinstance(values, Distribution):
             as_axis(name, [values.low, values.high])  # Both ends can be drawn.
             drawn[name] = as_axis(name, values.quantile(share), distinct=False)

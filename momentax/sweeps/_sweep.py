@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
-from momentax._core import arguments
+from momentax._core import arguments, trees
 from momentax._core.sharding import without_ambient_mesh
 from momentax._core.typing import PyTree
 from momentax.sweeps._axes import describe_point
@@ -20,7 +20,13 @@ from momentax.sweeps._run._batches import Work, require_batch_size
 from momentax.sweeps._run._devices import as_devices
 from momentax.sweeps._run._groups import Group, group_points
 from momentax.sweeps._run._keys import is_key
-from momentax.sweeps._run._program import Compiled, Traced, cached_program, trace_at
+from momentax.sweeps._run._program import (
+    Compiled,
+    Traced,
+    cached_program,
+    compare_shapes,
+    trace_at,
+)
 from momentax.sweeps._run._progress import ProgressBar
 from momentax.sweeps._run._session import Session
 
@@ -96,10 +102,9 @@ def sweep(
         >>> momentax.sweep(lambda learning_rate: (learning_rate - 0.1) ** 2, points).best("value")
         Best(point={'learning_rate': 0.1}, value=0, standard_error=nan, index=(1,))
     """
-    if not callable(run):
-        raise TypeError(f"run must be a function of a point, got {arguments.describe(run)}")
-    if reduce is not None and not callable(reduce):
-        raise TypeError(f"reduce must be a function of a result, got {arguments.describe(reduce)}")
+    arguments.require_function("run", run, "of a point")
+    if reduce is not None:
+        arguments.require_function("reduce", reduce, "of a result")
     require_points(points)
     require_batch_size(batch_size)
     progress = arguments.as_flag("progress", progress)
@@ -169,26 +174,13 @@ def _has_diverged(value: PyTree) -> jax.Array:
 
 def _require_same_shapes(traces: Sequence[Traced], groups: Sequence[Group], points: Points) -> None:
     """Raise if the results of different static values cannot be stacked."""
-    first = _describe_leaves(traces[0].out[0])
+    first = traces[0].out[0]
     for trace, group in zip(traces[1:], groups[1:], strict=True):
-        other = _describe_leaves(trace.out[0])
-        structures = [jax.tree.structure(out[0]) for out in (traces[0].out, trace.out)]
-        if other == first and structures[0] == structures[1]:
-            continue
-        here, there = (describe_point(points[int(g.indices[0])]) for g in (groups[0], group))
-        paths = [p for p in {**first, **other} if first.get(p) != other.get(p)]
-        what = "{} and {}".format(*structures)
-        if paths:
-            leaves = [leaf.get(paths[0], "missing") for leaf in (first, other)]
-            what = f"result{paths[0]} is {leaves[0]} and {leaves[1]}"
-        raise ValueError(
-            f"run must return the same structure, shapes and dtypes at every point; at the points "
-            f"{here} and {there} it does not: {what}"
-        )
-
-
-def _describe_leaves(tree: PyTree) -> dict[str, str]:
-    return {
-        jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
+        found = trees.first_difference(first, trace.out[0], compare_leaves=compare_shapes)
+        if found is not None:
+            here, there = (describe_point(points[int(g.indices[0])]) for g in (groups[0], group))
+            raise ValueError(
+                "run must return the same structure, shapes and dtypes at every point; at the "
+                f"points {here} and {there} it does not: result{jax.tree_util.keystr(found.path)} "
+                f"is {found.given} and {found.expected}"
+            )

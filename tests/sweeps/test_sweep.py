@@ -260,9 +260,9 @@ def test_results_that_cannot_be_stacked_name_both_points():
     )
     with pytest.raises(ValueError, match=text):
         sweep(run, grid(size=[3, 4], beta=[0.5]), static=("size",))
-    with pytest.raises(ValueError, match=r"result\['a'\] is float32\[\] and missing"):
+    with pytest.raises(ValueError, match=r"result\['a'\] is an array and nothing"):
         sweep(lambda name, x: {name: x}, grid(name=["a", "b"], x=[1.0]))
-    with pytest.raises(ValueError, match=r"it does not: .*PyTreeDef"):
+    with pytest.raises(ValueError, match="it does not: result is a list and a tuple"):
         sweep(lambda make, x: make([x]), grid(make=[list, tuple], x=[1.0]))
 
 

@@ -14,7 +14,9 @@ from momentax._core.typing import PyTree
 
 @partial(jax.tree_util.register_dataclass, data_fields=["data"], meta_fields=["impl"])
 @dataclass(frozen=True)
-class _KeyData:
+class RandomKey:
+    """The numbers of random keys, and their implementation."""
+
     data: Any
     impl: Any
 
@@ -31,7 +33,7 @@ def unwrap_keys(tree: PyTree) -> PyTree:
         leaf = jnp.asarray(leaf)
         if not is_key(leaf):
             return leaf
-        return _KeyData(jax.random.key_data(leaf), jax.random.key_impl(leaf))
+        return RandomKey(jax.random.key_data(leaf), jax.random.key_impl(leaf))
 
     return jax.tree.map(unwrap, tree)
 
@@ -39,7 +41,7 @@ def unwrap_keys(tree: PyTree) -> PyTree:
 def wrap_keys(tree: PyTree) -> PyTree:
     """Undo `unwrap_keys`."""
     return jax.tree.map(
-        lambda n: jax.random.wrap_key_data(n.data, impl=n.impl) if isinstance(n, _KeyData) else n,
+        lambda n: jax.random.wrap_key_data(n.data, impl=n.impl) if isinstance(n, RandomKey) else n,
         tree,
-        is_leaf=lambda n: isinstance(n, _KeyData),
+        is_leaf=lambda n: isinstance(n, RandomKey),
     )

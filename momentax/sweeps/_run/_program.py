@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from momentax._core.sharding import Devices
+from momentax._core.trees import Difference
 from momentax._core.typing import PyTree
 from momentax.sweeps._axes import describe_point
 from momentax.sweeps._run._keys import is_key
@@ -170,6 +171,12 @@ def trace_at(
             traced = [axis for axis in point if axis not in fixed]
             text += f"\nIf it needs the value of an axis itself, write static={traced[:1]!r}"
         raise kind(text) from error
+
+
+def compare_shapes(leaf: Any, like: Any, path: Any) -> Difference | None:
+    """Return the difference of two leaves that have not the same shape and dtype."""
+    given, expected = (f"{x.dtype}{list(x.shape)}" for x in (leaf, like))
+    return None if given == expected else Difference(path, given, expected, TypeError)
 
 
 def _map_over_points(jaxpr: ClosedJaxpr, devices: Devices) -> Callable[..., Any]:
