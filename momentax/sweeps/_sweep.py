@@ -176,11 +176,11 @@ def _require_same_shapes(traces: Sequence[Traced], groups: Sequence[Group], poin
     """Raise if the results of different static values cannot be stacked."""
     first = traces[0].out[0]
     for trace, group in zip(traces[1:], groups[1:], strict=True):
-        found = trees.first_difference(first, trace.out[0], compare_leaves=compare_shapes)
+        found = trees.first_difference(trace.out[0], first, compare_leaves=compare_shapes)
         if found is not None:
             here, there = (describe_point(points[int(g.indices[0])]) for g in (groups[0], group))
             raise ValueError(
                 "run must return the same structure, shapes and dtypes at every point; at the "
                 f"points {here} and {there} it does not: result{jax.tree_util.keystr(found.path)} "
-                f"is {found.given} and {found.expected}"
+                f"is {found.expected} and {found.given}"
             )

@@ -484,9 +484,9 @@ BAD = {
         "advance failed at .* unexpected keyword argument",
     ),
     "mutated axis": (
-        {"resample": mutate(jax.random.key(0), momentum=uniform(0, 1))},
+        {"resample": mutate(jax.random.key(0), gamma=uniform(0, 1))},
         ValueError,
-        "mutate has a range for momentum, and the axes of floating numbers are "
+        "mutate has a range for gamma, and the axes of floating numbers are "
         r"\['learning_rate', 'beta'\]",
     ),
     "mutated whole number": (

@@ -113,7 +113,7 @@ OTHER_CALLS = {
     "rungs": ({"rungs": [2, 5]}, r"rungs was \[2, 4\] and is \[2, 5\]"),
     "keep": ({"keep": 0.25}, r"keep was 0.5 and is 0.25"),
     "mode": ({"mode": "max"}, r"mode was 'min' and is 'max'"),
-    "resample": ({"resample": shift}, r"resample was None and is 'shifted'"),
+    "resample": ({"resample": shift}, r"resample was None and is 'shift'"),
     "points": ({"points": quadratics(4)}, r"axis problem was \d and is \d at index"),
     "score": ({"score": double_output(quadratic_score)}, "its function differs, .* of its jaxpr"),
     "advance": ({"advance": lambda s, **point: s}, "its function differs, .* of its jaxpr"),

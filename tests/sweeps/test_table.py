@@ -10,8 +10,8 @@ import pytest
 
 import momentax
 from momentax import grid
-from momentax.sweeps import Report, repeat, zipped
-from tests.sweeps.results import POINTS, make_result, named, random_values, small_result
+from momentax.sweeps import Mean, Report, mutate, repeat, uniform, zipped
+from tests.sweeps.results import POINTS, REPORT, make_result, named, random_values, small_result
 
 
 def test_xarray_has_everything_in_the_result():
@@ -170,3 +170,32 @@ def test_a_notebook_shows_means_and_numbers_of_seeds():
     assert find_cells(html, "th") == ["beta", "loss", "z", "seeds"]
     rows = [find_cells(row, "td") for row in find_cells(html, "tr")[1:]]
     assert rows == [["0.0", "2 ± 1", "1 ± 0", "2 of 2"], ["0.9", "0", "4", "1 of 2"]]
+
+
+def test_records_print_without_dtypes_or_addresses():
+    points = repeat(grid(beta=[0.1, 0.9], method=[named, lambda x: x, "a"]), 2)
+    values = np.arange(12.0, dtype=np.float32).reshape(2, 3, 2)
+    result = make_result(points, {"loss": values, "history": np.ones((2, 3, 2, 4))}, [1])
+    assert repr(result.best("loss")) == (
+        "Best(point={'beta': 0.1, 'method': <lambda>}, value=2.5, standard_error=0.5, index=(0, 1))"
+    )
+    assert repr(points) == (
+        "Points(12 of shape (2, 3, 2); beta: [0.1, 0.9] of shape (2,), "
+        "method: [named, <lambda>, a] of shape (3,), seed: [0, 1] of shape (2,))"
+    )
+    assert repr(result.over_seeds()) == (
+        "Mean at Points(6 of shape (2, 3); beta: [0.1, 0.9] of shape (2,), "
+        "method: [named, <lambda>, a] of shape (3,))\n"
+        "  metrics: history (2, 3, 4), loss (2, 3)\n"
+        "  points averaged: 1 to 2"
+    )
+    mean = grid(beta=[0.5]), np.float32(1)
+    assert "points averaged: None" in repr(Mean(*mean, np.float32(0), None))
+    for record in (uniform(0, 1), mutate(beta=uniform(0, 0.5)), REPORT, result.top("loss", 3)):
+        assert "0x" not in repr(record)
+        assert "np." not in repr(record)
+
+
+def test_a_long_static_axis_is_abbreviated():
+    points = grid(method=list("abcdefgh"))
+    assert repr(points) == "Points(8 of shape (8,); method: [a, b, c, ..., f, g, h] of shape (8,))"

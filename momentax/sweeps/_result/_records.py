@@ -83,12 +83,21 @@ class Mean:
 
     def __repr__(self) -> str:
         metrics = (f"{name} {np.shape(leaf)}" for name, leaf in name_leaves(self.mean).items())
-        counts = self.count
-        if isinstance(counts, np.ndarray) and counts.size:
-            least, most = int(counts.min()), int(counts.max())
-            counts = str(most) if least == most else f"{least} to {most}"
-        names = ", ".join(metrics) or "none"
-        return f"Mean of {counts} points each; metrics: {names}; {self.points!r}"
+        return "\n  ".join(
+            [
+                f"Mean at {self.points!r}",
+                f"metrics: {', '.join(metrics) or 'none'}",
+                f"points averaged: {_describe_range(self.count)}",
+            ]
+        )
+
+
+def _describe_range(count: Any) -> str:
+    """Describe an array of numbers by the least and the greatest of them."""
+    if not isinstance(count, np.ndarray) or not count.size:  # A transformation put it there.
+        return arguments.describe(count)
+    least, most = int(count.min()), int(count.max())
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _literal(value: Any) -> str:
