@@ -1,5 +1,6 @@
 """Problems to halve, and halving as a Python loop."""
 
+import functools
 import math
 from functools import partial
 
@@ -8,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from momentax import grid
 from momentax.sweeps import (
     zipped,
 )
@@ -19,7 +19,7 @@ from momentax.sweeps._run import _program
 
 def quadratic_init(problem, learning_rate, beta):
     return {
-        "x": jax.random.normal(jax.random.key(problem), (3,)),
+        "x": jax.random.uniform(jax.random.key(problem), (3,), minval=-2.0, maxval=2.0),
         "v": jnp.zeros(3),
         "curvature": jax.random.uniform(jax.random.key(problem + 1), (3,), minval=0.1, maxval=3.0),
     }
@@ -36,13 +36,13 @@ def quadratic_score(state):
 
 def noisy_init(learning_rate, beta, seed):
     start, walk = jax.random.split(jax.random.key(seed))
-    return 3 + jax.random.normal(start, (2,)), jnp.zeros(2), {"key": walk}
+    return 3 + jax.random.uniform(start, (2,)), jnp.zeros(2), {"key": walk}
 
 
 def noisy_advance(state, learning_rate, beta, seed):
     x, v, keys = state
     key, now = jax.random.split(keys["key"])
-    v = beta * v + x + 0.3 * jax.random.normal(now, (2,))
+    v = beta * v + x + 0.3 * (jax.random.uniform(now, (2,)) - 0.5)
     return x - learning_rate * v, v, {"key": key}
 
 
@@ -56,12 +56,12 @@ QUADRATIC = quadratic_init, quadratic_advance, quadratic_score
 NOISY = noisy_init, noisy_advance, noisy_score
 
 
-JITTED = {f: jax.jit(f) for f in (*QUADRATIC, *NOISY)}
+jit = functools.cache(jax.jit)  # One program for each function.
 
 
 def halve_in_a_loop(problem, points, rungs, keep=1 / 3, mode="min", resample=None):
     """Return what `halve` should find, by running one point after the other."""
-    init, advance, score = (JITTED.get(f, f) for f in problem)
+    init, advance, score = map(jit, problem)
     runs = list(points)
     states = [init(**run) for run in runs]
     count = len(runs)
@@ -172,24 +172,37 @@ def shift(rung, settings, points):
     }
 
 
+def scripted_init(run, first, second, third):
+    return jnp.stack([first, second, third]), jnp.int32(0)
+
+
+def scripted_advance(state, run, first, second, third):
+    return state[0], state[1] + 1
+
+
+def scripted_score(state):
+    value = state[0][state[1] - 1]
+    return jnp.select(
+        [value == code for code in CODES], list(map(jnp.float32, CODES.values())), value
+    )
+
+
+SCRIPTED = scripted_init, scripted_advance, scripted_score
+CODES = {1e30: math.nan, 2e30: math.inf, 3e30: -math.inf}  # An axis holds finite numbers alone.
+
+
 def scripted(*scores):
-    """Return runs with given scores, one row for each run and one column for each advance."""
-    table = jnp.asarray(scores, jnp.float32)
+    """Return runs with given scores, one row for each run and one column for each advance.
 
-    def init(run):
-        return run, jnp.int32(0)
+    The scores are axes of the points, so that all such runs share their programs.
+    """
 
-    def advance(state, run):
-        return state[0], state[1] + 1
+    def encode(score):
+        return next((c for c, value in CODES.items() if str(value) == str(float(score))), score)
 
-    def score(state):
-        return table[state[0], state[1] - 1]
-
-    return (init, advance, score), grid(run=range(len(scores)))
-
-
-def double_output(function):
-    return lambda *args, **point: jax.tree.map(lambda leaf: leaf * 2, function(*args, **point))
+    rows = [[*map(encode, row), 0.0, 0.0][:3] for row in scores]
+    columns = dict(zip(("first", "second", "third"), np.transpose(rows), strict=True))
+    return SCRIPTED, zipped(run=range(len(scores)), **columns)
 
 
 def count_batch_shapes(advance, score):

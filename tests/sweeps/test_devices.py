@@ -43,7 +43,7 @@ def test_one_point_per_device_gives_the_bits_of_a_loop(looped, count):
 @settings(max_examples=12)
 @example(4, 1)
 @example(10**9, 2)
-@given(st.integers(1, 30), st.integers(1, 2))
+@given(st.sampled_from([1, 2, 5, 27, 28]), st.integers(1, 2))
 def test_any_batch_size_gives_the_values_of_a_loop(looped, batch_size, count):
     result = sweep(descend, POINTS, batch_size=batch_size, mesh=first_devices(count))
     assert_close(result, type(result)(POINTS, looped, result.diverged))

@@ -51,7 +51,7 @@ KEEP = st.sampled_from([0.01, 0.25, 1 / 3, 0.5, 0.75, 0.99])
 MODE = st.sampled_from(["min", "max"])
 
 
-@given(st.integers(0, 1000), RUNGS, KEEP, MODE, st.sampled_from([2, 4, 12]))
+@given(st.integers(0, 1000), RUNGS, KEEP, MODE, st.sampled_from([2, 12]))
 @settings(max_examples=30)
 def test_halving_equals_the_loop_over_random_quadratics(seed, rungs, keep, mode, batch_size):
     points = quadratics(seed)
@@ -82,7 +82,7 @@ def test_halving_equals_the_loop_over_noisy_runs_and_seeds(
     require_equal(result, halve_in_a_loop(NOISY, points, **options))
 
 
-@given(st.integers(0, 1000), RUNGS, KEEP, MODE, st.sampled_from([4, 12]))
+@given(st.integers(0, 1000), RUNGS, KEEP, MODE, st.sampled_from([2, 12]))
 @settings(max_examples=15)
 def test_population_based_training_equals_the_loop(seed, rungs, keep, mode, batch_size):
     points = quadratics(seed)
@@ -142,7 +142,7 @@ def test_keys_in_a_state_keep_their_implementation(impl, tmp_path):
         return {
             "new": new,
             "old": jax.random.split(state["old"])[0],
-            "x": state["x"] + jax.random.normal(draw),
+            "x": state["x"] + jax.random.uniform(draw),
         }
 
     points = grid(x=[0.0, 1.0, 2.0, 3.0])
@@ -325,7 +325,7 @@ def test_the_best_score_is_among_those_that_advanced_furthest():
     assert [best["run"] for best in result.top("score", 9)] == [1, 2, 0, 3, 4]
     assert [best["run"] for best in result.top("score", 3, "max")] == [2, 1, 4]
     assert [best["run"] for best in result.top("advanced", 2, "max")] == [1, 2]
-    assert result.best("score").point == {"run": 1}
+    assert result.best("score")["run"] == 1
     assert "best score: 5" in repr(result)
     with pytest.raises(ValueError, match="count must be a whole number"):
         result.top("score", 0)

@@ -21,7 +21,7 @@ from momentax.sweeps import (
     repeat,
     uniform,
 )
-from tests.sweeps.halving import JITTED, QUADRATIC, quadratic_init, quadratics
+from tests.sweeps.halving import QUADRATIC, jit, quadratic_init, quadratics
 
 
 @given(
@@ -119,14 +119,14 @@ def test_mutated_settings_stay_inside_their_ranges_and_continue_from_their_paren
         np.testing.assert_array_equal(chosen[:, 0], points.axes[name])
         untouched = parent[:, 1:] == np.arange(12)[:, None]
         np.testing.assert_array_equal(chosen[:, 1:][untouched], chosen[:, :-1][untouched])
-    _, advance, score = (JITTED[f] for f in QUADRATIC)
+    _, advance, score = map(jit, QUADRATIC)
     for place in range(12):  # Follow each run of the last rung along its parents.
         line = [place]
         for rung in (3, 2, 1):
             line.append(parent[line[-1], rung])
         line = line[::-1]
         # The first state is that of the first parent; the problem follows the settings.
-        state = JITTED[quadratic_init](**points[int(line[0])])
+        state = jit(quadratic_init)(**points[int(line[0])])
         for rung, here in enumerate(line):
             run = {axis: result[f"settings.{axis}"][here, rung] for axis in points.axes}
             for _ in range(2):

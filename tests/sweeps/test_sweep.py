@@ -55,7 +55,11 @@ def test_equals_a_loop_over_the_same_points(batch_size, looped):
 
 
 @settings(max_examples=40)
-@given(count=st.integers(1, 40), batch_size=st.integers(1, 50), data=st.data())
+@given(
+    count=st.sampled_from([1, 2, 3, 8, 15, 17, 31, 40]),
+    batch_size=st.sampled_from([1, 2, 3, 8, 17, 50]),
+    data=st.data(),
+)
 def test_no_point_is_lost_doubled_or_swapped_in_any_batch(count, batch_size, data):
     a = np.arange(count, dtype=np.float32)
     order = data.draw(st.permutations(range(count)))

@@ -34,7 +34,7 @@ def run(method, learning_rate, seed):
         v = {"plain": 0.0, "heavy": 0.9}[method] * v + jnp.tanh(DATA @ x)
         return (x - 0.1 * learning_rate * v, v), None
 
-    x = jax.random.normal(jax.random.key(seed), (16,))
+    x = jax.random.uniform(jax.random.key(seed), (16,))
     (x, _), _ = jax.lax.scan(step, (x, jnp.zeros(16)), length=20)
     return {
         "x": x,
@@ -66,12 +66,12 @@ def failing(learning_rate):
 
 
 def start(learning_rate, beta, seed):
-    return {"x": jax.random.normal(jax.random.key(seed), (4,)), "key": jax.random.key(seed)}
+    return {"x": jax.random.uniform(jax.random.key(seed), (4,)), "key": jax.random.key(seed)}
 
 
 def advance(state, learning_rate, beta, seed):
     key, other = jax.random.split(state["key"])
-    x = state["x"] * (1 - learning_rate) + beta * jax.random.normal(other, (4,))
+    x = state["x"] * (1 - learning_rate) + beta * jax.random.uniform(other, (4,))
     return {"x": x, "key": key}
 
 
