@@ -88,7 +88,7 @@ def test_without_ranges_floating_axes_change_between_their_ends():
     for name in ("beta", "n"):
         np.testing.assert_array_equal(after[name], before[name])
     mutation = mutate(jax.random.key(0))
-    assert mutation == mutate(jax.random.key(0))
+    assert mutation == mutate(jax.random.key(0)) == mutate()
     assert mutation != mutate(jax.random.key(1))
     assert isinstance(mutation, Mutation)
     assert mutation.ranges is None

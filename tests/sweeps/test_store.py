@@ -213,7 +213,7 @@ def other_constant(method, learning_rate, beta):
     return {"x": result["x"] * 2, "loss": result["loss"]}
 
 
-def closing_over(data):
+def make_run(data):
     def run(beta):
         return (data * beta).sum()
 
@@ -293,12 +293,12 @@ def test_another_sweep_is_refused_with_the_difference(store, other):
 def test_another_array_in_the_closure_of_run_is_refused(tmp_path):
     points = grid(beta=[0.0, 0.5])
     data = np.ones(1000, np.float32)
-    sweep(closing_over(data), points, store=tmp_path)
+    sweep(make_run(data), points, store=tmp_path)
     before = contents(tmp_path)
-    assert sweep(closing_over(data.copy()), points, store=tmp_path).report.resumed == 2
+    assert sweep(make_run(data.copy()), points, store=tmp_path).report.resumed == 2
     data[500] += 1e-7
     with pytest.raises(ValueError, match="the arrays that its function closes over have changed"):
-        sweep(closing_over(data), points, store=tmp_path)
+        sweep(make_run(data), points, store=tmp_path)
     assert contents(tmp_path) == before
 
 
@@ -445,30 +445,30 @@ def test_a_sweep_killed_before_the_first_batch_starts_again(tmp_path):
 # Damaged files
 
 
-def truncated(path):
+def truncate(path):
     path.write_bytes(path.read_bytes()[:-7])
 
 
-def flipped(path):
+def flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
-def emptied(path):
+def empty(path):
     path.write_bytes(b"")
 
 
-def renamed(path):
+def change_the_digest(path):
     digest = path.name.split(".")[1]
     path.rename(path.with_name(path.name.replace(digest, digest[::-1])))
 
 
-def no_digest(path):
+def drop_the_digest(path):
     path.rename(path.with_name("batch-3.npz"))
 
 
-def no_archive(path):
+def replace_the_content(path):
     content = b"no archive"
     path.unlink()
     name = f"batch-00000000-00000003.{hashlib.sha256(content).hexdigest()}.npz"
@@ -477,7 +477,7 @@ def no_archive(path):
 
 @pytest.mark.parametrize(
     "damage",
-    [truncated, flipped, emptied, renamed, no_digest, no_archive],
+    [truncate, flip_a_bit, empty, change_the_digest, drop_the_digest, replace_the_content],
     ids=lambda f: f.__name__,
 )
 def test_a_damaged_file_runs_again(store, damage):
@@ -500,7 +500,7 @@ def test_a_damaged_file_runs_again(store, damage):
 def test_all_damaged_files_are_named(store):
     whole = {p.name: p.read_bytes() for p in store.iterdir()}
     files = batch_files(store)
-    for path, damage in zip(files[::2], [truncated, flipped, emptied], strict=False):
+    for path, damage in zip(files[::2], [truncate, flip_a_bit, empty], strict=False):
         damage(path)
     with pytest.warns(UserWarning, match="3 damaged files in the store .* them run again"):
         again = sweep(run, POINTS, store=store)
@@ -513,7 +513,7 @@ def test_damaged_files_of_a_halving_are_reported_once_per_rung(tmp_path):
     files = batch_files(tmp_path)
     whole = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     for path in (files[0], files[-1]):
-        flipped(path)
+        flip_a_bit(path)
     with pytest.warns(UserWarning, match="1 damaged file ") as warned:
         again = halve_racers(tmp_path)
     assert [files[0].name in str(w.message) for w in warned] == [True, False]

@@ -41,7 +41,7 @@ def looped():
 
 
 @pytest.mark.parametrize("batch_size", ["auto", 1, 5, 12, 100])
-def test_equals_a_loop_over_the_same_points(batch_size, looped):
+def test_a_sweep_equals_a_loop_over_the_same_points(batch_size, looped):
     result = sweep(run, GRID, batch_size=batch_size)
     chex.assert_tree_shape_prefix(result.values, (3, 4))
     for index, single in enumerate(looped):
