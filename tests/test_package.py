@@ -29,7 +29,7 @@ def test_every_public_name_is_a_case():
     public = {f"momentax.{p.stem}" for p in ROOT.glob("[a-z]*.py")} | {
         f"momentax.{p.name}" for p in ROOT.iterdir() if (p / "__init__.py").exists()
     }
-    exported = {"momentax.methods", "momentax.sweeps", "momentax.wrappers"}  # From the top.
+    exported = {"momentax._methods", "momentax.sweeps", "momentax._wrappers"}  # From the top.
     assert public - exported == set(cases.OTHERS) - {"momentax"}
     for flat in exported:
         assert set(importlib.import_module(flat).__all__) <= set(momentax.__all__)

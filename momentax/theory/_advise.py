@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from momentax._check import flag, real_scalar
+from momentax._core.arguments import as_flag, as_real
 from momentax.theory._analyze import Analysis, analyze
 from momentax.theory._certify import certify
 from momentax.theory._closed_loop import Damping, edge, escape_rate, halving, rate
@@ -141,9 +141,9 @@ def advise(
     measured = hasattr(curvature, "spectrum")
     if not (measured or (isinstance(curvature, tuple) and len(curvature) == 2)):
         raise TypeError(f"curvature must be a Curvature or a pair (mu, L), got {curvature!r}")
-    flag("certified", certified)
-    μ = real_scalar("mu", curvature[0], "(-inf, inf)")
-    L = real_scalar("L", curvature[1], "(0, inf)")
+    as_flag("certified", certified)
+    μ = as_real("mu", curvature[0], "(-inf, inf)")
+    L = as_real("L", curvature[1], "(0, inf)")
     if μ > L:
         raise ValueError(f"mu must not exceed L, got mu={μ} and L={L}; are they swapped?")
     low, known = _slowest(curvature, μ, L)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from momentax._check import real_scalar
+from momentax._core.arguments import as_real
 from momentax.theory._closed_loop import (
     MARGINAL,
     Damping,
@@ -267,13 +267,13 @@ def analyze(
             around is given with a StateSpace, or as `state_space`.
         TypeError: As `state_space`.
     """
-    μ = real_scalar("mu", mu, "(-inf, inf)")
-    L = real_scalar("L", L, "(0, inf)")
+    μ = as_real("mu", mu, "(-inf, inf)")
+    L = as_real("L", L, "(0, inf)")
     if μ > L:
         raise ValueError(f"mu must not exceed L, got mu={μ} and L={L}; are they swapped?")
     σ2 = gradient_variance
     if σ2 is not None:
-        σ2 = real_scalar("gradient_variance", σ2, "[0, inf)")
+        σ2 = as_real("gradient_variance", σ2, "[0, inf)")
     if not isinstance(tx, StateSpace):
         system = state_space(tx, step=step, around=around)
     elif step is None and around is None:

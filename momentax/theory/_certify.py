@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from momentax._check import real_scalar
+from momentax._core.arguments import as_real
 from momentax.theory._closed_loop import rate
 from momentax.theory._noise import gramian
 from momentax.theory._rates import condition
@@ -264,7 +264,7 @@ def certify(
         Optimization 26(1), 2016, arXiv:1408.3595.
     """
     system = read(tx)
-    μ, L = real_scalar("mu", mu, "(0, inf)"), real_scalar("L", L, "(0, inf)")
+    μ, L = as_real("mu", mu, "(0, inf)"), as_real("L", L, "(0, inf)")
     condition(μ, L)
     if find_spec("cvxpy") is None:
         raise ImportError(

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import real_array, real_scalar
+from momentax._core.arguments import as_real, as_reals
 from momentax.theory._memory import half_life
 from momentax.theory._state_space import read
 from momentax.theory._system import StateSpace, balance, by_phase, phases
@@ -58,7 +58,7 @@ def closed_loop(system: _System, curvature: ArrayLike) -> _Reals:
         TypeError: As `state_space`.
     """
     A, B, C = by_phase(read(system))
-    λ = real_array("curvature", curvature)
+    λ = as_reals("curvature", curvature)
     return A + λ[..., None, None] * (B @ C)
 
 
@@ -189,7 +189,7 @@ def rate(tx: _System, mu: float, L: float) -> float:
         transfer matrix and a quadratically convergent algorithm for computing
         its L∞-norm, Systems & Control Letters 15, 1990, for such levels.
     """
-    low, high = (real_scalar(name, value, "(-inf, inf)") for name, value in (("mu", mu), ("L", L)))
+    low, high = (as_real(name, value, "(-inf, inf)") for name, value in (("mu", mu), ("L", L)))
     if low > high:
         raise ValueError(f"mu must not exceed L, got mu={low} and L={high}; are they swapped?")
     system, unit = _normal(read(tx))
@@ -263,7 +263,7 @@ def damping(tx: _System, curvature: float) -> Damping:
     Source:
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
-    λ = real_scalar("curvature", curvature, "(-inf, inf)")
+    λ = as_real("curvature", curvature, "(-inf, inf)")
     system, unit = _normal(read(tx))
     steps, _ = phases(system)
     p = len(steps)
@@ -302,7 +302,7 @@ def escape_rate(tx: _System, negative_curvature: ArrayLike) -> _Reals:
         O'Neill and Wright, Behavior of accelerated gradient methods near
         critical points of nonconvex functions, 2019, arXiv:1706.07993.
     """
-    λ = real_array("negative_curvature", negative_curvature, "(-inf, 0)")
+    λ = as_reals("negative_curvature", negative_curvature, "(-inf, 0)")
     return radius(read(tx), λ)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import real_array, whole
+from momentax._core.arguments import as_count, as_reals
 from momentax.theory._noise import gramian
 from momentax.theory._state_space import read
 from momentax.theory._system import StateSpace, balance, by_phase, span
@@ -75,7 +75,7 @@ def impulse_response(tx: optax.GradientTransformation | StateSpace, steps: int) 
     """
     F, x, H, D = _averaged(tx)
     response = [D]
-    for _ in range(whole("steps", steps) - 1):
+    for _ in range(as_count("steps", steps) - 1):
         response.append(float(H @ x))
         x = F @ x
     return np.array(response)
@@ -109,7 +109,7 @@ def frequency_response(
         TypeError: tx is no transformation.
     """
     F, G, H, D = _averaged(tx)
-    f = real_array("frequencies", frequencies)
+    f = as_reals("frequencies", frequencies)
     turn = 4 * (f - np.round(f))  # In right angles, at which z is exact.
     z = 1j ** np.round(turn) * np.exp(0.5j * np.pi * (turn - np.round(turn)))
     resolvent = z[..., None, None] * np.eye(len(F)) - F

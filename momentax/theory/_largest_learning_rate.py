@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.theory._closed_loop import edge
 from momentax.theory._state_space import Family
 
@@ -56,10 +56,10 @@ def largest_learning_rate(
     if not callable(factory) or isinstance(factory, optax.GradientTransformation):
         raise TypeError(
             "factory must be a function of learning_rate that returns a transformation, got "
-            f"{_check.shown(factory)}"
+            f"{arguments.describe(factory)}"
         )
-    λ = _check.real_array("curvature", curvature, "(0, inf)")
-    given = {name: _check.real_array(name, value) for name, value in settings.items()}
+    λ = arguments.as_reals("curvature", curvature, "(0, inf)")
+    given = {name: arguments.as_reals(name, value) for name, value in settings.items()}
     λ, *columns = np.broadcast_arrays(λ, *given.values())
     family, x = Family(factory), 0.0
     found = np.empty(λ.shape)

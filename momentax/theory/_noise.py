@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import real_array
+from momentax._core.arguments import as_reals
 from momentax.theory._closed_loop import loops
 from momentax.theory._state_space import read
 from momentax.theory._system import StateSpace, phases
@@ -44,8 +44,8 @@ def stationary_variance(
         TypeError: tx is no transformation.
     """
     steps, _ = phases(read(tx))
-    λ = real_array("curvature", curvature)
-    σ2 = real_array("gradient_variance", gradient_variance, "[0, inf)")
+    λ = as_reals("curvature", curvature)
+    σ2 = as_reals("gradient_variance", gradient_variance, "[0, inf)")
     λ, σ2 = np.broadcast_arrays(λ, σ2)
     unit = {each: _unit_variance(steps, each) for each in set(λ.flat)}
     variance = np.array([unit[each] for each in λ.flat], np.float64).reshape(λ.shape)
@@ -132,7 +132,7 @@ def noise_floor(
         ValueError: An argument lies outside its interval, or tx is not linear.
         TypeError: tx is no transformation.
     """
-    λ = np.atleast_1d(real_array("curvatures", curvatures, "[0, inf)"))
+    λ = np.atleast_1d(as_reals("curvatures", curvatures, "[0, inf)"))
     variance = stationary_variance(tx, λ, gradient_variance)
     λ = np.broadcast_to(λ, variance.shape)
     return np.multiply(λ, variance, out=np.zeros(λ.shape), where=λ > 0).sum(axis=-1) / 2

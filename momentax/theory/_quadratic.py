@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import real_array, symmetric, whole
+from momentax._core.arguments import as_count, as_reals, as_symmetric
 from momentax.theory._closed_loop import edge, path, radius
 from momentax.theory._state_space import is_system, read
 from momentax.theory._system import StateSpace
@@ -45,9 +45,9 @@ def _coefficients(
             "transformation"
         )
     return (
-        real_array("gradient_weight", gradient_weight),
-        real_array("velocity_weight", velocity_weight),
-        real_array("beta", beta, "[0, 1)"),
+        as_reals("gradient_weight", gradient_weight),
+        as_reals("velocity_weight", velocity_weight),
+        as_reals("beta", beta, "[0, 1)"),
     )
 
 
@@ -108,10 +108,10 @@ def spectral_radius(
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
     if is_system(learning_rate):
-        return radius(read(learning_rate), real_array("curvature", curvature))
+        return radius(read(learning_rate), as_reals("curvature", curvature))
     a, b, β = _coefficients(gradient_weight, velocity_weight, beta)
-    α = real_array("learning_rate", learning_rate, "(0, inf)")
-    x = α * real_array("curvature", curvature)
+    α = as_reals("learning_rate", learning_rate, "(0, inf)")
+    x = α * as_reals("curvature", curvature)
     _, determinant, square, larger, _ = _roots(x, a, b, β)
     return np.where(square < 0, np.sqrt(np.abs(determinant)), np.abs(larger))
 
@@ -229,7 +229,7 @@ def quadratic_path(
         past float64's range turns infinite or NaN.
 
     Raises:
-        ValueError: H is not square or not symmetric, a shape does not fit it,
+        ValueError: H is not square or not as_symmetric, a shape does not fit it,
             a hyperparameter lies outside its interval, or as `state_space`.
 
     Source:
@@ -238,9 +238,9 @@ def quadratic_path(
     tx = None
     if is_system(hessian):
         tx, hessian, start, steps = hessian, start, steps, learning_rate
-    H = symmetric("hessian", hessian)
-    origin = real_array("minimizer", np.zeros(len(H)) if minimizer is None else minimizer)
-    θ = real_array("start", start)
+    H = as_symmetric("hessian", hessian)
+    origin = as_reals("minimizer", np.zeros(len(H)) if minimizer is None else minimizer)
+    θ = as_reals("start", start)
     for name, point in (("start", θ), ("minimizer", origin)):
         if point.shape != H.shape[:1]:
             raise ValueError(
@@ -249,19 +249,19 @@ def quadratic_path(
             )
     λ, basis = np.linalg.eigh(H)
     if tx is not None:
-        count = whole("steps", steps, least=0)
+        count = as_count("steps", steps, least=0)
         along = path(read(tx), λ, θ @ basis, origin @ basis, count)
         with np.errstate(over="ignore", invalid="ignore"):
             return QuadraticPath(params=along @ basis.T, velocity=None)
     a, b, β = _coefficients(gradient_weight, velocity_weight, beta)
-    α = real_array("learning_rate", learning_rate, "(0, inf)")
+    α = as_reals("learning_rate", learning_rate, "(0, inf)")
     α, a, b, β = (each[..., None] for each in np.broadcast_arrays(α, a, b, β))
 
     error = (θ - origin) @ basis
     x = α * λ
     keep = 1 - x * (a + b)
     with np.errstate(over="ignore", invalid="ignore"):  # Divergence may leave float64's range.
-        p, q = _powers(x, a, b, β, whole("steps", steps, least=0))
+        p, q = _powers(x, a, b, β, as_count("steps", steps, least=0))
         return QuadraticPath(
             params=origin + (p * keep[..., None, :] + q) * error @ basis.T,
             velocity=p * λ * error @ basis.T,

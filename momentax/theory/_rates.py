@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import flag, real_array
+from momentax._core.arguments import as_flag, as_reals
 
 _Reals = NDArray[np.float64]
 
@@ -44,7 +44,7 @@ def gradient_descent_rate(kappa: ArrayLike) -> _Reals:
     Source:
         Goh, Why momentum really works, Distill, 2017.
     """
-    κ = real_array("kappa", kappa, "[1, inf)")
+    κ = as_reals("kappa", kappa, "[1, inf)")
     return (κ - 1) / (κ + 1)
 
 
@@ -71,7 +71,7 @@ def heavy_ball_rate(kappa: ArrayLike) -> _Reals:
         methods, USSR Computational Mathematics and Mathematical Physics 4(5),
         1964; Lessard, Recht and Packard, 2016, arXiv:1408.3595.
     """
-    return gradient_descent_rate(np.sqrt(real_array("kappa", kappa, "[1, inf)")))
+    return gradient_descent_rate(np.sqrt(as_reals("kappa", kappa, "[1, inf)")))
 
 
 def nesterov_rate(kappa: ArrayLike, *, quadratic: bool = False) -> _Reals:
@@ -97,14 +97,14 @@ def nesterov_rate(kappa: ArrayLike, *, quadratic: bool = False) -> _Reals:
         Nesterov, Introductory lectures on convex optimization, 2004; Lessard,
         Recht and Packard, 2016, arXiv:1408.3595.
     """
-    κ = real_array("kappa", kappa, "[1, inf)")
-    return 1 - 2 / np.sqrt(3 * κ + 1) if flag("quadratic", quadratic) else 1 - 1 / np.sqrt(κ)
+    κ = as_reals("kappa", kappa, "[1, inf)")
+    return 1 - 2 / np.sqrt(3 * κ + 1) if as_flag("quadratic", quadratic) else 1 - 1 / np.sqrt(κ)
 
 
 def condition(mu: ArrayLike, L: ArrayLike) -> tuple[_Reals, _Reals, _Reals]:
     """μ, L and κ = L / μ, checked."""
-    μ = real_array("mu", mu, "(0, inf)")
-    L = real_array("L", L, "(0, inf)")
+    μ = as_reals("mu", mu, "(0, inf)")
+    L = as_reals("L", L, "(0, inf)")
     if np.any(μ > L):
         raise ValueError(f"mu must not exceed L, got mu={mu!r} and L={L!s}; are they swapped?")
     return μ, L, L / μ

@@ -12,8 +12,8 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments, trees
+from momentax._core.typing import PyTree
 
 _Reals = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ class Reader:
         self.pair = _wants_pair(factory(**hyperparameters), like)
         self.factory, self.like, self.hyperparameters = factory, like, hyperparameters
         named, _ = jax.tree_util.tree_flatten_with_path(like)
-        self.paths = [_check.path_name(path) for path, _ in named]
+        self.paths = [trees.path_name(path) for path, _ in named]
         sizes = [np.size(leaf) for _, leaf in named]
         self.num_params = sum(sizes)
         self.first = np.cumsum([0, *sizes[:-1]])  # Of the entries of each parameter.
@@ -53,10 +53,10 @@ class Reader:
         self.names, ε = ["the parameters"] * self.held, [np.finfo(np.float64).eps] * self.held
         for (path, leaf), moving in zip(paths, self.moving, strict=True):
             if moving:
-                self.names += [f"the state at {_check.path_name(path)}"] * leaf.size
+                self.names += [f"the state at {trees.path_name(path)}"] * leaf.size
                 ε += [float(jnp.finfo(leaf.dtype).eps)] * leaf.size
         self.whole = [
-            _check.path_name(path)
+            trees.path_name(path)
             for (path, leaf), moving in zip(paths, self.moving, strict=True)
             if not moving
         ]
@@ -72,7 +72,7 @@ class Reader:
                 "tx does not update parameters from their gradients alone, as the theory has it "
                 f"do; leave out what needs more, such as the loss: {error}"
             ) from error
-        if any(map(_check.is_traced, traced.consts)):
+        if any(map(arguments.is_traced, traced.consts)):
             raise TypeError(
                 "the hyperparameters of tx must be concrete: the theory runs in NumPy, outside "
                 "of jit and vmap"

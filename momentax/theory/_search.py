@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.theory._closed_loop import loops, radius, rate
 from momentax.theory._filter import impulse_response
 from momentax.theory._state_space import Family
@@ -69,11 +69,11 @@ class _Axis(NamedTuple):
 def _axis(name: str, bounds: Bounds, L: float) -> _Axis:
     remembers = name.startswith("beta") or name in ("b1", "b2", "momentum", "decay", "dampening")
     if name in bounds:
-        pair = _check.real_array(f"the bounds of {name}", bounds[name])
+        pair = arguments.as_reals(f"the bounds of {name}", bounds[name])
         if pair.shape != (2,) or pair[0] >= pair[1]:
             raise ValueError(
                 f"the bounds of {name} must be a pair (low, high) with low below high, got "
-                f"{_check.shown(bounds[name])}"
+                f"{arguments.describe(bounds[name])}"
             )
         low, high = map(float, pair)
     elif name == "learning_rate":
@@ -178,11 +178,11 @@ class Search:
         if not callable(factory) or isinstance(factory, optax.GradientTransformation):
             raise TypeError(
                 "factory must be a function of hyperparameters that returns a transformation, "
-                f"got {_check.shown(factory)}"
+                f"got {arguments.describe(factory)}"
             )
         if not isinstance(bounds, Mapping | None):
             raise TypeError(
-                f"bounds must be a dictionary of name to (low, high), got {_check.shown(bounds)}"
+                f"bounds must be a dictionary of name to (low, high), got {arguments.describe(bounds)}"
             )
         given = dict(bounds or {})
         self.axes = [_axis(name, given, L) for name in _names(factory, given)]

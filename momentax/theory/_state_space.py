@@ -11,8 +11,8 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments, trees
+from momentax._core.typing import PyTree
 from momentax.theory._course import far_on, followers, rounds, settled
 from momentax.theory._reader import WATCHED, Reader, double
 from momentax.theory._superposition import require_alike, require_linear
@@ -142,14 +142,14 @@ def _example(params: Any, path: str | None) -> tuple[Any, int | None]:
     named, structure = jax.tree_util.tree_flatten_with_path(params)
     if not named:
         raise ValueError("params must hold at least one array, got none")
-    names = [_check.path_name(path) for path, _ in named]
+    names = [trees.path_name(path) for path, _ in named]
     if path is not None and f"{path}.value" in names:
         path = f"{path}.value"  # As the leaves of Flax's NNX are called.
     if path is not None and path not in names:
-        raise ValueError(f"path must be one of {', '.join(names)}, got {_check.shown(path)}")
+        raise ValueError(f"path must be one of {', '.join(names)}, got {arguments.describe(path)}")
     for name, leaf in zip(names, (leaf for _, leaf in named), strict=True):
-        if _check.dtype_of(leaf) is None:
-            raise TypeError(f"params must hold arrays, got {_check.shown(leaf)} at {name}")
+        if arguments.dtype_of(leaf) is None:
+            raise TypeError(f"params must hold arrays, got {arguments.describe(leaf)} at {name}")
     shapes = [np.shape(leaf) for _, leaf in named]
     ends = [(0, len(shape) - 1) for shape in shapes]
     small = [
@@ -208,11 +208,11 @@ def state_space(
     """
     if isinstance(tx, optax.MultiSteps):
         tx = tx.gradient_transformation()
-    _check.transformation("tx", tx)
-    steps = 0 if step is None else _check.whole("step", step, least=0)
+    arguments.require_transformation("tx", tx)
+    steps = 0 if step is None else arguments.as_count("step", step, least=0)
     point = None
     if around is not None:
-        point = _check.real_array("around", around)
+        point = arguments.as_reals("around", around)
         if point.shape != (2,):
             raise ValueError(f"around must be a pair (θ, g), got shape {point.shape}")
     if params is None:
@@ -244,7 +244,7 @@ class Family:
     def __call__(self, hyperparameters: dict[str, float], full: bool = False) -> StateSpace:
         # As numbers first: a tracer's value is not checked.
         tx = self._transformation(**hyperparameters)
-        _check.transformation("what factory returns", tx)
+        arguments.require_transformation("what factory returns", tx)
         with double():
             if self.reader is None and self.traced:
                 try:

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.theory._certify import certify
 from momentax.theory._closed_loop import rate
 from momentax.theory._noise import noise_floor
@@ -106,8 +106,10 @@ def _certified(μ: float, L: float) -> Callable[[StateSpace], float]:
 def _given(objective: Callable[[StateSpace], Any]) -> Callable[[StateSpace], float]:
     def cost(system: StateSpace) -> float:
         value = objective(system)
-        if np.ndim(value) or not _check.is_real(value):
-            raise TypeError(f"objective must return one real number, got {_check.shown(value)}")
+        if np.ndim(value) or not arguments.is_real(value):
+            raise TypeError(
+                f"objective must return one real number, got {arguments.describe(value)}"
+            )
         return float(value)
 
     return cost
@@ -220,13 +222,13 @@ def tune(
         Freeman and Lynch, The fastest known globally convergent first-order
         method, IEEE Control Systems Letters 2(1), 2018.
     """
-    μ, L = _check.real_scalar("mu", mu, "(0, inf)"), _check.real_scalar("L", L, "(0, inf)")
+    μ, L = arguments.as_real("mu", mu, "(0, inf)"), arguments.as_real("L", L, "(0, inf)")
     condition(μ, L)
     if isinstance(objective, str) or not callable(objective):
-        _check.one_of("objective", objective, ("rate", "certified_rate", "noise"))
+        arguments.as_option("objective", objective, ("rate", "certified_rate", "noise"))
     limit = np.inf
     if max_rate is not None:
-        limit = _check.real_scalar("max_rate", max_rate, "(0, 1)")
+        limit = arguments.as_real("max_rate", max_rate, "(0, 1)")
         if objective in ("rate", "certified_rate"):
             raise ValueError(
                 f"max_rate goes with objective='noise' or a function; {objective!r} is a rate "
@@ -298,11 +300,11 @@ def trade_off(
         ValueError: As `tune`, or no setting converges.
         TypeError: As `tune`, or count is no whole number.
     """
-    μ, L = _check.real_scalar("mu", mu, "(0, inf)"), _check.real_scalar("L", L, "(0, inf)")
+    μ, L = arguments.as_real("mu", mu, "(0, inf)"), arguments.as_real("L", L, "(0, inf)")
     condition(μ, L)
-    σ2 = _check.real_scalar("gradient_variance", gradient_variance, "(0, inf)")
-    count = _check.whole("count", count, least=2)
-    limit = np.inf if max_rate is None else _check.real_scalar("max_rate", max_rate, "(0, 1)")
+    σ2 = arguments.as_real("gradient_variance", gradient_variance, "(0, inf)")
+    count = arguments.as_count("count", count, least=2)
+    limit = np.inf if max_rate is None else arguments.as_real("max_rate", max_rate, "(0, 1)")
     search, cost = Search(factory, bounds, μ, L), _noise(μ, L)
     x = _within(search, limit)
     gap = 1 - search.rate(x)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import real_array
+from momentax._core.arguments import as_reals
 from momentax.theory._rates import condition
 
 _Reals = NDArray[np.float64]
@@ -88,7 +88,7 @@ def robust_momentum(mu: ArrayLike, L: ArrayLike, rate: ArrayLike) -> WorstCaseTu
         algorithm for strongly convex functions, 2018, arXiv:1710.04753.
     """
     L, κ = _spread(mu, L)
-    ρ = real_array("rate", rate, "[0, 1)")
+    ρ = as_reals("rate", rate, "[0, 1)")
     low, high = 1 - 1 / np.sqrt(κ), 1 - 1 / κ
     slack = 1e-12  # A rate that the caller worked out may differ in the last digits.
     if np.any((ρ < low - slack) | (ρ > high + slack)):

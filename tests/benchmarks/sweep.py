@@ -64,7 +64,7 @@ def digits(epochs: int = 2) -> Task:
     """The convolutional network that the command line trains."""
     from flax import nnx
 
-    from momentax import _digits
+    from momentax._cli import _digits
 
     train, _ = _digits.load()
     definition, start = nnx.split(_digits.Network(nnx.Rngs(0)))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import momentax
 from momentax import theory, yellowfin
-from momentax.methods._yellowfin import single_step
+from momentax._methods._yellowfin import single_step
 from tests import reference
 
 

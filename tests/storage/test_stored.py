@@ -15,7 +15,7 @@ from flax import nnx
 
 import momentax
 from momentax import bytes_per_parameter, storage, stored
-from momentax._encoded import unpacked
+from momentax._core.codecs import unpacked
 
 STORAGES = {
     "bfloat16": (storage.bfloat16(), 2.0),
