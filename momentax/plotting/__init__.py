@@ -1,8 +1,21 @@
-"""Plots; the only place that needs matplotlib, so import it by name: `import momentax.plotting`."""
+"""Pictures of sweeps: heat maps, histories, parallel coordinates, and the theory over them.
 
-from momentax.plotting._curves import curves
-from momentax.plotting._heatmap import heatmap
-from momentax.plotting._parallel import parallel
-from momentax.plotting._theory_overlay import theory_overlay
+Every function draws on matplotlib axes and returns them, so that `ax.figure.savefig(path)`
+writes the picture and further calls on `ax` change it. This is the only part of momentax that
+needs matplotlib, which `pip install 'momentax[plot]'` installs.
+"""
+
+from importlib.util import find_spec
+
+if find_spec("matplotlib") is None:
+    raise ModuleNotFoundError(
+        "momentax.plotting needs matplotlib; install it with `pip install 'momentax[plot]'`",
+        name="matplotlib",
+    )
+
+from momentax.plotting._curves import curves as curves
+from momentax.plotting._heatmap import heatmap as heatmap
+from momentax.plotting._parallel import parallel as parallel
+from momentax.plotting._theory_overlay import theory_overlay as theory_overlay
 
 __all__ = ["curves", "heatmap", "parallel", "theory_overlay"]
