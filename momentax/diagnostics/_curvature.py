@@ -90,8 +90,9 @@ def curvature(
         ModuleNotFoundError: The extra `curvature` is not installed.
 
     Example:
-        >>> momentax.curvature(lambda p: 2 * jnp.sum(p["w"] ** 2), params).L
-        4.0
+        >>> found = momentax.curvature(lambda p: jnp.sum(jnp.arange(1, 4) * p["w"] ** 2), params)
+        >>> round(found.mu, 4), round(found.L, 4)
+        (2.0, 6.0)
 
     Source:
         Lanczos, An iteration method for the solution of the eigenvalue problem, J. Res. Natl.
