@@ -5,7 +5,17 @@ state = tx.init(params)
 updates, state = tx.update(grads, state, params)
 """
 
-from momentax import conventions, problems, schedules, storage, theory
+from momentax import (
+    cautious,
+    conventions,
+    grams,
+    optimistic,
+    problems,
+    restart,
+    schedules,
+    storage,
+    theory,
+)
 from momentax._methods._accelerated import AcceleratedState, accelerated
 from momentax._methods._accelerated_sgd import accelerated_sgd
 from momentax._methods._adan import AdanState, adan
@@ -44,16 +54,8 @@ from momentax._state._eval_params import eval_params
 from momentax._state._velocity import replace_velocity, reset_velocity, velocity, velocity_norms
 from momentax._training._rollout import Rollout, rollout
 from momentax._training._train_step import train_step
-from momentax._wrappers import (
-    OptimisticState,
-    OrientedState,
-    RestartState,
-    cautious,
-    grams,
-    optimistic,
-    restart,
-)
 from momentax.diagnostics._curvature import Curvature, Spectrum, curvature
+from momentax.states import OptimisticState, OrientedState, RestartState
 from momentax.storage import StoredState, bytes_per_parameter, stored
 from momentax.sweeps import (
     Best,

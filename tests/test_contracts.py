@@ -284,11 +284,11 @@ def test_a_method_state_is_a_named_tuple_of_arrays(name):
 @pytest.mark.parametrize(
     ("method", "state"),
     [
-        (momentax.heavy_ball(), momentax.LinearState),
-        (momentax.nesterov(), momentax.ShiftedState),
-        (momentax.linear(1.0, 1.0, 0.9, shift=0.5), momentax.ShiftedState),
-        (momentax.average(), momentax.AverageState),
-        (momentax.accelerated(), momentax.AcceleratedState),
+        (momentax.heavy_ball(), momentax.states.LinearState),
+        (momentax.nesterov(), momentax.states.ShiftedState),
+        (momentax.linear(1.0, 1.0, 0.9, shift=0.5), momentax.states.ShiftedState),
+        (momentax.average(), momentax.states.AverageState),
+        (momentax.accelerated(), momentax.states.AcceleratedState),
     ],
 )
 def test_states_are_of_the_public_classes(method, state):

@@ -102,7 +102,7 @@ def mutate(key: jax.Array, *, factor: float = 1.25, **ranges: Distribution) -> M
     for name, inside in ranges.items():
         if not isinstance(inside, Distribution):
             raise TypeError(
-                f"{name} must be a distribution, as momentax.log_uniform(1e-3, 1), got "
+                f"{name} must be a distribution, as momentax.sweeps.log_uniform(1e-3, 1), got "
                 f"{arguments.describe(inside)}"
             )
         checked_axis(name, [inside.low, inside.high])

@@ -266,7 +266,7 @@ class SweepResult:
         """
         if SEED not in self.points.dims:
             raise ValueError(
-                "over_seeds needs points with a dimension seed, as momentax.repeat(points, 5) "
+                "over_seeds needs points with a dimension seed, as momentax.sweeps.repeat(points, 5) "
                 f"makes them, got the dimensions {', '.join(self.points.dims)}"
             )
         return self._mean(*settings(self.points))

@@ -156,7 +156,7 @@ def sweep(task: Task) -> Callable[[np.ndarray, np.ndarray], Any]:
     run = run_of(task)
 
     def all_points(α, β):
-        return momentax.sweep(run, momentax.zipped(learning_rate=α, beta=β), progress=False)
+        return momentax.sweep(run, momentax.sweeps.zipped(learning_rate=α, beta=β), progress=False)
 
     return all_points
 

@@ -143,9 +143,7 @@ def test_a_cell_of_a_result_is_the_mean_over_the_seeds_that_did_not_diverge():
     np.testing.assert_allclose(star(ax), [1.0, 1.0], rtol=1e-6)
     (cross,) = (line for line in ax.lines if line.get_marker() == "x")
     np.testing.assert_allclose(np.ravel(cross.get_data()), [1.0, 0.1], rtol=1e-6)
-    (corner,) = (
-        line for line in ax.lines if line.get_marker() == "X"
-    )  # At α = 1, β = 0.
+    (corner,) = (line for line in ax.lines if line.get_marker() == "X")  # At α = 1, β = 0.
     np.testing.assert_allclose(
         np.ravel(corner.get_data()), 10.0 ** np.array([0.5, -0.5]), rtol=1e-6
     )

@@ -282,6 +282,6 @@ def test_a_named_chain_does_not_say_its_units():
 
 def test_the_shift_is_named_in_the_state():
     state = momentax.nesterov(0.75).init(jnp.ones(2))
-    assert isinstance(state, momentax.ShiftedState)
+    assert isinstance(state, momentax.states.ShiftedState)
     _, state = momentax.nesterov(0.75).update(jnp.ones(2), state)
     assert float(state.shift) == 0.75
