@@ -6,6 +6,9 @@ needs matplotlib, which `pip install 'momentax[plot]'` installs.
 """
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from momentax._core.lazy import lazy_exports
 
 if find_spec("matplotlib") is None:
     raise ModuleNotFoundError(
@@ -13,9 +16,10 @@ if find_spec("matplotlib") is None:
         name="matplotlib",
     )
 
-from momentax.plotting._curves import curves as curves
-from momentax.plotting._heatmap import heatmap as heatmap
-from momentax.plotting._parallel import parallel as parallel
-from momentax.plotting._theory_overlay import theory_overlay as theory_overlay
+if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_exports.
+    from momentax.plotting._curves import curves as curves
+    from momentax.plotting._heatmap import heatmap as heatmap
+    from momentax.plotting._parallel import parallel as parallel
+    from momentax.plotting._theory_overlay import theory_overlay as theory_overlay
 
-__all__ = ["curves", "heatmap", "parallel", "theory_overlay"]
+__getattr__, __dir__, __all__ = lazy_exports(__name__)

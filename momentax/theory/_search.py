@@ -182,7 +182,8 @@ class Search:
             )
         if not isinstance(bounds, Mapping | None):
             raise TypeError(
-                f"bounds must be a dictionary of name to (low, high), got {arguments.describe(bounds)}"
+                "bounds must be a dictionary of name to (low, high), got "
+                f"{arguments.describe(bounds)}"
             )
         given = dict(bounds or {})
         self.axes = [_axis(name, given, L) for name in _names(factory, given)]

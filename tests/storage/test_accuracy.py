@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import momentax
 from momentax import storage
 from momentax._cli import _digits
+from momentax._cli._training import Training
 from momentax.theory import optimal_heavy_ball
 
 N = 4096  # 16 blocks.
@@ -538,7 +539,7 @@ def test_digits_are_learnt_as_well_with_every_storage():
             tx, make = momentax.heavy_ball(beta), KINDS[kind]
             return momentax.stored(tx, make(), min_size=256) if make else tx
 
-        run = _digits.training(method, 8, 0, Perceptron).run
+        run = Training(method, 8, 0, Perceptron, _digits.load()).run
         return jax.vmap(lambda seed: run(0.1, 0.9, seed)["test_accuracy"])(jnp.arange(5))
 
     found = {kind: np.asarray(accuracies(kind), float) for kind in KINDS}
