@@ -81,7 +81,7 @@ def _make_network_task(options: Namespace, model: Callable[..., Any] | None) -> 
     network = _digits.Network if model is None else _as_network(model)
     data = _load_pairs(options.data) if options.data else _digits.load()
     if options.model or options.data:
-        _require_logits(options, network(nnx.Rngs(0)), data)
+        _require_logits(options, network, data)
     method = getattr(momentax, options.method)
     training = Training(method, options.epochs, options.seed, network, data, metric)
     of_model = f" of {options.model}" if options.model else ""
@@ -135,11 +135,8 @@ def _load_pairs(name: str) -> Any:
     return jax.tree.map(jnp.asarray, (train, test))
 
 
-def _require_logits(options: Namespace, module: Any, data: Any) -> None:
+def _require_logits(options: Namespace, network: Callable[..., Any], data: Any) -> None:
     """Refuse a network that does not map the inputs to a logit for each of the labels."""
-    wrong = f"--model {options.model} must return a flax.nnx module"
-    if not isinstance(module, nnx.Module):
-        raise UsageError(f"{wrong}, got {describe(module)}")
     (inputs, labels), (test_inputs, test_labels) = data
     if options.model is None:
         shapes = {np.shape(leaf)[1:] for leaf in jax.tree.leaves((inputs, test_inputs))}
@@ -148,6 +145,10 @@ def _require_logits(options: Namespace, module: Any, data: Any) -> None:
                 f"--data {options.data} has inputs of shape {(len(labels), *shapes.pop())}, and "
                 f"the network for digits takes (n, 8, 8, 1); give your own network with --model"
             )
+    wrong = f"--model {options.model} must return a flax.nnx module"
+    module = network(nnx.Rngs(0))
+    if not isinstance(module, nnx.Module):
+        raise UsageError(f"{wrong}, got {describe(module)}")
     logits = nnx.eval_shape(lambda network, inputs: network(inputs), module, inputs)
     shape = getattr(logits, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != len(labels):

@@ -65,8 +65,6 @@ def parallel(
         >>> points = momentax.grid(learning_rate=[0.1, 0.2, 0.4], beta=[0.0, 0.9])
         >>> result = momentax.sweep(lambda learning_rate, beta: learning_rate - beta, points)
         >>> ax = momentax.plotting.parallel(result, "value")
-        >>> [label.get_text() for label in ax.get_xticklabels()][::2]
-        ['learning rate α', 'value']
     """
     values, diverged = read_metric(result, metric)
     mode = as_option("mode", mode or result.mode_of(metric), ("max", "min"))

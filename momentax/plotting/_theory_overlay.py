@@ -59,9 +59,7 @@ def theory_overlay(
         >>> points = momentax.grid(learning_rate=[0.01, 0.1], beta=[0.0, 0.9])
         >>> ax = momentax.plotting.heatmap(points, [[1.0, 2.0], [3.0, 4.0]])
         >>> heavy_ball = lambda α, β: momentax.sgd(α, momentax.heavy_ball(β))
-        >>> ax = momentax.plotting.theory_overlay(ax, heavy_ball, 20.0, betas=[0.0, 0.9])
-        >>> ax.lines[-1].get_xdata()
-        array([0.1 , 0.19])
+        >>> ax = momentax.plotting.theory_overlay(ax, heavy_ball, curvature=20.0)
     """
     _require_heatmap(ax)
     require_function(

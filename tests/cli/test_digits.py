@@ -25,14 +25,21 @@ def test_the_split_is_fixed_balanced_and_complete():
 
 
 def test_the_matrix_product_is_the_convolution():
-    key = jax.random.key(0)
-    for features, channels in ((16, 1), (32, 16)):
-        images = jax.random.normal(key, (5, 8, 8, channels))
-        convolution, product = (
-            nnx.Conv(channels, features, (3, 3), rngs=nnx.Rngs(0), **options)
+    sizes = ((1, 16), (16, 32))
+
+    @jax.jit
+    def convolve():
+        images = [jax.random.normal(jax.random.key(0), (5, 8, 8, size[0])) for size in sizes]
+        return [
+            [
+                nnx.Conv(*size, (3, 3), rngs=nnx.Rngs(0), **options)(image)
+                for image, size in zip(images, sizes, strict=True)
+            ]
             for options in ({}, {"conv_general_dilated": _digits.convolve_by_matmul})
-        )
-        chex.assert_trees_all_close(product(images), convolution(images), atol=1e-5)
+        ]
+
+    convolutions, products = convolve()
+    chex.assert_trees_all_close(products, convolutions, atol=1e-5)
 
 
 def test_the_network_has_as_many_parameters_as_it_says():

@@ -1,9 +1,15 @@
 """What the table and sweep.json of `momentax sweep` say about a result."""
 
 import numpy as np
+import pytest
 
 from momentax._cli import _sweep
 from tests.cli.results import RESULTS, returns
+
+
+@pytest.fixture(autouse=True)
+def _no_picture(monkeypatch):
+    monkeypatch.setattr(_sweep, "_draw", lambda *arguments: None)
 
 
 def test_diverged_points_are_left_out_and_nan_becomes_null(monkeypatch, sweep):

@@ -114,18 +114,19 @@ def test_points_that_trained_longer_come_first(monkeypatch, sweep):
     }
 
     def halve(init, advance, score, points, **how):
-        halve.how = how
+        halve.how = how | {"scored": score.__self__.metric}
         return SweepResult(points, values, np.isnan(values["score"]), None)
 
     monkeypatch.setattr(_sweep, "halve", halve)
     rows, report = sweep("--halving", "4", "12", "--batch-size", "2")
-    how = {"rungs": [4, 12], "mode": "min", "batch_size": 2, "mesh": None, "store": None}
-    assert halve.how == how
+    how = {"batch_size": 2, "mesh": None, "store": None}
+    assert halve.how == how | {"rungs": [4, 12], "mode": "min", "scored": "test_loss"}
     assert [row[3:] for row in rows[1:4]] == [["12", "0.5"], ["12", "0.6"], ["4", "0.1"]]
     assert report["best"] == {"learning_rate": 0.1, "beta": 0.0, "test_loss": 0.5}
     assert report["results"]["history"][1][1] == [None, None]
     sweep("--halving", "--metric", "test_accuracy")
-    assert (halve.how["rungs"], halve.how["mode"]) == ([1, 4, 12], "max")
+    how = how | {"batch_size": "auto"}
+    assert halve.how == how | {"rungs": [1, 4, 12], "mode": "max", "scored": "test_accuracy"}
 
 
 def test_halving_without_numbers_goes_by_thirds():

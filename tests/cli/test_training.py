@@ -22,17 +22,17 @@ cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 def train_on_digits():
     """Train four points at once for some epochs, with one program for every call."""
     training = Training(momentax.heavy_ball, 12, 0, _digits.Network, _digits.load())
-    init, advance, measure = (
-        jax.jit(jax.vmap(function))
-        for function in (training.init, training.advance, training.measure)
-    )
+
+    def run(epochs, *point):
+        def advance(_, state):
+            return training.advance(state, *point)
+
+        return training.measure(jax.lax.fori_loop(0, epochs, advance, training.init(*point)))
+
+    run = jax.jit(jax.vmap(run, in_axes=(None, 0, 0, None)))
 
     def train(learning_rates, betas, seed, epochs):
-        point = jnp.array(learning_rates), jnp.array(betas), jnp.full(4, seed)
-        state = init(*point)
-        for _ in range(epochs):
-            state = advance(state, *point)
-        return measure(state)
+        return run(epochs, jnp.array(learning_rates), jnp.array(betas), seed)
 
     return train
 
@@ -170,7 +170,11 @@ def test_what_a_network_carries_changes_with_training_and_tests_use_evaluation_m
 
 def test_fewer_examples_than_a_batch_are_one_batch():
     few = spots(6, 0), spots(3, 1)
-    run = jax.jit(Training(momentax.heavy_ball, 40, 0, Carrying, few).run)
+
+    def network(rngs):
+        return nnx.Linear(2, 3, rngs=rngs)
+
+    run = jax.jit(Training(momentax.heavy_ball, 40, 0, network, few).run)
     assert run(0.1, 0.5)["train_loss"] < 0.1
 
 
