@@ -24,11 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="replace")
     options = make_parser().parse_args(arguments)
     try:
-        complete = options.run(options)
+        if not options.run(options):
+            sys.exit(1)
     except UsageError as error:
         options.parser.error(str(error))
-    if not complete:
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def tridiagonalize(
     arguments: tuple[Any, ...],
     groups: list[tuple[np.ndarray, PyTree]],
     key: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Any, jax.Array]:
     """Return the projection of a matrix on a Krylov space, and the last residual's norm.
 
     The matrix is the mean over batches; groups hold the batches of equal shapes stacked on a
@@ -133,7 +133,7 @@ def ritz(projection: Any, residual: Any) -> Ritz:
     H = np.asarray(projection, np.float64)
     diagonal, lengths = np.diagonal(H), np.append(np.diagonal(H, -1), np.float64(residual))
     _require_representable_squares(diagonal[0], lengths[0], digits)
-    return _ritz_of_tridiagonal(diagonal, lengths, rounding=10 * digits.eps)
+    return _ritz_of_tridiagonal(diagonal, lengths, rounding=10 * float(digits.eps))
 
 
 def _advance_bar(number: Any) -> None:

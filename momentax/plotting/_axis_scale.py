@@ -82,9 +82,14 @@ class CategoryScale:
 
 
 def axis_scale(name: str, values: np.ndarray) -> NumberScale | CategoryScale:
-    """Return the scale of an axis of points, that of its hyperparameter if it is not linear."""
+    """Return the scale of an axis of points."""
     if values.dtype == object:
         return CategoryScale(name, values)
+    return number_scale(name, values)
+
+
+def number_scale(name: str, values: np.ndarray) -> NumberScale:
+    """Return the scale of an axis of numbers, that of its hyperparameter if it is not linear."""
     scale = scale_of(name)
     if scale == "linear" or not np.all(is_within(interval_of(name), values)):
         scale = "log" if is_wide(values) else "linear"

@@ -16,7 +16,7 @@ from matplotlib.transforms import offset_copy
 
 from momentax._core.arguments import as_option
 from momentax._core.hyperparameters import SCALES
-from momentax.plotting._axis_scale import NumberScale, axis_scale, tick_labels
+from momentax.plotting._axis_scale import NumberScale, number_scale, tick_labels
 from momentax.plotting._metric import SeedMeans, average_over_seeds, read_metric
 from momentax.plotting._style import (
     figure_of,
@@ -98,10 +98,10 @@ def heatmap(
         >>> ax.get_xlabel(), ax.get_ylabel()
         ('learning rate α', 'β, on a log scale of 1 − β')
     """
-    points, metric, name, mode = _read_arguments(result, values, diverged, mode)
-    cells = _as_cells(average_over_seeds(points, *metric), mode)
+    points, metric, name, end = _read_arguments(result, values, diverged, mode)
+    cells = _as_cells(average_over_seeds(points, *metric), end)
     ax = new_axes(ax, 9, 6.5)
-    mesh = _draw_cells(ax, cells, mode, name if label is None else label)
+    mesh = _draw_cells(ax, cells, end, name if label is None else label)
     if effective:
         _draw_effective_learning_rates(ax, cells)
     few = max(cells.values.shape) <= _MOST_LABELLED
@@ -109,7 +109,7 @@ def heatmap(
         _write_numbers(ax, cells, mesh)
     _mark_diverged(ax, cells, few)
     if cells.best is not None:
-        _mark_best(ax, cells, few)
+        _mark_best(ax, cells, *cells.best, few)
     legend_below(ax, _legend_handles(cells, effective))
     return ax
 
@@ -139,17 +139,17 @@ class _Cells(NamedTuple):
 def _read_arguments(
     result: Any, values: Any, diverged: Any, mode: str | None
 ) -> tuple[Points, tuple[np.ndarray, np.ndarray], str, str]:
-    """Return the points, the metric there and which runs diverged, its name, and the mode."""
+    """Return the points, the metric there and which runs diverged, its name, and its best end."""
     if isinstance(result, Points):
-        mode = as_option("mode", "max" if mode is None else mode, ("max", "min"))
-        return result, _read_arrays(result, values, diverged), "", mode
+        end: str = as_option("mode", "max" if mode is None else mode, ("max", "min"))
+        return result, _read_arrays(result, values, diverged), "", end
     if diverged is not None:
         raise ValueError("diverged goes with points and values; a result knows its own")
     if values is None and isinstance(result, SweepResult) and len(result.metrics()) == 1:
         (values,) = result.metrics()
     metric, name = read_metric(result, values), str(values)
-    mode = as_option("mode", mode or result.mode_of(name), ("max", "min"))
-    return result.points, metric, name, mode
+    end = as_option("mode", mode or result.mode_of(name), ("max", "min"))
+    return result.points, metric, name, end
 
 
 def _read_arrays(points: Points, values: Any, diverged: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -176,11 +176,22 @@ def _as_cells(means: SeedMeans, mode: str) -> _Cells:
     best = None
     if values.count():
         place = values.argmax() if mode == "max" else values.argmin()
-        best = tuple(map(int, np.unravel_index(place, shape)))
-    scales = [axis_scale(name, np.sort(values)) for name, values in zip(_AXES, axes, strict=True)]
-    α, β = (scale.values.astype(np.float64) for scale in scales)
-    α_edges, β_edges = map(_edges, scales)
-    return _Cells(*scales, α, 1 - β, α_edges, 1 - β_edges, values, some_diverged, best)
+        i, j = np.unravel_index(place, shape)
+        best = int(i), int(j)
+    learning_rates, betas = (
+        number_scale(name, np.sort(values)) for name, values in zip(_AXES, axes, strict=True)
+    )
+    return _Cells(
+        learning_rates,
+        betas,
+        x=learning_rates.values.astype(np.float64),
+        y=1 - betas.values.astype(np.float64),
+        x_edges=_edges(learning_rates),
+        y_edges=1 - _edges(betas),
+        values=values,
+        some_diverged=some_diverged,
+        best=best,
+    )
 
 
 def _dimension_order(settings: Points) -> list[int]:
@@ -286,9 +297,8 @@ def _mark_diverged(ax: Axes, cells: _Cells, few: bool) -> None:
         ax.plot(*corner, transform=inwards, markersize=size, **_CORNER)
 
 
-def _mark_best(ax: Axes, cells: _Cells, few: bool) -> None:
+def _mark_best(ax: Axes, cells: _Cells, i: int, j: int, few: bool) -> None:
     """Put a star on the best cell, above its number if there is one."""
-    i, j = cells.best
     above = offset_copy(ax.transData, figure_of(ax), y=13 if few else 0, units="points")
     place = float(cells.x[i]), float(cells.y[j])
     star = ax.scatter(*place, s=260, c="crimson", marker="*", edgecolors="white", zorder=5)

@@ -67,7 +67,7 @@ def parallel(
         >>> ax = momentax.plotting.parallel(result, "value")
     """
     values, diverged = read_metric(result, metric)
-    mode = as_option("mode", mode or result.mode_of(metric), ("max", "min"))
+    end: str = as_option("mode", mode or result.mode_of(metric), ("max", "min"))
     means = average_over_seeds(result.points, values, diverged)
     settings = means.settings
     if not settings.axes:
@@ -82,7 +82,7 @@ def parallel(
         _draw_ticks(ax, x, axis, xytext=(-5, 0), ha="right")
     labels, handles = [axis.scale.label for axis in axes], []
     if not diverged.all():
-        label, best = _draw_lines(ax, heights[~diverged], mean[~diverged], metric, mode)
+        label, best = _draw_lines(ax, heights[~diverged], mean[~diverged], metric, end)
         labels.append(label)
         handles.append(best)
     if diverged.any():
@@ -123,7 +123,8 @@ def _draw_lines(
     the label of the metric's axis and the line of the best setting.
     """
     x = heights.shape[1]
-    axis = _VerticalAxis(metric_scale(metric, values, log=mode == "min" and is_wide(values)))
+    scale = metric_scale(metric, values, log=mode == "min" and is_wide(values))
+    axis = _VerticalAxis(scale)
     colormap = metric_colormap(mode)
     low, high, _ = metric_limits(values, mode)
     norm = normalize(low, high)
@@ -135,9 +136,9 @@ def _draw_lines(
     label = f"best: {values[best_last[-1]]:.4g}"
     (best,) = ax.plot(lines[-1], color=colours[-1], linewidth=3.5, label=label, zorder=3)
     best.set_path_effects([withStroke(linewidth=5.5, foreground="black")])
-    _draw_colour_strip(ax, x, axis.scale, colormap, norm)
+    _draw_colour_strip(ax, x, scale, colormap, norm)
     _draw_ticks(ax, x + _STRIP_WIDTH, axis, xytext=(5, 0), ha="left")
-    return axis.scale.label, best
+    return scale.label, best
 
 
 def _draw_diverged(ax: Axes, heights: np.ndarray) -> None:
