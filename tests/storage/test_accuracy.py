@@ -17,6 +17,7 @@ from flax import nnx
 
 import momentax
 from momentax._cli import _digits
+from momentax._cli._training import Training
 from momentax.theory import optimal_heavy_ball
 from tests.storage.cases import RANDOM, STORAGES, wrap
 
@@ -426,7 +427,7 @@ def test_digits_are_learnt_as_well_with_every_storage():
         def method(beta):
             return wrap(kind, momentax.heavy_ball(beta), **({"min_size": 256} if kind else {}))
 
-        run = _digits.training(method, 8, 0, Perceptron).run
+        run = Training(method, 8, 0, Perceptron, _digits.load()).run
         return jax.vmap(lambda seed: run(0.1, 0.9, seed)["test_accuracy"])(jnp.arange(5))
 
     exact = np.asarray(accuracies(None), float)
