@@ -1,6 +1,7 @@
 """advise on pipelines and spectra of every kind: what it says is what then happens."""
 
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,13 @@ import pytest
 import momentax
 from momentax import curvature, problems, theory
 from momentax.theory import Advice, StateSpace, advise, sharpness_limit
+
+
+class Pair(NamedTuple):
+    """The least that counts as a Curvature."""
+
+    mu: float
+    L: float
 
 
 def pipeline(rng):
@@ -48,7 +56,7 @@ def test_the_edge_is_where_200_pipelines_begin_to_diverge():
         limit = sharpness_limit(system)
         assert 0 < limit < np.inf
         for factor, stable in ((0.99, True), (1.01, False)):
-            said = advise(system, (0.1 * limit, factor * limit), certified=False)
+            said = advise(system, 0.1 * limit, factor * limit, certified=False)
             assert isinstance(said, Advice)
             assert said.edge == limit
             assert said.stable is stable
@@ -60,7 +68,7 @@ def test_the_half_life_is_what_200_pipelines_take():
     for system in PIPELINES:
         limit = sharpness_limit(system)
         mu, L = 0.001 * limit, 0.9 * limit
-        said = advise(system, (mu, L), certified=False)
+        said = advise(system, mu, L, certified=False)
         assert said.stable
         slowest = max(growth(system, λ) for λ in np.geomspace(mu, L, 40))
         assert np.log(said.rate) >= slowest - 1e-9
@@ -74,7 +82,7 @@ def test_the_advised_setting_converges_at_the_predicted_rate():
     for system in PIPELINES:
         mu = 10 ** rng.uniform(-3, 3)
         L = mu * 10 ** rng.uniform(0.1, 3)
-        α, β, ρ = advise(system, (mu, L), certified=False).tuned
+        α, β, ρ = advise(system, mu, L, certified=False).tuned
         tuned = StateSpace(np.array([[1, -α * β], [0, β]]), np.array([-α, 1]), np.eye(2)[0])
         slowest = max(growth(tuned, λ) for λ in np.geomspace(mu, L, 10))
         np.testing.assert_allclose(slowest, np.log(ρ), rtol=1e-3)
@@ -120,8 +128,8 @@ def test_speaks_of_a_saddle_apart():
         line.startswith("The loss curves down here, with curvature -2 along one direction")
         for line in str(said).split("\n")
     )
-    assert advise(tx, (1.0, 2.0), certified=False).escape is None
-    assert advise(tx, (-2.0, 1.0), certified=False).escape == pytest.approx(said.escape, rel=1e-5)
+    assert advise(tx, 1.0, 2.0, certified=False).escape is None
+    assert advise(tx, -2.0, 1.0, certified=False).escape == pytest.approx(said.escape, rel=1e-5)
 
 
 def test_a_curvature_that_rounding_hides_is_neither_slow_nor_negative():
@@ -135,7 +143,7 @@ def test_a_curvature_that_rounding_hides_is_neither_slow_nor_negative():
 
 def test_says_it_in_words():
     tx = momentax.sgd(0.005, momentax.heavy_ball(0.9))
-    assert str(advise(tx, (2.0, 200.0), certified=False)).split("\n") == [
+    assert str(advise(tx, 2.0, 200.0, certified=False)).split("\n") == [
         "Stable: the largest curvature is 200 and the edge is at 760, so the learning rate may be "
         "up to 3.8 times as large.",
         "The slowest direction, of curvature 2, halves its error every 13.2 steps (rate 0.948683).",
@@ -144,16 +152,16 @@ def test_says_it_in_words():
         "beta=0.669421: it halves an error every 3.45 steps, 3.81 times as fast as now, "
         "at 0.990099 of its own edge.",
     ]
-    said = advise(momentax.sgd(0.1, momentax.heavy_ball(0.9)), (2.0, 200.0))
+    said = advise(momentax.sgd(0.1, momentax.heavy_ball(0.9)), 2.0, 200.0)
     assert said.certified_rate is None
     assert said.half_life == np.inf
     assert said.sentences[0] == (
         "Unstable: the largest curvature, 200, is not below the edge at 38; the learning rate must "
-        "be below 0.19 times what it is."
+        "be below 0.19 times the present value."
     )
-    ascends = advise(optax.sgd(-0.1), (1.0, 2.0))
+    ascends = advise(optax.sgd(-0.1), 1.0, 2.0)
     assert ascends.sentences[0].startswith("Unstable: it ascends along every positive curvature")
-    assert "it ends it in a step" in str(advise(tx, (2.0, 2.0), certified=False))
+    assert "it ends it in a step" in str(advise(tx, 2.0, 2.0, certified=False))
 
 
 DECAYED = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, 0.9))
@@ -205,7 +213,7 @@ WORDS = {
         optax.sgd(0.25),
         (1.0, 8.0),
         "Unstable: the largest curvature, 8, is not below the edge at 8; the learning rate must be "
-        "below 1 times what it is.",
+        "below 1 times the present value.",
     ),
 }
 
@@ -213,7 +221,7 @@ WORDS = {
 @pytest.mark.parametrize("name", WORDS)
 def test_says_why(name):
     tx, given, sentence = WORDS[name]
-    said = advise(tx, given, certified=False)
+    said = advise(tx, *given, certified=False)
     assert sentence in said.sentences
     assert said.stable is not any(line.startswith(("Unst", "Not")) for line in said.sentences)
 
@@ -226,14 +234,14 @@ def test_decay_forbids_what_the_learning_rate_alone_would_bear():
             optax.scale(of_gradients), optax.add_decayed_weights(0.5), optax.sgd(0.1, 0.9)
         )
 
-    margin = advise(tx(1.0), (1.0, 10.0), certified=False).margin
-    assert advise(tx(0.999 * margin), (1.0, 10.0), certified=False).stable
-    assert not advise(tx(1.001 * margin), (1.0, 10.0), certified=False).stable
+    margin = advise(tx(1.0), 1.0, 10.0, certified=False).margin
+    assert advise(tx(0.999 * margin), 1.0, 10.0, certified=False).stable
+    assert not advise(tx(1.001 * margin), 1.0, 10.0, certified=False).stable
 
 
 def test_nothing_is_tuned_or_proved_for_curvatures_that_are_not_known():
     for mu in (0.0, -1.0):
-        said = advise(optax.sgd(0.1), (mu, 10.0))
+        said = advise(optax.sgd(0.1), mu, 10.0)
         assert said.tuned is None
         assert said.certified_rate is None
         assert not any(line.startswith(("Heavy", "Not only")) for line in said.sentences)
@@ -245,33 +253,37 @@ def test_nothing_is_tuned_or_proved_for_curvatures_that_are_not_known():
 
 
 def test_exactly_on_the_edge_is_not_stable():
-    said = advise(momentax.sgd(0.38, momentax.heavy_ball(0.9)), (1.0, 10.0), certified=False)
+    said = advise(momentax.sgd(0.38, momentax.heavy_ball(0.9)), 1.0, 10.0, certified=False)
     assert (said.stable, said.half_life) == (False, np.inf)
     assert said.sentences[0].startswith("Unstable: the largest curvature, 10, is not below the ed")
 
 
 def test_a_certificate_holds_beyond_quadratics(monkeypatch):
     tx = optax.sgd(0.1)
-    said = advise(tx, (1.0, 10.0))
+    said = advise(tx, 1.0, 10.0)
     np.testing.assert_allclose(said.certified_rate, 0.9, rtol=1e-4)
     assert said.sentences[-1].startswith("Not only on quadratics: for every function of these")
-    assert advise(tx, (1.0, 10.0), certified=False).certified_rate is None
+    assert advise(tx, 1.0, 10.0, certified=False).certified_rate is None
     assert find_spec("cvxpy")
     monkeypatch.setattr("momentax.theory._advise.find_spec", lambda name: None)
-    assert advise(tx, (1.0, 10.0)).certified_rate is None
+    assert advise(tx, 1.0, 10.0).certified_rate is None
 
 
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (3.0, TypeError, r"^curvature must be a Curvature or a pair \(mu, L\), got 3.0"),
-        ((1.0, 2.0, 3.0), TypeError, r"^curvature must be a Curvature or a pair \(mu, L\), got"),
+        (
+            (3.0,),
+            TypeError,
+            "^L is missing: give mu and L, or a Curvature in place of both, got mu=",
+        ),
+        ((Pair(1.0, 2.0), 3.0), TypeError, "^L must be left out where a Curvature gives both"),
         ((1.0, -1.0), ValueError, r"^L must be in \(0, inf\), got -1.0"),
         ((2.0, 1.0), ValueError, r"^mu must not exceed L, got mu=2.0 and L=1.0; are they swapped"),
     ],
 )
 def test_refuses_what_is_no_curvature(given, error, message):
     with pytest.raises(error, match=message):
-        advise(PIPELINES[0], given)
+        advise(PIPELINES[0], *given)
     with pytest.raises(TypeError, match=r"^certified must be True or False"):
-        advise(PIPELINES[0], (1.0, 2.0), certified=1)
+        advise(PIPELINES[0], 1.0, 2.0, certified=1)

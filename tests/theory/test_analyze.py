@@ -104,11 +104,11 @@ def test_any_chain_is_told_what_the_functions_tell_one_by_one(name):
     system = a.system
     assert a.rate == theory.rate(system, 0.5, 20.0)
     assert a.stable is (a.rate < 1)
-    assert a.edge == theory.stability_edge(system)
+    assert a.edge == theory.sharpness_limit(system)
     assert a.margin == a.edge / 20
     assert np.isinf(a.half_life) or a.half_life == pytest.approx(np.log(0.5) / np.log(a.rate))
     for side, λ in ((a.lowest, 0.5), (a.highest, 20.0)):
-        assert side.radius == theory.spectral_radius(system, λ)
+        assert side.radius == theory.rate_at(system, λ)
         assert side.damping == theory.damping(system, λ)
         if a.period == 1 and side.radius < 1:
             assert side.variance == theory.stationary_variance(system, λ, 1.0)
@@ -188,7 +188,7 @@ def test_no_step_is_too_long_where_every_curvature_is_stable():
 @pytest.mark.parametrize("mu", [-0.5, 0.0])
 def test_what_is_not_positive_is_spoken_of_apart_as_in_advice(mu):
     a = analyze(HEAVY_BALL, mu, 30.0, gradient_variance=1.0)
-    said = theory.advise(HEAVY_BALL, (mu, 30.0), certified=False)
+    said = theory.advise(HEAVY_BALL, mu, 30.0, certified=False)
     assert (a.stable, a.rate, a.half_life) == (said.stable, said.rate, said.half_life)
     assert (a.edge, a.margin, a.escape) == (said.edge, said.margin, said.escape)
     assert a.lowest.variance == np.inf

@@ -110,7 +110,9 @@ def test_heavy_ball_without_certificate_cycles_for_ever():
 )
 def test_no_rate_is_below_the_one_on_quadratics(a, b, β, log_kappa, share):
     L = 10.0**log_kappa
-    system = linear(float(share * theory.stability_edge(a, b, β) / L), a, b, β)
+    system = linear(
+        float(share * theory.stability_edge(β, gradient_weight=a, velocity_weight=b) / L), a, b, β
+    )
     certificate = theory.certify(system, 1.0, L)
     if certificate is not None:
         assert slowest(system, 1.0, L) <= certificate.rate < 1

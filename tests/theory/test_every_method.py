@@ -79,7 +79,7 @@ def triple_momentum(draw, _):
 def robust_momentum(draw, _):
     L, κ = draw(0.5, 100), draw(2, 100)
     r = draw(1 - κ**-0.5, 1 - 1 / κ)
-    tuned = theory.robust_momentum(L / κ, L, r)
+    tuned = theory.robust_momentum(L / κ, L, rate=r)
     method = momentax.synthesized_nesterov(tuned.beta1, tuned.beta2)
     return sgd(tuned.learning_rate, method), synthesized(
         κ * (1 - r) ** 2 * (1 + r) / L,
@@ -530,7 +530,7 @@ def case(make, seed):
 def test_rate_edge_and_variance_are_those_of_the_algebra(make, seed):
     _, algebra, system, share = case(make, seed)
     edge = algebra.edge()
-    np.testing.assert_allclose(theory.stability_edge(system), edge, rtol=1e-9)
+    np.testing.assert_allclose(theory.sharpness_limit(system), edge, rtol=1e-9)
     L = edge * (0.3 + 0.65 * share[0])
     μ = L / (2 + 48 * share[1])
     np.testing.assert_allclose(theory.rate(system, μ, L), algebra.rate(μ, L), rtol=1e-9)
@@ -585,7 +585,7 @@ def factor(sizes, digits):
 )
 def test_compiled_runs_shrink_diverge_and_settle_as_told(make):
     tx, _, system, share = case(make, 0)
-    edge = theory.stability_edge(system)
+    edge = theory.sharpness_limit(system)
     L = edge * (0.3 + 0.65 * share[0])
     μ = L / (2 + 48 * share[1])
     basis = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0]
@@ -594,7 +594,7 @@ def test_compiled_runs_shrink_diverge_and_settle_as_told(make):
     seen, beside, variance = run(tx, H, sides, noisy)
     digits = 30 if make is optax_accumulated else 250  # Its mean is float32.
     found = [factor(each, digits) for each in (seen, *beside.T)]
-    expected = [theory.rate(system, μ, L), *theory.spectral_radius(system, sides)]
+    expected = [theory.rate(system, μ, L), *theory.rate_at(system, sides)]
     assert found[1] < 1 < found[2]
     np.testing.assert_allclose(found, expected, rtol=2e-3)
     told = theory.stationary_variance(system, noisy, 1.0)

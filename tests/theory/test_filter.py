@@ -206,8 +206,8 @@ def test_what_is_the_same_at_every_step_may_be_read_with_a_period():
         lambda each: theory.frequency_response(each, np.linspace(0, 0.5, 7)),
         theory.signal_to_noise_gain,
         lambda each: theory.stationary_variance(each, [0.1, 1.0, 4.0], 1.0),
-        lambda each: theory.spectral_radius(each, np.linspace(-1, 9, 9)),
-        theory.stability_edge,
+        lambda each: theory.rate_at(each, np.linspace(-1, 9, 9)),
+        theory.sharpness_limit,
         lambda each: theory.damping(each, 1.0)[1:],
     ):
         np.testing.assert_allclose(of(twice), of(once), rtol=1e-12)
@@ -220,7 +220,7 @@ def test_what_is_the_same_at_every_step_may_be_read_with_a_period():
         (lambda tx: theory.frequency_response(tx, np.inf), "frequencies must be in (-inf, inf)"),
         (
             lambda _: theory.signal_to_noise_gain(linear(1.0, 0.0, 1.0, 1.0)),
-            "tx must be a stable filter, got one that multiplies what it remembers by 1 a step",
+            "tx must be a stable filter, got one that multiplies its state by 1 per step",
         ),
     ],
 )

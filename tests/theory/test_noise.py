@@ -39,7 +39,7 @@ def test_heavy_ball_is_the_closed_form(log_α, β, share):
 
 @given(β=st.floats(0, 0.95), a=st.floats(0, 2), b=st.floats(0.1, 2), share=st.floats(0.05, 0.95))
 def test_the_variance_is_the_sum_over_all_past_noise(β, a, b, share):
-    λ = float(share * theory.stability_edge(a, b, β))
+    λ = float(share * theory.stability_edge(β, gradient_weight=a, velocity_weight=b))
     A, B, C = system = linear(1.0, a, b, β)
     total, z = 0.0, B
     for _ in range(2000):
@@ -131,7 +131,7 @@ def test_over_a_period_it_is_the_mean_of_the_variances_of_its_steps(period, shar
     α, β, slow = 0.1, 0.8, 0.4
     tx = optax.lookahead(optax.sgd(α, β), period, slow)
     system = theory.state_space(tx)
-    λ = share * float(theory.stability_edge(system))
+    λ = share * float(theory.sharpness_limit(system))
     Σ, seen = np.zeros((3, 3)), []
     for t in range(4000):
         A, B = lookahead_steps(α, β, period, slow)[t % period]

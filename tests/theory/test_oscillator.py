@@ -11,7 +11,7 @@ from momentax import theory
 
 
 def iterates(α, β, λ, start, steps):
-    return theory.quadratic_path([[λ]], [start], steps, α, 0.0, 1.0, β).params[..., 0]
+    return theory.quadratic_path([[λ]], [start], steps, α, β).params[..., 0]
 
 
 @given(log_α=st.floats(-4, 1), β=st.floats(0, 0.999), share=st.floats(0.01, 0.9))

@@ -10,7 +10,7 @@ import pytest
 import momentax
 from momentax import sgd, theory
 from momentax.theory import StateSpace, TradeOff, Tuned, trade_off, tune
-from momentax.theory._state_space import Family
+from momentax.theory._reading._family import Family
 
 KAPPAS = (10.0, 100.0, 1000.0, 10000.0)
 
@@ -318,9 +318,13 @@ def test_a_family_reads_what_state_space_reads(factory):
         values = {"learning_rate": 0.1 * (k + 1), "beta": 0.9 - 0.2 * k, "nu": 0.2 + 0.1 * k}
         seen = family(values)
         if k in (0, 4):
-            for one, other in zip(seen, theory.state_space(factory(**values)), strict=True):
+            for one, other in zip(
+                seen.state_space, theory.state_space(factory(**values)), strict=True
+            ):
                 np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
-            for one, other in zip(seen, family(values, full=True), strict=True):
+            for one, other in zip(
+                seen.state_space, family(values, full=True).state_space, strict=True
+            ):
                 np.testing.assert_array_equal(one, other)
 
 
@@ -398,8 +402,8 @@ def test_bad_arguments_are_sentences():
         2.0,
         bounds=[0, 1],
     )
-    fails(ValueError, "gain has no bounds", lambda gain: optax.sgd(gain), 1.0, 2.0)
-    fails(ValueError, "tx is not linear: homogeneity fails", optax.sign_sgd, 1.0, 2.0)
+    fails(ValueError, "gain has no default bounds", lambda gain: optax.sgd(gain), 1.0, 2.0)
+    fails(ValueError, "tx is not linear: a step from twice", optax.sign_sgd, 1.0, 2.0)
     fails(
         ValueError,
         "max_rate=0.8 is out of reach: the best rate within the bounds is 0.8181818182, at",
