@@ -13,8 +13,8 @@ from typing import Any
 import optax
 
 import momentax
-from momentax import _command_sweep
-from momentax._command import METHODS, plain, printed
+from momentax._cli import _sweep
+from momentax._cli._command import METHODS, plain, printed
 
 _PLAIN = "gradient_descent"  # The one without β.
 
@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("momentax", description="Momentum for JAX.")
     parser.add_argument("--version", action="version", version=f"momentax {momentax.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    _command_sweep.add(commands)
+    _sweep.add(commands)
     _add_analyze(commands)
     return parser
 

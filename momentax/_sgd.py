@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from momentax import _check, _tree
-from momentax._check import flag, scheduled
-from momentax._typing import PyTree, ScalarOrSchedule, Schedule
-from momentax.methods import heavy_ball
+from momentax._core import arguments, arithmetic, trees
+from momentax._core.arguments import as_flag
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule, Schedule
+from momentax._methods._heavy_ball import heavy_ball
 
 _Mask = PyTree | Callable[[PyTree], PyTree] | None
 
@@ -43,7 +44,7 @@ def _counted(
 def _scale(factor: Schedule) -> optax.GradientTransformationExtraArgs:
     """Scale updates by c_t, kept in float32 or wider: u ← c_t u."""
     return _counted(
-        lambda u, t, _: _tree.combine((factor(t), u), like=u), optax.ScaleByScheduleState
+        lambda u, t, _: arithmetic.combine((factor(t), u), like=u), optax.ScaleByScheduleState
     )
 
 
@@ -53,14 +54,14 @@ def _decay(
     """Add decay where the mask is True and the gradient is not None: u ← u + c_t λ_t θ."""
 
     def step(u: PyTree, t: Any, params: PyTree) -> PyTree:
-        if _tree.is_zero(weight(t)) or not jax.tree.leaves(u):
+        if arithmetic.is_zero(weight(t)) or not jax.tree.leaves(u):
             return u
         if params is None:
             raise ValueError("weight_decay needs the parameters: call update(grads, state, params)")
-        _check.require_params(u, params)
-        kept = _check.choice("mask", mask, params)
+        trees.require_params(u, params)
+        kept = trees.as_mask("mask", mask, params)
         decayed = jax.tree.map(lambda keep, leaf: leaf if keep else None, kept, params)
-        return _tree.combine((1.0, u), (factor(t) * weight(t), decayed), like=u)
+        return arithmetic.combine((1.0, u), (factor(t) * weight(t), decayed), like=u)
 
     return _counted(step, DecayState)
 
@@ -69,12 +70,12 @@ def _settle(updates: PyTree, params: PyTree) -> PyTree:
     """Zeros for the parameters that have no gradient this step, as apply_updates wants them."""
     if params is None:
         return updates
-    _check.require_params(updates, params)
+    trees.require_params(updates, params)
     return jax.tree.map(
         lambda u, leaf: jnp.zeros_like(leaf) if u is None and leaf is not None else u,
         updates,
         params,
-        is_leaf=_check.is_none,
+        is_leaf=trees.is_none,
     )
 
 
@@ -129,13 +130,13 @@ def sgd(
         and momentum in deep learning, ICML 2013; decoupled decay: Loshchilov
         and Hutter, 2019, arXiv:1711.05101.
     """
-    α = scheduled("learning_rate", learning_rate)
-    λ = scheduled("weight_decay", weight_decay)
-    _check.transformation("method", method)
-    _check.one_of("velocity_units", velocity_units, ("gradient", "parameter"))
-    flag("decoupled", decoupled)
-    negation = optax.stateless(lambda u, _: _tree.combine((-1.0, u), like=u))
-    ascent = [negation] if flag("maximize", maximize) else []
+    α = as_schedule("learning_rate", learning_rate)
+    λ = as_schedule("weight_decay", weight_decay)
+    arguments.require_transformation("method", method)
+    arguments.as_option("velocity_units", velocity_units, ("gradient", "parameter"))
+    as_flag("decoupled", decoupled)
+    negation = optax.stateless(lambda u, _: arithmetic.combine((-1.0, u), like=u))
+    ascent = [negation] if as_flag("maximize", maximize) else []
     descent = _scale(lambda t: -α(t))
     if velocity_units == "gradient":
         decay = _decay(λ, mask)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from momentax import _check
+from momentax._core import arguments
 
 __all__ = ["Problem", "plateau", "quadratic", "ravine", "rosenbrock", "saddle"]
 
@@ -45,7 +45,7 @@ def quadratic(hessian: Any) -> Problem:
     Raises:
         ValueError: H is not a symmetric matrix.
     """
-    H = _check.symmetric("hessian", hessian)
+    H = arguments.as_symmetric("hessian", hessian)
     curvatures = np.linalg.eigvalsh(H)
     rounding = len(H) * np.finfo(np.float64).eps * np.abs(curvatures).max(initial=0)
     minimum = np.zeros(len(H)) if np.all(curvatures >= -rounding) else None
@@ -70,7 +70,7 @@ def ravine(kappa: float = 100.0) -> Problem:
     Raises:
         ValueError: kappa is no finite number of at least 1.
     """
-    κ = _check.real_scalar("kappa", kappa, "[1, inf)")
+    κ = arguments.as_real("kappa", kappa, "[1, inf)")
 
     def loss(θ: jax.Array) -> jax.Array:
         x, y = θ
@@ -98,7 +98,7 @@ def plateau(slope: float = 0.01) -> Problem:
     Raises:
         ValueError: slope is no positive finite number.
     """
-    s = _check.real_scalar("slope", slope, "(0, inf)")
+    s = arguments.as_real("slope", slope, "(0, inf)")
 
     def loss(θ: jax.Array) -> jax.Array:
         (x,) = jnp.abs(θ)
@@ -126,7 +126,7 @@ def saddle(escape: float = 1.0) -> Problem:
     Raises:
         ValueError: escape is no positive finite number.
     """
-    c = _check.real_scalar("escape", escape, "(0, inf)")
+    c = arguments.as_real("escape", escape, "(0, inf)")
 
     def loss(θ: jax.Array) -> jax.Array:
         x, y = θ
@@ -154,7 +154,7 @@ def rosenbrock(b: float = 100.0) -> Problem:
         Rosenbrock, An automatic method for finding the greatest or least value
         of a function, The Computer Journal 3(3), 1960.
     """
-    b = _check.real_scalar("b", b, "(0, inf)")
+    b = arguments.as_real("b", b, "(0, inf)")
 
     def loss(θ: jax.Array) -> jax.Array:
         x, y = θ

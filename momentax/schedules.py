@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from momentax import _check
-from momentax._typing import Scalar, ScalarOrSchedule, Schedule
+from momentax._core import arguments, hyperparameters
+from momentax._core.typing import Scalar, ScalarOrSchedule, Schedule
 
 __all__ = [
     "demon",
@@ -25,17 +25,19 @@ __all__ = [
     "warmup",
 ]
 
-_RATES = _check.INTERVALS["learning_rate"]
+_RATES = hyperparameters.INTERVALS["learning_rate"]
 _LARGEST_COUNT = 2**31 - 1  # Counts are int32.
 
 
-def _constant(name: str, value: Scalar, interval: str = _check.INTERVALS["beta"]) -> Schedule:
-    return _check.constant(name, value, interval)
+def _constant(
+    name: str, value: Scalar, interval: str = hyperparameters.INTERVALS["beta"]
+) -> Schedule:
+    return hyperparameters.as_constant(name, value, interval)
 
 
 def _steps(name: str, value: Any) -> int:
     """Return a number of steps that a count can reach."""
-    if (steps := _check.whole(name, value)) > _LARGEST_COUNT:
+    if (steps := arguments.as_count(name, value)) > _LARGEST_COUNT:
         raise ValueError(
             f"{name} must be at most {_LARGEST_COUNT}, the largest int32 count, got {steps}"
         )
@@ -47,7 +49,7 @@ def _whole(count: ArrayLike) -> jax.Array:
 
 
 def _real(count: ArrayLike) -> jax.Array:
-    return jnp.asarray(count, _check.float_dtype())
+    return jnp.asarray(count, hyperparameters.float_dtype())
 
 
 def _below_one(β: jax.Array) -> jax.Array:
@@ -78,7 +80,7 @@ def warmup(start: Scalar = 0.5, end: Scalar = 0.9, steps: int = 1000) -> Schedul
         line is the plainest way to.
     """
     first, last = _constant("start", start), _constant("end", end)
-    steps = _check.whole("steps", steps)
+    steps = arguments.as_count("steps", steps)
 
     def schedule(count: ArrayLike) -> jax.Array:
         share = jnp.minimum(_real(count) / steps, 1)
@@ -207,11 +209,11 @@ def one_cycle(
     """
     steps = _steps("steps", steps)
     top, bottom = _constant("high", high), _constant("low", low)
-    if not (_check.is_traced(high) or _check.is_traced(low)) and float(low) > float(high):
+    if not (arguments.is_traced(high) or arguments.is_traced(low)) and float(low) > float(high):
         raise ValueError(f"low must be at most high, got {low} and {high}")
-    pct_start = _check.real_scalar("pct_start", pct_start, "[0, 1]")
-    pct_final = _check.real_scalar("pct_final", pct_final, f"[{pct_start}, 1]")
-    _check.one_of("anneal", anneal, ("linear", "cosine"))
+    pct_start = arguments.as_real("pct_start", pct_start, "[0, 1]")
+    pct_final = arguments.as_real("pct_final", pct_final, f"[{pct_start}, 1]")
+    arguments.as_option("anneal", anneal, ("linear", "cosine"))
     turn, final = int(pct_start * steps), int(pct_final * steps)  # Truncated, as Optax does.
 
     def schedule(count: ArrayLike) -> jax.Array:
@@ -309,8 +311,8 @@ def scheduled_restart(
     starts = np.array([0, *(_steps("each boundary", b) for b in boundaries)], np.int32)
     if np.any(np.diff(starts) <= 0):
         raise ValueError(f"boundaries must increase, got {starts[1:].tolist()}")
-    _check.one_of("growth", growth, ("linear", "exponential"))
-    ratio = _check.real_scalar("ratio", ratio, "[1, inf)")
+    arguments.as_option("growth", growth, ("linear", "exponential"))
+    ratio = arguments.as_real("ratio", ratio, "[1, inf)")
     stages = np.arange(len(starts))
     with np.errstate(over="ignore"):
         factors = 1 + (ratio - 1) * stages if growth == "linear" else ratio**stages
@@ -351,7 +353,7 @@ def matched(learning_rate_schedule: ScalarOrSchedule, effective: Scalar) -> Sche
         The effective learning rate: Sutskever, Martens, Dahl and Hinton, On the
         importance of initialization and momentum in deep learning, ICML 2013.
     """
-    α = _check.scheduled("learning_rate_schedule", learning_rate_schedule, _RATES)
+    α = hyperparameters.as_schedule("learning_rate_schedule", learning_rate_schedule, _RATES)
     target = _constant("effective", effective, "(0, inf)")
 
     def schedule(count: ArrayLike) -> jax.Array:
@@ -417,16 +419,16 @@ def momentum_corrected(
         Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1
         hour, 2017, arXiv:1706.02677, remark 2, for velocity_units="parameter".
     """
-    α = _check.scheduled("learning_rate_schedule", learning_rate_schedule, _RATES)
-    β = _check.scheduled("beta", beta)
-    _check.one_of("velocity_units", velocity_units, ("gradient", "parameter"))
+    α = hyperparameters.as_schedule("learning_rate_schedule", learning_rate_schedule, _RATES)
+    β = hyperparameters.as_schedule("beta", beta)
+    arguments.as_option("velocity_units", velocity_units, ("gradient", "parameter"))
 
     def schedule(count: ArrayLike) -> jax.Array:
         t = _whole(count)
         before = jnp.maximum(t - 1, 0)
         above, below = (t, before) if velocity_units == "parameter" else (before, t)
         divisor = _real(α(below))
-        if not (_check.is_traced(t) or _check.is_traced(divisor)) and divisor == 0 < t:
+        if not (arguments.is_traced(t) or arguments.is_traced(divisor)) and divisor == 0 < t:
             raise ValueError(
                 f"learning_rate_schedule is 0 at count {below}, which no beta corrects the "
                 "velocity for; keep it above 0"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import momentax
-from momentax import _check
+from momentax._core import arguments
 from tests.cases import DRAWN, INTERVALS, METHODS, OPTIMIZERS, TRANSFORMATIONS, WRAPPERS
 from tests.reference import directions
 
@@ -209,7 +209,7 @@ def test_a_bad_value_raises_at_construction(name, value, error, text):
     case = TRANSFORMATIONS[name]
     for key in case.hyperparameters:
         interval = case.intervals.get(key) or INTERVALS.get(key, "(-inf, inf)")
-        if text.startswith(("got 1.5", "got -2.0")) and _check.contains(interval, float(value)):
+        if text.startswith(("got 1.5", "got -2.0")) and arguments.is_within(interval, float(value)):
             build(name, **{key: value})
             continue
         with pytest.raises(
@@ -284,11 +284,11 @@ def test_a_method_state_is_a_named_tuple_of_arrays(name):
 @pytest.mark.parametrize(
     ("method", "state"),
     [
-        (momentax.heavy_ball(), momentax.LinearState),
-        (momentax.nesterov(), momentax.ShiftedState),
-        (momentax.linear(1.0, 1.0, 0.9, shift=0.5), momentax.ShiftedState),
-        (momentax.average(), momentax.AverageState),
-        (momentax.accelerated(), momentax.AcceleratedState),
+        (momentax.heavy_ball(), momentax.states.LinearState),
+        (momentax.nesterov(), momentax.states.ShiftedState),
+        (momentax.linear(1.0, 1.0, 0.9, shift=0.5), momentax.states.ShiftedState),
+        (momentax.average(), momentax.states.AverageState),
+        (momentax.accelerated(), momentax.states.AcceleratedState),
     ],
 )
 def test_states_are_of_the_public_classes(method, state):

@@ -29,7 +29,7 @@ def test_every_public_name_is_a_case():
     public = {f"momentax.{p.stem}" for p in ROOT.glob("[a-z]*.py")} | {
         f"momentax.{p.name}" for p in ROOT.iterdir() if (p / "__init__.py").exists()
     }
-    exported = {"momentax.methods", "momentax.sweeps", "momentax.wrappers"}  # From the top.
+    exported = {"momentax._methods", "momentax.sweeps", "momentax._wrappers"}  # From the top.
     assert public - exported == set(cases.OTHERS) - {"momentax"}
     for flat in exported:
         assert set(importlib.import_module(flat).__all__) <= set(momentax.__all__)
@@ -169,18 +169,18 @@ def test_docstrings_keep_the_house_order(module, name):
 @pytest.mark.parametrize(
     "result",
     [
-        momentax.Curvature,
-        momentax.Distribution,
-        momentax.HalvingResult,
-        momentax.Mutation,
-        momentax.Points,
-        momentax.Report,
+        momentax.diagnostics.Curvature,
+        momentax.sweeps.Distribution,
+        momentax.sweeps.HalvingResult,
+        momentax.sweeps.Mutation,
+        momentax.sweeps.Points,
+        momentax.sweeps.Report,
         momentax.Rollout,
-        momentax.Spectrum,
-        momentax.SweepResult,
+        momentax.diagnostics.Spectrum,
+        momentax.sweeps.SweepResult,
         momentax.problems.Problem,
         momentax.storage.Storage,
-        momentax.StoredState,
+        momentax.states.StoredState,
         momentax.theory.Damping,
         momentax.theory.Advice,
         momentax.theory.Analysis,

@@ -72,7 +72,9 @@ def test_the_table_states_the_bytes_of_each_storage():
         for tx, given in zip((momentax.heavy_ball(0.9), optax.adam(1e-3)), stated, strict=True):
             kept = momentax.stored(tx, eval(f"momentax.{how}"))
             state = jax.eval_shape(kept.init, params)
-            assert momentax.bytes_per_parameter(state) == pytest.approx(float(given), abs=1e-3)
+            assert momentax.storage.bytes_per_parameter(state) == pytest.approx(
+                float(given), abs=1e-3
+            )
 
 
 def test_every_name_in_the_text_exists():

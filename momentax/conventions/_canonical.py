@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Self, TypeVar
 import jax.numpy as jnp
 import optax
 
-from momentax import _check
+from momentax._core import arguments
+from momentax._methods._linear import linear
 from momentax._sgd import sgd
-from momentax.methods import linear
 
 # Where each hyperparameter may lie, whichever record has it; others are any real number.
 _INTERVALS = {
@@ -27,12 +27,12 @@ _REALS = "(-inf, inf)"
 
 def real(name: str, value: Any) -> float:
     """Return a hyperparameter as a float in its interval."""
-    if _check.is_traced(value):
+    if arguments.is_traced(value):
         raise TypeError(
             f"{name} must be concrete: conventions are converted in Python floats, outside of "
             "jit and vmap"
         )
-    return _check.real_scalar(name, value, _INTERVALS.get(name, _REALS))
+    return arguments.as_real(name, value, _INTERVALS.get(name, _REALS))
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Record(ABC):
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            check = _check.flag if field.type == "bool" else real
+            check = arguments.as_flag if field.type == "bool" else real
             object.__setattr__(self, field.name, check(field.name, getattr(self, field.name)))
 
     @abstractmethod

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from momentax import _check, _tree
-from momentax._check import flag, scheduled
+from momentax._core import arguments, arithmetic, hyperparameters
+from momentax._core.arguments import as_flag
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._linear import linear
 from momentax._sgd import sgd
-from momentax._typing import PyTree, ScalarOrSchedule
 from momentax.conventions._mapping import number
-from momentax.methods import linear
 
 # What from_keras refuses, and what does the same in Optax.
 _REFUSED = {
@@ -28,8 +29,8 @@ def _clip_each(limit: Any) -> optax.GradientTransformation:
     """Shrink each leaf to a norm of at most the limit: g ← c g / max(‖g‖, c)."""
 
     def clip(g: Any) -> Any:
-        factor = limit / jnp.maximum(_tree.norm(g), limit)
-        return _tree.combine((factor, g), like=g)
+        factor = limit / jnp.maximum(arithmetic.norm(g), limit)
+        return arithmetic.combine((factor, g), like=g)
 
     return optax.stateless(lambda updates, _: jax.tree.map(clip, updates))
 
@@ -38,8 +39,8 @@ def _scaled_to(limit: Any) -> optax.GradientTransformation:
     """Shrink the whole tree to a norm of at most the limit."""
 
     def clip(updates: PyTree, _: Any) -> PyTree:
-        factor = limit / jnp.maximum(_tree.norm(updates), limit)
-        return _tree.combine((factor, updates), like=updates)
+        factor = limit / jnp.maximum(arithmetic.norm(updates), limit)
+        return arithmetic.combine((factor, updates), like=updates)
 
     return optax.stateless(clip)
 
@@ -94,8 +95,8 @@ def from_keras(
             raise TypeError(f"from_keras has no argument {name!r}, nor has keras.optimizers.SGD")
         if name in _REFUSED and value not in (None, False):
             raise ValueError(f"{name}={value!r} is not reproduced; {_REFUSED[name]}")
-    α = scheduled("learning_rate", number(learning_rate), "[0, inf)")
-    m = scheduled("momentum", momentum, _check.INTERVALS["beta"])
+    α = as_schedule("learning_rate", number(learning_rate), "[0, inf)")
+    m = as_schedule("momentum", momentum, hyperparameters.INTERVALS["beta"])
     limits = {
         "clipnorm": (clipnorm, _clip_each),
         "clipvalue": (clipvalue, optax.clip),
@@ -106,9 +107,9 @@ def from_keras(
         raise ValueError(f"only one limit on the gradient can be set, got {given}")
     clips = []
     for name, limit in given.items():
-        limit = _check.real_scalar(name, limit, "[0, inf)")
+        limit = arguments.as_real(name, limit, "[0, inf)")
         clips += [limits[name][1](limit)] if limit else []
-    if flag("nesterov", nesterov):
+    if as_flag("nesterov", nesterov):
         method = linear(gradient_weight=1.0, velocity_weight=m, beta=m, shift=m)
     else:
         method = linear(gradient_weight=0.0, velocity_weight=1.0, beta=m)

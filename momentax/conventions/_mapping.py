@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import trees
+from momentax._core.typing import PyTree
 
 # Kernels as torch keeps them and as Flax does: dense, and convolutions over 1, 2 and 3 axes.
 _KERNELS = [(1, 0), (2, 1, 0), (2, 3, 1, 0), (2, 3, 4, 1, 0)]
@@ -134,8 +134,8 @@ def shown(name: str) -> str:
 
 def masked(tree: PyTree) -> tuple[str, ...]:
     """The paths at which another branch of a partition owns the parameters."""
-    nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_check.is_masked)
-    return tuple(name_of(path) for path, node in nodes if _check.is_masked(node))
+    nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=trees.is_masked)
+    return tuple(name_of(path) for path, node in nodes if trees.is_masked(node))
 
 
 def counterparts(mapping: PyTree, names: dict[str, Any], elsewhere: tuple[str, ...] = ()) -> Any:

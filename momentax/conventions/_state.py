@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from momentax import _check, _tree, _velocity
-from momentax._typing import PyTree, Scalar
+from momentax._core import arguments, arithmetic, hyperparameters
+from momentax._core.typing import PyTree, Scalar
+from momentax._state import _velocity
 from momentax.conventions._mapping import (
     Counterpart,
     counterparts,
@@ -100,7 +101,7 @@ def _fill(
 
     for place in found:
         state = _velocity.amend(state, place, put)
-    return state if count is None else _counted(state, _check.whole("count", count, least=0))
+    return state if count is None else _counted(state, arguments.as_count("count", count, least=0))
 
 
 def _where(counterpart: Counterpart, name: str) -> str:
@@ -108,7 +109,7 @@ def _where(counterpart: Counterpart, name: str) -> str:
 
 
 def _scale(value: Any) -> float:
-    scale = _check.real_scalar("scale", value, "(-inf, inf)")
+    scale = arguments.as_real("scale", value, "(-inf, inf)")
     if scale == 0:
         raise ValueError("scale must not be 0: the velocity could not be handed back")
     return scale
@@ -123,7 +124,7 @@ def _conjugated(array: np.ndarray, conjugate: bool | None, where: str) -> np.nda
             "conjugate=False if the gradients are conjugated before they reach the velocity, "
             "True if jax.grad's are accumulated as they are"
         )
-    return array.conj() if _check.flag("conjugate", conjugate) else array
+    return array.conj() if arguments.as_flag("conjugate", conjugate) else array
 
 
 def _is_count(path: Any, leaf: Any) -> bool:
@@ -345,7 +346,7 @@ def _keras_roles(variables: Sequence[Any]) -> tuple[int | None, dict[str | int, 
     if not isinstance(variables, Sequence) or not all(hasattr(v, "assign") for v in variables):
         raise TypeError(
             "variables must be optimizer.variables of a keras.optimizers.SGD, got "
-            f"{_check.shown(variables)}"
+            f"{arguments.describe(variables)}"
         )
     iteration, velocities = None, {}
     for place, variable in enumerate(variables):
@@ -474,7 +475,7 @@ def export_keras_state(
             raise ValueError(f"the velocity of {name!r} has shape {array.shape}, Keras's {shape}")
         values[place] = array
     if iteration is not None:
-        counts = _counts(state) if count is None else [_check.whole("count", count, least=0)]
+        counts = _counts(state) if count is None else [arguments.as_count("count", count, least=0)]
         if len(counts) != 1:
             raise ValueError(f"the state holds the counts {counts}: pass count=, the steps made")
         values[iteration] = np.asarray(counts[0], values[iteration].dtype)
@@ -522,13 +523,13 @@ def rescale_velocity(
         Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1
         hour, 2017, arXiv:1706.02677.
     """
-    _check.one_of("velocity_units", velocity_units, ("parameter", "gradient"))
+    arguments.as_option("velocity_units", velocity_units, ("parameter", "gradient"))
     in_parameters = velocity_units == "parameter"
     old = _rate("old_learning_rate", old_learning_rate, "(0, inf)")
     new = _rate("new_learning_rate", new_learning_rate, "[0, inf)" if in_parameters else "(0, inf)")
     factor = new / old if in_parameters else old / new
     velocity = _velocity.velocity(state, path=path)
-    velocity = _tree.combine((factor, velocity), like=velocity)
+    velocity = arithmetic.combine((factor, velocity), like=velocity)
     return _velocity.replace_velocity(state, velocity, path=path)
 
 
@@ -536,6 +537,6 @@ def _rate(name: str, value: Any, interval: str) -> Any:
     """A learning rate that is no schedule; a concrete 0 is refused in a JAX array too."""
     if callable(value):
         raise TypeError(f"{name} must be a number or a 0-d array, got {value!r}")
-    if isinstance(value, jax.Array) and not _check.is_traced(value):
+    if isinstance(value, jax.Array) and not arguments.is_traced(value):
         value = np.asarray(value)
-    return _check.scheduled(name, value, interval)(0)
+    return hyperparameters.as_schedule(name, value, interval)(0)

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from momentax import _check, _tree
-from momentax._check import flag, scheduled
+from momentax._core import arithmetic, hyperparameters, trees
+from momentax._core.arguments import as_flag
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule, Schedule
+from momentax._methods._linear import linear
 from momentax._sgd import sgd
-from momentax._typing import PyTree, ScalarOrSchedule, Schedule
 from momentax.conventions._mapping import number
-from momentax.methods import linear
 
 # What else stands in a param group: bookkeeping of torch's, which changes no step.
 _BOOKKEEPING = {
@@ -48,23 +49,23 @@ def _damped(
     """The kernel with a gain of its own for each parameter's first gradient."""
 
     def init(params):
-        zeros = _tree.zeros_like(params)
+        zeros = arithmetic.zeros_like(params)
         started = jax.tree.map(lambda _: jnp.zeros((), bool), zeros)
         return DampedState(jnp.zeros((), jnp.int32), zeros, started)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
         t, v, started = state
-        _check.require_gradients(updates, v)
-        first = _tree.combine((first_gain(t), updates), like=v)
-        later = _tree.combine((beta(t), v), (gain(t), updates), like=v)
+        trees.require_gradients(updates, v)
+        first = arithmetic.combine((first_gain(t), updates), like=v)
+        later = arithmetic.combine((beta(t), v), (gain(t), updates), like=v)
         v = jax.tree.map(jnp.where, started, later, first)
-        d = _tree.combine((a(t), updates), (b(t), v), like=updates)
+        d = arithmetic.combine((a(t), updates), (b(t), v), like=updates)
         starts = jnp.asarray(first_gain(t) != 0)
         started = jax.tree.map(
             lambda begun, g: begun if g is None else begun | starts,
             *(started, updates),
-            is_leaf=_check.is_none,
+            is_leaf=trees.is_none,
         )
         return d, DampedState(optax.safe_increment(t), v, started)
 
@@ -127,13 +128,13 @@ def from_torch(
             "param group the entries that are your own"
         )
     lr, momentum, dampening, weight_decay = map(number, (lr, momentum, dampening, weight_decay))
-    α = scheduled("lr", lr, "[0, inf)")
-    μ = scheduled("momentum", momentum, _check.INTERVALS["beta"])
-    τ = scheduled("dampening", dampening, "(-inf, inf)")
-    λ = scheduled("weight_decay", weight_decay)
-    undamped = not callable(dampening) and _tree.is_zero(τ(0))
-    still = not callable(momentum) and _tree.is_zero(μ(0))
-    if flag("nesterov", nesterov) and (still or not undamped):
+    α = as_schedule("lr", lr, "[0, inf)")
+    μ = as_schedule("momentum", momentum, hyperparameters.INTERVALS["beta"])
+    τ = as_schedule("dampening", dampening, "(-inf, inf)")
+    λ = as_schedule("weight_decay", weight_decay)
+    undamped = not callable(dampening) and arithmetic.is_zero(τ(0))
+    still = not callable(momentum) and arithmetic.is_zero(μ(0))
+    if as_flag("nesterov", nesterov) and (still or not undamped):
         raise ValueError(
             f"nesterov needs momentum above 0 and dampening 0, got momentum={momentum} and "
             f"dampening={dampening}"

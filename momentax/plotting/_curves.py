@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.plotting._legend import legend_below
 from momentax.plotting._runs import runs
 from momentax.plotting._scale import axis, is_wide
@@ -66,9 +66,9 @@ def curves(
     """
     seen = runs(result, metric, history=True)
     axes = seen.settings.axes
-    logy = None if logy is None else _check.flag("logy", logy)
+    logy = None if logy is None else arguments.as_flag("logy", logy)
     if by is not None:
-        _check.one_of("by", by, axes)
+        arguments.as_option("by", by, axes)
     elif axes:
         by = max(axes, key=lambda name: len(set(axes[name])) > 1)  # The first of them.
     if ax is None:

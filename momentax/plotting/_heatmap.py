@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.plotting._legend import legend_below
 from momentax.plotting._runs import Runs, runs, worst_shared
 from momentax.plotting._scale import names
@@ -86,7 +86,7 @@ def heatmap(
         TypeError: result is neither a result nor points.
     """
     if isinstance(result, Points):
-        end: str = _check.one_of("mode", "max" if mode is None else mode, ("max", "min"))
+        end: str = arguments.as_option("mode", "max" if mode is None else mode, ("max", "min"))
         seen, name = _measured(result, values, diverged), ""
     else:
         if diverged is not None:
@@ -94,7 +94,7 @@ def heatmap(
         if values is None and isinstance(result, SweepResult) and len(result.metrics()) == 1:
             (values,) = result.metrics()
         seen, name = runs(result, values), str(values)
-        end = _check.one_of("mode", mode or result.mode_of(name), ("max", "min"))
+        end = arguments.as_option("mode", mode or result.mode_of(name), ("max", "min"))
     label = name if label is None else label
     α, β, (values, lost, partly) = _by_value(seen)
     values = np.ma.array(values, mask=lost)

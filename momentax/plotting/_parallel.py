@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.plotting._legend import legend_below
 from momentax.plotting._runs import runs, worst_shared
 from momentax.plotting._scale import Scale, axis, is_wide, measure
@@ -51,7 +51,7 @@ def parallel(
         TypeError: result is not what `momentax.sweep` returns.
     """
     seen = runs(result, metric)
-    end = _check.one_of("mode", mode or result.mode_of(metric), ("max", "min"))
+    end = arguments.as_option("mode", mode or result.mode_of(metric), ("max", "min"))
     settings = seen.settings
     if not settings.axes:
         raise ValueError("parallel needs points with an axis besides seed, such as learning_rate")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.sweeps import Points, SweepResult
 
 
@@ -67,9 +67,11 @@ class Runs:
 def runs(result: Any, metric: Any, history: bool = False) -> Runs:
     """A metric of a result: one number a point, or one dimension of them."""
     if not isinstance(result, SweepResult):
-        raise TypeError(f"result must be what momentax.sweep returns, got {_check.shown(result)}")
+        raise TypeError(
+            f"result must be what momentax.sweep returns, got {arguments.describe(result)}"
+        )
     metrics = result.metrics()
-    values = np.asarray(metrics[_check.one_of("metric", metric, metrics)])
+    values = np.asarray(metrics[arguments.as_option("metric", metric, metrics)])
     shape = result.points.shape
     if 0 in shape:
         raise ValueError(f"result must hold at least one point, got none of shape {shape}")
@@ -78,7 +80,7 @@ def runs(result: Any, metric: Any, history: bool = False) -> Runs:
         needed = "a history, with one dimension of its own" if history else "one number a point"
         other = "; curves draws a history" if len(own) == 1 and not history else ""
         raise ValueError(f"{metric} must be {needed}, got shape {own} at each point{other}")
-    if not _check.is_real(values) and values.dtype != bool:
+    if not arguments.is_real(values) and values.dtype != bool:
         raise TypeError(f"{metric} must hold real numbers, got {values.dtype}")
     values = values.astype(np.float64)
     lost = np.asarray(result.diverged, bool)

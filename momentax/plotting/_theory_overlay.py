@@ -10,7 +10,7 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.plotting._legend import legend_below
 from momentax.theory import largest_learning_rate
 
@@ -59,15 +59,15 @@ def theory_overlay(
             transformation.
     """
     if not isinstance(ax, Axes):
-        raise TypeError(f"ax must be the axes that heatmap returned, got {_check.shown(ax)}")
+        raise TypeError(f"ax must be the axes that heatmap returned, got {arguments.describe(ax)}")
     if ax.get_xscale() != "log" or ax.get_yscale() != "log":
         raise ValueError("ax must be the axes of a heatmap, with a log scale on either side")
     if not callable(pipeline) or isinstance(pipeline, optax.GradientTransformation):
         raise TypeError(
             "pipeline must be a function of a learning rate and a β that returns a "
-            f"transformation, got {_check.shown(pipeline)}"
+            f"transformation, got {arguments.describe(pipeline)}"
         )
-    λ = _check.real_scalar("curvature", curvature, "(0, inf)")
+    λ = arguments.as_real("curvature", curvature, "(0, inf)")
     left, right = sorted(ax.get_xlim())
     bottom, top = sorted(ax.get_ylim())  # Of 1 - β.
     if betas is None:
@@ -75,7 +75,7 @@ def theory_overlay(
             raise ValueError(f"ax must be the axes of a heatmap of β, got 1 - β above {bottom:g}")
         β = 1 - np.geomspace(min(top, 1.0), bottom, _COUNT)
     else:
-        β = _check.real_array("betas", betas, "[0, 1)")
+        β = arguments.as_reals("betas", betas, "[0, 1)")
         if β.ndim != 1 or not β.size:
             raise ValueError(f"betas must be 1-D with at least one β, got shape {β.shape}")
         β = np.sort(β)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from momentax import _velocity
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
+from momentax._state import _velocity
 
 
 def bytes_per_parameter(state: PyTree, params: PyTree = None) -> float:

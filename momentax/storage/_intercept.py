@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax.core import eval_jaxpr
 
-from momentax._encoded import is_encoded
+from momentax._core.codecs import is_encoded
 
 Encoders = Mapping[int, Callable[[jax.Array], Any]]  # By the number of the output.
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from momentax import _check
-from momentax._encoded import blocked, rounded
+from momentax._core import arguments
+from momentax._core.codecs import blocked, rounded
 
 
 class Storage(NamedTuple):
@@ -49,7 +49,7 @@ def bfloat16(stochastic: bool = False, *, seed: Any = 0) -> Storage:
         TypeError: stochastic is no bool, or seed is no whole number.
         ValueError: seed lies outside its interval.
     """
-    at_random = _check.flag("stochastic", stochastic)
+    at_random = arguments.as_flag("stochastic", stochastic)
     return Storage(
         encode=rounded,
         seed=_seed(seed) if at_random else None,
@@ -91,7 +91,7 @@ def int8(block_size: int = 256, *, seed: Any = 0) -> Storage:
         block-wise quantization, 2021, arXiv:2110.02861. Their code and rounding
         are others.
     """
-    block = _check.whole("block_size", block_size, least=2)
+    block = arguments.as_count("block_size", block_size, least=2)
     if block & (block - 1):
         raise ValueError(f"block_size must be a power of two, such as 256, got {block_size}")
     return Storage(
@@ -105,9 +105,9 @@ def int8(block_size: int = 256, *, seed: Any = 0) -> Storage:
 
 def _seed(value: Any) -> Any:
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer) and not value.ndim:
-        if _check.is_traced(value):
+        if arguments.is_traced(value):
             return value
         value = int(value)  # The caller's array must not be donated with the state.
-    if _check.whole("seed", value, least=0) < 2**32:
+    if arguments.as_count("seed", value, least=0) < 2**32:
         return np.uint32(value)
-    raise ValueError(f"seed must be a whole number in [0, 2**32), got {_check.shown(value)}")
+    raise ValueError(f"seed must be a whole number in [0, 2**32), got {arguments.describe(value)}")

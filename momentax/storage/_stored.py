@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax import _check, _tree, _velocity
-from momentax._encoded import (
+from momentax._core import arguments, trees
+from momentax._core.codecs import (
     is_encoded,
     is_packed,
     key_of,
@@ -21,7 +21,8 @@ from momentax._encoded import (
     random_bits,
     unpacked,
 )
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
+from momentax._state import _velocity
 from momentax.storage._intercept import intercepted
 from momentax.storage._storages import Storage
 
@@ -90,13 +91,15 @@ def stored(
     Warns:
         UserWarning: At init, β is known and too large for the storage.
     """
-    _check.transformation("tx", tx)
+    arguments.require_transformation("tx", tx)
     if not isinstance(storage, Storage):
         raise TypeError(
             "storage must be what momentax.storage.bfloat16() or momentax.storage.int8() returns, "
-            f"got {_check.shown(storage)}"
+            f"got {arguments.describe(storage)}"
         )
-    least = max(_check.whole("min_size", min_size, least=0), 1)  # Of nothing there is no block.
+    least = max(
+        arguments.as_count("min_size", min_size, least=0), 1
+    )  # Of nothing there is no block.
     tx = optax.with_extra_args_support(tx)
 
     @jax.jit  # One operation after the other would take seconds to compile,
@@ -114,14 +117,14 @@ def stored(
             )
         if any(map(is_packed, jax.tree.leaves(inner, is_leaf=is_packed))):
             raise ValueError("tx holds a stored velocity already: wrap it once, outermost")
-        chosen = None if where is None else _check.choice("where", where, params)
+        chosen = None if where is None else trees.as_mask("where", where, params)
 
         def encode(leaf: Any, keep: bool = True) -> Any:
             return encoded(leaf) if keep and _encodable(leaf, least) else leaf
 
         def within(node: Any, field: str) -> Any:
             v = getattr(node, field)
-            flags = () if chosen is None else (_tree.present(v, chosen),)
+            flags = () if chosen is None else (trees.masked_like(v, chosen),)
             return node._replace(**{field: packed(jax.tree.map(encode, v, *flags))})
 
         for place in places:
@@ -233,7 +236,7 @@ def _caution(tx: optax.GradientTransformationExtraArgs, params: PyTree, storage:
             shares = _shares_kept(tx, params)
     except Exception:  # Whatever tx needs besides gradients; the warning is a courtesy.
         return
-    if any(map(_check.is_traced, shares)):
+    if any(map(arguments.is_traced, shares)):
         return
     β = max(map(float, shares), default=0.0)
     if storage.limit + 1e-6 < β < 1:  # A float32 away from the number that was given.

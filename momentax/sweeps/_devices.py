@@ -16,8 +16,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -44,7 +44,7 @@ def use_all_cores(count: int | None = None) -> int:
         TypeError: count is no whole number.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wanted = (cores or 1) if count is None else _check.whole("count", count)
+    wanted = (cores or 1) if count is None else arguments.as_count("count", count)
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         there = jax.local_device_count("cpu")  # The flag has decided; both at once fail in JAX.
     else:
@@ -184,7 +184,7 @@ def devices(mesh: Any) -> Devices:
     if not isinstance(mesh, NamedSharding) or not isinstance(mesh.mesh, Mesh):
         raise TypeError(
             "mesh must be a jax.sharding.Mesh, or a NamedSharding whose first entry names the mesh "
-            f"axes to split the points over, got {_check.shown(mesh)}"
+            f"axes to split the points over, got {arguments.describe(mesh)}"
         )
     axes = mesh.spec[0] if len(mesh.spec) == 1 else None
     if not axes or not isinstance(axes, str | tuple):

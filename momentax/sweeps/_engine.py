@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 from momentax.sweeps._points import Points, described
 from momentax.sweeps._program import Compiled
 
@@ -42,9 +42,9 @@ def require_batch_size(batch_size: Any) -> None:
         return
     if isinstance(batch_size, str):
         raise ValueError(
-            f'batch_size must be "auto" or a whole number, got {_check.shown(batch_size)}'
+            f'batch_size must be "auto" or a whole number, got {arguments.describe(batch_size)}'
         )
-    _check.whole("batch_size", batch_size)
+    arguments.as_count("batch_size", batch_size)
 
 
 class Work(NamedTuple):

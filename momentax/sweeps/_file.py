@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._points import Points, objects
 
 FORMAT = 1

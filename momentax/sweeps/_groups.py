@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 from momentax.sweeps._points import SEED, Points
 
 
@@ -109,7 +109,7 @@ def _equal(values: np.ndarray, one: Any) -> np.ndarray:
         except TypeError:  # What cannot be hashed is on no axis.
             return np.full(len(values), False)
         return np.array([value in same for value in values])
-    if not _check.is_real(one) or np.ndim(one):
+    if not arguments.is_real(one) or np.ndim(one):
         return np.full(len(values), False)
     with np.errstate(over="ignore"):
         kept = np.asarray(one, values.dtype if values.dtype.kind == "f" else None).item()

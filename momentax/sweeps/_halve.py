@@ -14,8 +14,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.tree_util import GetAttrKey
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 from momentax.sweeps._devices import Devices, apart, devices
 from momentax.sweeps._engine import Choice, Work, batches, chosen, require_batch_size
 from momentax.sweeps._keys import with_keys, without_keys
@@ -74,7 +74,7 @@ class HalvingResult(SweepResult):
 
     def top(self, metric: str, k: int, mode: str | None = None) -> list[Best]:
         """Rank the settings, as `SweepResult.top`; by the score those that went further first."""
-        k = _check.whole("k", k)
+        k = arguments.as_count("k", k)
         ranked = super().top(metric, len(self.points), mode)
         if metric == "score":  # That after fewer advances is another.
             axis = list(self.points.dims).index(SEED) if SEED in self.points.dims else ()
@@ -159,7 +159,7 @@ def halve(
         functions["resample"] = resample
     for name, function in functions.items():
         if not callable(function):
-            raise TypeError(f"{name} must be a function, got {_check.shown(function)}")
+            raise TypeError(f"{name} must be a function, got {arguments.describe(function)}")
     require_points(points)
     if points.static:
         raise TypeError(
@@ -167,10 +167,10 @@ def halve(
             "points of one value at a time"
         )
     ends = _rungs(rungs)
-    keep = _check.real_scalar("keep", keep, "(0, 1)")
-    _check.one_of("mode", mode, ("min", "max"))
+    keep = arguments.as_real("keep", keep, "(0, 1)")
+    arguments.as_option("mode", mode, ("min", "max"))
     require_batch_size(batch_size)
-    progress = _check.flag("progress", progress)
+    progress = arguments.as_flag("progress", progress)
     where, auto = devices(mesh), batch_size == "auto"
     start, stage = _traced(init, advance, score, points)
     race = Race(points, len(ends), keep, 1 if mode == "min" else -1, resample)
@@ -311,8 +311,10 @@ def _traced(init: Any, advance: Any, score: Any, points: Points) -> tuple[Traced
     def judge(alive: Callable[[], Any]) -> Any:
         def judged(_: PyTree, state: PyTree) -> jax.Array:
             value = alive()(with_keys(state))
-            if np.ndim(value) or not _check.is_real(value):
-                raise ValueError(f"score must return one real number, got {_check.shown(value)}")
+            if np.ndim(value) or not arguments.is_real(value):
+                raise ValueError(
+                    f"score must return one real number, got {arguments.describe(value)}"
+                )
             return jnp.asarray(value)
 
         return judged
@@ -335,7 +337,7 @@ def _traced(init: Any, advance: Any, score: Any, points: Points) -> tuple[Traced
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), start.out)
     traced(program(score, "score", judge), (), state, "score", point)
     steps = jax.ShapeDtypeStruct((), np.int32)
-    stage = program(advance, ("advance", _check.hashable(score)), further)
+    stage = program(advance, ("advance", arguments.as_hashable(score)), further)
     return start, traced(stage, steps, (one, state), "advance", point)
 
 
@@ -359,11 +361,11 @@ def _like(before: PyTree, after: PyTree) -> PyTree:
 
 def _rungs(rungs: Any) -> list[int]:
     if isinstance(rungs, int | np.integer) and not isinstance(rungs, bool):
-        return list(range(1, _check.whole("rungs", rungs) + 1))
+        return list(range(1, arguments.as_count("rungs", rungs) + 1))
     if isinstance(rungs, str) or not hasattr(rungs, "__iter__"):
-        raise TypeError(f"rungs must be whole numbers, got {_check.shown(rungs)}")
+        raise TypeError(f"rungs must be whole numbers, got {arguments.describe(rungs)}")
     each: Any = rungs
-    ends = [_check.whole(f"rungs[{i}]", rung) for i, rung in enumerate(each)]
+    ends = [arguments.as_count(f"rungs[{i}]", rung) for i, rung in enumerate(each)]
     if not ends or sorted(set(ends)) != ends:
         raise ValueError(f"rungs must be whole numbers that increase, at least one, got {ends}")
     return ends

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["data"], meta_fields=["impl"])

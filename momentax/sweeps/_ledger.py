@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._devices import Devices
 from momentax.sweeps._store import Store
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 
 # A metric with one of these words in its name is the better the greater it is.
 GOOD_WORDS = ("accuracy", "acc", "auc", "f1", "reward", "return")

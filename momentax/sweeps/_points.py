@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from momentax import _check
+from momentax._core import arguments, hyperparameters
 
 SEED, POINT = "seed", "point"  # The dimensions that bear no axis' own name.
 _MOST_SEEDS = 2**31
@@ -84,7 +84,9 @@ class Points:
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
-        axes = ", ".join(f"{name}: {_check.shown(values)}" for name, values in self.axes.items())
+        axes = ", ".join(
+            f"{name}: {arguments.describe(values)}" for name, values in self.axes.items()
+        )
         return f"Points({len(self)} of shape {self.shape}; {axes})"
 
     def tree_flatten(self) -> tuple[list[np.ndarray], Any]:
@@ -147,8 +149,8 @@ SCALES: Mapping[str, Any] = {
 
 
 def _distribution(low: Any, high: Any, scale: str, interval: str) -> Distribution:
-    low = _check.real_scalar("low", low, interval)
-    high = _check.real_scalar("high", high, interval)
+    low = arguments.as_real("low", low, interval)
+    high = arguments.as_real("high", high, interval)
     if low >= high:
         raise ValueError(f"low must be below high, got low={low} and high={high}")
     return Distribution(low, high, scale)
@@ -224,7 +226,7 @@ def momentum_axis(low: float, high: float, count: int) -> np.ndarray:
             below 2.
         TypeError: A bound is no number, or count no whole one.
     """
-    count = _check.whole("count", count, 2)
+    count = arguments.as_count("count", count, 2)
     axis = momentum_uniform(low, high).at(np.linspace(0, 1, count))
     axis[[0, -1]] = low, high  # To the last digit.
     return axis
@@ -299,14 +301,14 @@ def random_points(key: jax.Array, count: int, **axes: Any) -> Points:
         TypeError: key is no random key, or count no whole number.
     """
     _require_axes("random_points", axes)
-    count = _check.whole("count", count)
+    count = arguments.as_count("count", count)
     drawn: dict[str, Any] = {}
     for name, values in axes.items():
         try:
             share = jax.random.uniform(jax.random.fold_in(key, zlib.crc32(name.encode())), (count,))
         except (TypeError, ValueError):
             raise TypeError(
-                f"key must be a random key, as jax.random.key(0), got {_check.shown(key)}"
+                f"key must be a random key, as jax.random.key(0), got {arguments.describe(key)}"
             ) from None
         share = np.asarray(share, np.float64)
         if isinstance(values, Distribution):
@@ -338,10 +340,10 @@ def repeat(points: Points, seeds: int | Sequence[int] = 5) -> Points:
     require_points(points)
     if SEED in points.axes:
         raise ValueError("the points have an axis seed already; repeat them once, with all seeds")
-    listed: Any = seeds if hasattr(seeds, "__iter__") else range(_check.whole("seeds", seeds))
-    each = [_check.whole(f"seeds[{i}]", seed, 0) for i, seed in enumerate(listed)]
+    listed: Any = seeds if hasattr(seeds, "__iter__") else range(arguments.as_count("seeds", seeds))
+    each = [arguments.as_count(f"seeds[{i}]", seed, 0) for i, seed in enumerate(listed)]
     if each and max(each) >= _MOST_SEEDS:
-        raise ValueError(f"a seed must be below 2**31, got {_check.shown(max(each))}")
+        raise ValueError(f"a seed must be below 2**31, got {arguments.describe(max(each))}")
     return Points({**points.dims, SEED: {SEED: checked_axis(SEED, each).astype(np.int32)}})
 
 
@@ -349,7 +351,7 @@ def require_points(points: Any) -> None:
     """Refuse what are no points."""
     if not isinstance(points, Points):
         raise TypeError(
-            f"points must be points, as momentax.grid(beta=[0.0, 0.9]), got {_check.shown(points)}"
+            f"points must be points, as momentax.grid(beta=[0.0, 0.9]), got {arguments.describe(points)}"
         )
 
 
@@ -382,17 +384,17 @@ def _require_axes(maker: str, axes: Mapping[str, Any]) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool | np.bool_) and _check.is_real(value)
+    return not isinstance(value, bool | np.bool_) and arguments.is_real(value)
 
 
 def checked_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
     """The checked values of an axis: numbers in a dtype of JAX's, or objects."""
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
         raise ValueError(
-            f"axis {name} must be a sequence of at least one value, got {_check.shown(values)}; "
+            f"axis {name} must be a sequence of at least one value, got {arguments.describe(values)}; "
             f"for a single value write {name}=[value]"
         )
-    if isinstance(values, np.ndarray) and not _check.is_real(values):
+    if isinstance(values, np.ndarray) and not arguments.is_real(values):
         values = values.tolist()  # Words and the like.
     if not isinstance(values, np.ndarray | jax.Array):
         values = list(values)
@@ -416,8 +418,8 @@ def _is_choice(value: Any) -> bool:
 def _static_axis(name: str, values: list[Any], distinct: bool) -> np.ndarray:
     seen, numbers = set(), any(map(_is_number, values))
     for index, value in enumerate(values):
-        wrong = f"axis {name} must hold numbers, got {_check.shown(value)} at index {index}"
-        if not _is_number(value) and (name in _check.INTERVALS or not _is_choice(value)):
+        wrong = f"axis {name} must hold numbers, got {arguments.describe(value)} at index {index}"
+        if not _is_number(value) and (name in hyperparameters.INTERVALS or not _is_choice(value)):
             raise TypeError(wrong)
         if isinstance(value, str) and numbers:
             raise TypeError(f"{wrong}; words and numbers do not mix on one axis")
@@ -428,18 +430,18 @@ def _static_axis(name: str, values: list[Any], distinct: bool) -> np.ndarray:
             raise TypeError(f"{wrong}, or what can be hashed, such as words or functions") from None
         if again and distinct:
             raise ValueError(
-                f"axis {name} must not repeat a value, got {_check.shown(value)} again at {index}"
+                f"axis {name} must not repeat a value, got {arguments.describe(value)} again at {index}"
             )
     return objects(values)
 
 
 def _numbers(name: str, values: Any, distinct: bool) -> np.ndarray:
-    wrong = f"axis {name} must hold numbers, got {_check.shown(values)}"
+    wrong = f"axis {name} must hold numbers, got {arguments.describe(values)}"
     try:
         array = np.asarray(values)
     except (TypeError, ValueError):  # Rows of different lengths, or random keys.
         raise TypeError(wrong) from None
-    if not _check.is_real(array):
+    if not arguments.is_real(array):
         raise TypeError(wrong)
     if array.ndim != 1 or not array.size:
         raise ValueError(
@@ -447,19 +449,21 @@ def _numbers(name: str, values: Any, distinct: bool) -> np.ndarray:
             f"for a single value write {name}=[value]"
         )
     whole = array.dtype.kind in "iu"
-    kept = array.astype(_check.dtype_of(array)) if whole else _check.rounded(array)
+    kept = (
+        array.astype(arguments.dtype_of(array))
+        if whole
+        else hyperparameters.round_to_float_dtype(array)
+    )
     if whole and not np.array_equal(kept, array):
         raise ValueError(
-            f"axis {name} holds whole numbers that {kept.dtype} cannot, got {_check.shown(values)}"
+            f"axis {name} holds whole numbers that {kept.dtype} cannot, got {arguments.describe(values)}"
         )
-    interval = _check.INTERVALS.get(name, "(-inf, inf)")
-    inside = _check.contains(interval, array) & _check.contains(interval, kept)
+    interval = hyperparameters.INTERVALS.get(name, "(-inf, inf)")
+    inside = arguments.is_within(interval, array) & arguments.is_within(interval, kept)
     if not inside.all():
         index = int(np.argmin(inside))
-        wrong = (
-            f"axis {name} must be in {interval}, got {_check.shown(array[index])} at index {index}"
-        )
-        if _check.contains(interval, array[index]):
+        wrong = f"axis {name} must be in {interval}, got {arguments.describe(array[index])} at index {index}"
+        if arguments.is_within(interval, array[index]):
             wrong = f"{wrong}, which {kept.dtype} rounds to {kept[index]}"
         raise ValueError(wrong)
     unique, first = np.unique(kept, return_index=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._devices import Devices
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._devices import Devices
 from momentax.sweeps._keys import is_key
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 from momentax.sweeps._metrics import direction, metrics
 
 _DELAY = 1.0  # Seconds; what is done by then needs no bar.

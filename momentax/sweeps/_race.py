@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.sweeps._groups import settings as settings_of
 from momentax.sweeps._points import SEED, Distribution, Points, checked_axis
 
@@ -97,16 +97,16 @@ def mutate(key: jax.Array, *, factor: float = 1.25, **ranges: Distribution) -> M
         seed = np.ravel(jax.random.key_data(jax.random.fold_in(key, 0))).tolist()
     except (TypeError, ValueError):
         raise TypeError(
-            f"key must be a random key, as jax.random.key(0), got {_check.shown(key)}"
+            f"key must be a random key, as jax.random.key(0), got {arguments.describe(key)}"
         ) from None
     for name, inside in ranges.items():
         if not isinstance(inside, Distribution):
             raise TypeError(
-                f"{name} must be a distribution, as momentax.log_uniform(1e-3, 1), got "
-                f"{_check.shown(inside)}"
+                f"{name} must be a distribution, as momentax.sweeps.log_uniform(1e-3, 1), got "
+                f"{arguments.describe(inside)}"
             )
         checked_axis(name, [inside.low, inside.high])
-    return Mutation(tuple(seed), _check.real_scalar("factor", factor, "(1, inf)"), ranges or None)
+    return Mutation(tuple(seed), arguments.as_real("factor", factor, "(1, inf)"), ranges or None)
 
 
 class Race:
@@ -213,7 +213,7 @@ class Race:
 def _checked(new: Any, settings: Columns) -> Columns:
     """What resample returned, in the dtypes of the settings that it was given."""
     if not isinstance(new, Mapping):
-        raise TypeError(f"it must return a dictionary of arrays, got {_check.shown(new)}")
+        raise TypeError(f"it must return a dictionary of arrays, got {arguments.describe(new)}")
     if set(new) != set(settings):
         raise ValueError(f"it must return the axes {list(settings)}, got {list(new)}")
     columns = {}

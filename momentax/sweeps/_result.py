@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 from momentax.sweeps import _file, _table
 from momentax.sweeps._groups import Mean, averaged, distinct, mean, meets, settings
 from momentax.sweeps._metrics import direction, metrics
@@ -177,9 +177,9 @@ class SweepResult:
             KeyError: No metric is called so.
             TypeError: k is no whole number.
         """
-        k = _check.whole("k", k)
+        k = arguments.as_count("k", k)
         mode = self.mode_of(metric) if mode is None else mode
-        sign = -1 if _check.one_of("mode", mode, ("min", "max")) == "max" else 1
+        sign = -1 if arguments.as_option("mode", mode, ("min", "max")) == "max" else 1
         leaf = np.asarray(self[metric])
         if not self._ranks(leaf):
             raise ValueError(
@@ -233,8 +233,8 @@ class SweepResult:
             fulfilled = meets(values, asked)
             if not fulfilled.any():
                 raise ValueError(
-                    f"no point has {name}={_check.shown(asked)}: "
-                    f"the axis holds {_check.shown(_table.plain(values))}"
+                    f"no point has {name}={arguments.describe(asked)}: "
+                    f"the axis holds {arguments.describe(_table.plain(values))}"
                 )
             kept[dim] &= fulfilled
             if not kept[dim].any():
@@ -266,7 +266,7 @@ class SweepResult:
         """
         if SEED not in self.points.dims:
             raise ValueError(
-                "over_seeds needs points with a dimension seed, as momentax.repeat(points, 5) "
+                "over_seeds needs points with a dimension seed, as momentax.sweeps.repeat(points, 5) "
                 f"makes them, got the dimensions {', '.join(self.points.dims)}"
             )
         return self._mean(*settings(self.points))
@@ -370,7 +370,7 @@ class SweepResult:
 
     def _ranks(self, leaf: Any) -> bool:
         """Whether a metric has one real number, or one bool, for each point."""
-        return leaf.shape == self.points.shape and (leaf.dtype == bool or _check.is_real(leaf))
+        return leaf.shape == self.points.shape and (leaf.dtype == bool or arguments.is_real(leaf))
 
     def _axis(self, name: str) -> tuple[np.ndarray, str]:
         """An axis' values, and the dimension along which it runs."""

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.sweeps._file import version, write_whole
 from momentax.sweeps._points import Points, shown_value
 from momentax.sweeps._program import Traced
@@ -271,6 +271,6 @@ def _text_difference(kept: str, new: str) -> str:
         for sign, part in zip("-+", both, strict=True)
         for line in part[: _SHOWN // 2]
     ]
-    shown = "\n".join(f"  {_check.shown(line)[1:-1]}" for line in lines[:_SHOWN])
+    shown = "\n".join(f"  {arguments.describe(line)[1:-1]}" for line in lines[:_SHOWN])
     where = f"{count} line{'s' * (count > 1)} of its jaxpr, in {_FUNCTION},"
     return f"its function is another; {where} differ{'s' * (count == 1)}:\n{shown}\n "

@@ -9,8 +9,8 @@ from typing import Literal
 import jax
 from jax.sharding import Mesh, NamedSharding
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 from momentax.sweeps._devices import apart, devices
 from momentax.sweeps._engine import Choice, Work, batches, chosen, fitting, require_batch_size
 from momentax.sweeps._ledger import Ledger
@@ -86,12 +86,12 @@ def sweep(
         OSError: The store cannot be read or written. What is in it stays.
     """
     if not callable(run):
-        raise TypeError(f"run must be a function of a point, got {_check.shown(run)}")
+        raise TypeError(f"run must be a function of a point, got {arguments.describe(run)}")
     if reduce is not None and not callable(reduce):
-        raise TypeError(f"reduce must be a function of a result, got {_check.shown(reduce)}")
+        raise TypeError(f"reduce must be a function of a result, got {arguments.describe(reduce)}")
     require_points(points)
     require_batch_size(batch_size)
-    progress = _check.flag("progress", progress)
+    progress = arguments.as_flag("progress", progress)
     where = devices(mesh)
     parts = groups(points, static)
     traces = [traced_run(run, reduce, group, points) for group in parts]

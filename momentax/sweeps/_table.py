@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.sweeps import _file
 from momentax.sweeps._groups import mean, settings
 from momentax.sweeps._points import described, objects
@@ -128,7 +128,7 @@ def _is_concrete(result: SweepResult) -> bool:
     axes = list(result.points.axes.values())
     leaves = [result.diverged, *jax.tree.leaves(result.values)]
     for leaf in axes + leaves:
-        if _check.is_traced(leaf) or not isinstance(leaf, np.ndarray | jax.Array):
+        if arguments.is_traced(leaf) or not isinstance(leaf, np.ndarray | jax.Array):
             return False
     if any(axis.ndim != 1 for axis in axes):
         return False
@@ -139,7 +139,9 @@ def _is_concrete(result: SweepResult) -> bool:
 def _scalars(result: SweepResult) -> list[str]:
     """The metrics with one real number a point, those that count something last."""
     shape = result.points.shape
-    scalars = {n: v for n, v in result.metrics().items() if v.shape == shape and _check.is_real(v)}
+    scalars = {
+        n: v for n, v in result.metrics().items() if v.shape == shape and arguments.is_real(v)
+    }
     return sorted(scalars, key=lambda name: scalars[name].dtype.kind in "iu")
 
 

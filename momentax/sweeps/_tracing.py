@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments
+from momentax._core.typing import PyTree
 from momentax.sweeps._devices import Devices
 from momentax.sweeps._keys import is_key
 from momentax.sweeps._points import Points, described
@@ -126,7 +126,10 @@ def traced_run(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
 
         return one
 
-    key = _check.hashable(reduce), tuple((name, type(v), v) for name, v in group.fixed.items())
+    key = (
+        arguments.as_hashable(reduce),
+        tuple((name, type(v), v) for name, v in group.fixed.items()),
+    )
     point = points[int(group.places[0])]
     return traced(program(run, key, make), (), group.one(), "run", point, group.fixed)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from momentax._check import flag
+from momentax._core.arguments import as_flag
 from momentax.theory._analyze import Analysis, analyze_system
 from momentax.theory._certify import certify_system
 from momentax.theory._closed_forms._quadratic import stability_edge
@@ -173,7 +173,7 @@ def advise(
         >>> print(advice.sentences[2])
         The stiffest direction oscillates, once in 3.87 steps.
     """
-    flag("certified", certified)
+    as_flag("certified", certified)
     μ, largest = curvature_range(mu, L, of_L="(0, inf)")
     low, error = _smallest_positive(mu, μ, largest)
     system = as_system(tx)

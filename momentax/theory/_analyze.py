@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from momentax._check import real_scalar
+from momentax._core.arguments import as_real
 from momentax.theory._closed_forms._oscillator import Oscillator, oscillator
 from momentax.theory._curvature import curvature_range
 from momentax.theory._printing import format_record
@@ -351,7 +351,7 @@ def analyze(
     μ, largest = curvature_range(mu, L, of_L="(0, inf)")
     σ2 = gradient_variance
     if σ2 is not None:
-        σ2 = real_scalar("gradient_variance", σ2, "[0, inf)")
+        σ2 = as_real("gradient_variance", σ2, "[0, inf)")
     if not isinstance(tx, StateSpace):
         system = read_system(tx, step=step, around=around)
     elif step is None and around is None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from momentax import _check
+from momentax._core import arguments
 
 _Reals = NDArray[np.float64]
 
@@ -17,13 +17,13 @@ def unpack(mu: Any, L: Any) -> tuple[Any, Any]:
     if hasattr(mu, "mu") and hasattr(mu, "L"):
         if L is not None:
             raise TypeError(
-                f"L must be left out where a Curvature gives both mu and L, got L={_check.shown(L)}"
+                f"L must be left out where a Curvature gives both mu and L, got L={arguments.describe(L)}"
             )
         return mu.mu, mu.L
     if L is None:
         raise TypeError(
             "L is missing: give mu and L, or a Curvature in place of both, got "
-            f"mu={_check.shown(mu)}"
+            f"mu={arguments.describe(mu)}"
         )
     return mu, L
 
@@ -31,7 +31,7 @@ def unpack(mu: Any, L: Any) -> tuple[Any, Any]:
 def _require_order(μ: Any, L: Any) -> None:
     if np.any(μ > L):
         raise ValueError(
-            f"mu must not exceed L, got mu={_check.shown(μ)} and L={_check.shown(L)}; are they "
+            f"mu must not exceed L, got mu={arguments.describe(μ)} and L={arguments.describe(L)}; are they "
             "swapped?"
         )
 
@@ -41,7 +41,7 @@ def curvature_range(
 ) -> tuple[float, float]:
     """Return μ and L as numbers, each in its interval, with μ at most L."""
     mu, L = unpack(mu, L)
-    μ, largest = _check.real_scalar("mu", mu, of_mu), _check.real_scalar("L", L, of_L)
+    μ, largest = arguments.as_real("mu", mu, of_mu), arguments.as_real("L", L, of_L)
     _require_order(μ, largest)
     return μ, largest
 
@@ -54,6 +54,6 @@ def positive_range(mu: Any, L: Any) -> tuple[float, float]:
 def positive_ranges(mu: ArrayLike | Any, L: ArrayLike | None) -> tuple[_Reals, _Reals, _Reals]:
     """Return arrays of μ, L and the condition number κ = L / μ, all positive, with μ at most L."""
     mu, L = unpack(mu, L)
-    μ, largest = _check.real_array("mu", mu, "(0, inf)"), _check.real_array("L", L, "(0, inf)")
+    μ, largest = arguments.as_reals("mu", mu, "(0, inf)"), arguments.as_reals("L", L, "(0, inf)")
     _require_order(μ, largest)
     return μ, largest, largest / μ

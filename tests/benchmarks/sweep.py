@@ -64,7 +64,7 @@ def digits(epochs: int = 2) -> Task:
     """The convolutional network that the command line trains."""
     from flax import nnx
 
-    from momentax import _digits
+    from momentax._cli import _digits
 
     train, _ = _digits.load()
     definition, start = nnx.split(_digits.Network(nnx.Rngs(0)))
@@ -156,7 +156,7 @@ def sweep(task: Task) -> Callable[[np.ndarray, np.ndarray], Any]:
     run = run_of(task)
 
     def all_points(α, β):
-        return momentax.sweep(run, momentax.zipped(learning_rate=α, beta=β), progress=False)
+        return momentax.sweep(run, momentax.sweeps.zipped(learning_rate=α, beta=β), progress=False)
 
     return all_points
 

@@ -171,7 +171,7 @@ def test_item_runs_on_after_its_sequence_has_left_the_range_of_floats():
     assert jnp.all(jnp.isfinite(params))
     assert jnp.all(jnp.isfinite(base))
     state = item(0.5, 1.0).init(start)
-    assert isinstance(state, momentax.AcceleratedState)
+    assert isinstance(state, momentax.states.AcceleratedState)
 
 
 @pytest.mark.parametrize(

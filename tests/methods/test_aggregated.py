@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from momentax.states import AggregatedState
 
 import momentax
-from momentax import AggregatedState, aggregated
+from momentax import aggregated
 from tests.methods.runs import draw, follow
 
 

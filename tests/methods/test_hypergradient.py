@@ -46,7 +46,7 @@ def test_both_descend_on_the_loss_after_the_last_step():
         v = jax.tree.map(lambda v, g, β=new.beta: (v - g) / β, new.velocity, grads)
         held = params, v, grads, new.learning_rate, new.beta
         params = jax.tree.map(jnp.add, params, updates)
-    assert isinstance(new, momentax.HypergradientState)
+    assert isinstance(new, momentax.states.HypergradientState)
 
 
 @pytest.mark.usefixtures("x64")

@@ -172,7 +172,7 @@ def test_a_row_without_a_gradient_keeps_everything():
     np.testing.assert_array_equal(v[1], 0)
     np.testing.assert_allclose(v[0, 0], 2.71, rtol=1e-6)
     np.testing.assert_array_equal(state[1].last, [3, 0, 3])
-    assert isinstance(state[1], momentax.LazyState)
+    assert isinstance(state[1], momentax.states.LazyState)
 
 
 def test_a_gradient_of_none_makes_no_row_wait():

@@ -73,7 +73,7 @@ def test_the_state_keeps_the_last_gradient():
     for each in g:
         _, state = update(jnp.asarray(each), state)
         np.testing.assert_array_equal(state.gradient, each)
-    assert isinstance(state, momentax.MarsState)
+    assert isinstance(state, momentax.states.MarsState)
 
 
 def test_a_reset_heals_it_of_a_nan():

@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from momentax.states import ProportionalIntegralDerivativeState
 
 import momentax
-from momentax import ProportionalIntegralDerivativeState, proportional_integral_derivative
+from momentax import proportional_integral_derivative
 from tests.methods.runs import draw, follow
 
 

@@ -98,8 +98,8 @@ def test_storm_forgets_at_most_everything():
     for _ in range(3):
         _, state = tx.update(g, state, prev_grad=5 * g)
     np.testing.assert_array_equal(state.velocity, g)
-    assert isinstance(state, momentax.StormState)
-    assert isinstance(recursive_momentum().init(g), momentax.RecursiveState)
+    assert isinstance(state, momentax.states.StormState)
+    assert isinstance(recursive_momentum().init(g), momentax.states.RecursiveState)
 
 
 METHODS = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import momentax
 from momentax import theory, yellowfin
-from momentax.methods._yellowfin import single_step
+from momentax._methods._yellowfin import single_step
 from tests import reference
 
 
@@ -75,7 +75,7 @@ def test_gradients_of_zero_leave_the_tuning_where_it_starts():
     np.testing.assert_allclose((state.learning_rate, state.beta), (0.1, 0.5))
     d, state = tx.update(jnp.ones(3), state)
     np.testing.assert_allclose(d, 0.1)
-    assert isinstance(state, momentax.YellowFinState)
+    assert isinstance(state, momentax.states.YellowFinState)
 
 
 @pytest.mark.usefixtures("x64")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from momentax import grid, repeat
-from momentax.sweeps import SweepResult
+from momentax import grid
+from momentax.sweeps import SweepResult, repeat
 
 α, β = np.array([0.01, 0.1, 1.0]), np.array([0.0, 0.9])
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from momentax import grid, repeat
+from momentax import grid
 from momentax.plotting import curves
-from momentax.sweeps import SweepResult
+from momentax.sweeps import SweepResult, repeat
 from tests.plotting import results
 
 GREY = to_rgba("0.6")

@@ -6,9 +6,9 @@ import pytest
 from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.contour import ContourSet
 
-from momentax import grid, repeat, zipped
+from momentax import grid
 from momentax.plotting import heatmap
-from momentax.sweeps import SweepResult
+from momentax.sweeps import SweepResult, repeat, zipped
 from tests.plotting import results
 
 POINTS = grid(learning_rate=[0.1, 0.01, 1.0], beta=[0.0, 0.9])

@@ -17,7 +17,9 @@ def heavy_ball(learning_rate, beta):
 
 
 def a_map(**options):
-    points = grid(learning_rate=np.geomspace(0.01, 1, 5), beta=momentax.momentum_axis(0, 0.99, 5))
+    points = grid(
+        learning_rate=np.geomspace(0.01, 1, 5), beta=momentax.sweeps.momentum_axis(0, 0.99, 5)
+    )
     return heatmap(points, np.random.default_rng(0).normal(size=(5, 5)), **options)
 
 

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import momentax
-from momentax import _digits, storage
+from momentax import storage
+from momentax._cli import _digits
 from momentax.theory import optimal_heavy_ball
 
 N = 4096  # 16 blocks.

@@ -14,8 +14,9 @@ import pytest
 from flax import nnx
 
 import momentax
-from momentax import bytes_per_parameter, storage, stored
-from momentax._encoded import unpacked
+from momentax import storage, stored
+from momentax._core.codecs import unpacked
+from momentax.storage import bytes_per_parameter
 
 STORAGES = {
     "bfloat16": (storage.bfloat16(), 2.0),
@@ -149,7 +150,7 @@ def test_the_state_is_that_of_what_is_wrapped_and_a_count_and_a_seed(kind):
     how, _ = STORAGES[kind]
     assert isinstance(how, storage.Storage)
     _, state = run(stored(momentax.sgd(0.1), how), steps=3)
-    assert isinstance(state, momentax.StoredState)
+    assert isinstance(state, momentax.states.StoredState)
     assert (state.count, state.count.dtype) == (3, jnp.int32)
     assert (state.seed is None) == (kind == "bfloat16")
     plain = momentax.sgd(0.1).init(tree())

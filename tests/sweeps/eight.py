@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from momentax import grid, halve, repeat, sweep
+from momentax import grid, halve, sweep
+from momentax.sweeps import repeat
 
 DATA = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
 POINTS = grid(learning_rate=np.linspace(0.01, 0.3, 9), beta=[0.0, 0.5, 0.9])

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from momentax import grid, halve, repeat, sweep
+from momentax import grid, halve, sweep
+from momentax.sweeps import repeat
 
 DATA = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
 POINTS = repeat(grid(method=["plain", "heavy"], learning_rate=np.linspace(0.1, 1, 5)), 3)

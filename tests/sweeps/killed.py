@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import momentax
-from momentax import grid, halve, repeat, sweep
+from momentax import grid, halve, sweep
+from momentax.sweeps import repeat
 
 DIRECTIONS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 POINTS = repeat(grid(method=["heavy ball", "nesterov"], learning_rate=np.linspace(0.1, 1, 40)), 4)

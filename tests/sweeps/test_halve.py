@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from jax.sharding import Mesh
 
 import momentax
-from momentax import (
+from momentax import grid, halve
+from momentax.sweeps import (
     Distribution,
     HalvingResult,
     Mutation,
-    grid,
-    halve,
+    _tracing,
     log_uniform,
     momentum_uniform,
     mutate,
@@ -31,7 +31,6 @@ from momentax import (
     uniform,
     zipped,
 )
-from momentax.sweeps import _tracing
 from momentax.sweeps._ledger import Ledger
 from momentax.sweeps._race import Race
 
@@ -661,7 +660,7 @@ def expected_score(betas):
 def test_breeding_beats_every_fixed_beta_where_the_best_one_changes():
     # Far from the minimum much momentum is faster, and near it noise weighs 1/(1 - β): no β is
     # best throughout. 32 seeds for each, so that little luck is bred from.
-    points = repeat(grid(beta=momentax.momentum_axis(0.01, 0.95, 12)), 32)
+    points = repeat(grid(beta=momentax.sweeps.momentum_axis(0.01, 0.95, 12)), 32)
     resample = mutate(jax.random.key(0), factor=2.0)
     functions = falling_init, falling_advance, falling_score
     result = halve(*functions, points, rungs=range(8, 97, 8), keep=0.5, resample=resample)
@@ -869,7 +868,7 @@ def test_callables_without_a_hash_will_do():
 def test_a_result_is_a_tree_and_a_sweeps_result():
     points = repeat(grid(learning_rate=[0.1, 0.5, 1.0], beta=[0.0, 0.7]), 2)
     result = halve(*NOISY, points, rungs=[2, 5], keep=0.5, mode="max")
-    assert isinstance(result, momentax.SweepResult)
+    assert isinstance(result, momentax.sweeps.SweepResult)
     assert result.mode_of("score") == "max"
     assert result.mode_of("loss") == "min"
     reached = result["advanced"][..., 0] == 5
@@ -1116,7 +1115,7 @@ BAD_MUTATIONS = {
         (jax.random.key(0),),
         {"beta": [0.1, 0.9]},
         TypeError,
-        r"beta must be a distribution, as momentax.log_uniform\(1e-3, 1\), got \[0.1, 0.9\]",
+        r"beta must be a distribution, as momentax.sweeps.log_uniform\(1e-3, 1\), got \[0.1, 0.9\]",
     ),
     "outside": (
         (jax.random.key(0),),

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 
 import momentax
-from momentax import (
+from momentax import grid
+from momentax.sweeps import (
     Distribution,
     Points,
-    grid,
     log_uniform,
     momentum_axis,
     momentum_uniform,
@@ -509,4 +509,4 @@ def test_distributions_are_values():
     assert log_uniform(0.1, 1).scale == "log"
     assert momentum_uniform(0, 0.5).scale == "momentum"
     assert hash(uniform(0, 1)) == hash(uniform(0, 1))
-    assert momentax.uniform(0, 1) != log_uniform(0.5, 1)
+    assert momentax.sweeps.uniform(0, 1) != log_uniform(0.5, 1)

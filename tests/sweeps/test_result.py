@@ -27,8 +27,8 @@ import pytest
 from hypothesis import given, settings
 
 import momentax
-from momentax import Points, Report, SweepResult, grid, repeat, zipped
-from momentax.sweeps import _file
+from momentax import grid
+from momentax.sweeps import Points, Report, SweepResult, _file, repeat, zipped
 from momentax.sweeps._groups import Mean
 from momentax.sweeps._metrics import GOOD_WORDS
 from momentax.sweeps._result import Best

@@ -21,7 +21,8 @@ import pytest
 from jax.sharding import Mesh
 
 import momentax
-from momentax import grid, halve, repeat, sweep, zipped
+from momentax import grid, halve, sweep
+from momentax.sweeps import repeat, zipped
 
 ROOT = Path(__file__).parents[2]
 DATA = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -419,7 +420,7 @@ HALVED = {
     "keep": (lambda store: raced(store, keep=0.5), r"keep was 0\.33\d+ and is 0\.5"),
     "mode": (lambda store: raced(store, mode="max"), "mode was 'min' and is 'max'"),
     "resample": (
-        lambda store: raced(store, resample=momentax.mutate(jax.random.key(0))),
+        lambda store: raced(store, resample=momentax.sweeps.mutate(jax.random.key(0))),
         r"resample was None and is 'Mutation\(",
     ),
     "sweep": (
@@ -444,7 +445,7 @@ def test_a_race_with_the_same_resample_goes_on(tmp_path):
         return settings
 
     for resample in (
-        lambda: momentax.mutate(jax.random.key(0)),
+        lambda: momentax.sweeps.mutate(jax.random.key(0)),
         lambda: functools.partial(changed),  # Its address is another each time.
     ):
         store = tmp_path / str(len(list(tmp_path.iterdir())))

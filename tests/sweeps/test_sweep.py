@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 import momentax
-from momentax import grid, repeat, sweep, zipped
-from momentax.sweeps import _engine
+from momentax import grid, sweep
+from momentax.sweeps import _engine, repeat, zipped
 from momentax.sweeps._devices import Devices
 from momentax.sweeps._program import Compiled
 

@@ -201,7 +201,10 @@ NONLINEAR = {
         optax.sign_sgd(0.1),
         "not linear: a step from twice the .* does not give twice the parameters",
     ),
-    "adam": (optax.adam(0.1), "not linear: a step from zero .* does not leave the parameters at zero"),
+    "adam": (
+        optax.adam(0.1),
+        "not linear: a step from zero .* does not leave the parameters at zero",
+    ),
     "lion": (optax.lion(0.1), "not linear: a step from twice the"),
     "normalized": (
         optax.chain(optax.normalize_by_update_norm(), optax.sgd(0.1)),

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from momentax.states import OptimisticState
 
 import momentax
-from momentax import OptimisticState, heavy_ball, nesterov, optimistic, sgd
+from momentax import heavy_ball, nesterov, optimistic, sgd
 
 
 @pytest.fixture(autouse=True)

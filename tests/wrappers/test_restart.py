@@ -192,8 +192,8 @@ def descend(tx, steps=80, curvature=(1.0, 30.0), start=FIRST, value=True):
 
 
 def momentax_state(state):
-    nodes = jax.tree.leaves(state, is_leaf=lambda n: isinstance(n, momentax.RestartState))
-    return next(n for n in nodes if isinstance(n, momentax.RestartState))
+    nodes = jax.tree.leaves(state, is_leaf=lambda n: isinstance(n, momentax.states.RestartState))
+    return next(n for n in nodes if isinstance(n, momentax.states.RestartState))
 
 
 @pytest.mark.parametrize("when", ["gradient", "function", "speed", 7])

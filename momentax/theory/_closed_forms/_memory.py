@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import real_array, whole
+from momentax._core.arguments import as_count, as_reals
 
 _Reals = NDArray[np.float64]
 
@@ -32,8 +32,8 @@ def weights(beta: ArrayLike, steps: int) -> _Reals:
     Source:
         Goh, Why momentum really works, Distill, 2017.
     """
-    β = real_array("beta", beta, "[0, 1)")
-    return β[..., None] ** np.arange(whole("steps", steps), dtype=np.float64)
+    β = as_reals("beta", beta, "[0, 1)")
+    return β[..., None] ** np.arange(as_count("steps", steps), dtype=np.float64)
 
 
 def half_life(beta: ArrayLike) -> _Reals:
@@ -77,8 +77,8 @@ def effective_window(beta: ArrayLike, mass: ArrayLike = 0.9) -> _Reals:
         >>> round(float(momentax.theory.effective_window(0.9)), 6)
         21.854345
     """
-    β = real_array("beta", beta, "[0, 1)")
-    m = real_array("mass", mass, "[0, 1)")
+    β = as_reals("beta", beta, "[0, 1)")
+    m = as_reals("mass", mass, "[0, 1)")
     with np.errstate(divide="ignore"):  # log 0 = -inf gives the limit n = 0 at β = 0.
         return np.log1p(-m) / np.log(β)
 
@@ -109,5 +109,5 @@ def effective_learning_rate(learning_rate: ArrayLike, beta: ArrayLike) -> _Reals
     Source:
         Goh, Why momentum really works, Distill, 2017.
     """
-    α = real_array("learning_rate", learning_rate, "(0, inf)")
-    return α / (1 - real_array("beta", beta, "[0, 1)"))
+    α = as_reals("learning_rate", learning_rate, "(0, inf)")
+    return α / (1 - as_reals("beta", beta, "[0, 1)"))

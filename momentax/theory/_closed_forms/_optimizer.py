@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax import _check, _tree
-from momentax._typing import PyTree
+from momentax._core import arithmetic, trees
+from momentax._core.typing import PyTree
 
 
 def linear_optimizer(
@@ -34,19 +34,19 @@ def linear_optimizer(
     a, b = -α * float(gradient_weight), -α * float(velocity_weight)
 
     def init(params: PyTree) -> optax.TraceState:
-        return optax.TraceState(_tree.zeros_like(params))
+        return optax.TraceState(arithmetic.zeros_like(params))
 
     def update(updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any) -> Any:
         del extra_args
-        _check.require_gradients(updates, state.trace)
-        v = _tree.combine((β, state.trace), (1.0, updates), like=state.trace)
-        steps = _tree.combine((a, updates), (b, v), like=updates)
+        trees.require_gradients(updates, state.trace)
+        v = arithmetic.combine((β, state.trace), (1.0, updates), like=state.trace)
+        steps = arithmetic.combine((a, updates), (b, v), like=updates)
         if params is not None:  # optax.apply_updates takes no None for a parameter.
             steps = jax.tree.map(
                 lambda u, leaf: jnp.zeros_like(leaf) if u is None and leaf is not None else u,
                 steps,
                 params,
-                is_leaf=_check.is_none,
+                is_leaf=trees.is_none,
             )
         return steps, optax.TraceState(v)
 

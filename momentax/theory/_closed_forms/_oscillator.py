@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import real_array, whole
+from momentax._core.arguments import as_count, as_reals
 from momentax.theory._printing import format_record
 
 _Reals = NDArray[np.float64]
@@ -65,9 +65,9 @@ def oscillator(learning_rate: ArrayLike, beta: ArrayLike, curvature: ArrayLike) 
         Qian, On the momentum term in gradient descent learning algorithms,
         Neural Networks 12(1), 1999, with differences of first order.
     """
-    α = real_array("learning_rate", learning_rate, "(0, inf)")
-    β = real_array("beta", beta, "[0, 1)")
-    α, β, λ = np.broadcast_arrays(α, β, real_array("curvature", curvature, "(0, inf)"))
+    α = as_reals("learning_rate", learning_rate, "(0, inf)")
+    β = as_reals("beta", beta, "[0, 1)")
+    α, β, λ = np.broadcast_arrays(α, β, as_reals("curvature", curvature, "(0, inf)"))
     h, m = np.sqrt(α), (1 + β) / 2
     c = (1 - β) / h
     return Oscillator(m, c, h, c / (2 * np.sqrt(m * λ)))
@@ -103,9 +103,9 @@ def from_oscillator(
     Source:
         As of `oscillator`.
     """
-    m = real_array("mass", mass, "(0, inf)")
-    c = real_array("friction", friction, "(0, inf)")
-    h = real_array("time_step", time_step, "(0, inf)")
+    m = as_reals("mass", mass, "(0, inf)")
+    c = as_reals("friction", friction, "(0, inf)")
+    h = as_reals("time_step", time_step, "(0, inf)")
     m, c, h = np.broadcast_arrays(m, c, h)
     drag = c * h / 2
     if np.any(beyond := drag > m * (1 + 1e-12)):  # A computed time step may be off by rounding.
@@ -154,9 +154,9 @@ def oscillator_path(
         As of `oscillator`.
     """
     m, c, h, _ = oscillator(learning_rate, beta, curvature)
-    stiffness = real_array("curvature", curvature)[..., None] / m[..., None]
+    stiffness = as_reals("curvature", curvature)[..., None] / m[..., None]
     decay = c[..., None] / (2 * m[..., None])
-    time = (np.arange(whole("steps", steps, least=0) + 1) + 0.5) * h[..., None]
+    time = (np.arange(as_count("steps", steps, least=0) + 1) + 0.5) * h[..., None]
     # From the roots r of r² + 2 δ r + λ/m; their product keeps the digits of the slow one.
     half_gap = np.sqrt((decay**2 - stiffness).astype(np.complex128))
     fast = -decay - half_gap
@@ -165,4 +165,4 @@ def oscillator_path(
     meeting = distance == 0
     share = np.where(meeting, 1, np.expm1(distance) / np.where(meeting, 1, distance))
     unit = np.exp(slow * time) * (1 - slow * time * share)
-    return real_array("start", start)[..., None] * unit.real
+    return as_reals("start", start)[..., None] * unit.real

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import real_array, symmetric, whole
+from momentax._core.arguments import as_count, as_reals, as_symmetric
 from momentax.theory._printing import format_record
 from momentax.theory._system import StateSpace
 
@@ -38,9 +38,9 @@ class QuadraticPath(NamedTuple):
 
 def _coefficients(beta: Any, gradient_weight: Any, velocity_weight: Any) -> tuple[_Reals, ...]:
     return (
-        real_array("gradient_weight", gradient_weight),
-        real_array("velocity_weight", velocity_weight),
-        real_array("beta", beta, "[0, 1)"),
+        as_reals("gradient_weight", gradient_weight),
+        as_reals("velocity_weight", velocity_weight),
+        as_reals("beta", beta, "[0, 1)"),
     )
 
 
@@ -110,8 +110,8 @@ def spectral_radius(
     """
     _refuse_transformation("learning_rate", learning_rate, "rate_at(tx, curvature)")
     a, b, β = _coefficients(beta, gradient_weight, velocity_weight)
-    α = real_array("learning_rate", learning_rate, "(0, inf)")
-    x = α * real_array("curvature", curvature)
+    α = as_reals("learning_rate", learning_rate, "(0, inf)")
+    x = α * as_reals("curvature", curvature)
     _, determinant, square, larger, _ = _roots(x, a, b, β)
     return np.where(square < 0, np.sqrt(np.abs(determinant)), np.abs(larger))
 
@@ -191,9 +191,9 @@ def quadratic_problem(
     hessian: ArrayLike, start: ArrayLike, minimizer: ArrayLike | None
 ) -> tuple[_Reals, _Reals, _Reals]:
     """Check the arguments of a quadratic: the Hessian, the start and the minimizer."""
-    H = symmetric("hessian", hessian)
-    origin = real_array("minimizer", np.zeros(len(H)) if minimizer is None else minimizer)
-    θ = real_array("start", start)
+    H = as_symmetric("hessian", hessian)
+    origin = as_reals("minimizer", np.zeros(len(H)) if minimizer is None else minimizer)
+    θ = as_reals("start", start)
     for name, point in (("start", θ), ("minimizer", origin)):
         if point.shape != H.shape[:1]:
             raise ValueError(
@@ -238,7 +238,7 @@ def quadratic_path(
         infinite or NaN.
 
     Raises:
-        ValueError: H is not square or not symmetric, a shape does not fit it, or a
+        ValueError: H is not square or not as_symmetric, a shape does not fit it, or a
             hyperparameter lies outside its interval.
 
     Example:
@@ -251,9 +251,9 @@ def quadratic_path(
     """
     _refuse_transformation("hessian", hessian, "trajectory(tx, hessian, start, steps)")
     H, θ, origin = quadratic_problem(hessian, start, minimizer)
-    count = whole("steps", steps, least=0)
+    count = as_count("steps", steps, least=0)
     a, b, β = _coefficients(beta, gradient_weight, velocity_weight)
-    α = real_array("learning_rate", learning_rate, "(0, inf)")
+    α = as_reals("learning_rate", learning_rate, "(0, inf)")
     α, a, b, β = (each[..., None] for each in np.broadcast_arrays(α, a, b, β))
     λ, basis = np.linalg.eigh(H)
     error = (θ - origin) @ basis

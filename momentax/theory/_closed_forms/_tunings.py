@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import flag, real_array
+from momentax._core.arguments import as_flag, as_reals
 from momentax.theory._closed_forms._optimizer import linear_optimizer
 from momentax.theory._curvature import positive_ranges
 from momentax.theory._printing import format_record
@@ -69,7 +69,7 @@ def gradient_descent_rate(kappa: ArrayLike) -> _Reals:
     Source:
         Goh, Why momentum really works, Distill, 2017.
     """
-    κ = real_array("kappa", kappa, "[1, inf)")
+    κ = as_reals("kappa", kappa, "[1, inf)")
     return (κ - 1) / (κ + 1)
 
 
@@ -100,7 +100,7 @@ def heavy_ball_rate(kappa: ArrayLike) -> _Reals:
         methods, USSR Computational Mathematics and Mathematical Physics 4(5),
         1964; Lessard, Recht and Packard, 2016, arXiv:1408.3595.
     """
-    return gradient_descent_rate(np.sqrt(real_array("kappa", kappa, "[1, inf)")))
+    return gradient_descent_rate(np.sqrt(as_reals("kappa", kappa, "[1, inf)")))
 
 
 def nesterov_rate(kappa: ArrayLike, *, quadratic: bool = False) -> _Reals:
@@ -130,8 +130,8 @@ def nesterov_rate(kappa: ArrayLike, *, quadratic: bool = False) -> _Reals:
         Nesterov, Introductory lectures on convex optimization, 2004; Lessard,
         Recht and Packard, 2016, arXiv:1408.3595.
     """
-    κ = real_array("kappa", kappa, "[1, inf)")
-    return 1 - 2 / np.sqrt(3 * κ + 1) if flag("quadratic", quadratic) else 1 - 1 / np.sqrt(κ)
+    κ = as_reals("kappa", kappa, "[1, inf)")
+    return 1 - 2 / np.sqrt(3 * κ + 1) if as_flag("quadratic", quadratic) else 1 - 1 / np.sqrt(κ)
 
 
 def optimal_gradient_descent(mu: Any, L: ArrayLike | None = None) -> Tuning:

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import real_array, shown
+from momentax._core.arguments import as_reals, describe
 from momentax.theory._closed_forms._optimizer import linear_optimizer
 from momentax.theory._curvature import positive_ranges
 from momentax.theory._printing import format_record
@@ -117,13 +117,13 @@ def robust_momentum(mu: Any, L: ArrayLike | None = None, *, rate: ArrayLike) -> 
         algorithm for strongly convex functions, 2018, arXiv:1710.04753.
     """
     largest, κ = _strict_range(mu, L)
-    ρ = real_array("rate", rate, "[0, 1)")
+    ρ = as_reals("rate", rate, "[0, 1)")
     low, high = 1 - 1 / np.sqrt(κ), 1 - 1 / κ
     slack = 1e-12  # A computed rate may differ in its last digits.
     if np.any((ρ < low - slack) | (ρ > high + slack)):
         raise ValueError(
             f"rate must be in [1 - 1/√κ, 1 - 1/κ] = [{low!s}, {high!s}] at κ = {κ!s}, got "
-            f"{shown(rate)}"
+            f"{describe(rate)}"
         )
     largest, κ, ρ = np.broadcast_arrays(largest, κ, ρ)
     factor = (1 - ρ) ** 2 * (1 + ρ)
@@ -136,7 +136,7 @@ def _strict_range(mu: Any, L: ArrayLike | None) -> tuple[_Reals, _Reals]:
     μ, largest, κ = positive_ranges(mu, L)
     if np.any(κ == 1):
         raise ValueError(
-            f"mu must be below L, got mu={shown(μ)} and L={shown(largest)}; where they are equal, "
+            f"mu must be below L, got mu={describe(μ)} and L={describe(largest)}; where they are equal, "
             "plain descent with learning rate 1/L converges in one step"
         )
     return np.broadcast_to(largest, κ.shape), κ

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import real_array, real_scalar, whole
+from momentax._core.arguments import as_count, as_real, as_reals
 from momentax.theory._closed_forms._memory import half_life
 from momentax.theory._closed_forms._quadratic import quadratic_problem
 from momentax.theory._printing import format_record
@@ -121,7 +121,7 @@ def closed_loop(tx: _Transformation, curvature: ArrayLike) -> _Reals:
         >>> np.round(momentax.theory.closed_loop(optax.sgd(0.1), 2.0), 6)
         array([[0.8]])
     """
-    λ = real_array("curvature", curvature)
+    λ = as_reals("curvature", curvature)
     return loop_matrix(as_system(tx), λ)
 
 
@@ -153,7 +153,7 @@ def rate_at(tx: _Transformation, curvature: ArrayLike) -> _Reals:
     Source:
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
-    λ = real_array("curvature", curvature)
+    λ = as_reals("curvature", curvature)
     return radius(as_system(tx), λ)
 
 
@@ -183,7 +183,7 @@ def escape_rate(tx: _Transformation, negative_curvature: ArrayLike) -> _Reals:
         O'Neill and Wright, Behavior of accelerated gradient methods near
         critical points of nonconvex functions, 2019, arXiv:1706.07993.
     """
-    λ = real_array("negative_curvature", negative_curvature, "(-inf, 0)")
+    λ = as_reals("negative_curvature", negative_curvature, "(-inf, 0)")
     return radius(as_system(tx), λ)
 
 
@@ -214,7 +214,7 @@ def damping(tx: _Transformation, curvature: float) -> Damping:
     Source:
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
-    λ = real_scalar("curvature", curvature, "(-inf, inf)")
+    λ = as_real("curvature", curvature, "(-inf, inf)")
     return system_damping(as_system(tx), λ)
 
 
@@ -280,7 +280,7 @@ def trajectory(
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
     H, θ, origin = quadratic_problem(hessian, start, minimizer)
-    count = whole("steps", steps, least=0)
+    count = as_count("steps", steps, least=0)
     λ, basis = np.linalg.eigh(H)
     along = _iterates(as_system(tx), λ, θ @ basis, origin @ basis, count)
     with np.errstate(over="ignore", invalid="ignore"):

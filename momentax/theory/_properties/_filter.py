@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import real_array, whole
+from momentax._core.arguments import as_count, as_reals
 from momentax.theory._properties._noise import gramian
 from momentax.theory._reading._state_space import as_system
 from momentax.theory._system import LinearSystem, StateSpace, reachable_basis
@@ -108,7 +108,7 @@ def impulse_response(tx: optax.GradientTransformation | StateSpace, steps: int) 
         >>> np.round(momentax.theory.impulse_response(momentax.heavy_ball(0.5), 3), 6)
         array([1.  , 0.5 , 0.25])
     """
-    steps = whole("steps", steps)
+    steps = as_count("steps", steps)
     return system_impulse_response(as_system(tx), steps)
 
 
@@ -143,7 +143,7 @@ def frequency_response(
         >>> np.round(momentax.theory.frequency_response(momentax.heavy_ball(0.5), 0.0).real, 6)
         np.float64(2.0)
     """
-    f = real_array("frequencies", frequencies)
+    f = as_reals("frequencies", frequencies)
     return system_frequency_response(as_system(tx), f)
 
 

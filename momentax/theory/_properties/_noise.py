@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._check import real_array
+from momentax._core.arguments import as_reals
 from momentax.theory._properties._closed_loop import phase_loops
 from momentax.theory._reading._state_space import as_system
 from momentax.theory._system import LinearSystem, Phase, StateSpace
@@ -118,8 +118,8 @@ def stationary_variance(
         >>> round(float(variance), 6)
         0.513514
     """
-    λ = real_array("curvature", curvature)
-    σ2 = real_array("gradient_variance", gradient_variance, "[0, inf)")
+    λ = as_reals("curvature", curvature)
+    σ2 = as_reals("gradient_variance", gradient_variance, "[0, inf)")
     return system_variance(as_system(tx), λ, σ2)
 
 
@@ -157,6 +157,6 @@ def noise_floor(
         >>> round(float(floor), 6)
         0.59589
     """
-    λ = np.atleast_1d(real_array("curvatures", curvatures, "[0, inf)"))
-    σ2 = real_array("gradient_variance", gradient_variance, "[0, inf)")
+    λ = np.atleast_1d(as_reals("curvatures", curvatures, "[0, inf)"))
+    σ2 = as_reals("gradient_variance", gradient_variance, "[0, inf)")
     return system_noise_floor(as_system(tx), λ, σ2)

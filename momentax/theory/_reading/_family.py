@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import optax
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.theory._reading._reader import Reader, double_precision
 from momentax.theory._reading._state_space import EXAMPLE_PARAMS, Frame, join, read, step_matrices
 from momentax.theory._system import LinearSystem
@@ -38,7 +38,7 @@ class Family:
     def __call__(self, hyperparameters: dict[str, float], full: bool = False) -> LinearSystem:
         # First with numbers, since the value of a tracer cannot be checked.
         tx = self._transformation(**hyperparameters)
-        _check.transformation("what factory returns", tx)
+        arguments.require_transformation("what factory returns", tx)
         with double_precision():
             if not self.frames:
                 return self._read_first(tx, hyperparameters)

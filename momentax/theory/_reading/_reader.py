@@ -12,8 +12,8 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments, trees
+from momentax._core.typing import PyTree
 
 _Reals = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class Reader:
     def _describe_params(self) -> None:
         named, _ = jax.tree_util.tree_flatten_with_path(self.like)
         sizes = [np.size(leaf) for _, leaf in named]
-        self.paths = [_check.path_name(path) for path, _ in named]
+        self.paths = [trees.path_name(path) for path, _ in named]
         self.num_params = sum(sizes)  # Entries of all parameters together.
         self.first_entry = np.cumsum([0, *sizes[:-1]])  # Of each parameter.
         self.owner = np.repeat(np.arange(len(sizes)), sizes)  # The parameter of each entry.
@@ -74,7 +74,7 @@ class Reader:
         eps = [float(np.finfo(np.float64).eps)] * self.num_held
         self.discrete_paths = []
         for (path, leaf), continuous in zip(named, self.continuous, strict=True):
-            name = _check.path_name(path)
+            name = trees.path_name(path)
             if continuous:
                 self.names += [f"the state at {name}"] * leaf.size
                 eps += [float(jnp.finfo(leaf.dtype).eps)] * leaf.size
@@ -95,7 +95,7 @@ class Reader:
                 "tx does not update parameters from their gradients alone, as the theory requires; "
                 f"leave out parts that need other arguments, such as the loss: {error}"
             ) from error
-        if any(map(_check.is_traced, traced.consts)):
+        if any(map(arguments.is_traced, traced.consts)):
             raise TypeError(
                 "the hyperparameters of tx must be concrete: the theory runs in NumPy, outside "
                 "of jit and vmap"

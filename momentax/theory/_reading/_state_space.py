@@ -9,8 +9,8 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from momentax import _check
-from momentax._typing import PyTree
+from momentax._core import arguments, trees
+from momentax._core.typing import PyTree
 from momentax.theory._reading._long_run import counter_period, dependents, fixed_point, long_run
 from momentax.theory._reading._reader import HISTORY_STEPS, Reader, double_precision
 from momentax.theory._reading._superposition import require_linear, require_uniform
@@ -160,14 +160,14 @@ def _example(params: Any, path: str | None) -> tuple[Any, int | None]:
     named, structure = jax.tree_util.tree_flatten_with_path(params)
     if not named:
         raise ValueError("params must hold at least one array, got none")
-    names = [_check.path_name(path) for path, _ in named]
+    names = [trees.path_name(path) for path, _ in named]
     if path is not None and f"{path}.value" in names:
         path = f"{path}.value"  # The leaves of Flax's NNX are called so.
     if path is not None and path not in names:
-        raise ValueError(f"path must be one of {', '.join(names)}, got {_check.shown(path)}")
+        raise ValueError(f"path must be one of {', '.join(names)}, got {arguments.describe(path)}")
     for name, leaf in zip(names, (leaf for _, leaf in named), strict=True):
-        if _check.dtype_of(leaf) is None:
-            raise TypeError(f"params must hold arrays, got {_check.shown(leaf)} at {name}")
+        if arguments.dtype_of(leaf) is None:
+            raise TypeError(f"params must hold arrays, got {arguments.describe(leaf)} at {name}")
     shapes = [np.shape(leaf) for _, leaf in named]
     ends = [(0, len(shape) - 1) for shape in shapes]
     small = [
@@ -187,11 +187,11 @@ def read_system(
     """Read a system as `state_space` does, whose public form that is."""
     if isinstance(tx, optax.MultiSteps):
         tx = tx.gradient_transformation()
-    _check.transformation("tx", tx)
-    steps = 0 if step is None else _check.whole("step", step, least=0)
+    arguments.require_transformation("tx", tx)
+    steps = 0 if step is None else arguments.as_count("step", step, least=0)
     point = None
     if around is not None:
-        point = _check.real_array("around", around)
+        point = arguments.as_reals("around", around)
         if point.shape != (2,):
             raise ValueError(f"around must be a pair (θ, g), got shape {point.shape}")
     if params is None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from momentax import _check
+from momentax._core import arguments
 
 Factory = Callable[..., optax.GradientTransformation]
 Bounds = Mapping[str, tuple[float, float]]
@@ -52,11 +52,11 @@ def _is_momentum(name: str) -> bool:
 
 def _axis(name: str, bounds: Bounds, L: float) -> Axis:
     if name in bounds:
-        pair = _check.real_array(f"the bounds of {name}", bounds[name])
+        pair = arguments.as_reals(f"the bounds of {name}", bounds[name])
         if pair.shape != (2,) or pair[0] >= pair[1]:
             raise ValueError(
                 f"the bounds of {name} must be a pair (low, high) with low below high, got "
-                f"{_check.shown(bounds[name])}"
+                f"{arguments.describe(bounds[name])}"
             )
         low, high = map(float, pair)
     elif name == "learning_rate":
@@ -102,7 +102,7 @@ def require_factory(arguments: str, factory: Any) -> None:
     if not callable(factory) or isinstance(factory, optax.GradientTransformation):
         raise TypeError(
             f"factory must be a function of {arguments} that returns a transformation, got "
-            f"{_check.shown(factory)}"
+            f"{arguments.describe(factory)}"
         )
 
 
@@ -111,7 +111,7 @@ def axes_of(factory: Factory, bounds: Bounds | None, L: float) -> list[Axis]:
     require_factory("hyperparameters", factory)
     if not isinstance(bounds, Mapping | None):
         raise TypeError(
-            f"bounds must be a dictionary of name to (low, high), got {_check.shown(bounds)}"
+            f"bounds must be a dictionary of name to (low, high), got {arguments.describe(bounds)}"
         )
     given = dict(bounds or {})
     return [_axis(name, given, L) for name in _names(factory, given)]

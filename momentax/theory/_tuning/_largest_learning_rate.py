@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.theory._properties._rate import edge
 from momentax.theory._reading._family import Family
 from momentax.theory._tuning._axes import require_factory
@@ -57,8 +57,8 @@ def largest_learning_rate(
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
     require_factory("learning_rate", factory)
-    λ = _check.real_array("curvature", curvature, "(0, inf)")
-    given = {name: _check.real_array(name, value) for name, value in settings.items()}
+    λ = arguments.as_reals("curvature", curvature, "(0, inf)")
+    given = {name: arguments.as_reals(name, value) for name, value in settings.items()}
     λ, *columns = np.broadcast_arrays(λ, *given.values())
     family, x = Family(factory), 0.0
     found = np.empty(λ.shape)

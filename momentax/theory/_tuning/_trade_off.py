@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.theory._curvature import positive_range
 from momentax.theory._printing import format_record
 from momentax.theory._tuning._axes import Bounds, Factory
@@ -83,9 +83,9 @@ def trade_off(
         array([0.8, 0.9])
     """
     μ, largest = positive_range(mu, L)
-    σ2 = _check.real_scalar("gradient_variance", gradient_variance, "(0, inf)")
-    count = _check.whole("count", count, least=2)
-    limit = np.inf if max_rate is None else _check.real_scalar("max_rate", max_rate, "(0, 1)")
+    σ2 = arguments.as_real("gradient_variance", gradient_variance, "(0, inf)")
+    count = arguments.as_count("count", count, least=2)
+    limit = np.inf if max_rate is None else arguments.as_real("max_rate", max_rate, "(0, 1)")
     search, objective = Search(factory, bounds, μ, largest), log_noise_floor(μ, largest)
     x = fastest_within(search, limit)
     gap = 1 - search.rate(x)

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from momentax import _check
+from momentax._core import arguments
 from momentax.theory._certify import certify_system
 from momentax.theory._closed_forms._tunings import (
     optimal_gradient_descent,
@@ -115,8 +115,10 @@ def _of_state_space(objective: Callable[[StateSpace], Any]) -> Callable[[LinearS
 
     def of_system(system: LinearSystem) -> float:
         value = objective(system.state_space)
-        if np.ndim(value) or not _check.is_real(value):
-            raise TypeError(f"objective must return one real number, got {_check.shown(value)}")
+        if np.ndim(value) or not arguments.is_real(value):
+            raise TypeError(
+                f"objective must return one real number, got {arguments.describe(value)}"
+            )
         return float(value)
 
     return of_system
@@ -203,7 +205,7 @@ def _solve(
 def _check_objective(objective: Any, max_rate: float | None) -> float:
     """Check the objective, and return the largest rate allowed."""
     if isinstance(objective, str) or not callable(objective):
-        _check.one_of("objective", objective, ("rate", "certified_rate", "noise"))
+        arguments.as_option("objective", objective, ("rate", "certified_rate", "noise"))
     if max_rate is None:
         return np.inf
     if objective in ("rate", "certified_rate"):
@@ -211,7 +213,7 @@ def _check_objective(objective: Any, max_rate: float | None) -> float:
             f"max_rate goes with objective='noise' or a function; {objective!r} is a rate itself, "
             "and is minimized"
         )
-    return _check.real_scalar("max_rate", max_rate, "(0, 1)")
+    return arguments.as_real("max_rate", max_rate, "(0, 1)")
 
 
 def tune(

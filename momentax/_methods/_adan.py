@@ -1,0 +1,103 @@
+"""Adan: Nesterov's look-ahead estimated from the differences of gradients."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax._core import arithmetic, trees, xla
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods import _average
+
+
+class AdanState(NamedTuple):
+    """The state of Adan.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: m, shaped like the parameters, in float32 or wider.
+    difference: v, likewise.
+    squares: n, likewise and real.
+    gradient: the newest gradient, likewise.
+    weight, difference_weight, squares_weight: what the weights in each of the
+        averages sum to, 0-d arrays.
+    """
+
+    count: Any
+    velocity: PyTree
+    difference: PyTree
+    squares: PyTree
+    gradient: PyTree
+    weight: jax.Array
+    difference_weight: jax.Array
+    squares_weight: jax.Array
+
+
+def adan(
+    beta1: ScalarOrSchedule = 0.98,
+    beta2: ScalarOrSchedule = 0.92,
+    beta3: ScalarOrSchedule = 0.99,
+    eps: ScalarOrSchedule = 1e-8,
+) -> optax.GradientTransformationExtraArgs:
+    """Divide the average gradient, led by its average change, by the root of the squares.
+
+        m_t = β1 m_{t-1} + (1 - β1) g_t
+        v_t = β2 v_{t-1} + (1 - β2) (g_t - g_{t-1}),    g_0 = g_1
+        n_t = β3 n_{t-1} + (1 - β3) |g_t + β2 (g_t - g_{t-1})|²
+        d_t = (m̂_t + β2 v̂_t) / (√n̂_t + ε)
+
+    m, v and n start at 0, and a hat divides by the sum of the weights: 1 - β1ᵗ
+    for a constant β1. The velocity is m. The paper writes β for 1 - β. Its decay
+    is proximal, θ ← θ / (1 + α λ) after the step; the decoupled decay of `sgd`
+    agrees with it to first order in α λ. `optax.adan` weighs the differences by
+    1 - β2 in place of β2, which is another method.
+
+    Args:
+        beta1: β1 in [0, 1), the share of the average gradient kept each step.
+        beta2: β2 in [0, 1), the share of the average difference kept each step
+            and its weight.
+        beta3: β3 in [0, 1), the share of the squares kept each step.
+        eps: ε in (0, inf), in units of the gradient.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds the velocity and three more trees of that size,
+        in float32 or wider, and three scalars, which all leaves share. A leaf
+        whose first gradient comes late finds 0 for the one before.
+
+    Raises:
+        ValueError: A concrete hyperparameter lies outside its interval.
+
+    Source:
+        Xie, Zhou, Li, Lin and Yan, Adan: adaptive Nesterov momentum algorithm
+        for faster optimizing deep models, 2022, arXiv:2208.06677.
+    """
+    β1 = as_schedule("beta1", beta1, "[0, 1)")
+    β2 = as_schedule("beta2", beta2, "[0, 1)")
+    β3 = as_schedule("beta3", beta3, "[0, 1)")
+    ε = as_schedule("eps", eps, "(0, inf)")
+
+    def init(params):
+        m, v, g = (arithmetic.zeros_like(params) for _ in range(3))
+        weights = (arithmetic.as_scalar(0) for _ in range(3))
+        return AdanState(jnp.zeros((), jnp.int32), m, v, arithmetic.squared(g), g, *weights)
+
+    def update(updates, state, params=None, **extra_args):
+        del params, extra_args
+        t, m, v, n, before, wm, wv, wn = state
+        trees.require_gradients(updates, m)
+        g, seen = arithmetic.upcast(updates), jnp.where(t == 0, 0.0, 1.0)
+        change = arithmetic.combine((seen, g), (-seen, before), like=g)
+        ahead = arithmetic.combine((1.0, g), (β2(t), change), like=g)
+        m, wm = _average.step(β1(t), m, wm, g)
+        v, wv = _average.step(β2(t), v, wv, change)
+        n, wn = _average.step(β3(t), n, wn, arithmetic.squared(ahead))
+        lead = arithmetic.combine((1 / wm, m), (β2(t) / wv, v), like=m)
+        d = arithmetic.normalized(lead, arithmetic.combine((1 / wn, n), like=n), ε(t), like=updates)
+        before = xla.computed_after(t, arithmetic.combine((1.0, g), like=before), v, n)
+        return d, AdanState(optax.safe_increment(t), m, v, n, before, wm, wv, wn)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,86 @@
+"""The running average of the gradients, as Adam's first moment keeps it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax._core import arithmetic, hyperparameters, trees, xla
+from momentax._core.arguments import as_flag
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._linear import linear
+
+
+class AverageState(NamedTuple):
+    """The state of a debiased average.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, the average before debiasing, shaped like the parameters, in
+        float32 or wider.
+    weight: w, what the weights of the gradients in the velocity sum to, a 0-d array.
+    """
+
+    count: Any
+    velocity: PyTree
+    weight: jax.Array
+
+
+def step(β: Any, mean: PyTree, weight: jax.Array, new: PyTree) -> tuple[PyTree, jax.Array]:
+    """Take one more tree into a running average that starts at 0, and into its weight."""
+    mean = xla.decay_and_add(weight, β, mean, (1 - β, new))
+    return mean, jnp.asarray(β * weight + (1 - β), weight.dtype)
+
+
+def average(
+    beta: ScalarOrSchedule = 0.9, *, debias: bool = True
+) -> optax.GradientTransformationExtraArgs:
+    """Move along the running average v of the gradients g.
+
+        v_t = β v_{t-1} + (1 - β) g_t,    v_0 = 0
+        w_t = β w_{t-1} + (1 - β),        w_0 = 0
+        d_t = v_t / w_t
+
+    For a constant β, w_t = 1 - βᵗ; under a schedule of β, w is still exactly
+    the sum of the weights. Without debiasing d_t = v_t, which is heavy ball at
+    a learning rate smaller by the factor 1 - β.
+
+    Args:
+        beta: β in [0, 1), the share of the average kept each step.
+        debias: Whether to divide by w, so that the first directions are
+            averages of the gradients seen and not pulled towards 0.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds one velocity, in float32 or wider, and with
+        debiasing the scalar w. A leaf whose gradient is None keeps its
+        velocity while w, which all leaves share, goes on.
+
+    Raises:
+        ValueError: A concrete beta lies outside its interval.
+        TypeError: debias is no bool.
+
+    Source:
+        Kingma and Ba, Adam: a method for stochastic optimization, 2015,
+        arXiv:1412.6980.
+    """
+    β = as_schedule("beta", beta)
+    if not as_flag("debias", debias):
+        return linear(gradient_weight=0.0, velocity_weight=1.0, beta=β, gain=lambda t: 1 - β(t))
+
+    def init(params):
+        weight = jnp.zeros((), hyperparameters.float_dtype())
+        return AverageState(jnp.zeros((), jnp.int32), arithmetic.zeros_like(params), weight)
+
+    def update(updates, state, params=None, **extra_args):
+        del params, extra_args
+        t, v, w = state
+        trees.require_gradients(updates, v)
+        v, w = step(β(t), v, w, updates)
+        d = arithmetic.combine((1 / w, v), like=updates)
+        return d, AverageState(optax.safe_increment(t), v, w)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,73 @@
+"""The information-theoretic exact method: no first-order method contracts faster."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax._core import arguments, arithmetic, hyperparameters, trees
+from momentax._core.typing import Scalar
+from momentax._methods._accelerated import AcceleratedState
+
+
+def item(mu: Scalar, L: Scalar) -> optax.GradientTransformationExtraArgs:
+    """Contract the distance to the minimizer of a strongly convex function at the best rate.
+
+        A_{t+1} = ((1 + q) A_t + 2 (1 + √((1 + A_t)(1 + q A_t)))) / (1 - q)²,    A_0 = 0
+        b_t = A_t / ((1 - q) A_{t+1})
+        δ_t = ((1 - q)² A_{t+1} - (1 + q) A_t) / (2 (1 + q + q A_t)),    q = μ / L
+        v_t = b_t ((1 - q δ_{t-1}) v_{t-1} + (δ_{t-1} - 1) g_t),    v_0 = 0
+        d_t = g_t + (1 / b_t - 1) v_t
+
+    Take the learning rate 1/L. The parameters are the point y_t where gradients
+    are taken; `eval_params` gives z_t = y_t - α v_t, for which ‖z_t - x*‖² is at
+    most ‖z_0 - x*‖² / (1 + q A_t). A grows geometrically; the state keeps
+    1 / (1 + A_t), which cannot overflow.
+
+    Args:
+        mu: μ in (0, L), the smallest curvature.
+        L: L in (0, inf), the largest curvature.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds one velocity, in float32 or wider.
+
+    Raises:
+        ValueError: A concrete mu or L lies outside its interval.
+        TypeError: mu or L is no number; a schedule has no meaning here.
+
+    Source:
+        Taylor and Drori, An optimal gradient method for smooth strongly convex
+        minimization, 2021, arXiv:2101.09741.
+    """
+    smallest = hyperparameters.as_constant("mu", mu, "(0, inf)")(0)
+    largest = hyperparameters.as_constant("L", L, "(0, inf)")(0)
+    if not (arguments.is_traced(mu) or arguments.is_traced(L)) and not smallest < largest:
+        raise ValueError(f"mu must be in (0, L), got {smallest} with L = {largest}")
+    q = smallest / largest
+
+    def coefficients(p: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """b, δ and the next p, where p = 1 / (1 + A) and ratio = A_{t+1} / (1 + A_t)."""
+        ratio = ((1 + q) * (1 - p) + 2 * (p + jnp.sqrt(p + q * (1 - p)))) / (1 - q) ** 2
+        b = (1 - p) / ((1 - q) * ratio)
+        δ = ((1 - q) ** 2 * ratio - (1 + q) * (1 - p)) / (2 * ((1 + q) * p + q * (1 - p)))
+        return b, δ, p / (p + ratio)
+
+    def init(params):
+        v = arithmetic.zeros_like(params)
+        return AcceleratedState(
+            jnp.zeros((), jnp.int32), v, arithmetic.as_scalar(-1), arithmetic.as_scalar(1)
+        )
+
+    def update(updates, state, params=None, **extra_args):
+        del params, extra_args
+        t, v, shift, p = state
+        trees.require_gradients(updates, v)
+        _, δ, p = coefficients(p)
+        b, _, _ = coefficients(p)
+        v = arithmetic.combine((b * (1 - q * δ), v), (b * (δ - 1), updates), like=v)
+        d = arithmetic.combine((1.0, updates), (1 / b - 1, v), like=updates)
+        return d, AcceleratedState(optax.safe_increment(t), v, shift, arithmetic.as_scalar(p))
+
+    return optax.GradientTransformationExtraArgs(init, update)

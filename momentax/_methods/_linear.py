@@ -1,0 +1,113 @@
+"""The kernel: one velocity and four coefficients. Most methods are a row of it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax._core import arithmetic, trees, xla
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule
+
+
+class LinearState(NamedTuple):
+    """The state of a linear method.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    """
+
+    count: Any
+    velocity: PyTree
+
+
+class ShiftedState(NamedTuple):
+    """The state of a linear method whose parameters are a shifted point.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    shift: s, a 0-d array in float32 or wider; `eval_params` reads it.
+    """
+
+    count: Any
+    velocity: PyTree
+    shift: jax.Array
+
+
+def linear(
+    gradient_weight: ScalarOrSchedule,
+    velocity_weight: ScalarOrSchedule,
+    beta: ScalarOrSchedule,
+    gain: ScalarOrSchedule = 1.0,
+    *,
+    shift: ScalarOrSchedule = 0.0,
+) -> optax.GradientTransformationExtraArgs:
+    """Accumulate gradients g in a velocity v and combine the two.
+
+        v_t = β_t v_{t-1} + γ_t g_t,    v_0 = 0
+        d_t = a_t g_t + b_t v_t
+
+    (a, b, γ) = (0, 1, 1) is heavy ball and (1, β, 1) Nesterov's momentum. A
+    coefficient that is the number 0 drops its term from the compiled program.
+
+    The parameters are the point where gradients are taken. The base iterate of
+    the method, which `eval_params` returns, is that point plus α_t s_t v_t.
+
+    Args:
+        gradient_weight: a, the gradient's weight in the direction; any real number.
+        velocity_weight: b, the velocity's weight in the direction; any real number.
+        beta: β in [0, 1), the share of the velocity kept each step.
+        gain: γ, the gradient's weight in the velocity; any real number.
+        shift: s, how far the base iterate lies from the parameters along the
+            velocity; any real number.
+        Each is a number, a 0-d array or a schedule of the count, which is 0 at
+        the first update.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes. Its state, LinearState(count, velocity), or with a shift other
+        than the number 0 ShiftedState(count, velocity, shift), keeps the
+        velocity in float32 or wider. A None gradient leaves its velocity as it
+        is and is passed on.
+
+    Raises:
+        ValueError: A coefficient is not finite or not scalar, or beta lies
+            outside its interval; at update, the gradients' structure or shapes
+            are not those of the velocity.
+        TypeError: A coefficient is no number; at init, a parameter is neither
+            floating nor complex.
+
+    Source:
+        The common form of Polyak, Some methods of speeding up the convergence
+        of iteration methods, 1964; Nesterov, 1983; and Ma and Yarats, 2019,
+        arXiv:1810.06801.
+    """
+    a = as_schedule("gradient_weight", gradient_weight)
+    b = as_schedule("velocity_weight", velocity_weight)
+    β = as_schedule("beta", beta)
+    γ = as_schedule("gain", gain)
+    s = as_schedule("shift", shift)
+    shifted = callable(shift) or not arithmetic.is_zero(s(0))
+
+    def init(params):
+        count, v = jnp.zeros((), jnp.int32), arithmetic.zeros_like(params)
+        # A velocity put in from elsewhere is then shifted too, before the first update.
+        return (
+            ShiftedState(count, v, arithmetic.as_scalar(s(count)))
+            if shifted
+            else LinearState(count, v)
+        )
+
+    def update(updates, state, params=None, **extra_args):
+        del params, extra_args
+        t, v = state.count, state.velocity
+        trees.require_gradients(updates, v)
+        v = xla.decay_and_add(t, β(t), v, (γ(t), updates))
+        d = arithmetic.combine((a(t), updates), (b(t), v), like=updates)
+        state = state._replace(count=optax.safe_increment(t), velocity=v)
+        return d, state._replace(shift=arithmetic.as_scalar(s(t))) if shifted else state
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,106 @@
+"""MARS: a running average of gradients whose variance is reduced, scaled and clipped."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax._core import arithmetic, trees, xla
+from momentax._core.arguments import as_flag
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._linear import LinearState
+from momentax._methods._previous import previous
+
+
+class MarsState(NamedTuple):
+    """The state of MARS in its approximate form.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    gradient: the last gradient, shaped like the parameters, in float32 or wider.
+    """
+
+    count: Any
+    velocity: PyTree
+    gradient: PyTree
+
+
+def mars(
+    beta: ScalarOrSchedule = 0.95, gamma: ScalarOrSchedule = 0.025, *, approximate: bool = True
+) -> optax.GradientTransformationExtraArgs:
+    """Average gradients that are corrected by how they have changed.
+
+        c_t = g_t + γ β / (1 - β) (g_t - g'_t)
+        v_t = β v_{t-1} + (1 - β) c_t / max(1, ‖c_t‖),    v_0 = 0
+        d_t = v_t
+
+    with the norm of each leaf by itself. In the exact form g'_t is the gradient
+    at the previous parameters on step t's batch: pass it to update as
+    `prev_grad`; the first step takes g'_1 = g_1 whatever is passed. The
+    approximate form takes the last step's gradient, g'_t = g_{t-1}, and g'_1 = 0
+    as the authors' code does.
+
+    The paper preconditions v: followed by `optax.scale_by_sign` it is
+    MARS-Lion, orthogonalized MARS-Shampoo. γ = 0 averages clipped gradients.
+    γ = 1 in the exact form is `recursive_momentum` where nothing is clipped,
+    but for its first velocity, which here is (1 - β) g_1.
+
+    Args:
+        beta: β in [0, 1), the share of the average kept each step.
+        gamma: γ in [0, inf), the scale of the correction.
+        approximate: Whether the last gradient stands for `prev_grad`.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds one velocity, in float32 or wider, and in the
+        approximate form the last gradient beside it.
+
+    Raises:
+        ValueError: A concrete beta or gamma lies outside its interval; at
+            update, `prev_grad` is needed and missing, or does not fit the
+            gradients.
+        TypeError: approximate is no bool.
+
+    Source:
+        Yuan, Liu, Wu, Zhou and Gu, MARS: unleashing the power of variance
+        reduction for training large models, 2024, arXiv:2411.10438.
+    """
+    β = as_schedule("beta", beta)
+    γ = as_schedule("gamma", gamma, "[0, inf)")
+    as_flag("approximate", approximate)
+
+    def init(params):
+        state = LinearState(jnp.zeros((), jnp.int32), arithmetic.zeros_like(params))
+        return MarsState(*state, arithmetic.zeros_like(params)) if approximate else state
+
+    def update(updates, state, params=None, *, prev_grad=None, **extra_args):
+        del params, extra_args
+        t, v = state.count, state.velocity
+        trees.require_gradients(updates, v)
+        scale = γ(t) * β(t) / (1 - β(t))
+        if approximate:
+            before = state.gradient
+        else:
+            before = previous("mars", prev_grad, updates)
+            scale = jnp.where(t == 0, 0, scale)
+        c = arithmetic.combine(
+            (1 + scale, updates), (-scale, before), like=arithmetic.upcast(updates)
+        )
+        v = xla.decay_and_add(t, β(t), v, (1 - β(t), jax.tree.map(_clipped, c)))
+        d = arithmetic.combine((1.0, v), like=updates)
+        state = state._replace(count=optax.safe_increment(t), velocity=v)
+        if approximate:
+            kept = xla.computed_after(t, arithmetic.combine((1.0, updates), like=before), v)
+            state = state._replace(gradient=kept)
+        return d, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _clipped(leaf: jax.Array) -> jax.Array:
+    """A leaf divided by its norm where that exceeds 1."""
+    return arithmetic.combine((1 / jnp.maximum(arithmetic.norm(leaf), 1), leaf), like=leaf)

@@ -1,0 +1,92 @@
+"""Heavy ball with Polyak's step size, which the value of the loss sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax._core import arithmetic, trees
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._linear import LinearState
+
+
+def momentum_polyak(
+    beta: ScalarOrSchedule = 0.9,
+    *,
+    c: ScalarOrSchedule = 1.0,
+    gamma_max: ScalarOrSchedule = 10.0,
+    lower_bound: ScalarOrSchedule = 0.0,
+) -> optax.GradientTransformationExtraArgs:
+    """Accumulate steps whose size is the loss still to lose over the squared gradient.
+
+        α_t = (1 - β) min(max(f_t - l, 0) / (c ‖g_t‖²), γ_max)
+        v_t = β v_{t-1} + α_t g_t,    v_0 = 0
+        d_t = v_t
+
+    with f_t the loss where g_t is its gradient and the norm over all leaves. It
+    is MomSPS: θ_t = θ_{t-1} - α_t g_t + β (θ_{t-1} - θ_{t-2}). The direction is
+    the whole step: use `sgd(1.0, momentum_polyak())` and pass `value=f_t` to
+    its update. β = 0 is the stochastic Polyak step.
+
+    Args:
+        beta: β in [0, 1), the share of the last step kept.
+        c: c in (0, inf), what the step size is divided by; 1 is Polyak's own
+            step.
+        gamma_max: γ_max in (0, inf), the largest step size before the factor
+            1 - β, parameters per gradient.
+        lower_bound: l, the least value of the loss on this batch, or a number
+            below it, in units of the loss; any real number.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds one velocity, in float32 or wider.
+
+    Raises:
+        ValueError: A concrete hyperparameter lies outside its interval; at
+            update, `value` is missing or no scalar.
+
+    Source:
+        Oikonomou and Loizou, Stochastic Polyak step-sizes and momentum:
+        convergence guarantees and practical performance, 2024,
+        arXiv:2406.04142.
+    """
+    β = as_schedule("beta", beta)
+    c_t = as_schedule("c", c, "(0, inf)")
+    γ_max = as_schedule("gamma_max", gamma_max, "(0, inf)")
+    bound = as_schedule("lower_bound", lower_bound)
+
+    def init(params):
+        return LinearState(jnp.zeros((), jnp.int32), arithmetic.zeros_like(params))
+
+    def update(updates, state, params=None, *, value=None, **extra_args):
+        del params, extra_args
+        t, v = state
+        trees.require_gradients(updates, v)
+        gap = jnp.maximum(_loss(value, updates) - bound(t), 0)
+        # A gradient of 0 has nothing to step along: the quotient need only not be NaN.
+        squared = jnp.maximum(
+            c_t(t) * arithmetic.inner_product(updates, updates), jnp.finfo(gap.dtype).tiny
+        )
+        α = (1 - β(t)) * jnp.minimum(gap / squared, γ_max(t))
+        v = arithmetic.combine((β(t), v), (α, updates), like=v)
+        d = arithmetic.combine((1.0, v), like=updates)
+        return d, LinearState(optax.safe_increment(t), v)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _loss(value: Any, updates: PyTree) -> jax.Array:
+    """The loss as a scalar in the dtype of hyperparameters."""
+    if value is None and not jax.tree.leaves(updates):
+        value = 0.0
+    if value is None or jnp.shape(value) != ():
+        given = "nothing" if value is None else f"shape {jnp.shape(value)}"
+        raise ValueError(
+            "momentum_polyak needs the loss at the parameters, one number: call "
+            f"update(grads, state, params, value=loss), got {given}"
+        )
+    return arithmetic.as_scalar(value)

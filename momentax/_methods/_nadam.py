@@ -1,0 +1,100 @@
+"""Nadam: Adam with Nesterov's look-ahead and a share of the velocity that grows."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax._core import arithmetic, trees, xla
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods import _average
+
+
+class NadamState(NamedTuple):
+    """The state of Nadam.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    squares: s, likewise and real.
+    weight: w, a 0-d array.
+    squares_weight: what the weights in the squares sum to, a 0-d array.
+    """
+
+    count: Any
+    velocity: PyTree
+    squares: PyTree
+    weight: jax.Array
+    squares_weight: jax.Array
+
+
+def nadam(
+    beta1: ScalarOrSchedule = 0.9,
+    beta2: ScalarOrSchedule = 0.999,
+    eps: ScalarOrSchedule = 1e-8,
+    psi: ScalarOrSchedule = 0.004,
+) -> optax.GradientTransformationExtraArgs:
+    """Divide the velocity that the next step will keep by the root of the squares.
+
+        μ_t = β1 (1 - 0.96^{tψ} / 2),          w_t = 1 - μ_1 μ_2 ⋯ μ_t
+        v_t = β1 v_{t-1} + (1 - β1) g_t,       v_0 = 0
+        s_t = β2 s_{t-1} + (1 - β2) |g_t|²,    s_0 = 0
+        d_t = (μ_{t+1} v_t / w_{t+1} + (1 - μ_t) g_t / w_t) / (√(s_t / (1 - β2ᵗ)) + ε)
+
+    μ grows from β1 / 2 to β1 with a time constant of 24.5 / ψ steps. Under
+    schedules μ_{t+1} takes the next step's β1 and ψ, and the squares are divided
+    by the sum of their weights. `optax.nadam` has μ = β1 throughout, to which a
+    large ψ leads. Adam's learning rates fit.
+
+    Args:
+        beta1: β1 in [0, 1), the share of the velocity kept each step.
+        beta2: β2 in [0, 1), the share of the squares kept each step.
+        eps: ε in (0, inf), in units of the gradient.
+        psi: ψ in [0, inf), how fast μ grows.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds the velocity and the squares, in float32 or
+        wider, and two scalars, which all leaves share.
+
+    Raises:
+        ValueError: A concrete hyperparameter lies outside its interval.
+
+    Source:
+        Dozat, Incorporating Nesterov momentum into Adam, ICLR workshop 2016.
+    """
+    β1 = as_schedule("beta1", beta1, "[0, 1)")
+    β2 = as_schedule("beta2", beta2, "[0, 1)")
+    ε = as_schedule("eps", eps, "(0, inf)")
+    ψ = as_schedule("psi", psi, "[0, inf)")
+
+    def μ(t: Any) -> jax.Array:
+        """μ of the update whose count is t, which is the paper's t + 1."""
+        return β1(t) * (1 - 0.96 ** (arithmetic.as_scalar(t + 1) * ψ(t)) / 2)
+
+    def init(params):
+        v, weights = (
+            arithmetic.zeros_like(params),
+            (arithmetic.as_scalar(0), arithmetic.as_scalar(0)),
+        )
+        return NadamState(jnp.zeros((), jnp.int32), v, arithmetic.squared(v), *weights)
+
+    def update(updates, state, params=None, **extra_args):
+        del params, extra_args
+        t, v, s, w, u = state
+        trees.require_gradients(updates, v)
+        next_t = optax.safe_increment(t)
+        μ_t, μ_next = μ(t), μ(next_t)
+        v = xla.decay_and_add(t, β1(t), v, (1 - β1(t), updates))
+        s, u = _average.step(β2(t), s, u, arithmetic.squared(updates))
+        # 1 - w is a product of μ; kept as a sum of weights, w loses no digits and restarts at 0.
+        w = arithmetic.as_scalar(μ_t * w + (1 - μ_t))
+        w_next = μ_next * w + (1 - μ_next)
+        ahead = arithmetic.combine((μ_next / w_next, v), ((1 - μ_t) / w, updates), like=v)
+        d = arithmetic.normalized(ahead, arithmetic.combine((1 / u, s), like=s), ε(t), like=updates)
+        return d, NadamState(next_t, v, s, w, u)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,46 @@
+"""Nesterov's momentum: the gradient taken where the velocity is about to lead."""
+
+from __future__ import annotations
+
+import jax
+import optax
+
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import Scalar, ScalarOrSchedule
+from momentax._methods._linear import linear
+
+
+def nesterov(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationExtraArgs:
+    """Move along the gradient g and the velocity that the next step will keep.
+
+        v_t = β_t v_{t-1} + g_t,    v_0 = 0
+        d_t = g_t + β_{t+1} v_t
+
+    The parameters hold the look-ahead point: where θ' is the base iterate,
+    which `eval_params` returns, g_t is the gradient at θ'_{t-1} - α β_t v_{t-1}.
+    Under a schedule of β the look-ahead needs the next step's β; taking β_t
+    twice is another method. Under a schedule of the learning rate only
+    velocity_units="parameter" of `sgd` looks ahead exactly.
+
+    Args:
+        beta: β in [0, 1), the share of the velocity kept each step.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds one velocity, in float32 or wider.
+
+    Raises:
+        ValueError: A concrete beta lies outside its interval.
+
+    Source:
+        Nesterov, A method of solving a convex programming problem with
+        convergence rate O(1/k²), 1983; in this form Bengio,
+        Boulanger-Lewandowski and Pascanu, Advances in optimizing recurrent
+        networks, 2012, arXiv:1212.0901.
+    """
+    β = as_schedule("beta", beta)
+
+    def next_β(t: jax.Array) -> Scalar:
+        return β(optax.safe_increment(t))
+
+    return linear(gradient_weight=1.0, velocity_weight=next_β, beta=β, shift=next_β)

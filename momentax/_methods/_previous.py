@@ -1,0 +1,26 @@
+"""The gradient at the previous parameters, as variance-reduced methods are given it."""
+
+from __future__ import annotations
+
+import jax
+
+from momentax._core import trees
+from momentax._core.typing import PyTree
+
+
+def previous(method: str, prev_grad: PyTree, updates: PyTree) -> PyTree:
+    """The extra argument `prev_grad` where there are gradients, None where they are None.
+
+    Optax hands extra arguments through `masked` and `partition` as they are, so that it may
+    have leaves which the gradients have not.
+    """
+    if prev_grad is None and jax.tree.leaves(updates):
+        raise ValueError(
+            f"{method} needs the gradient of the present batch's loss at the previous parameters: "
+            "call update(grads, state, params, prev_grad=jax.grad(loss)(prev_params, batch))"
+        )
+
+    prev_grad = trees.masked_like(updates, prev_grad)
+    remedy = "take both gradients of one function, with respect to the same parameters"
+    trees.require_fit("prev_grad", prev_grad, "the gradient", updates, remedy, none_fits=False)
+    return prev_grad

@@ -1,0 +1,96 @@
+"""Quasi-hyperbolic Adam: both of Adam's averages mixed with the newest gradient."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax._core import arithmetic, trees
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods import _average
+
+
+class QuasiHyperbolicAdamState(NamedTuple):
+    """The state of quasi-hyperbolic Adam.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    squares: s, likewise and real.
+    weight: what the weights of the gradients in the velocity sum to, a 0-d array.
+    squares_weight: what those in the squares sum to, a 0-d array.
+    """
+
+    count: Any
+    velocity: PyTree
+    squares: PyTree
+    weight: jax.Array
+    squares_weight: jax.Array
+
+
+def quasi_hyperbolic_adam(
+    beta1: ScalarOrSchedule = 0.995,
+    beta2: ScalarOrSchedule = 0.999,
+    nu1: ScalarOrSchedule = 0.7,
+    nu2: ScalarOrSchedule = 1.0,
+    eps: ScalarOrSchedule = 1e-8,
+) -> optax.GradientTransformationExtraArgs:
+    """Divide a mix of gradient and average by the root of a mix of their squares.
+
+        v_t = β1 v_{t-1} + (1 - β1) g_t,       w_t = β1 w_{t-1} + 1 - β1
+        s_t = β2 s_{t-1} + (1 - β2) |g_t|²,    u_t = β2 u_{t-1} + 1 - β2
+        d_t = ((1 - ν1) g_t + ν1 v_t / w_t) / (√((1 - ν2) |g_t|² + ν2 s_t / u_t) + ε)
+
+    All start at 0. For constant β, w_t = 1 - β1ᵗ and u_t = 1 - β2ᵗ. ν1 = ν2 = 1
+    is Adam, whose learning rates fit.
+
+    Args:
+        beta1: β1 in [0, 1), the share of the velocity kept each step.
+        beta2: β2 in [0, 1), the share of the squares kept each step.
+        nu1: ν1 in [0, 1], the weight of the average in the mix.
+        nu2: ν2 in [0, 1], the weight of the average in the mix of squares.
+        eps: ε in (0, inf), in units of the gradient.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds the velocity and the squares, in float32 or
+        wider, and the scalars w and u, which all leaves share.
+
+    Raises:
+        ValueError: A concrete hyperparameter lies outside its interval.
+
+    Source:
+        Ma and Yarats, Quasi-hyperbolic momentum and Adam for deep learning,
+        2019, arXiv:1810.06801.
+    """
+    β1 = as_schedule("beta1", beta1, "[0, 1)")
+    β2 = as_schedule("beta2", beta2, "[0, 1)")
+    ν1 = as_schedule("nu1", nu1, "[0, 1]")
+    ν2 = as_schedule("nu2", nu2, "[0, 1]")
+    ε = as_schedule("eps", eps, "(0, inf)")
+
+    def init(params):
+        v, weights = (
+            arithmetic.zeros_like(params),
+            (arithmetic.as_scalar(0), arithmetic.as_scalar(0)),
+        )
+        return QuasiHyperbolicAdamState(
+            jnp.zeros((), jnp.int32), v, arithmetic.squared(v), *weights
+        )
+
+    def update(updates, state, params=None, **extra_args):
+        del params, extra_args
+        t, v, s, w, u = state
+        trees.require_gradients(updates, v)
+        square = arithmetic.squared(updates)
+        v, w = _average.step(β1(t), v, w, updates)
+        s, u = _average.step(β2(t), s, u, square)
+        mix = arithmetic.combine((1 - ν1(t), updates), (ν1(t) / w, v), like=v)
+        squares = arithmetic.combine((1 - ν2(t), square), (ν2(t) / u, s), like=s)
+        d = arithmetic.normalized(mix, squares, ε(t), like=updates)
+        return d, QuasiHyperbolicAdamState(optax.safe_increment(t), v, s, w, u)
+
+    return optax.GradientTransformationExtraArgs(init, update)

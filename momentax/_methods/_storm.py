@@ -1,0 +1,151 @@
+"""Stochastic recursive momentum: a velocity carried along to the new parameters."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax._core import arithmetic, trees
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._previous import previous
+
+
+class RecursiveState(NamedTuple):
+    """The state of recursive momentum.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    weight: 1 once the velocity holds a gradient and 0 before, a 0-d array.
+    """
+
+    count: Any
+    velocity: PyTree
+    weight: jax.Array
+
+
+class StormState(NamedTuple):
+    """The state of STORM.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    beta: 1 - a of the next step, 0 before the first, a 0-d array.
+    squares: the sum of the gradients' squared norms, a 0-d array.
+    """
+
+    count: Any
+    velocity: PyTree
+    beta: jax.Array
+    squares: jax.Array
+
+
+def _corrected(β: Any, v: PyTree, updates: PyTree, prev_grad: PyTree) -> PyTree:
+    return arithmetic.combine((1.0, updates), (β, v), (-β, prev_grad), like=v)
+
+
+def recursive_momentum(
+    beta: ScalarOrSchedule = 0.9,
+) -> optax.GradientTransformationExtraArgs:
+    """Correct the velocity by how the gradient of the same batch has changed.
+
+        v_t = g_t + β_t (v_{t-1} - g'_t),    v_1 = g_1
+        d_t = v_t
+
+    with g_t the gradient at θ_{t-1} and g'_t that at θ_{t-2}, both of step t's
+    batch: pass the latter to update as `prev_grad`, and at the first step any
+    finite numbers of its shape, such as g_1. The batch's noise is in both and
+    cancels, so that v estimates the full gradient ever better. It is `storm`
+    with a = 1 - β given. β = 0 is plain descent; without noise it is so for
+    every β. Were g' always 0, it would be heavy ball.
+
+    Args:
+        beta: β in [0, 1), the share of the corrected velocity kept each step.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds one velocity, in float32 or wider. Of
+        `prev_grad` it reads the leaves that have a gradient.
+
+    Raises:
+        ValueError: A concrete beta lies outside its interval; at update,
+            `prev_grad` is missing or does not fit the gradients.
+
+    Source:
+        Cutkosky and Orabona, Momentum-based variance reduction in non-convex
+        SGD, 2019, arXiv:1905.10018.
+    """
+    β = as_schedule("beta", beta)
+
+    def init(params):
+        v = arithmetic.zeros_like(params)
+        return RecursiveState(jnp.zeros((), jnp.int32), v, arithmetic.as_scalar(0))
+
+    def update(updates, state, params=None, *, prev_grad=None, **extra_args):
+        del params, extra_args
+        t, v, w = state
+        trees.require_gradients(updates, v)
+        prev_grad = previous("recursive_momentum", prev_grad, updates)
+        v = _corrected(w * β(t), v, updates, prev_grad)
+        d = arithmetic.combine((1.0, v), like=updates)
+        return d, RecursiveState(optax.safe_increment(t), v, arithmetic.as_scalar(1))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def storm(
+    k: ScalarOrSchedule = 0.1, w: ScalarOrSchedule = 0.1, c: ScalarOrSchedule = 10.0
+) -> optax.GradientTransformationExtraArgs:
+    """Reduce the gradient's variance by recursive momentum that adapts itself and its step.
+
+        η_t = k / (w + Σ_{s≤t} ‖g_s‖²)^{1/3}
+        v_t = g_t + (1 - a_t) (v_{t-1} - g'_t),    a_1 = 1
+        d_t = η_t v_t,    a_{t+1} = min(c η_t², 1)
+
+    with g_t the gradient at θ_{t-1} and g'_t that at θ_{t-2}, both of step t's
+    batch, and norms over all leaves. The direction is the whole step: use
+    `sgd(1.0, storm())` and pass g'_t to its update as `prev_grad`, at the first
+    step any finite numbers of its shape. `recursive_momentum` takes 1 - a as
+    given. The paper's constants keep c η² at most 1 without the minimum.
+
+    Args:
+        k: k in (0, inf), the scale of the step size.
+        w: w in (0, inf), what keeps the first step size finite, a squared norm.
+        c: c in [0, inf), the scale of a; 0 never forgets.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds one velocity, in float32 or wider, and the sum
+        of the squared norms. Of `prev_grad` it reads the leaves that have a
+        gradient.
+
+    Raises:
+        ValueError: A concrete hyperparameter lies outside its interval; at
+            update, `prev_grad` is missing or does not fit the gradients.
+
+    Source:
+        Cutkosky and Orabona, Momentum-based variance reduction in non-convex
+        SGD, 2019, arXiv:1905.10018.
+    """
+    k_t = as_schedule("k", k, "(0, inf)")
+    w_t = as_schedule("w", w, "(0, inf)")
+    c_t = as_schedule("c", c, "[0, inf)")
+
+    def init(params):
+        count, v = jnp.zeros((), jnp.int32), arithmetic.zeros_like(params)
+        return StormState(count, v, arithmetic.as_scalar(0), arithmetic.as_scalar(0))
+
+    def update(updates, state, params=None, *, prev_grad=None, **extra_args):
+        del params, extra_args
+        t, v, β, squares = state
+        trees.require_gradients(updates, v)
+        v = _corrected(β, v, updates, previous("storm", prev_grad, updates))
+        squares = arithmetic.as_scalar(squares + arithmetic.inner_product(updates, updates))
+        η = k_t(t) / jnp.cbrt(w_t(t) + squares)
+        β = arithmetic.as_scalar(1 - jnp.minimum(c_t(t) * η**2, 1))
+        d = arithmetic.combine((η, v), like=updates)
+        return d, StormState(optax.safe_increment(t), v, β, squares)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,79 @@
+"""Torque-aware momentum: gradients that turn the velocity count for less."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax._core import arithmetic, trees, xla
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, ScalarOrSchedule
+
+
+class TorqueAwareState(NamedTuple):
+    """The state of torque-aware momentum.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    alignment: s, a 0-d array for each parameter, in float32 or wider.
+    """
+
+    count: Any
+    velocity: PyTree
+    alignment: PyTree
+
+
+def torque_aware(
+    beta: ScalarOrSchedule = 0.9, gamma: ScalarOrSchedule = 0.9, eps: ScalarOrSchedule = 1e-8
+) -> optax.GradientTransformationExtraArgs:
+    """Accumulate each tensor's gradient by how well it agrees with the velocity.
+
+        c_t = cos(v_{t-1}, g_t)
+        s_t = γ s_{t-1} + (1 - γ) c_t,                s_0 = 0
+        v_t = β v_{t-1} + (ε + (1 + s_t) / 2) g_t,    v_0 = 0
+        d_t = v_t
+
+    There is one cosine for each leaf of the tree; it is 0 where the velocity or
+    the gradient is 0, and of complex leaves it is the real part. Gradients at
+    random angles, s = 0, are heavy ball at half the learning rate.
+
+    Args:
+        beta: β in [0, 1), the share of the velocity kept each step.
+        gamma: γ in [0, 1), the share of the smoothed cosine kept each step.
+        eps: ε in [0, inf), the least weight of a gradient.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state holds one velocity, in float32 or wider, and a scalar
+        for each leaf.
+
+    Raises:
+        ValueError: A concrete hyperparameter lies outside its interval.
+
+    Source:
+        Malviya, Mordido, Baratin, Babanezhad Harikandeh, Dziugaite, Pascanu and
+        Chandar, Torque-aware momentum, 2024, arXiv:2412.18790.
+    """
+    β = as_schedule("beta", beta)
+    γ = as_schedule("gamma", gamma, "[0, 1)")
+    ε = as_schedule("eps", eps, "[0, inf)")
+
+    def init(params):
+        v = arithmetic.zeros_like(params)
+        s = jax.tree.map(lambda leaf: jnp.zeros((), jnp.finfo(leaf.dtype).dtype), v)
+        return TorqueAwareState(jnp.zeros((), jnp.int32), v, s)
+
+    def update(updates, state, params=None, **extra_args):
+        del params, extra_args
+        t, v, s = state
+        trees.require_gradients(updates, v)
+        s = arithmetic.combine((γ(t), s), (1 - γ(t), arithmetic.cosines(updates, v)), like=s)
+        aligned = arithmetic.scaled(s, updates)
+        v = xla.decay_and_add(t, β(t), v, (ε(t) + 0.5, updates), (0.5, aligned))
+        d = arithmetic.combine((1.0, v), like=updates)
+        return d, TorqueAwareState(optax.safe_increment(t), v, s)
+
+    return optax.GradientTransformationExtraArgs(init, update)

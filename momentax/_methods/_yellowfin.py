@@ -1,0 +1,162 @@
+"""YellowFin: heavy ball tuned by what the gradients say of curvature, noise and distance."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from momentax._core import arguments, arithmetic, hyperparameters, trees
+from momentax._core.hyperparameters import as_schedule
+from momentax._core.typing import PyTree, Scalar, ScalarOrSchedule
+
+
+class YellowFinState(NamedTuple):
+    """The state of YellowFin; of the averages, none is debiased.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    mean: the average gradient, likewise.
+    weight: what the weights in an average sum to, a 0-d array, as all below
+        but for the window are.
+    window: the last squared gradient norms, the newest last.
+    h_min: the average of the window's least.
+    h_max: the average of the window's largest.
+    square: the average squared gradient norm.
+    norm: the average gradient norm.
+    distance: the average distance to the minimizer.
+    learning_rate: α of the last step.
+    beta: β of the last step.
+    """
+
+    count: Any
+    velocity: PyTree
+    mean: PyTree
+    weight: jax.Array
+    window: jax.Array
+    h_min: jax.Array
+    h_max: jax.Array
+    square: jax.Array
+    norm: jax.Array
+    distance: jax.Array
+    learning_rate: jax.Array
+    beta: jax.Array
+
+
+def yellowfin(
+    learning_rate: Scalar = 1.0,
+    beta: Scalar = 0.0,
+    *,
+    smoothing: ScalarOrSchedule = 0.999,
+    window: int = 20,
+) -> optax.GradientTransformationExtraArgs:
+    """Tune heavy ball to the curvature, noise and distance that the gradients tell of.
+
+        h_t = ‖g_t‖²
+        low, high = E[least h], E[largest h]    of the last 20 steps
+        C = E[h] - ‖E[g]‖²                      the gradients' variance
+        D = E[E[‖g‖] / E[h]]                    the distance to the minimizer
+        √μ_t = max(x, (√high - √low) / (√high + √low)),    x D² low² = 2 C (1 - x)³
+        β_t = s β_{t-1} + (1 - s) μ_t,    α_t = s α_{t-1} + (1 - s) (1 - √μ_t)² / low
+        v_t = β_t v_{t-1} + g_t,    v_0 = 0
+        d_t = α_t v_t
+
+    with E a running average that keeps the share s and is debiased as `average`
+    is, and norms over all leaves. μ and its learning rate minimize the expected
+    squared distance after one step on a quadratic with such a noise, among
+    those that are stable on every curvature from low to high. As long as all
+    gradients are 0, α and β stay. The direction is the whole step: use
+    `sgd(1.0, yellowfin())`.
+
+    These are the paper's four algorithms. The authors' code differs: it adds
+    1e-6 in many places, averages the logarithm of low, lets α grow over the
+    first 200 steps, clips gradients and, in its last version, steps with μ_t
+    and its learning rate as they are, without β_t and α_t.
+
+    Args:
+        learning_rate: α_0 in (0, inf), the first learning rate. It fades only
+            as fast as s does, so take one at which descent is stable.
+        beta: β_0 in [0, 1), the first share of the velocity kept.
+        smoothing: s in [0, 1), the share of each average kept per step.
+        window: How many steps' gradients tell the range of the curvature, a
+            whole number; `optax.inject_hyperparams` needs it among static_args.
+
+    Returns:
+        A transformation of gradients into directions of the same shapes and
+        dtypes; its state, YellowFinState, holds the velocity and the average
+        gradient, in float32 or wider, and the averages, α and β as scalars.
+
+    Raises:
+        ValueError: A concrete hyperparameter lies outside its interval.
+        TypeError: learning_rate or beta is a schedule; they are where α and β
+            start. window is no whole number.
+
+    Source:
+        Zhang and Mitliagkas, YellowFin and the art of momentum tuning, 2017,
+        arXiv:1706.03471.
+    """
+    α_0 = hyperparameters.as_constant("learning_rate", learning_rate)(0)
+    β_0 = hyperparameters.as_constant("beta", beta)(0)
+    s_t = as_schedule("smoothing", smoothing, "[0, 1)")
+    size = arguments.as_count("window", window)
+
+    def init(params):
+        count, v = jnp.zeros((), jnp.int32), arithmetic.zeros_like(params)
+        mean = arithmetic.zeros_like(params)  # Not v once more: a buffer can be donated only once.
+        last = jnp.zeros(size, hyperparameters.float_dtype())
+        scalars = (arithmetic.as_scalar(value) for value in (0, 0, 0, 0, 0, α_0, β_0))
+        return YellowFinState(count, v, mean, arithmetic.as_scalar(0), last, *scalars)
+
+    def update(updates, state, params=None, **extra_args):
+        del params, extra_args
+        t, v = state.count, state.velocity
+        trees.require_gradients(updates, v)
+        s = s_t(t)
+
+        def average(old: jax.Array, new: Any) -> jax.Array:
+            return arithmetic.as_scalar(s * old + (1 - s) * new)
+
+        h = arithmetic.inner_product(updates, updates)
+        window = jnp.where(t == 0, h, jnp.concatenate([state.window[1:], h[None]]))
+        weight = average(state.weight, 1)
+        mean = arithmetic.combine((s, state.mean), (1 - s, updates), like=state.mean)
+        h_min, h_max = average(state.h_min, window.min()), average(state.h_max, window.max())
+        square, norm = average(state.square, h), average(state.norm, jnp.sqrt(h))
+        tiny = jnp.finfo(h.dtype).tiny
+        distance = average(state.distance, norm / jnp.maximum(square, tiny))
+
+        variance = jnp.maximum(
+            square / weight - arithmetic.inner_product(mean, mean) / weight**2, 0
+        )
+        μ, rate = single_step(distance / weight, variance, h_min / weight, h_max / weight)
+        below_1 = np.nextafter(μ.dtype.type(1), μ.dtype.type(0))
+        # Gradients that were all 0 have said nothing yet.
+        β = jnp.where(h_min > 0, average(state.beta, jnp.minimum(μ, below_1)), state.beta)
+        α = jnp.where(h_min > 0, average(state.learning_rate, rate), state.learning_rate)
+        v = arithmetic.combine((β, v), (1.0, updates), like=v)
+        d = arithmetic.combine((α, v), like=updates)
+        averages = weight, window, h_min, h_max, square, norm, distance
+        return d, YellowFinState(optax.safe_increment(t), v, mean, *averages, α, β)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def single_step(
+    distance: jax.Array, variance: jax.Array, h_min: jax.Array, h_max: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The β and learning rate that minimize the expected squared distance after one step.
+
+        √β = max(x, (√h_max - √h_min) / (√h_max + √h_min)),    α = (1 - √β)² / h_min
+
+    with x the root of x p = (1 - x)³, p = D² h_min² / (2 C). By 1 - x =
+    (2 / r) sinh(arsinh(3 r / 2) / 3), r = √(3 / p), no digits cancel.
+    """
+    r = jnp.sqrt(6 * variance) / jnp.maximum(distance * h_min, jnp.finfo(h_min.dtype).tiny)
+    r = jnp.minimum(jnp.maximum(r, 1e-18), 1e18)  # Beyond, 1 - x is 1 and 0.
+    rest = 2 / r * jnp.sinh(jnp.arcsinh(1.5 * r) / 3)
+    low, high = jnp.sqrt(jnp.maximum(h_min, jnp.finfo(h_min.dtype).tiny)), jnp.sqrt(h_max)
+    rest = jnp.minimum(rest, 2 * low / (low + jnp.maximum(low, high)))
+    return (1 - rest) ** 2, (rest / low) ** 2
