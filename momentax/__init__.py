@@ -5,179 +5,78 @@ state = tx.init(params)
 updates, state = tx.update(grads, state, params)
 """
 
-from momentax import (
-    cautious,
-    conventions,
-    grams,
-    optimistic,
-    problems,
-    restart,
-    schedules,
-    storage,
-    theory,
-)
-from momentax._methods._accelerated import AcceleratedState, accelerated
-from momentax._methods._accelerated_sgd import accelerated_sgd
-from momentax._methods._adan import AdanState, adan
-from momentax._methods._aggregated import AggregatedState, aggregated
-from momentax._methods._amplified import amplified
-from momentax._methods._average import AverageState, average
-from momentax._methods._heavy_ball import heavy_ball
-from momentax._methods._hypergradient import HypergradientState, hypergradient
-from momentax._methods._item import item
-from momentax._methods._lazy import LazyState, lazy
-from momentax._methods._linear import LinearState, ShiftedState, linear
-from momentax._methods._lion import lion
-from momentax._methods._mars import MarsState, mars
-from momentax._methods._mass import mass
-from momentax._methods._momentum_polyak import momentum_polyak
-from momentax._methods._nadam import NadamState, nadam
-from momentax._methods._nesterov import nesterov
-from momentax._methods._overshoot import overshoot
-from momentax._methods._pid import pid
-from momentax._methods._positive_negative import PositiveNegativeState, positive_negative
-from momentax._methods._primal_averaging import generalized_primal_averaging, primal_averaging
-from momentax._methods._proportional_integral_derivative import (
-    ProportionalIntegralDerivativeState,
-    proportional_integral_derivative,
-)
-from momentax._methods._quasi_hyperbolic import quasi_hyperbolic
-from momentax._methods._quasi_hyperbolic_adam import QuasiHyperbolicAdamState, quasi_hyperbolic_adam
-from momentax._methods._sign_average import sign_average
-from momentax._methods._storm import RecursiveState, StormState, recursive_momentum, storm
-from momentax._methods._synthesized_nesterov import synthesized_nesterov
-from momentax._methods._torque_aware import TorqueAwareState, torque_aware
-from momentax._methods._yellowfin import YellowFinState, yellowfin
-from momentax._sgd import sgd
-from momentax._state._catch_up import catch_up
-from momentax._state._eval_params import eval_params
-from momentax._state._velocity import replace_velocity, reset_velocity, velocity, velocity_norms
-from momentax._training._rollout import Rollout, rollout
-from momentax._training._train_step import train_step
-from momentax.diagnostics._curvature import Curvature, Spectrum, curvature
-from momentax.states import OptimisticState, OrientedState, RestartState
-from momentax.storage import StoredState, bytes_per_parameter, stored
-from momentax.sweeps import (
-    Best,
-    Distribution,
-    HalvingResult,
-    Mean,
-    Mutation,
-    Points,
-    Report,
-    SweepResult,
-    grid,
-    halve,
-    log_uniform,
-    momentum_axis,
-    momentum_uniform,
-    mutate,
-    random_points,
-    repeat,
-    sweep,
-    uniform,
-    use_all_cores,
-    zipped,
-)
+from typing import TYPE_CHECKING
+
+from momentax._core.lazy import lazy_exports
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AcceleratedState",
-    "AdanState",
-    "AggregatedState",
-    "AverageState",
-    "Best",
-    "Curvature",
-    "Distribution",
-    "HalvingResult",
-    "HypergradientState",
-    "LazyState",
-    "LinearState",
-    "MarsState",
-    "Mean",
-    "Mutation",
-    "NadamState",
-    "OptimisticState",
-    "OrientedState",
-    "Points",
-    "PositiveNegativeState",
-    "ProportionalIntegralDerivativeState",
-    "QuasiHyperbolicAdamState",
-    "RecursiveState",
-    "Report",
-    "RestartState",
-    "Rollout",
-    "ShiftedState",
-    "Spectrum",
-    "StoredState",
-    "StormState",
-    "SweepResult",
-    "TorqueAwareState",
-    "YellowFinState",
-    "__version__",
-    "accelerated",
-    "accelerated_sgd",
-    "adan",
-    "aggregated",
-    "amplified",
-    "average",
-    "bytes_per_parameter",
-    "catch_up",
-    "cautious",
-    "conventions",
-    "curvature",
-    "eval_params",
-    "generalized_primal_averaging",
-    "grams",
-    "grid",
-    "halve",
-    "heavy_ball",
-    "hypergradient",
-    "item",
-    "lazy",
-    "linear",
-    "lion",
-    "log_uniform",
-    "mars",
-    "mass",
-    "momentum_axis",
-    "momentum_polyak",
-    "momentum_uniform",
-    "mutate",
-    "nadam",
-    "nesterov",
-    "optimistic",
-    "overshoot",
-    "pid",
-    "positive_negative",
-    "primal_averaging",
-    "problems",
-    "proportional_integral_derivative",
-    "quasi_hyperbolic",
-    "quasi_hyperbolic_adam",
-    "random_points",
-    "recursive_momentum",
-    "repeat",
-    "replace_velocity",
-    "reset_velocity",
-    "restart",
-    "rollout",
-    "schedules",
-    "sgd",
-    "sign_average",
-    "storage",
-    "stored",
-    "storm",
-    "sweep",
-    "synthesized_nesterov",
-    "theory",
-    "torque_aware",
-    "train_step",
-    "uniform",
-    "use_all_cores",
-    "velocity",
-    "velocity_norms",
-    "yellowfin",
-    "zipped",
-]
+if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_exports.
+    from momentax import conventions as conventions
+    from momentax import diagnostics as diagnostics
+    from momentax import plotting as plotting
+    from momentax import problems as problems
+    from momentax import schedules as schedules
+    from momentax import states as states
+    from momentax import storage as storage
+    from momentax import sweeps as sweeps
+    from momentax import theory as theory
+    from momentax._methods._accelerated import accelerated as accelerated
+    from momentax._methods._accelerated_sgd import accelerated_sgd as accelerated_sgd
+    from momentax._methods._adan import adan as adan
+    from momentax._methods._aggregated import aggregated as aggregated
+    from momentax._methods._amplified import amplified as amplified
+    from momentax._methods._average import average as average
+    from momentax._methods._heavy_ball import heavy_ball as heavy_ball
+    from momentax._methods._hypergradient import hypergradient as hypergradient
+    from momentax._methods._item import item as item
+    from momentax._methods._lazy import lazy as lazy
+    from momentax._methods._linear import linear as linear
+    from momentax._methods._lion import lion as lion
+    from momentax._methods._mars import mars as mars
+    from momentax._methods._mass import mass as mass
+    from momentax._methods._momentum_polyak import momentum_polyak as momentum_polyak
+    from momentax._methods._nadam import nadam as nadam
+    from momentax._methods._nesterov import nesterov as nesterov
+    from momentax._methods._overshoot import overshoot as overshoot
+    from momentax._methods._pid import pid as pid
+    from momentax._methods._positive_negative import positive_negative as positive_negative
+    from momentax._methods._primal_averaging import (
+        generalized_primal_averaging as generalized_primal_averaging,
+    )
+    from momentax._methods._primal_averaging import primal_averaging as primal_averaging
+    from momentax._methods._proportional_integral_derivative import (
+        proportional_integral_derivative as proportional_integral_derivative,
+    )
+    from momentax._methods._quasi_hyperbolic import quasi_hyperbolic as quasi_hyperbolic
+    from momentax._methods._quasi_hyperbolic_adam import (
+        quasi_hyperbolic_adam as quasi_hyperbolic_adam,
+    )
+    from momentax._methods._sign_average import sign_average as sign_average
+    from momentax._methods._storm import recursive_momentum as recursive_momentum
+    from momentax._methods._storm import storm as storm
+    from momentax._methods._synthesized_nesterov import synthesized_nesterov as synthesized_nesterov
+    from momentax._methods._torque_aware import torque_aware as torque_aware
+    from momentax._methods._yellowfin import yellowfin as yellowfin
+    from momentax._sgd import sgd as sgd
+    from momentax._state._catch_up import catch_up as catch_up
+    from momentax._state._eval_params import eval_params as eval_params
+    from momentax._state._velocity import replace_velocity as replace_velocity
+    from momentax._state._velocity import reset_velocity as reset_velocity
+    from momentax._state._velocity import velocity as velocity
+    from momentax._state._velocity import velocity_norms as velocity_norms
+    from momentax._training._rollout import Rollout as Rollout
+    from momentax._training._rollout import rollout as rollout
+    from momentax._training._train_step import train_step as train_step
+    from momentax._wrappers._cautious import cautious as cautious
+    from momentax._wrappers._grams import grams as grams
+    from momentax._wrappers._optimistic import optimistic as optimistic
+    from momentax._wrappers._restart import restart as restart
+    from momentax.diagnostics import curvature as curvature
+    from momentax.storage import stored as stored
+    from momentax.sweeps import grid as grid
+    from momentax.sweeps import halve as halve
+    from momentax.sweeps import sweep as sweep
+    from momentax.sweeps import use_all_cores as use_all_cores
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -25,12 +25,12 @@ __all__ = [
     "warmup",
 ]
 
-_RATES = hyperparameters.INTERVALS["learning_rate"]
+_RATES = hyperparameters.interval_of("learning_rate")
 _LARGEST_COUNT = 2**31 - 1  # Counts are int32.
 
 
 def _constant(
-    name: str, value: Scalar, interval: str = hyperparameters.INTERVALS["beta"]
+    name: str, value: Scalar, interval: str = hyperparameters.interval_of("beta")
 ) -> Schedule:
     return hyperparameters.as_constant(name, value, interval)
 

@@ -111,7 +111,7 @@ def _sweep(parser: argparse.ArgumentParser, options: argparse.Namespace) -> bool
         points = _points(options)
         _require_writable(options)
         mesh = _mesh(options.devices)
-        from momentax import plotting
+        from momentax import plotting  # noqa: F401 - Import it now, not after the training.
         from momentax._cli import _digits  # noqa: F401 - Now, and not after the training.
     except ModuleNotFoundError as error:
         parser.error(f"{error.name} is not installed; pip install 'momentax[flax]'")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from momentax._typing import PyTree
+from momentax._core.typing import PyTree
 
 _CODES = 127  # Of either sign; its square is the largest magnitude of a block, in their units.
 _LEAST = 1e-34  # Blocks below are zeros: float32 holds nothing that scales them to codes.

@@ -1,4 +1,4 @@
-"""What a step must have computed before it writes a parameter, so that XLA copies none."""
+"""What XLA must be told, so that a donated step updates its buffers without copies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,41 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from momentax._typing import PyTree
+from momentax._core.arithmetic import as_scalar, combine, is_known
+from momentax._core.typing import PyTree, Scalar
 
 # Calls that XLA inlines, and what it does not fuse although it may keep the size of an operand.
 _INLINED = ("jit", "pjit", "closed_call", "checkpoint", "remat2", "custom_jvp_call")
 _CONTRACTIONS = ("dot_general", "conv_general_dilated")
 _LARGE = 4096  # Elements; to copy fewer costs next to nothing.
 _MOST = 64  # Parameters that are waited for; in a loop, compiling takes their number squared.
+
+
+def decay_and_add(count: jax.Array, β: Scalar, v: PyTree, *terms: tuple[Scalar, PyTree]) -> PyTree:
+    """Return β v + Σ γ g over the terms (γ, g), in the dtypes of v, so that v's buffer is reused.
+
+    XLA rewrites v/2 + g/2 as (v + g)/2 and computes that again for every reader, from the
+    old v, which it then copies. So it must not see that β and γ are the same number: β is
+    hidden behind a condition on the count (or another scalar that is never negative) that
+    is never true.
+    """
+    if any(is_known(β, γ) and β == γ != 0 for γ, _ in terms):
+        β = jnp.where(count < 0, 0, as_scalar(β))
+    return combine((β, v), *terms, like=v)
+
+
+def computed_after(count: jax.Array, tree: PyTree, *earlier: PyTree) -> PyTree:
+    """Return `tree` unchanged, but make it depend on `earlier`, which has the same shapes.
+
+    XLA then does not overwrite a buffer with `tree` while `earlier` is still to be computed
+    from that buffer, for which it would copy the buffer. The dependency is a condition on
+    the count that is never true.
+    """
+
+    def wait(leaf: jax.Array, *others: jax.Array) -> jax.Array:
+        return jnp.where(count < 0, sum(other.astype(leaf.dtype) for other in others), leaf)
+
+    return jax.tree.map(wait, tree, *earlier)
 
 
 class _Known(NamedTuple):
@@ -25,7 +53,7 @@ class _Known(NamedTuple):
     time: int = -1  # When it is computed.
 
 
-def value_and_grad(
+def value_and_grad_before_writes(
     function: Callable[[PyTree], tuple[jax.Array, PyTree]], params: PyTree, alone: bool
 ) -> tuple[tuple[jax.Array, PyTree], PyTree]:
     """`jax.value_and_grad(function, has_aux=True)(params)` with gradients that wait.

@@ -27,6 +27,9 @@ class AcceleratedState(NamedTuple):
     shift: jax.Array
     sequence: jax.Array
 
+    restarts_with_velocity = ()
+    sums_gradients = False
+
 
 def _root(θ: jax.Array, factor: float = 4.0) -> jax.Array:
     return (1 + jnp.sqrt(1 + factor * θ * θ)) / 2

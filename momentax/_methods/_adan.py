@@ -35,6 +35,10 @@ class AdanState(NamedTuple):
     difference_weight: jax.Array
     squares_weight: jax.Array
 
+    restarts_with_velocity = ("weight",)
+    sums_gradients = False
+    shift = 0.0
+
 
 def adan(
     beta1: ScalarOrSchedule = 0.98,

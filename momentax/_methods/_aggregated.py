@@ -25,6 +25,10 @@ class AggregatedState(NamedTuple):
     count: Any
     velocity: PyTree
 
+    restarts_with_velocity = ()
+    sums_gradients = False
+    shift = 0.0
+
 
 def aggregated(
     betas: Sequence[ScalarOrSchedule] | np.ndarray | jax.Array = (0.0, 0.9, 0.99),

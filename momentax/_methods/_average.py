@@ -28,6 +28,10 @@ class AverageState(NamedTuple):
     velocity: PyTree
     weight: jax.Array
 
+    restarts_with_velocity = ("weight",)
+    sums_gradients = False
+    shift = 0.0
+
 
 def step(β: Any, mean: PyTree, weight: jax.Array, new: PyTree) -> tuple[PyTree, jax.Array]:
     """Take one more tree into a running average that starts at 0, and into its weight."""

@@ -31,6 +31,10 @@ class HypergradientState(NamedTuple):
     beta: jax.Array
     change: PyTree
 
+    restarts_with_velocity = ("change",)
+    sums_gradients = False
+    shift = 0.0
+
 
 def hypergradient(
     learning_rate: Scalar,

@@ -31,6 +31,9 @@ class LazyState(NamedTuple):
     kept: jax.Array
     coast: jax.Array
 
+    restarts_with_velocity = ()
+    sums_gradients = False
+
 
 def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Step only the rows that have a gradient; the others keep their velocity and wait.
@@ -123,8 +126,8 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
                 return n if n is None else n + (count - state.count)
             return jnp.where(row, count, n)
 
-        def over(step: Any, *trees: PyTree) -> PyTree:
-            return jax.tree.map(step, touched, *trees, is_leaf=trees.is_none)
+        def over(step: Any, *others: PyTree) -> PyTree:
+            return jax.tree.map(step, touched, *others, is_leaf=trees.is_none)
 
         v = over(keep, v, updates)
         d, last = over(move, v, updates), over(mark, last)

@@ -23,6 +23,10 @@ class LinearState(NamedTuple):
     count: Any
     velocity: PyTree
 
+    restarts_with_velocity = ()
+    sums_gradients = True
+    shift = 0.0
+
 
 class ShiftedState(NamedTuple):
     """The state of a linear method whose parameters are a shifted point.
@@ -35,6 +39,9 @@ class ShiftedState(NamedTuple):
     count: Any
     velocity: PyTree
     shift: jax.Array
+
+    restarts_with_velocity = ()
+    sums_gradients = True
 
 
 def linear(

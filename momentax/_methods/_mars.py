@@ -28,6 +28,10 @@ class MarsState(NamedTuple):
     velocity: PyTree
     gradient: PyTree
 
+    restarts_with_velocity = ("gradient",)
+    sums_gradients = False
+    shift = 0.0
+
 
 def mars(
     beta: ScalarOrSchedule = 0.95, gamma: ScalarOrSchedule = 0.025, *, approximate: bool = True

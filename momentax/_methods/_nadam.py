@@ -30,6 +30,10 @@ class NadamState(NamedTuple):
     weight: jax.Array
     squares_weight: jax.Array
 
+    restarts_with_velocity = ("weight",)
+    sums_gradients = False
+    shift = 0.0
+
 
 def nadam(
     beta1: ScalarOrSchedule = 0.9,

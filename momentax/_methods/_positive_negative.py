@@ -24,6 +24,10 @@ class PositiveNegativeState(NamedTuple):
     velocity: PyTree
     change: PyTree
 
+    restarts_with_velocity = ("change",)
+    sums_gradients = False
+    shift = 0.0
+
 
 def positive_negative(
     beta: ScalarOrSchedule = 0.9, beta0: ScalarOrSchedule = 1.0

@@ -26,6 +26,10 @@ class ProportionalIntegralDerivativeState(NamedTuple):
     derivative: PyTree
     rest: PyTree
 
+    restarts_with_velocity = ()
+    sums_gradients = False
+    shift = 0.0
+
 
 def proportional_integral_derivative(
     beta: ScalarOrSchedule = 0.9, ki: ScalarOrSchedule = 5.0, kd: ScalarOrSchedule = 10.0

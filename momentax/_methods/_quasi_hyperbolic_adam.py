@@ -30,6 +30,10 @@ class QuasiHyperbolicAdamState(NamedTuple):
     weight: jax.Array
     squares_weight: jax.Array
 
+    restarts_with_velocity = ("weight",)
+    sums_gradients = False
+    shift = 0.0
+
 
 def quasi_hyperbolic_adam(
     beta1: ScalarOrSchedule = 0.995,

@@ -26,6 +26,10 @@ class RecursiveState(NamedTuple):
     velocity: PyTree
     weight: jax.Array
 
+    restarts_with_velocity = ("weight",)
+    sums_gradients = False
+    shift = 0.0
+
 
 class StormState(NamedTuple):
     """The state of STORM.
@@ -40,6 +44,10 @@ class StormState(NamedTuple):
     velocity: PyTree
     beta: jax.Array
     squares: jax.Array
+
+    restarts_with_velocity = ("beta",)
+    sums_gradients = False
+    shift = 0.0
 
 
 def _corrected(β: Any, v: PyTree, updates: PyTree, prev_grad: PyTree) -> PyTree:

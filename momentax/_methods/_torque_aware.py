@@ -25,6 +25,10 @@ class TorqueAwareState(NamedTuple):
     velocity: PyTree
     alignment: PyTree
 
+    restarts_with_velocity = ()
+    sums_gradients = False
+    shift = 0.0
+
 
 def torque_aware(
     beta: ScalarOrSchedule = 0.9, gamma: ScalarOrSchedule = 0.9, eps: ScalarOrSchedule = 1e-8

@@ -45,6 +45,10 @@ class YellowFinState(NamedTuple):
     learning_rate: jax.Array
     beta: jax.Array
 
+    restarts_with_velocity = ()
+    sums_gradients = False
+    shift = 0.0
+
 
 def yellowfin(
     learning_rate: Scalar = 1.0,

@@ -1,0 +1,1 @@
+"""Reading and changing the states of optimizers."""

@@ -82,8 +82,8 @@ def catch_up(
     indices = [None] * len(leaves)
     if rows is not None:
         indices = structure.flatten_up_to(trees.as_rows(rows, node.velocity))
-    trees = (structure.flatten_up_to(tree) for tree in (params, node.velocity, node.last))
-    done = [caught_up(*each) for each in zip(*trees, indices, strict=True)]
+    columns = (structure.flatten_up_to(tree) for tree in (params, node.velocity, node.last))
+    done = [caught_up(*each) for each in zip(*columns, indices, strict=True)]
     params, v, last = (structure.unflatten([new[i] for new in done]) for i in range(3))
     new = node._replace(velocity=v, last=last)
     return params, amend(state, pick(state, path)[0], lambda *_: new)

@@ -49,7 +49,7 @@ def eval_params(
     if (free := _schedule_free(state)) is not None:
         return arithmetic.combine((1 / free.b1, params), (1 - 1 / free.b1, free.z), like=params)
     node, units = holder(state, path)
-    if not type(node).__module__.startswith("momentax."):
+    if not hasattr(node, "shift"):
         raise ValueError(
             f"a {type(node).__name__} does not say where its base iterate lies; use a method of "
             "momentax's, such as momentax.nesterov in place of optax.sgd(nesterov=True)"

@@ -33,24 +33,10 @@ _FIELDS = {
     "ScaleByAdemamixState": ("m1", "m2"),
     "ScaleBySimplifiedAdEMAMixState": ("m",),
 }
-# What restarts with the velocity: what its debiasing alone reads, and what has no meaning without
-# it. Adam and its kin in Optax share one count between both moments: restarting it would inflate
-# the second a thousandfold, so it goes on.
-_DEBIASING = {
-    "optax": {"EmaState": "count", "MuonState": "count"},
-    "momentax": {
-        "AdanState": "weight",
-        "AverageState": "weight",
-        "DampedState": "started",
-        "HypergradientState": "change",
-        "MarsState": "gradient",
-        "NadamState": "weight",
-        "PositiveNegativeState": "change",
-        "QuasiHyperbolicAdamState": "weight",
-        "RecursiveState": "weight",
-        "StormState": "beta",
-    },
-}
+# Fields of Optax's states that restart with the velocity, because only its debiasing reads them.
+# Adam's family shares one count between both moments. Setting that count to 0 would inflate the
+# second moment, so it goes on. momentax's own states say what restarts in a class attribute.
+_RESTARTS_IN_OPTAX = {"EmaState": ("count",), "MuonState": ("count",)}
 
 
 def _library(node: Any) -> str:
@@ -61,6 +47,13 @@ def _fields(node: Any) -> tuple[str, ...]:
     if "velocity" in getattr(node, "_fields", ()):
         return ("velocity",)
     return _FIELDS.get(type(node).__name__, ()) if _library(node) == "optax" else ()
+
+
+def _restarts(node: Any) -> tuple[str, ...]:
+    """Return the fields that restart with the velocity."""
+    if _library(node) == "optax":
+        return _RESTARTS_IN_OPTAX.get(type(node).__name__, ())
+    return getattr(node, "restarts_with_velocity", ())
 
 
 def _holds_velocity(node: Any) -> bool:
@@ -269,8 +262,9 @@ def reset_velocity(state: PyTree, *, path: str | None = None) -> PyTree:
     zeros = jax.tree.map(jnp.zeros_like, old)
 
     def restart(node: Any, field: str) -> Any:
-        reader = _DEBIASING.get(_library(node), {}).get(type(node).__name__)
-        fresh = {reader: jax.tree.map(jnp.zeros_like, getattr(node, reader))} if reader else {}
+        fresh = {
+            name: jax.tree.map(jnp.zeros_like, getattr(node, name)) for name in _restarts(node)
+        }
         return node._replace(**{field: zeros}, **fresh)
 
     return amend(state, place, restart)

@@ -1,0 +1,1 @@
+"""Running an optimizer: a step in one compiled program, and a whole run in one scan."""

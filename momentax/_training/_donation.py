@@ -136,9 +136,9 @@ def _on_one_device(leaf: Any) -> bool:
     return sharding is None or len(sharding.device_set) == 1
 
 
-def _deleted(*arguments: PyTree) -> str | None:
+def _deleted(*given: PyTree) -> str | None:
     """The place of the first array whose buffer is gone."""
-    for name, tree in zip((*_NAMES, "batch", "extra"), arguments, strict=True):
+    for name, tree in zip((*_NAMES, "batch", "extra"), given, strict=True):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             if isinstance(leaf, jax.Array) and not arguments.is_traced(leaf) and leaf.is_deleted():
                 return name + jax.tree_util.keystr(path)

@@ -111,7 +111,8 @@ def train_step(
     """
     if not callable(loss):
         raise TypeError(
-            f"loss must be a function from params and a batch to a scalar, got {arguments.describe(loss)}"
+            "loss must be a function from params and a batch to a scalar, got "
+            f"{arguments.describe(loss)}"
         )
     arguments.require_transformation("tx", tx)
     arguments.as_flag("donate", donate)

@@ -96,7 +96,7 @@ def from_keras(
         if name in _REFUSED and value not in (None, False):
             raise ValueError(f"{name}={value!r} is not reproduced; {_REFUSED[name]}")
     α = as_schedule("learning_rate", number(learning_rate), "[0, inf)")
-    m = as_schedule("momentum", momentum, hyperparameters.INTERVALS["beta"])
+    m = as_schedule("momentum", momentum, hyperparameters.interval_of("beta"))
     limits = {
         "clipnorm": (clipnorm, _clip_each),
         "clipvalue": (clipvalue, optax.clip),

@@ -35,6 +35,10 @@ class DampedState(NamedTuple):
     velocity: PyTree
     started: PyTree
 
+    restarts_with_velocity = ("started",)
+    sums_gradients = True
+    shift = 0.0
+
 
 def _select(condition: Any, yes: Any, no: Any) -> Any:
     """One of two coefficients, chosen now unless the condition is JAX's."""
@@ -129,7 +133,7 @@ def from_torch(
         )
     lr, momentum, dampening, weight_decay = map(number, (lr, momentum, dampening, weight_decay))
     α = as_schedule("lr", lr, "[0, inf)")
-    μ = as_schedule("momentum", momentum, hyperparameters.INTERVALS["beta"])
+    μ = as_schedule("momentum", momentum, hyperparameters.interval_of("beta"))
     τ = as_schedule("dampening", dampening, "(-inf, inf)")
     λ = as_schedule("weight_decay", weight_decay)
     undamped = not callable(dampening) and arithmetic.is_zero(τ(0))

@@ -108,15 +108,15 @@ def _product(
     gauss_newton: bool,
     params: PyTree,
     direction: PyTree,
-    arguments: tuple[Any, ...],
+    loss_args: tuple[Any, ...],
 ) -> PyTree:
     """The Hessian, or the Gauss-Newton matrix, times a direction."""
 
     def outputs(params: PyTree) -> PyTree:
-        return params if model is None else model(params, *arguments)
+        return params if model is None else model(params, *loss_args)
 
     def rest(outputs: PyTree) -> jax.Array:
-        return loss(outputs, *arguments)
+        return loss(outputs, *loss_args)
 
     if not gauss_newton:
         gradient = jax.grad(lambda params: rest(outputs(params)))
@@ -255,13 +255,13 @@ def _require_outputs(outputs: PyTree) -> None:
             )
 
 
-def _require_arrays(arguments: PyTree) -> None:
+def _require_arrays(loss_args: PyTree) -> None:
     """Refuse arguments of the loss that no compiled program takes."""
-    for leaf in jax.tree.leaves(arguments):
+    for leaf in jax.tree.leaves(loss_args):
         if arguments.dtype_of(leaf) is None:
             raise TypeError(
-                f"the arguments of loss must be arrays, got {arguments.describe(leaf)}; have the loss "
-                "close over anything else"
+                f"the arguments of loss must be arrays, got {arguments.describe(leaf)}; "
+                "have the loss close over anything else"
             )
 
 
@@ -395,12 +395,12 @@ def curvature(
     _require_key(key)
     params = arithmetic.upcast(params)
     for _, group in groups:
-        arguments = (*args, *jax.tree.map(lambda leaf: leaf[0], group))
+        loss_args = (*args, *jax.tree.map(lambda leaf: leaf[0], group))
         outputs = params
         if model is not None:
-            outputs = jax.eval_shape(model, params, *arguments)
+            outputs = jax.eval_shape(model, params, *loss_args)
             _require_outputs(outputs)
-        arguments.require_loss(loss, outputs, *arguments)
+        arguments.require_loss(loss, outputs, *loss_args)
 
     loss, model = arguments.as_hashable(loss), arguments.as_hashable(model)
     size = sum(leaf.size for leaf in jax.tree.leaves(params))

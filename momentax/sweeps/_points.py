@@ -351,7 +351,8 @@ def require_points(points: Any) -> None:
     """Refuse what are no points."""
     if not isinstance(points, Points):
         raise TypeError(
-            f"points must be points, as momentax.grid(beta=[0.0, 0.9]), got {arguments.describe(points)}"
+            "points must be points, as momentax.grid(beta=[0.0, 0.9]), got "
+            f"{arguments.describe(points)}"
         )
 
 
@@ -391,8 +392,8 @@ def checked_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
     """The checked values of an axis: numbers in a dtype of JAX's, or objects."""
     if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
         raise ValueError(
-            f"axis {name} must be a sequence of at least one value, got {arguments.describe(values)}; "
-            f"for a single value write {name}=[value]"
+            f"axis {name} must be a sequence of at least one value, got "
+            f"{arguments.describe(values)}; for a single value write {name}=[value]"
         )
     if isinstance(values, np.ndarray) and not arguments.is_real(values):
         values = values.tolist()  # Words and the like.
@@ -419,7 +420,7 @@ def _static_axis(name: str, values: list[Any], distinct: bool) -> np.ndarray:
     seen, numbers = set(), any(map(_is_number, values))
     for index, value in enumerate(values):
         wrong = f"axis {name} must hold numbers, got {arguments.describe(value)} at index {index}"
-        if not _is_number(value) and (name in hyperparameters.INTERVALS or not _is_choice(value)):
+        if not _is_number(value) and (hyperparameters.is_listed(name) or not _is_choice(value)):
             raise TypeError(wrong)
         if isinstance(value, str) and numbers:
             raise TypeError(f"{wrong}; words and numbers do not mix on one axis")
@@ -430,7 +431,8 @@ def _static_axis(name: str, values: list[Any], distinct: bool) -> np.ndarray:
             raise TypeError(f"{wrong}, or what can be hashed, such as words or functions") from None
         if again and distinct:
             raise ValueError(
-                f"axis {name} must not repeat a value, got {arguments.describe(value)} again at {index}"
+                f"axis {name} must not repeat a value, got "
+                f"{arguments.describe(value)} again at {index}"
             )
     return objects(values)
 
@@ -456,13 +458,15 @@ def _numbers(name: str, values: Any, distinct: bool) -> np.ndarray:
     )
     if whole and not np.array_equal(kept, array):
         raise ValueError(
-            f"axis {name} holds whole numbers that {kept.dtype} cannot, got {arguments.describe(values)}"
+            f"axis {name} holds whole numbers that {kept.dtype} cannot, got "
+            f"{arguments.describe(values)}"
         )
-    interval = hyperparameters.INTERVALS.get(name, "(-inf, inf)")
+    interval = hyperparameters.interval_of(name)
     inside = arguments.is_within(interval, array) & arguments.is_within(interval, kept)
     if not inside.all():
         index = int(np.argmin(inside))
-        wrong = f"axis {name} must be in {interval}, got {arguments.describe(array[index])} at index {index}"
+        given = arguments.describe(array[index])
+        wrong = f"axis {name} must be in {interval}, got {given} at index {index}"
         if arguments.is_within(interval, array[index]):
             wrong = f"{wrong}, which {kept.dtype} rounds to {kept[index]}"
         raise ValueError(wrong)

@@ -266,8 +266,9 @@ class SweepResult:
         """
         if SEED not in self.points.dims:
             raise ValueError(
-                "over_seeds needs points with a dimension seed, as momentax.sweeps.repeat(points, 5) "
-                f"makes them, got the dimensions {', '.join(self.points.dims)}"
+                "over_seeds needs points with a dimension seed, as "
+                f"momentax.sweeps.repeat(points, 5) makes them, got the dimensions "
+                f"{', '.join(self.points.dims)}"
             )
         return self._mean(*settings(self.points))
 

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from momentax._core.arguments import as_flag
+from momentax._core.arguments import REALS, as_curvature_range, as_flag
 from momentax.theory._analyze import Analysis, analyze_system
 from momentax.theory._certify import certify_system
 from momentax.theory._closed_forms._quadratic import stability_edge
 from momentax.theory._closed_forms._tunings import Tuning, optimal_heavy_ball
-from momentax.theory._curvature import curvature_range
 from momentax.theory._printing import format_record
 from momentax.theory._properties._closed_loop import Damping, half_life_at, radius
 from momentax.theory._properties._rate import edge, worst_rate
@@ -174,7 +173,7 @@ def advise(
         The stiffest direction oscillates, once in 3.87 steps.
     """
     as_flag("certified", certified)
-    μ, largest = curvature_range(mu, L, of_L="(0, inf)")
+    μ, largest = as_curvature_range(mu, L, interval=REALS)
     low, error = _smallest_positive(mu, μ, largest)
     system = as_system(tx)
     found = analyze_system(system, low, largest)

@@ -11,14 +11,14 @@ import numpy as np
 import optax
 from numpy.typing import NDArray
 
-from momentax.theory._curvature import positive_range
+from momentax._core.arguments import as_curvature_range
+from momentax._core.typing import Reals
 from momentax.theory._printing import format_record
 from momentax.theory._properties._noise import gramian
 from momentax.theory._properties._rate import worst_rate
 from momentax.theory._reading._state_space import as_system
 from momentax.theory._system import LinearSystem, Phase, StateSpace
 
-_Reals = NDArray[np.float64]
 _Matrix = NDArray[Any]  # float64 too; the type stubs of linear algebra return NDArray[Any].
 
 # A step that moves the parameters by less than this share of them leaves them as they are.
@@ -37,8 +37,8 @@ class Certificate(NamedTuple):
     """
 
     rate: float
-    multiplier: _Reals
-    P: _Reals
+    multiplier: Reals
+    P: Reals
 
     def __repr__(self) -> str:
         return format_record(self)
@@ -330,5 +330,5 @@ def certify(
         algorithms via integral quadratic constraints, SIAM Journal on
         Optimization 26(1), 2016, arXiv:1408.3595.
     """
-    μ, largest = positive_range(mu, L)
+    μ, largest = as_curvature_range(mu, L)
     return certify_system(as_system(tx), μ, largest)

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from momentax._core.typing import Reals
 from momentax.theory._printing import format_record
-
-_Reals = NDArray[np.float64]
 
 _RANK_TOLERANCE = 1e-10  # Relative size below which a direction of a balanced system is dependent.
 
@@ -32,9 +31,9 @@ class StateSpace(NamedTuple):
     A + λ B C are factors per step in this case too.
     """
 
-    A: _Reals
-    B: _Reals
-    C: _Reals
+    A: Reals
+    B: Reals
+    C: Reals
 
     def __repr__(self) -> str:
         return format_record(self)
@@ -43,9 +42,9 @@ class StateSpace(NamedTuple):
 class Phase(NamedTuple):
     """One step of a period: x⁺ = A x + B g and θ = C x, where A need not be square."""
 
-    A: _Reals
-    B: _Reals
-    C: _Reals
+    A: Reals
+    B: Reals
+    C: Reals
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +55,9 @@ class LinearSystem:
     is derived from a system is computed once.
     """
 
-    A: _Reals
-    B: _Reals
-    C: _Reals
+    A: Reals
+    B: Reals
+    C: Reals
 
     @classmethod
     def from_state_space(cls, space: StateSpace) -> LinearSystem:
@@ -76,7 +75,7 @@ class LinearSystem:
         return StateSpace(self.A, self.B, self.C)
 
     @cached_property
-    def _balance(self) -> tuple[_Reals, float]:
+    def _balance(self) -> tuple[Reals, float]:
         return _balance(self.A, self.B, self.C)
 
     @cached_property
@@ -96,7 +95,7 @@ class LinearSystem:
         return LinearSystem(self.balanced.A, unit * self.balanced.B, self.balanced.C), unit
 
     @cached_property
-    def _split(self) -> tuple[list[Phase], _Reals]:
+    def _split(self) -> tuple[list[Phase], Reals]:
         return _split_phases(self)
 
     @property
@@ -105,12 +104,12 @@ class LinearSystem:
         return self._split[0]
 
     @property
-    def phase_basis(self) -> _Reals:
+    def phase_basis(self) -> Reals:
         """The matrix T with z = T (x_0, x_1, ...), where x_i is the state before step i."""
         return self._split[1]
 
 
-def reachable_basis(A: _Reals, X: _Reals, phase: Any = 0) -> _Reals:
+def reachable_basis(A: Reals, X: Reals, phase: Any = 0) -> Reals:
     """Return an orthonormal basis of the space that the columns of X span under powers of A.
 
     `phase` numbers the step of a period that each entry of the state belongs to. Each column
@@ -143,7 +142,7 @@ def _closure(depends: NDArray[np.bool_], inside: NDArray[np.bool_]) -> NDArray[n
     return inside
 
 
-def _balance(A: _Reals, B: _Reals, C: _Reals) -> tuple[_Reals, float]:
+def _balance(A: Reals, B: Reals, C: Reals) -> tuple[Reals, float]:
     """Return scales of the state, powers of 2, and a unit of the curvature that balance a system.
 
     The result does not depend on the units in which the system came.
@@ -199,7 +198,7 @@ def minimal_realization(A: Any, B: Any, C: Any, start: Any, phase: Any) -> Linea
     return LinearSystem(A, B, C)
 
 
-def lift(steps: list[tuple[_Reals, _Reals]], start: _Reals, output: int) -> LinearSystem:
+def lift(steps: list[tuple[Reals, Reals]], start: Reals, output: int) -> LinearSystem:
     """Join the steps of a period to one system, on a copy of the state for each step.
 
     `output` is the entry of the state that the parameter is.
@@ -213,7 +212,7 @@ def lift(steps: list[tuple[_Reals, _Reals]], start: _Reals, output: int) -> Line
     return minimal_realization(A, B, C, first, np.repeat(np.arange(p), n))
 
 
-def _split_phases(system: LinearSystem) -> tuple[list[Phase], _Reals]:
+def _split_phases(system: LinearSystem) -> tuple[list[Phase], Reals]:
     """Split a system into the steps of its period: the phases, and the basis of their states."""
     p = system.period
     if p == 1:

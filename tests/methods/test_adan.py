@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from momentax.states import AdanState
 
 import momentax
 from momentax import adan
+from momentax.states import AdanState
 from tests.methods.runs import draw, follow, follow_peer
 
 

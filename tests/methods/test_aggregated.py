@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from momentax.states import AggregatedState
 
 import momentax
 from momentax import aggregated
+from momentax.states import AggregatedState
 from tests.methods.runs import draw, follow
 
 

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from momentax.states import NadamState
 
 import momentax
 from momentax import nadam
+from momentax.states import NadamState
 from tests.methods.runs import draw, follow, follow_peer
 
 

@@ -4,10 +4,10 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from momentax.states import PositiveNegativeState
 
 import momentax
 from momentax import positive_negative
+from momentax.states import PositiveNegativeState
 from tests.methods.runs import draw, follow
 
 

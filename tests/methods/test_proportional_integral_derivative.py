@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from momentax.states import ProportionalIntegralDerivativeState
 
 import momentax
 from momentax import proportional_integral_derivative
+from momentax.states import ProportionalIntegralDerivativeState
 from tests.methods.runs import draw, follow
 
 

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from momentax.states import QuasiHyperbolicAdamState
 
 import momentax
 from momentax import quasi_hyperbolic_adam
+from momentax.states import QuasiHyperbolicAdamState
 from tests.methods.runs import draw, follow, follow_peer
 
 

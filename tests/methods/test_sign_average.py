@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from momentax.states import LinearState
 
 import momentax
 from momentax import sign_average
+from momentax.states import LinearState
 from tests.methods.runs import draw, follow, follow_peer
 
 

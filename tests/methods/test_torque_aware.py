@@ -4,10 +4,10 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from momentax.states import TorqueAwareState
 
 import momentax
 from momentax import torque_aware
+from momentax.states import TorqueAwareState
 from tests.methods.runs import draw, follow
 
 

@@ -1043,7 +1043,7 @@ BAD = {
         "advance failed at .* unexpected keyword argument",
     ),
     "mutated axis": (
-        {"resample": mutate(jax.random.key(0), momentum=uniform(0, 1))},
+        {"resample": mutate(jax.random.key(0), momentum=uniform(0, 0.5))},
         ValueError,
         "mutate has a range for momentum, and the axes of floating numbers are "
         r"\['learning_rate', 'beta'\]",

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from momentax.states import OptimisticState
 
 import momentax
 from momentax import heavy_ball, nesterov, optimistic, sgd
+from momentax.states import OptimisticState
 
 
 @pytest.fixture(autouse=True)

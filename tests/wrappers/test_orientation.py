@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from momentax.states import OrientedState
 
 import momentax
 from momentax import cautious, grams, heavy_ball, nesterov, sgd
+from momentax.states import OrientedState
 from tests.wrappers import record
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text(encoding="utf-8"))

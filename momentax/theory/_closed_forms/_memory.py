@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from momentax._core.arguments import as_count, as_reals
+from momentax._core.typing import Reals
 
-_Reals = NDArray[np.float64]
 
-
-def weights(beta: ArrayLike, steps: int) -> _Reals:
+def weights(beta: ArrayLike, steps: int) -> Reals:
     """List the weights of the last gradients in the velocity, the newest first.
 
         v_t = Σ_k βᵏ g_{t-k},    weight k = βᵏ,    k = 0 .. steps - 1
@@ -36,7 +35,7 @@ def weights(beta: ArrayLike, steps: int) -> _Reals:
     return β[..., None] ** np.arange(as_count("steps", steps), dtype=np.float64)
 
 
-def half_life(beta: ArrayLike) -> _Reals:
+def half_life(beta: ArrayLike) -> Reals:
     """Count the steps after which a gradient's weight has halved.
 
         βⁿ = 1/2,    n = log(1/2) / log β
@@ -57,7 +56,7 @@ def half_life(beta: ArrayLike) -> _Reals:
     return effective_window(beta, 0.5)
 
 
-def effective_window(beta: ArrayLike, mass: ArrayLike = 0.9) -> _Reals:
+def effective_window(beta: ArrayLike, mass: ArrayLike = 0.9) -> Reals:
     """Count the last gradients that hold a share of all weight in the velocity.
 
         1 - βⁿ = m,    n = log(1 - m) / log β
@@ -83,7 +82,7 @@ def effective_window(beta: ArrayLike, mass: ArrayLike = 0.9) -> _Reals:
         return np.log1p(-m) / np.log(β)
 
 
-def effective_learning_rate(learning_rate: ArrayLike, beta: ArrayLike) -> _Reals:
+def effective_learning_rate(learning_rate: ArrayLike, beta: ArrayLike) -> Reals:
     """Return how far one gradient moves the parameters in the long run.
 
         α_e = α / (1 - β)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from momentax._core.arguments import as_count, as_reals
+from momentax._core.typing import Reals
 from momentax.theory._printing import format_record
-
-_Reals = NDArray[np.float64]
 
 
 class Oscillator(NamedTuple):
@@ -23,10 +22,10 @@ class Oscillator(NamedTuple):
         is as fast as it can be without swinging.
     """
 
-    mass: _Reals
-    friction: _Reals
-    time_step: _Reals
-    damping_ratio: _Reals
+    mass: Reals
+    friction: Reals
+    time_step: Reals
+    damping_ratio: Reals
 
     def __repr__(self) -> str:
         return format_record(self)
@@ -75,7 +74,7 @@ def oscillator(learning_rate: ArrayLike, beta: ArrayLike, curvature: ArrayLike) 
 
 def from_oscillator(
     mass: ArrayLike, friction: ArrayLike, time_step: ArrayLike
-) -> tuple[_Reals, _Reals]:
+) -> tuple[Reals, Reals]:
     """Return the heavy ball that discretises a damped mass on a spring.
 
         α = h² / (m + c h / 2),    β = (m - c h / 2) / (m + c h / 2)
@@ -122,7 +121,7 @@ def oscillator_path(
     curvature: ArrayLike,
     start: ArrayLike,
     steps: int,
-) -> _Reals:
+) -> Reals:
     """Follow the damped mass on a spring at the times of heavy ball's steps.
 
         m θ̈ + c θ̇ + λ θ = 0,    θ(0) = θ_0,    θ̇(0) = 0

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optax
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from momentax._core.arguments import as_count, as_reals, as_symmetric
+from momentax._core.typing import Reals
 from momentax.theory._printing import format_record
 from momentax.theory._system import StateSpace
-
-_Reals = NDArray[np.float64]
 
 
 class QuadraticPath(NamedTuple):
@@ -29,14 +28,14 @@ class QuadraticPath(NamedTuple):
     velocity: v_0 .. v_T, in units of the gradient, shape (..., T + 1, n).
     """
 
-    params: _Reals
-    velocity: _Reals
+    params: Reals
+    velocity: Reals
 
     def __repr__(self) -> str:
         return format_record(self)
 
 
-def _coefficients(beta: Any, gradient_weight: Any, velocity_weight: Any) -> tuple[_Reals, ...]:
+def _coefficients(beta: Any, gradient_weight: Any, velocity_weight: Any) -> tuple[Reals, ...]:
     return (
         as_reals("gradient_weight", gradient_weight),
         as_reals("velocity_weight", velocity_weight),
@@ -53,9 +52,7 @@ def _refuse_transformation(name: str, value: Any, reading: str) -> None:
         )
 
 
-def _roots(
-    x: _Reals, a: _Reals, b: _Reals, β: _Reals
-) -> tuple[_Reals, _Reals, _Reals, _Reals, _Reals]:
+def _roots(x: Reals, a: Reals, b: Reals, β: Reals) -> tuple[Reals, Reals, Reals, Reals, Reals]:
     """T/2, D, (T/2)² - D and, where they are real, the roots: the larger in magnitude first.
 
     All come from the distances of the roots to 1, which have the sum 2h = 2 - T and the product
@@ -77,7 +74,7 @@ def spectral_radius(
     *,
     gradient_weight: ArrayLike = 0.0,
     velocity_weight: ArrayLike = 1.0,
-) -> _Reals:
+) -> Reals:
     """Return the factor per step by which an error along a curvature shrinks or grows.
 
         ρ = max |z|,    z² - T z + D = 0
@@ -118,7 +115,7 @@ def spectral_radius(
 
 def stability_edge(
     beta: ArrayLike, *, gradient_weight: ArrayLike = 0.0, velocity_weight: ArrayLike = 1.0
-) -> _Reals:
+) -> Reals:
     """Return the largest learning rate × curvature at which a method is stable.
 
         α λ < 2 (1 + β) / (a (1 + β) + b)
@@ -159,7 +156,7 @@ def stability_edge(
     return np.where(a * (1 - β) + b > 0, np.minimum(flip, spiral), 0.0)
 
 
-def _powers(x: _Reals, a: _Reals, b: _Reals, β: _Reals, steps: int) -> tuple[_Reals, _Reals]:
+def _powers(x: Reals, a: Reals, b: Reals, β: Reals, steps: int) -> tuple[Reals, Reals]:
     """p_n and q_n of Mⁿ = p_n M + q_n I for n = 0 .. steps, on the axis before the last.
 
     By Cayley and Hamilton p_n = (r₁ⁿ - r₂ⁿ) / (r₁ - r₂) and q_n = -D p_{n-1}, from the roots r
@@ -189,7 +186,7 @@ def _powers(x: _Reals, a: _Reals, b: _Reals, β: _Reals, steps: int) -> tuple[_R
 
 def quadratic_problem(
     hessian: ArrayLike, start: ArrayLike, minimizer: ArrayLike | None
-) -> tuple[_Reals, _Reals, _Reals]:
+) -> tuple[Reals, Reals, Reals]:
     """Check the arguments of a quadratic: the Hessian, the start and the minimizer."""
     H = as_symmetric("hessian", hessian)
     origin = as_reals("minimizer", np.zeros(len(H)) if minimizer is None else minimizer)

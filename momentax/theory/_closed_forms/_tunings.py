@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optax
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from momentax._core.arguments import as_flag, as_reals
+from momentax._core.typing import Reals
 from momentax.theory._closed_forms._optimizer import linear_optimizer
 from momentax.theory._curvature import positive_ranges
 from momentax.theory._printing import format_record
-
-_Reals = NDArray[np.float64]
 
 
 class Tuning(NamedTuple):
@@ -24,9 +23,9 @@ class Tuning(NamedTuple):
     rate: worst factor by which an error shrinks per step, in [0, 1).
     """
 
-    learning_rate: _Reals
-    beta: _Reals
-    rate: _Reals
+    learning_rate: Reals
+    beta: Reals
+    rate: Reals
 
     def __repr__(self) -> str:
         return format_record(self)
@@ -46,7 +45,7 @@ class NesterovTuning(Tuning):
         return linear_optimizer(self.learning_rate, 1.0, self.beta, self.beta)
 
 
-def gradient_descent_rate(kappa: ArrayLike) -> _Reals:
+def gradient_descent_rate(kappa: ArrayLike) -> Reals:
     """Return the best rate of plain descent at a condition number.
 
         ρ = (κ - 1) / (κ + 1)
@@ -73,7 +72,7 @@ def gradient_descent_rate(kappa: ArrayLike) -> _Reals:
     return (κ - 1) / (κ + 1)
 
 
-def heavy_ball_rate(kappa: ArrayLike) -> _Reals:
+def heavy_ball_rate(kappa: ArrayLike) -> Reals:
     """Return the best rate of heavy ball on quadratics at a condition number.
 
         ρ = (√κ - 1) / (√κ + 1),    β* = ρ²
@@ -103,7 +102,7 @@ def heavy_ball_rate(kappa: ArrayLike) -> _Reals:
     return gradient_descent_rate(np.sqrt(as_reals("kappa", kappa, "[1, inf)")))
 
 
-def nesterov_rate(kappa: ArrayLike, *, quadratic: bool = False) -> _Reals:
+def nesterov_rate(kappa: ArrayLike, *, quadratic: bool = False) -> Reals:
     """Return the rate of Nesterov's momentum on quadratics at a condition number.
 
         standard:     ρ = 1 - 1/√κ,          α = 1 / L

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optax
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from momentax._core.arguments import as_reals, describe
+from momentax._core.typing import Reals
 from momentax.theory._closed_forms._optimizer import linear_optimizer
 from momentax.theory._curvature import positive_ranges
 from momentax.theory._printing import format_record
-
-_Reals = NDArray[np.float64]
 
 
 class WorstCaseTuning(NamedTuple):
@@ -26,17 +25,17 @@ class WorstCaseTuning(NamedTuple):
     rate: ρ in [0, 1), the worst factor by which an error shrinks per step.
     """
 
-    learning_rate: _Reals
-    beta1: _Reals
-    beta2: _Reals
-    delta: _Reals
-    rate: _Reals
+    learning_rate: Reals
+    beta1: Reals
+    beta2: Reals
+    delta: Reals
+    rate: Reals
 
     def __repr__(self) -> str:
         return format_record(self)
 
     @property
-    def weights(self) -> tuple[_Reals, _Reals]:
+    def weights(self) -> tuple[Reals, Reals]:
         """The weights of the gradient and of the velocity in the direction: a and b."""
         a = self.beta2 / self.beta1
         return a, 1 + self.beta2 - a
@@ -131,12 +130,12 @@ def robust_momentum(mu: Any, L: ArrayLike | None = None, *, rate: ArrayLike) -> 
     return WorstCaseTuning(κ * factor / largest, κ * ρ**3 / (κ - 1), β2, 0 * ρ, ρ)
 
 
-def _strict_range(mu: Any, L: ArrayLike | None) -> tuple[_Reals, _Reals]:
+def _strict_range(mu: Any, L: ArrayLike | None) -> tuple[Reals, Reals]:
     """L and κ, broadcast; κ = 1 has no such tuning."""
     μ, largest, κ = positive_ranges(mu, L)
     if np.any(κ == 1):
         raise ValueError(
-            f"mu must be below L, got mu={describe(μ)} and L={describe(largest)}; where they are equal, "
-            "plain descent with learning rate 1/L converges in one step"
+            f"mu must be below L, got mu={describe(μ)} and L={describe(largest)}; where they are "
+            "equal, plain descent with learning rate 1/L converges in one step"
         )
     return np.broadcast_to(largest, κ.shape), κ

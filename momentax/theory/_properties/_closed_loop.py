@@ -9,13 +9,13 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 
 from momentax._core.arguments import as_count, as_real, as_reals
+from momentax._core.typing import Reals
 from momentax.theory._closed_forms._memory import half_life
 from momentax.theory._closed_forms._quadratic import quadratic_problem
 from momentax.theory._printing import format_record
 from momentax.theory._reading._state_space import as_system
 from momentax.theory._system import LinearSystem, Phase, StateSpace
 
-_Reals = NDArray[np.float64]
 _Transformation = optax.GradientTransformation | StateSpace
 
 MARGINAL = 1 - 1e-14  # From here on a factor per step is 1 up to rounding.
@@ -42,18 +42,18 @@ def half_life_at(ρ: float) -> float:
     return float(half_life(ρ)) if ρ < MARGINAL else np.inf
 
 
-def loop_matrix(system: LinearSystem, λ: _Reals) -> _Reals:
+def loop_matrix(system: LinearSystem, λ: Reals) -> Reals:
     """A + λ B C for each λ."""
     return system.A + λ[..., None, None] * (system.B @ system.C)
 
 
-def phase_loops(phases: list[Phase], λ: ArrayLike) -> list[_Reals]:
+def phase_loops(phases: list[Phase], λ: ArrayLike) -> list[Reals]:
     """The matrix of each step of a period on a quadratic."""
     λ = np.asarray(λ, np.float64)[..., None, None]
     return [A + λ * np.outer(B, C) for A, B, C in phases]
 
 
-def period_roots(phases: list[Phase], λ: ArrayLike) -> tuple[NDArray[Any], _Reals]:
+def period_roots(phases: list[Phase], λ: ArrayLike) -> tuple[NDArray[Any], Reals]:
     """The eigenvalues z of the product of all steps, in some unit u, and u^(1/p)."""
     product, exponent = np.eye(len(phases[0].C)), 0
     for M in phase_loops(phases, λ):
@@ -64,7 +64,7 @@ def period_roots(phases: list[Phase], λ: ArrayLike) -> tuple[NDArray[Any], _Rea
     return np.linalg.eigvals(product), np.exp2(exponent / len(phases))[..., 0]
 
 
-def largest_root(phases: list[Phase], λ: ArrayLike) -> tuple[_Reals, _Reals]:
+def largest_root(phases: list[Phase], λ: ArrayLike) -> tuple[Reals, Reals]:
     """The size per step of the largest root, and the cosine of its angle over the period.
 
     Two roots that meet, as at critical damping, come out with half of their digits; their mean
@@ -78,7 +78,7 @@ def largest_root(phases: list[Phase], λ: ArrayLike) -> tuple[_Reals, _Reals]:
     return np.asarray(size, np.float64), np.cos(np.angle(top))[..., 0]
 
 
-def radius(system: LinearSystem, λ: ArrayLike) -> _Reals:
+def radius(system: LinearSystem, λ: ArrayLike) -> Reals:
     """The spectral radius of the closed loop, per step."""
     return largest_root(system.phases, λ)[0]
 
@@ -99,7 +99,7 @@ def system_damping(system: LinearSystem, λ: float) -> Damping:
     return Damping("critical" if len(slowest) > 1 else "over", np.inf, half_life_at(ρ))
 
 
-def closed_loop(tx: _Transformation, curvature: ArrayLike) -> _Reals:
+def closed_loop(tx: _Transformation, curvature: ArrayLike) -> Reals:
     """Return the matrix of one step on a quadratic: z_t = M z_{t-1}.
 
         M = A + λ B C
@@ -125,7 +125,7 @@ def closed_loop(tx: _Transformation, curvature: ArrayLike) -> _Reals:
     return loop_matrix(as_system(tx), λ)
 
 
-def rate_at(tx: _Transformation, curvature: ArrayLike) -> _Reals:
+def rate_at(tx: _Transformation, curvature: ArrayLike) -> Reals:
     """Return the factor per step by which an error along a curvature shrinks or grows.
 
         ρ = max |z|,    z the eigenvalues of M = A + λ B C
@@ -157,7 +157,7 @@ def rate_at(tx: _Transformation, curvature: ArrayLike) -> _Reals:
     return radius(as_system(tx), λ)
 
 
-def escape_rate(tx: _Transformation, negative_curvature: ArrayLike) -> _Reals:
+def escape_rate(tx: _Transformation, negative_curvature: ArrayLike) -> Reals:
     """Return the factor per step by which the distance to a saddle grows.
 
     It is the spectral radius at a negative curvature. It is above 1 unless weight decay holds
@@ -218,9 +218,7 @@ def damping(tx: _Transformation, curvature: float) -> Damping:
     return system_damping(as_system(tx), λ)
 
 
-def _iterates(
-    system: LinearSystem, λ: _Reals, start: _Reals, minimizer: _Reals, steps: int
-) -> _Reals:
+def _iterates(system: LinearSystem, λ: Reals, start: Reals, minimizer: Reals, steps: int) -> Reals:
     """The parameters at steps 0 .. T along each curvature, shape (T + 1, n)."""
     n, period = len(system.A), system.period
     # θ* enters through the gradient λ (θ - θ*). A cyclic register of p entries after z holds a 1
@@ -247,7 +245,7 @@ def trajectory(
     steps: int,
     *,
     minimizer: ArrayLike | None = None,
-) -> _Reals:
+) -> Reals:
     """Solve a linear transformation on ½ (θ - θ*)ᵀ H (θ - θ*) without stepping.
 
         θ_t = C Mᵗ z_0,    M = A + λ B C

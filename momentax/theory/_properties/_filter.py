@@ -12,17 +12,16 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 
 from momentax._core.arguments import as_count, as_reals
+from momentax._core.typing import Reals
 from momentax.theory._properties._noise import gramian
 from momentax.theory._reading._state_space import as_system
 from momentax.theory._system import LinearSystem, StateSpace, reachable_basis
-
-_Reals = NDArray[np.float64]
 
 # An output below this share of what a step adds to the parameters is due to rounding.
 _ROUNDING = 1e-13
 
 
-def _filter(system: LinearSystem) -> tuple[_Reals, _Reals, _Reals, _Reals]:
+def _filter(system: LinearSystem) -> tuple[Reals, Reals, Reals, Reals]:
     """F, G, H and D of x⁺ = F x + G g, u = H x + D g, with an entry of g and u for each phase.
 
     u = θ⁺ - θ does not show all of z; without decay it does not show the parameters themselves.
@@ -38,13 +37,13 @@ def _filter(system: LinearSystem) -> tuple[_Reals, _Reals, _Reals, _Reals]:
     return observed.T @ A @ observed, observed.T @ B, change @ observed, after @ B
 
 
-def _mean_filter(system: LinearSystem) -> tuple[_Reals, _Reals, _Reals, float]:
+def _mean_filter(system: LinearSystem) -> tuple[Reals, Reals, Reals, float]:
     """The mean of the filter over the phases in which a gradient may arrive."""
     F, G, H, D = _filter(system)
     return F, G.mean(axis=1), H.sum(axis=0), float(D.sum() / len(D))
 
 
-def system_impulse_response(system: LinearSystem, steps: int) -> _Reals:
+def system_impulse_response(system: LinearSystem, steps: int) -> Reals:
     """`impulse_response` of a system."""
     F, x, H, D = _mean_filter(system)
     response = [D]
@@ -54,7 +53,7 @@ def system_impulse_response(system: LinearSystem, steps: int) -> _Reals:
     return np.array(response)
 
 
-def system_frequency_response(system: LinearSystem, f: _Reals) -> NDArray[np.complex128]:
+def system_frequency_response(system: LinearSystem, f: Reals) -> NDArray[np.complex128]:
     """`frequency_response` of a system."""
     F, G, H, D = _mean_filter(system)
     turn = 4 * (f - np.round(f))  # In right angles, at which z is exact.
@@ -81,7 +80,7 @@ def system_signal_to_noise_gain(system: LinearSystem) -> float:
     return float(signal @ signal / noise) if noise > 0 else np.nan
 
 
-def impulse_response(tx: optax.GradientTransformation | StateSpace, steps: int) -> _Reals:
+def impulse_response(tx: optax.GradientTransformation | StateSpace, steps: int) -> Reals:
     """List how much of one gradient is in each of the updates that follow it.
 
         u_t = Σ_k h_k g_{t-k}

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import optax
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from momentax._core.arguments import as_reals
+from momentax._core.typing import Reals
 from momentax.theory._properties._closed_loop import phase_loops
 from momentax.theory._reading._state_space import as_system
 from momentax.theory._system import LinearSystem, Phase, StateSpace
 
-_Reals = NDArray[np.float64]
 
-
-def gramian(change: _Reals, Q: _Reals) -> _Reals:
+def gramian(change: Reals, Q: Reals) -> Reals:
     """Σ = M Σ Mᵀ + Q for M = 1 + change, infinite where M is not stable.
 
     It is the sum Q + M Q Mᵀ + ..., whose number of terms doubles each time. The change keeps
@@ -33,7 +32,7 @@ def gramian(change: _Reals, Q: _Reals) -> _Reals:
     return Q if np.all(np.abs(new) <= 1e-9 * np.diag(Q)) else np.full(Q.shape, np.inf)
 
 
-def _is_stable(product: _Reals, change: _Reals, period: int) -> bool:
+def _is_stable(product: Reals, change: Reals, period: int) -> bool:
     """Ask whether the product of all steps, which is 1 + change, is stable."""
     roots = np.linalg.eigvals(change)
     growth = 2 * roots.real + np.abs(roots) ** 2  # Of |1 + root|².
@@ -68,7 +67,7 @@ def _unit_variance(phases: list[Phase], λ: float) -> float:
     return float(total / len(phases))
 
 
-def system_variance(system: LinearSystem, λ: _Reals, σ2: _Reals) -> _Reals:
+def system_variance(system: LinearSystem, λ: Reals, σ2: Reals) -> Reals:
     """`stationary_variance` of a system."""
     λ, σ2 = np.broadcast_arrays(λ, σ2)
     unit = {each: _unit_variance(system.phases, each) for each in set(λ.flat)}
@@ -77,7 +76,7 @@ def system_variance(system: LinearSystem, λ: _Reals, σ2: _Reals) -> _Reals:
     return np.multiply(variance, σ2, out=np.full(λ.shape, np.inf), where=np.isfinite(variance))
 
 
-def system_noise_floor(system: LinearSystem, λ: _Reals, σ2: _Reals) -> _Reals:
+def system_noise_floor(system: LinearSystem, λ: Reals, σ2: Reals) -> Reals:
     """`noise_floor` of a system."""
     variance = system_variance(system, λ, σ2)
     λ = np.broadcast_to(λ, variance.shape)
@@ -88,7 +87,7 @@ def stationary_variance(
     tx: optax.GradientTransformation | StateSpace,
     curvature: ArrayLike,
     gradient_variance: ArrayLike,
-) -> _Reals:
+) -> Reals:
     """Return the variance that gradient noise sustains in a parameter along a curvature.
 
         z⁺ = M z + B ε,    M = A + λ B C,    Var ε = σ²
@@ -127,7 +126,7 @@ def noise_floor(
     tx: optax.GradientTransformation | StateSpace,
     curvatures: ArrayLike,
     gradient_variance: ArrayLike,
-) -> _Reals:
+) -> Reals:
     """Return the loss above the minimum at which gradient noise holds a quadratic.
 
         E f - f(E θ) = ½ Σ_i λ_i Var θ_i

@@ -7,21 +7,19 @@ from typing import Any
 
 import numpy as np
 import optax
-from numpy.typing import NDArray
 
-from momentax.theory._curvature import curvature_range
+from momentax._core.typing import Reals
+from momentax.theory._curvature import real_range
 from momentax.theory._properties._closed_loop import largest_root, radius
 from momentax.theory._reading._state_space import as_system
 from momentax.theory._system import LinearSystem, Phase, StateSpace
-
-_Reals = NDArray[np.float64]
 
 # A system is stable while its largest root is below this: one on the unit circle may come out
 # inside by rounding.
 _STABLE = 1 - 1e-13
 
 
-def _crossings(system: LinearSystem, r: float) -> _Reals:
+def _crossings(system: LinearSystem, r: float) -> Reals:
     """Every curvature at which a root of the closed loop may lie on |z| = r, in order.
 
     z is a root at λ = 1 / G(z), with G(z) = C (z - A)⁻¹ B. On the circle, λ is real where
@@ -53,17 +51,17 @@ def _crossings(system: LinearSystem, r: float) -> _Reals:
     return np.sort(λ[np.isfinite(λ)]).astype(np.float64)
 
 
-def _middles(edges: _Reals) -> _Reals:
+def _middles(edges: Reals) -> Reals:
     return (edges[1:] + edges[:-1]) / 2
 
 
-def _refine_peaks(phases: list[Phase], points: _Reals) -> tuple[_Reals, _Reals]:
+def _refine_peaks(phases: list[Phase], points: Reals) -> tuple[Reals, Reals]:
     """Add curvatures around each place where the radius may peak; return all, and the radii.
 
     A peak can be narrow only where two complex roots meet, on the real axis.
     """
     furthest = np.abs(points).max()
-    heights_of: tuple[Callable[[_Reals], Any], ...] = (
+    heights_of: tuple[Callable[[Reals], Any], ...] = (
         lambda λ: np.abs(largest_root(phases, λ)[1]),
         lambda λ: largest_root(phases, λ)[0],
     )
@@ -163,7 +161,7 @@ def rate(tx: optax.GradientTransformation | StateSpace, mu: Any, L: float | None
         transfer matrix and a quadratically convergent algorithm for computing
         its L∞-norm, Systems & Control Letters 15, 1990, for such levels.
     """
-    μ, largest = curvature_range(mu, L)
+    μ, largest = real_range(mu, L)
     return worst_rate(as_system(tx), μ, largest)
 
 

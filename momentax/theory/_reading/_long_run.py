@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from momentax._core.typing import Reals
 from momentax.theory._reading._reader import HISTORY_STEPS, Reader, integer_histories
-
-_Reals = NDArray[np.float64]
 
 # The count of the long run. It leaves warm-ups behind, and schedules still tell it from the
 # next count: many convert counts to 32 bits.
@@ -38,7 +37,7 @@ def counter_period(discrete: list[Any]) -> tuple[int, dict[int, Any]]:
 
 
 def dependents(
-    reader: Reader, start: _Reals, phases: list[Any], rng: np.random.Generator
+    reader: Reader, start: Reals, phases: list[Any], rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], set[str]]:
     """Find what depends on what in x, by steps from random points.
 
@@ -84,7 +83,7 @@ def _with_count(discrete: list[Any], growing: Any, count: int) -> list[Any]:
 class _Steps:
     """Steps from one x, and what each of them does to points nearby."""
 
-    def __init__(self, reader: Reader, x: _Reals, reached: Any, g: float, rng: Any):
+    def __init__(self, reader: Reader, x: Reals, reached: Any, g: float, rng: Any):
         self.reader, self.x, self.reached = reader, x, reached
         self.gradients = np.full(reader.num_params, g)
         inputs = np.concatenate([reached, np.ones(reader.num_params, bool)])
@@ -92,7 +91,7 @@ class _Steps:
         noise = np.where(inputs, rng.normal(size=len(rest)), 0)
         self.points = rest + np.array([[0.0], [1.0], [1e3]]) * noise
 
-    def __call__(self, now: _Reals, discrete: list[Any]) -> tuple[_Reals, _Reals, list[Any]]:
+    def __call__(self, now: Reals, discrete: list[Any]) -> tuple[Reals, Reals, list[Any]]:
         """Return the effect of a step on the points, the next x, and the next discrete part."""
         rows = np.vstack([np.concatenate([now, self.gradients]), self.points])
         values, _, new = self.reader.probe(rows, 0 * rows, discrete)
@@ -103,7 +102,7 @@ class _Steps:
 
 
 def long_run(
-    reader: Reader, x: _Reals, discrete: list[Any], growing: Any, reached: Any, g: float, rng: Any
+    reader: Reader, x: Reals, discrete: list[Any], growing: Any, reached: Any, g: float, rng: Any
 ) -> tuple[list[Any], int]:
     """Return a discrete part in the long run, and the period of its integers and of the steps."""
     step = _Steps(reader, x, reached, g, rng)
@@ -118,7 +117,7 @@ def long_run(
     effects, numbers = np.array(effects), np.array(numbers)
     tolerance = 1e-6 * np.abs(effects).max(axis=0) + 1e-14
 
-    def same(one: _Reals, other: _Reals) -> bool:
+    def same(one: Reals, other: Reals) -> bool:
         return not np.any(np.abs(one - other) > tolerance)  # NaN raises later, with a reason.
 
     for p in range(1, _LONGEST_PERIOD + 1):
@@ -134,7 +133,7 @@ def long_run(
 
 
 def fixed_point(
-    reader: Reader, x: _Reals, discrete: list[Any], free: Any, growing: Any, g: float, period: int
+    reader: Reader, x: Reals, discrete: list[Any], free: Any, growing: Any, g: float, period: int
 ) -> list[Any]:
     """Return the states of a period in the long run, with the free entries at their fixed point."""
     gradients, now = np.full(reader.num_params, g), x

@@ -13,9 +13,7 @@ import optax
 from numpy.typing import NDArray
 
 from momentax._core import arguments, trees
-from momentax._core.typing import PyTree
-
-_Reals = NDArray[np.float64]
+from momentax._core.typing import PyTree, Reals
 
 HISTORY_STEPS = 1024  # A period of the counters must show within so many steps.
 
@@ -179,16 +177,14 @@ class Reader:
         )
         return slope, jax.lax.fori_loop(0, steps + HISTORY_STEPS, advance, (first, history))[1]
 
-    def history(self, steps: int, θ: float, g: float) -> tuple[_Reals, _Reals, list[Any]]:
+    def history(self, steps: int, θ: float, g: float) -> tuple[Reals, Reals, list[Any]]:
         """Return ∂x_0/∂θ_0 and HISTORY_STEPS states from step `steps` on, at one θ and g."""
         ones = np.ones(self.num_params)
         found = self._compiled_history(self.hyperparameters, steps, θ * ones, g * ones)
         slope, (x, discrete) = found
         return np.asarray(slope), np.asarray(x), _to_host(discrete)
 
-    def probe(
-        self, y: Any, directions: Any, discrete: list[Any]
-    ) -> tuple[_Reals, _Reals, list[Any]]:
+    def probe(self, y: Any, directions: Any, discrete: list[Any]) -> tuple[Reals, Reals, list[Any]]:
         """Step from rows of y: the next x, its derivatives along directions, the discrete part."""
         rows = len(y)
         padding = ((0, self.batch - rows), (0, 0))
@@ -196,12 +192,12 @@ class Reader:
         x, slope, new = self._compiled_probe(self.hyperparameters, *padded, discrete)
         return np.asarray(x)[:rows], np.asarray(slope)[:rows], [p[:rows] for p in _to_host(new)]
 
-    def values(self, y: Any, discrete: list[Any]) -> _Reals:
+    def values(self, y: Any, discrete: list[Any]) -> Reals:
         """Step from any number of rows of y: the next x."""
         parts = np.split(y, range(self.batch, len(y), self.batch))
         return np.concatenate([self.probe(part, 0 * part, discrete)[0] for part in parts])
 
-    def jacobian(self, y: Any, discrete: list[Any]) -> _Reals:
+    def jacobian(self, y: Any, discrete: list[Any]) -> Reals:
         """∂x⁺/∂y at one point, shape (size, size + num_params)."""
         return self.probe(np.tile(y, (len(y), 1)), np.eye(len(y)), discrete)[1].T
 

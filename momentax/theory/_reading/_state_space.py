@@ -10,13 +10,11 @@ import optax
 from numpy.typing import NDArray
 
 from momentax._core import arguments, trees
-from momentax._core.typing import PyTree
+from momentax._core.typing import PyTree, Reals
 from momentax.theory._reading._long_run import counter_period, dependents, fixed_point, long_run
 from momentax.theory._reading._reader import HISTORY_STEPS, Reader, double_precision
 from momentax.theory._reading._superposition import require_linear, require_uniform
 from momentax.theory._system import LinearSystem, StateSpace, lift
-
-_Reals = NDArray[np.float64]
 
 # The parameters that a transformation is read on: linearity is tested on entries that might
 # disturb each other.
@@ -27,10 +25,10 @@ _TINY = 2.0**-40  # Small enough to lie within the range of any practical clippi
 class Frame(NamedTuple):
     """Where a system is read: what of x is its state, and all the rest at each step of a period."""
 
-    start: _Reals  # ∂x_0/∂θ_0.
+    start: Reals  # ∂x_0/∂θ_0.
     reached: NDArray[np.bool_]  # Entries of x that follow from gradients and parameters.
     free: NDArray[np.bool_]  # Entries of x that evolve by themselves.
-    phases: list[tuple[_Reals, list[Any]]]  # x and the discrete part before each step.
+    phases: list[tuple[Reals, list[Any]]]  # x and the discrete part before each step.
 
     def has_course_of(self, other: Frame) -> bool:
         """Ask whether another frame has the same discrete parts; with random keys none has."""
@@ -54,7 +52,7 @@ class Frame(NamedTuple):
 
 def step_matrices(
     reader: Reader, frame: Frame, rng: np.random.Generator, point: Any = None, test: bool = True
-) -> list[tuple[_Reals, _Reals]]:
+) -> list[tuple[Reals, Reals]]:
     """Return A and B of each step of a period, and require superposition if asked to test."""
     reached, matrices, num = frame.reached, [], reader.num_params
     inputs = np.concatenate([reached, np.ones(num, bool)])
@@ -77,8 +75,8 @@ def step_matrices(
 
 
 def join(
-    matrices: list[tuple[_Reals, _Reals]],
-    start: _Reals,
+    matrices: list[tuple[Reals, Reals]],
+    start: Reals,
     entry: int,
     point: tuple[float, float] = (0.0, 1.0),
 ) -> LinearSystem:
@@ -99,7 +97,7 @@ def _find_frame(
     start, xs, histories = reader.history(steps, θ, g)
     period, growing = counter_period(histories)
 
-    def state(i: int) -> tuple[_Reals, list[Any]]:
+    def state(i: int) -> tuple[Reals, list[Any]]:
         return xs[i], [part[i] for part in histories]
 
     phases, integers = [state(i) for i in range(period)], set[str]()

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from momentax._core.typing import Reals
 from momentax.theory._reading._reader import Reader
-
-_Reals = NDArray[np.float64]
 
 _SCALES = 10.0 ** np.arange(-11, 7)
 
@@ -17,28 +16,28 @@ _SCALES = 10.0 ** np.arange(-11, 7)
 class _LinearStep:
     """A step, compared with the linear map J that its derivative is."""
 
-    def __init__(self, reader: Reader, J: _Reals, x: _Reals, discrete: list[Any], reached: Any):
+    def __init__(self, reader: Reader, J: Reals, x: Reals, discrete: list[Any], reached: Any):
         self.reader, self.discrete, self.reached = reader, discrete, reached
         self.J = J[reached]
         self.inputs = np.concatenate([reached, np.ones(reader.num_params, bool)])
         self.rest = np.where(self.inputs, 0.0, np.concatenate([x, np.zeros(reader.num_params)]))
         self.tolerance = max(1e-11, 4 * reader.eps[reached].max())
 
-    def values(self, y: _Reals) -> _Reals:
+    def values(self, y: Reals) -> Reals:
         return self.reader.values(self.rest + y, self.discrete)[:, self.reached]
 
-    def agrees(self, value: _Reals, expected: _Reals, size: _Reals) -> NDArray[np.bool_]:
+    def agrees(self, value: Reals, expected: Reals, size: Reals) -> NDArray[np.bool_]:
         # Written so that NaN does not agree.
         return np.asarray(np.abs(value - expected) <= self.tolerance * size)
 
-    def is_linear_at(self, y: _Reals) -> NDArray[np.bool_]:
+    def is_linear_at(self, y: Reals) -> NDArray[np.bool_]:
         """Ask for each row of y whether the step from there is the linear map."""
         size = np.abs(y) @ np.abs(self.J).T
         return np.all(self.agrees(self.values(y), y @ self.J.T, size), axis=1)
 
 
 def require_linear(
-    reader: Reader, J: _Reals, x: _Reals, discrete: list[Any], reached: Any, rng: Any
+    reader: Reader, J: Reals, x: Reals, discrete: list[Any], reached: Any, rng: Any
 ) -> None:
     """Require superposition at random states and gradients, from tiny to large ones."""
     step = _LinearStep(reader, J, x, discrete, reached)
@@ -80,7 +79,7 @@ def _linear_range(step: _LinearStep, low: float) -> tuple[str, float]:
     return "gradients from rest", low
 
 
-def _failure(step: _LinearStep, u: _Reals, others: _Reals) -> str:
+def _failure(step: _LinearStep, u: Reals, others: Reals) -> str:
     """Say which half of superposition fails at u, and for which part of the state."""
     zero, one, twice, minus = step.values(np.stack([0 * u, u, 2 * u, -u]))
     other, both = step.values(others), step.values(u + others)
@@ -111,7 +110,7 @@ def _failure(step: _LinearStep, u: _Reals, others: _Reals) -> str:
 
 
 def require_uniform(
-    reader: Reader, start: _Reals, steps: list[tuple[_Reals, _Reals]], chosen: int | None
+    reader: Reader, start: Reals, steps: list[tuple[Reals, Reals]], chosen: int | None
 ) -> None:
     """Require that no entry of a parameter moves another, and that all entries move alike.
 
@@ -124,7 +123,7 @@ def require_uniform(
             moved = steps[(first + k) % len(steps)][0] @ moved
 
 
-def _require_uniform_entries(reader: Reader, moved: _Reals, chosen: int | None) -> None:
+def _require_uniform_entries(reader: Reader, moved: Reals, chosen: int | None) -> None:
     num = reader.num_params
     responses = moved[:num].reshape(num, 2, num)
     tolerance = 1e-9 * np.abs(responses).max(initial=0)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from momentax._core import arguments
+from momentax._core import arguments, hyperparameters
 
 Factory = Callable[..., optax.GradientTransformation]
 Bounds = Mapping[str, tuple[float, float]]
@@ -21,7 +21,7 @@ class Axis(NamedTuple):
     name: str
     low: float
     high: float
-    scale: str  # "log", "momentum" for log(1 - β), or "linear".
+    scale: str  # A key of hyperparameters.SCALES.
 
     @property
     def start(self) -> float:
@@ -30,24 +30,36 @@ class Axis(NamedTuple):
         return float(np.clip(np.log(2), *ends)) if self.scale == "momentum" else sum(ends) / 2
 
     def to_coordinate(self, value: float) -> float:
-        if self.scale == "log":
-            return float(np.log(value))
-        if self.scale == "momentum":
-            return float(-np.log1p(-value))
-        return (value - self.low) / (self.high - self.low)
+        if self.scale == "linear":  # In units of the interval, since the table knows no other.
+            return (value - self.low) / (self.high - self.low)
+        return float(hyperparameters.SCALES[self.scale].forward(value))
 
     def to_value(self, x: float) -> float:
-        if self.scale == "log":
-            value = np.exp(x)
-        elif self.scale == "momentum":
-            value = -np.expm1(-x)
-        else:
+        if self.scale == "linear":
             value = self.low + x * (self.high - self.low)
+        else:
+            value = hyperparameters.SCALES[self.scale].inverse(x)
         return float(np.clip(value, self.low, self.high))
 
 
-def _is_momentum(name: str) -> bool:
-    return name.startswith("beta") or name in ("b1", "b2", "momentum", "decay", "dampening")
+def _scale(name: str) -> str:
+    """The scale of the table, with two more names of β: any beta, and decay as in optax.trace."""
+    is_beta = name.startswith("beta") or name == "decay"
+    return "momentum" if is_beta else hyperparameters.scale_of(name)
+
+
+def _default_bounds(name: str, L: float) -> tuple[float, float]:
+    scale = _scale(name)
+    if scale == "log":
+        return 1e-6 / L, 1e6 / L
+    if scale == "momentum":
+        return 0.0, 1 - 1e-6
+    if hyperparameters.interval_of(name) == "[0, 1]":
+        return 0.0, 1.0
+    raise ValueError(
+        f"{name} has no default bounds; give bounds={{{name!r}: (low, high)}}, or fix it in the "
+        "factory"
+    )
 
 
 def _axis(name: str, bounds: Bounds, L: float) -> Axis:
@@ -59,21 +71,13 @@ def _axis(name: str, bounds: Bounds, L: float) -> Axis:
                 f"{arguments.describe(bounds[name])}"
             )
         low, high = map(float, pair)
-    elif name == "learning_rate":
-        low, high = 1e-6 / L, 1e6 / L
-    elif _is_momentum(name):
-        low, high = 0.0, 1 - 1e-6
-    elif name == "nu":
-        low, high = 0.0, 1.0
     else:
-        raise ValueError(
-            f"{name} has no default bounds; give bounds={{{name!r}: (low, high)}}, or fix it in "
-            "the factory"
-        )
-    if name == "learning_rate" and low >= 0:
-        return Axis(name, low or min(1e-6 / L, 1e-12 * high), high, "log")
-    if _is_momentum(name) and high <= 1:
-        return Axis(name, low, min(high, max(1 - 1e-9, (1 + low) / 2)), "momentum")
+        low, high = _default_bounds(name, L)
+    scale = _scale(name)
+    if scale == "log" and low >= 0:
+        return Axis(name, low or min(1e-6 / L, 1e-12 * high), high, scale)
+    if scale == "momentum" and high <= 1:
+        return Axis(name, low, min(high, max(1 - 1e-9, (1 + low) / 2)), scale)
     return Axis(name, low, high, "linear")
 
 
@@ -97,18 +101,10 @@ def _names(factory: Factory, bounds: Bounds) -> list[str]:
     return names
 
 
-def require_factory(arguments: str, factory: Any) -> None:
-    """Require a function that returns transformations, not one of these."""
-    if not callable(factory) or isinstance(factory, optax.GradientTransformation):
-        raise TypeError(
-            f"factory must be a function of {arguments} that returns a transformation, got "
-            f"{arguments.describe(factory)}"
-        )
-
-
 def axes_of(factory: Factory, bounds: Bounds | None, L: float) -> list[Axis]:
     """Return the axes of a search, with default bounds where none are given."""
-    require_factory("hyperparameters", factory)
+    signature = "of hyperparameters that returns a transformation"
+    arguments.require_function("factory", factory, signature)
     if not isinstance(bounds, Mapping | None):
         raise TypeError(
             f"bounds must be a dictionary of name to (low, high), got {arguments.describe(bounds)}"

@@ -7,14 +7,12 @@ from itertools import count
 
 import numpy as np
 import optax
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from momentax._core import arguments
+from momentax._core.typing import Reals
 from momentax.theory._properties._rate import edge
 from momentax.theory._reading._family import Family
-from momentax.theory._tuning._axes import require_factory
-
-_Reals = NDArray[np.float64]
 
 _RANGE = np.log(1e9)  # How far from 1 / λ, either way and on the log scale, is searched.
 _TOLERANCE = 1e-10
@@ -24,7 +22,7 @@ def largest_learning_rate(
     factory: Callable[..., optax.GradientTransformation],
     curvature: ArrayLike,
     **settings: ArrayLike,
-) -> _Reals:
+) -> Reals:
     """Return the learning rate at which transformations stop being stable at a curvature.
 
         sharpness_limit(factory(learning_rate=α, ...)) = λ
@@ -56,7 +54,8 @@ def largest_learning_rate(
     Source:
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
-    require_factory("learning_rate", factory)
+    signature = "of learning_rate that returns a transformation"
+    arguments.require_function("factory", factory, signature)
     λ = arguments.as_reals("curvature", curvature, "(0, inf)")
     given = {name: arguments.as_reals(name, value) for name, value in settings.items()}
     λ, *columns = np.broadcast_arrays(λ, *given.values())

@@ -12,16 +12,14 @@ from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from momentax._core.typing import Reals
 from momentax.theory._properties._closed_loop import phase_loops, radius
 from momentax.theory._properties._filter import system_impulse_response
 from momentax.theory._properties._rate import worst_rate
 from momentax.theory._reading._family import Family
 from momentax.theory._system import LinearSystem
 from momentax.theory._tuning._axes import Bounds, Factory, axes_of
-
-_Reals = NDArray[np.float64]
 
 # What a setting may raise that a factory refuses, or whose system cannot be read.
 ERRORS = (ValueError, ArithmeticError, np.linalg.LinAlgError)
@@ -44,13 +42,13 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def difference(system: LinearSystem, other: LinearSystem) -> _Reals:
+def difference(system: LinearSystem, other: LinearSystem) -> Reals:
     """The relative difference of two systems' responses to an impulse."""
     target = system_impulse_response(other, _RESPONSE_STEPS)
     return (system_impulse_response(system, _RESPONSE_STEPS) - target) / np.linalg.norm(target)
 
 
-def _root_gaps(system: LinearSystem, ρ: float, λ: _Reals, unit: float) -> _Reals:
+def _root_gaps(system: LinearSystem, ρ: float, λ: Reals, unit: float) -> Reals:
     """Values that are not negative while no root lies beyond |z| = ρ, smooth where roots meet.
 
         Π_i (ρ - z_i),    Π_i (ρ + z_i),    Π_{i<j} (ρ² - z_i z_j)
@@ -82,7 +80,7 @@ def _worst_curvature(system: LinearSystem, μ: float, L: float) -> float:
     return float(points[np.argmax(radius(system, points))])
 
 
-def _slopes(f: Callable[[_Reals], Any], x: _Reals, high: _Reals) -> Any:
+def _slopes(f: Callable[[Reals], Any], x: Reals, high: Reals) -> Any:
     """∂f/∂x by differences inside the bounds, x on the last axis."""
     value, columns = f(x), []
     for i, end in enumerate(high):
@@ -104,7 +102,7 @@ class Search:
         self._objectives: dict[bytes, float] = {}  # A search has one objective only.
         self.sample = self._sample()
 
-    def _sample(self) -> list[_Reals]:
+    def _sample(self) -> list[Reals]:
         """Points that fill the bounds evenly, without those that cannot be read."""
         d = len(self.axes)
         root = 2.0
@@ -114,7 +112,7 @@ class Search:
         unit = (0.5 + np.arange(min(8 * 2**d, 256))[:, None] * steps) % 1
         points = self.low + (self.high - self.low) * unit
         points[0] = [axis.start for axis in self.axes]
-        kept: list[_Reals] = []
+        kept: list[Reals] = []
         failed: list[Exception] = []
         for x in points:
             try:
@@ -127,23 +125,23 @@ class Search:
                 kept.append(x)
         return kept
 
-    def values(self, x: _Reals) -> dict[str, float]:
+    def values(self, x: Reals) -> dict[str, float]:
         return {axis.name: axis.to_value(each) for axis, each in zip(self.axes, x, strict=True)}
 
-    def system(self, x: _Reals) -> LinearSystem:
+    def system(self, x: Reals) -> LinearSystem:
         return self._read(x)[0]
 
-    def rate(self, x: _Reals) -> float:
+    def rate(self, x: Reals) -> float:
         return self._read(x)[1]
 
-    def _read(self, x: _Reals) -> tuple[LinearSystem, float]:
+    def _read(self, x: Reals) -> tuple[LinearSystem, float]:
         if (key := x.tobytes()) not in self._systems:
             with _no_warnings():
                 system = self.family(self.values(x))
                 self._systems[key] = system, worst_rate(system, self.μ, self.L)
         return self._systems[key]
 
-    def cost(self, x: _Reals, goal: Goal, strict: bool = False) -> tuple[float, float]:
+    def cost(self, x: Reals, goal: Goal, strict: bool = False) -> tuple[float, float]:
         """The rate's excess over the limit and the objective, to be compared in this order."""
         try:
             ρ = self.rate(x)
@@ -155,7 +153,7 @@ class Search:
                 raise
             return np.inf, np.inf
 
-    def _objective(self, x: _Reals, goal: Goal) -> float:
+    def _objective(self, x: Reals, goal: Goal) -> float:
         if goal.objective is None:
             return self.rate(x)
         if (key := x.tobytes()) not in self._objectives:
@@ -164,18 +162,18 @@ class Search:
             self._objectives[key] = np.inf if np.isnan(value) else value
         return self._objectives[key]
 
-    def best(self, goal: Goal, *settings: _Reals) -> _Reals:
+    def best(self, goal: Goal, *settings: Reals) -> Reals:
         """The best of some settings; the first of equals."""
         return min(settings, key=lambda x: self.cost(x, goal))
 
-    def fit(self, target: LinearSystem) -> list[_Reals]:
+    def fit(self, target: LinearSystem) -> list[Reals]:
         """The setting that responds to an impulse as a system does, if there is one."""
         from scipy.optimize import least_squares  # Not on importing momentax.
 
-        def residual(x: _Reals) -> _Reals:
+        def residual(x: Reals) -> Reals:
             return difference(self.system(x), target)
 
-        def size(x: _Reals) -> float:
+        def size(x: Reals) -> float:
             return float(np.linalg.norm(residual(x)))
 
         slopes: Any = partial(_slopes, residual, high=self.high)
@@ -198,7 +196,7 @@ class Search:
                     return [found.x]
         return []
 
-    def descend(self, x: _Reals, goal: Goal) -> _Reals:
+    def descend(self, x: Reals, goal: Goal) -> Reals:
         """Improve a setting by sequential quadratic programming; return it if nothing is better.
 
         Without an objective the variables are x and ρ, and ρ falls while no root at any of some
@@ -223,8 +221,8 @@ class Search:
         return best
 
     def _quadratic_program(
-        self, start: _Reals, x: _Reals, goal: Goal, λ: _Reals, margin: float
-    ) -> _Reals:
+        self, start: Reals, x: Reals, goal: Goal, λ: Reals, margin: float
+    ) -> Reals:
         """One run of the solver from x, with the units of `start`."""
         from scipy.optimize import minimize  # Not on importing momentax.
 
@@ -232,13 +230,13 @@ class Search:
         first = self.rate(start)
         unit, scale = float(np.clip(first, 1e-3, 1e3)), 1 / max(1.0, abs(self.cost(start, goal)[1]))
 
-        def objective(y: _Reals) -> float:
+        def objective(y: Reals) -> float:
             try:
                 return y[d] if by_rate else scale * self._objective(y, goal)
             except ERRORS:
                 return np.inf
 
-        def gaps(y: _Reals) -> _Reals:
+        def gaps(y: Reals) -> Reals:
             ρ = y[d] if by_rate else goal.limit - margin * (1 - goal.limit)
             try:
                 return _root_gaps(self.system(y[:d]), ρ, λ, unit)
@@ -262,12 +260,12 @@ class Search:
             ).x
 
     def nelder_mead(
-        self, x: _Reals, goal: Goal, size: float, evaluations: int, tolerance: float
-    ) -> _Reals:
+        self, x: Reals, goal: Goal, size: float, evaluations: int, tolerance: float
+    ) -> Reals:
         """Improve a setting by Nelder and Mead's simplex: for objectives that are not smooth."""
         from scipy.optimize import minimize  # Not on importing momentax.
 
-        def one_number(x: _Reals) -> float:
+        def one_number(x: Reals) -> float:
             excess, value = self.cost(x, goal)
             return 1e300 * (1 + excess) if excess > 0 else min(value, 1e299)
 
@@ -285,7 +283,7 @@ class Search:
             found = minimize(one_number, x, method="Nelder-Mead", bounds=bounds, options=options).x
         return self.best(goal, x, found)
 
-    def snap_to_bounds(self, x: _Reals, goal: Goal) -> _Reals:
+    def snap_to_bounds(self, x: Reals, goal: Goal) -> Reals:
         """Move a setting onto the bounds that it nearly reaches, if it is no worse there."""
         for i, ends in enumerate(zip(self.low, self.high, strict=True)):
             for end in ends:
@@ -296,12 +294,12 @@ class Search:
                     x = moved
         return x
 
-    def minimize(self, starts: Iterable[_Reals], goal: Goal) -> list[_Reals]:
+    def minimize(self, starts: Iterable[Reals], goal: Goal) -> list[Reals]:
         """The best setting found from some starts, until two starts agree; none if all fail.
 
         The simplex overcomes what stops a descent, and the descent gives the last digits.
         """
-        found: list[_Reals] = []
+        found: list[Reals] = []
         for x in starts:
             if self.cost(x, goal)[1] == np.inf:
                 continue

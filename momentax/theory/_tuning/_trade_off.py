@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from momentax._core import arguments
-from momentax.theory._curvature import positive_range
+from momentax._core.typing import Reals
 from momentax.theory._printing import format_record
 from momentax.theory._tuning._axes import Bounds, Factory
 from momentax.theory._tuning._search import Goal, Search
 from momentax.theory._tuning._tune import fastest_within, log_noise_floor
-
-_Reals = NDArray[np.float64]
 
 
 class TradeOff(NamedTuple):
@@ -25,15 +22,15 @@ class TradeOff(NamedTuple):
     hyperparameters: name to its values, arguments of the factory.
     """
 
-    rate: _Reals
-    noise_floor: _Reals
-    hyperparameters: dict[str, _Reals]
+    rate: Reals
+    noise_floor: Reals
+    hyperparameters: dict[str, Reals]
 
     def __repr__(self) -> str:
         return format_record(self)
 
 
-def _undominated(rates: _Reals, floors: _Reals) -> list[int]:
+def _undominated(rates: Reals, floors: Reals) -> list[int]:
     """The settings than which no other is both faster and less noisy, each of equals once."""
     return [
         i
@@ -82,7 +79,7 @@ def trade_off(
         >>> np.round(curve.rate, 6)
         array([0.8, 0.9])
     """
-    μ, largest = positive_range(mu, L)
+    μ, largest = arguments.as_curvature_range(mu, L)
     σ2 = arguments.as_real("gradient_variance", gradient_variance, "(0, inf)")
     count = arguments.as_count("count", count, least=2)
     limit = np.inf if max_rate is None else arguments.as_real("max_rate", max_rate, "(0, 1)")
@@ -91,7 +88,7 @@ def trade_off(
     gap = 1 - search.rate(x)
     if gap <= 0:
         raise ValueError("no setting within the bounds converges")
-    chosen: list[_Reals] = []
+    chosen: list[Reals] = []
     for each in np.geomspace(gap, gap / 100 if max_rate is None else 1 - limit, count):
         goal = Goal(objective, max(1 - each, search.rate(x)))
         likely = min(search.sample, key=lambda x: search.cost(x, goal))

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optax
-from numpy.typing import NDArray
 
 from momentax._core import arguments
+from momentax._core.typing import Reals
 from momentax.theory._certify import certify_system
 from momentax.theory._closed_forms._tunings import (
     optimal_gradient_descent,
@@ -17,15 +17,12 @@ from momentax.theory._closed_forms._tunings import (
     optimal_nesterov,
 )
 from momentax.theory._closed_forms._worst_case import triple_momentum
-from momentax.theory._curvature import positive_range
 from momentax.theory._printing import format_value
 from momentax.theory._properties._noise import system_noise_floor
 from momentax.theory._properties._rate import worst_rate
 from momentax.theory._system import LinearSystem, StateSpace
 from momentax.theory._tuning._axes import Bounds, Factory
 from momentax.theory._tuning._search import Goal, Search, difference
-
-_Reals = NDArray[np.float64]
 
 
 class Tuned(NamedTuple):
@@ -134,7 +131,7 @@ def _keeps_parameters(search: Search) -> bool:
     )
 
 
-def _fastest(search: Search) -> _Reals:
+def _fastest(search: Search) -> Reals:
     """The setting of the best rate."""
     ball = _fastest_on_quadratics(search.μ, search.L)[0]
     fitted = search.fit(ball.system)
@@ -144,7 +141,7 @@ def _fastest(search: Search) -> _Reals:
     return search.minimize(starts, Goal())[0]
 
 
-def _least(search: Search, goal: Goal, *starts: _Reals) -> _Reals:
+def _least(search: Search, goal: Goal, *starts: Reals) -> Reals:
     """The setting of the least objective, from some settings and the best of the sample."""
     starts = (*starts, *sorted(search.sample, key=lambda x: search.cost(x, goal))[:5])
     for found in search.minimize(starts, goal):
@@ -153,7 +150,7 @@ def _least(search: Search, goal: Goal, *starts: _Reals) -> _Reals:
     raise ValueError("the objective is infinite at every setting that was tried")
 
 
-def fastest_within(search: Search, limit: float) -> _Reals:
+def fastest_within(search: Search, limit: float) -> Reals:
     """The setting of the best rate, which must not exceed the largest rate allowed."""
     fastest = search.snap_to_bounds(_fastest(search), Goal())
     if (reached := search.rate(fastest)) > limit:
@@ -165,7 +162,7 @@ def fastest_within(search: Search, limit: float) -> _Reals:
     return fastest
 
 
-def _least_certified(search: Search, goal: Goal, known: list[_KnownSystem]) -> _Reals:
+def _least_certified(search: Search, goal: Goal, known: list[_KnownSystem]) -> Reals:
     """The setting of the best certified rate."""
     if _keeps_parameters(search):
         for each in known:
@@ -183,7 +180,7 @@ def _least_certified(search: Search, goal: Goal, known: list[_KnownSystem]) -> _
 
 def _solve(
     search: Search, objective: str | Callable[[StateSpace], Any], limit: float
-) -> tuple[_Reals, Goal, list[_KnownSystem]]:
+) -> tuple[Reals, Goal, list[_KnownSystem]]:
     """The best setting, the goal that it is the best for, and the systems known to be the best."""
     μ, L = search.μ, search.L
     if objective == "rate":
@@ -245,8 +242,8 @@ def tune(
             variance 1, which without max_rate leads to the smallest learning rate. Or a
             function of a StateSpace.
         bounds: name to (low, high), both included. By default learning_rate is in
-            [10⁻⁶/L, 10⁶/L], nu in [0, 1], and arguments called beta, b1, b2, momentum, decay or
-            dampening are in [0, 1 - 10⁻⁶]; other names need bounds.
+            [10⁻⁶/L, 10⁶/L], nu in [0, 1], and arguments whose name begins with beta or is b1,
+            b2, momentum, decay or dampening are in [0, 1 - 10⁻⁶]; other names need bounds.
         max_rate: The largest rate allowed, in (0, 1), for "noise" or a function.
 
     Returns:
@@ -272,7 +269,7 @@ def tune(
         Freeman and Lynch, The fastest known globally convergent first-order
         method, IEEE Control Systems Letters 2(1), 2018.
     """
-    μ, largest = positive_range(mu, L)
+    μ, largest = arguments.as_curvature_range(mu, L)
     limit = _check_objective(objective, max_rate)
     search = Search(factory, bounds, μ, largest)
     x, goal, known = _solve(search, objective, limit)

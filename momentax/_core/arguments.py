@@ -1,0 +1,231 @@
+"""Checks of arguments, and the sentences that they raise.
+
+`as_*` converts an argument and returns it, `require_*` raises or returns nothing,
+`is_*` asks, and `describe` shows a value in a message. Hyperparameters have a file of
+their own, and so have trees.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.core import Tracer
+
+from momentax._core.typing import Reals
+
+REALS = "(-inf, inf)"
+
+
+def describe(value: Any) -> str:
+    """Describe a value for a message, on one line of limited length."""
+    if is_traced(value):
+        return f"a traced array of shape {value.shape} and dtype {value.dtype}"
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            return f"a random key of shape {value.shape}"
+        array = np.asarray(value)
+        if array.ndim:
+            text = np.array2string(array, separator=", ", threshold=6).replace("\n", "")
+            return f"{text} of shape {array.shape}"
+        value = array.item()
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = repr(value).replace("\n", " ")
+    except ValueError:  # Python refuses to print a very large integer inside a container.
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def is_traced(value: Any) -> bool:
+    """Return whether JAX is tracing a value, so that its number is not known."""
+    return isinstance(value, Tracer)
+
+
+def is_within(interval: str, value: Any) -> Any:
+    """Return whether a number, or each entry of an array, lies in an interval such as "[0, 1)"."""
+    low, high = map(float, interval[1:-1].split(","))
+    above = operator.ge if interval[0] == "[" else operator.gt
+    below = operator.le if interval[-1] == "]" else operator.lt
+    return above(value, low) & below(value, high)
+
+
+def dtype_of(value: Any) -> Any:
+    """Return the dtype that JAX gives a value, or None if JAX does not take the value."""
+    if isinstance(value, bool | int | float | complex):
+        return jnp.result_type(value)
+    try:
+        return jax.typeof(value).dtype
+    except TypeError:
+        return None
+
+
+def is_a(kind: Any, value: Any) -> bool:
+    """Return whether JAX takes a value and its dtype is of a kind such as `jnp.floating`."""
+    dtype = dtype_of(value)
+    return dtype is not None and bool(jnp.issubdtype(dtype, kind))
+
+
+def is_real(value: Any) -> bool:
+    """Return whether a value holds real numbers, floating or integer, that JAX takes."""
+    return is_a(jnp.floating, value) or is_a(jnp.integer, value)
+
+
+def as_flag(name: str, value: Any) -> bool:
+    """Return a bool. A number or a string is refused, since it is probably another argument."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {describe(value)}")
+    return bool(value)
+
+
+def as_count(name: str, value: Any, least: int = 1) -> int:
+    """Return a whole number, such as a number of steps, as an int."""
+    wrong = f"{name} must be a whole number, at least {least}, got {describe(value)}"
+    # NumPy's durations are a subclass of its integers.
+    if isinstance(value, bool | np.timedelta64) or not isinstance(value, int | np.integer):
+        raise TypeError(wrong)
+    if value < least:
+        raise ValueError(wrong)
+    return int(value)
+
+
+def as_option(name: str, value: Any, options: Iterable[str]) -> Any:
+    """Return one of a few words."""
+    words = tuple(options)
+    if not isinstance(value, str) or value not in words:
+        listed = ", ".join(map(repr, words))
+        raise ValueError(f"{name} must be one of {listed}, got {describe(value)}")
+    return value
+
+
+def as_reals(name: str, value: Any, interval: str = REALS) -> Reals:
+    """Return real numbers as a float64 array, with every entry checked."""
+    wrong = f"{name} must be real numbers in {interval}, got {describe(value)}"
+    if is_traced(value):
+        raise TypeError(
+            f"{name} must be concrete: the theory runs in NumPy, outside of jit and vmap"
+        )
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):  # Rows of different lengths, or a random key.
+        raise TypeError(wrong) from None
+    if array.dtype.kind not in "iuf" and not is_real(array):
+        raise TypeError(wrong)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float64)
+    inside = is_within(interval, array)
+    if not np.all(inside):
+        raise ValueError(f"{name} must be in {interval}, got {array[~inside].flat[0]!s}")
+    return array
+
+
+def as_real(name: str, value: Any, interval: str) -> float:
+    """Return one real number as a float."""
+    array = as_reals(name, value, interval)
+    if array.ndim:
+        raise ValueError(f"{name} must be one number in {interval}, got shape {array.shape}")
+    return float(array)
+
+
+def as_symmetric(name: str, value: Any) -> Reals:
+    """Return a symmetric matrix in float64, made symmetric to the last bit."""
+    matrix = as_reals(name, value)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name} must be a square matrix, got shape {matrix.shape}")
+    skew = np.abs(matrix - matrix.T).max(initial=0)
+    if skew > 1e-6 * np.abs(matrix).max(initial=0):
+        raise ValueError(
+            f"{name} must be symmetric, but an entry differs by {skew:.3g} from the entry across "
+            "the diagonal; pass (H + H.T) / 2"
+        )
+    return (matrix + matrix.T) / 2
+
+
+def split_curvature(mu: Any, L: Any) -> tuple[Any, Any]:
+    """Return (mu, L), which may be given as one `Curvature` in the place of mu."""
+    if hasattr(mu, "mu") and hasattr(mu, "L"):
+        if L is not None:
+            raise TypeError(
+                f"L must be left out where mu is a Curvature, which holds both, got L={describe(L)}"
+            )
+        return mu.mu, mu.L
+    if isinstance(mu, tuple | list) and L is None:
+        raise TypeError(f"give mu and L as two arguments, or one Curvature, got {describe(mu)}")
+    if L is None:
+        raise TypeError(
+            "L is missing: give the smallest curvature mu and the largest curvature L, or what "
+            f"momentax.curvature returns, got mu={describe(mu)} alone"
+        )
+    return mu, L
+
+
+def as_curvature_range(
+    mu: Any, L: Any = None, *, interval: str = "(0, inf)"
+) -> tuple[float, float]:
+    """Return the smallest and the largest curvature as floats, checked to be in order.
+
+    `interval` is that of mu; L is always in (0, inf).
+    """
+    mu, L = split_curvature(mu, L)
+    μ, L = as_real("mu", mu, interval), as_real("L", L, "(0, inf)")
+    if μ > L:
+        raise ValueError(f"mu must not exceed L, got mu={μ} and L={L}; are they swapped?")
+    return μ, L
+
+
+def as_hashable(function: Any) -> Any:
+    """Return a function that `jax.jit` can use as a static argument.
+
+    A callable without a hash may change between calls. It is wrapped anew each time, so
+    that it is compiled each time.
+    """
+    try:
+        hash(function)
+    except TypeError:
+        return partial(function)
+    return function
+
+
+def require_function(name: str, value: Any, signature: str) -> None:
+    """Refuse what cannot be called; `signature` says from what to what the function maps."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function {signature}, got {describe(value)}")
+
+
+def require_key(name: str, key: Any) -> None:
+    """Refuse what is not one random key, of the new style or of the old."""
+    data = key
+    if is_a(jax.dtypes.prng_key, key):
+        data = jax.random.key_data(key)
+        single = not jnp.ndim(key)
+    else:
+        single = isinstance(key, np.ndarray | jax.Array) and jnp.ndim(key) == 1
+    if not (single and jnp.issubdtype(jnp.result_type(data), jnp.uint32)):
+        raise TypeError(f"{name} must be a random key, as jax.random.key(0), got {describe(key)}")
+
+
+def require_transformation(name: str, value: Any) -> None:
+    """Refuse what is not a gradient transformation, such as a function that makes one."""
+    if isinstance(value, optax.MultiSteps):
+        raise TypeError(f"{name} is an optax.MultiSteps: give its .gradient_transformation()")
+    if not isinstance(value, optax.GradientTransformation):
+        raise TypeError(
+            f"{name} must be a gradient transformation such as momentax.sgd(0.1) or "
+            f"momentax.heavy_ball(0.9), got {describe(value)}"
+        )
+
+
+def require_loss(loss: Callable[..., Any], *arguments: Any) -> None:
+    """Refuse a loss that does not return one real floating scalar for these arguments."""
+    values = jax.tree.leaves(jax.eval_shape(loss, *arguments))
+    if (shapes := [leaf.shape for leaf in values]) != [()]:
+        raise ValueError(f"loss must return one scalar, got arrays of shapes {shapes}")
+    if not jnp.issubdtype(values[0].dtype, jnp.floating):
+        raise ValueError(f"loss must return one real scalar, got {values[0].dtype}")

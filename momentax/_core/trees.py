@@ -1,0 +1,199 @@
+"""Pytrees: paths, parts left to others, the first difference of two trees, masks and rows.
+
+Parameters may contain None and `optax.MaskedNode`, which Optax puts where another
+transformation is responsible. Gradients may be None where there is no gradient this step.
+"""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from momentax._core.arguments import as_flag, describe, dtype_of, is_a
+from momentax._core.typing import PyTree
+
+
+def path_name(path: Any) -> str:
+    """Return a path as it is written in Python, such as "['dense']['kernel']"."""
+    return jax.tree_util.keystr(path) or "the root"
+
+
+def is_none(value: Any) -> bool:
+    """Return whether a value is None; an `is_leaf` for `jax.tree.map`."""
+    return value is None
+
+
+def is_masked(value: Any) -> bool:
+    """Return whether Optax left this part of a tree to another transformation."""
+    return isinstance(value, optax.MaskedNode)
+
+
+def is_absent(value: Any) -> bool:
+    """Return whether there is no array here: None, or a part left to another transformation."""
+    return is_none(value) or is_masked(value)
+
+
+def require_inexact(params: PyTree) -> None:
+    """Refuse parameters that have no gradient, naming the path of the first."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not is_a(jnp.inexact, leaf):
+            raise TypeError(
+                f"the parameter at {path_name(path)} has dtype {_dtype_name(leaf)}, and momentum "
+                "needs floating or complex ones; leave it out with optax.masked or optax.partition"
+            )
+
+
+class Difference(NamedTuple):
+    """Where two trees differ first, what each has there, and the error to raise."""
+
+    path: Any
+    given: str
+    expected: str
+    error: type[Exception]
+
+
+def first_difference(
+    tree: PyTree, like: PyTree, none_fits: bool = False, path: Any = ()
+) -> Difference | None:
+    """Return the first difference of two trees, a node before its contents, or None.
+
+    Structures and shapes must be equal, and a leaf must be complex exactly where the
+    other is. With `none_fits`, None in `tree` fits any leaf of `like`.
+    """
+    if jax.tree_util.all_leaves([like]):
+        if none_fits and tree is None:
+            return None
+        if jax.tree_util.all_leaves([tree]):
+            return _leaf_difference(tree, like, path)
+        return Difference(path, _kind(tree), _kind(like), ValueError)
+    if type(tree) is not type(like):
+        return Difference(path, _kind(tree), _kind(like), ValueError)
+    (parts, node), (parts_like, node_like) = _children(tree), _children(like)
+    keys, keys_like = dict(parts), dict(parts_like)
+    reordered = f"{_kind(tree)} of another order or other fields"
+    if keys.keys() == keys_like.keys() and node != node_like:
+        return Difference(path, reordered, _kind(like), ValueError)
+    nothing = (None, None)
+    for (key, part), (key_like, part_like) in zip_longest(parts, parts_like, fillvalue=nothing):
+        if key == key_like:
+            if found := first_difference(part, part_like, none_fits, path + key):
+                return found
+        elif key_like is not None and key_like not in keys:
+            return Difference(path + key_like, "nothing", _kind(part_like), ValueError)
+        elif key is not None and key not in keys_like:
+            return Difference(path + key, _kind(part), "nothing", ValueError)
+        else:
+            return Difference(path, reordered, _kind(like), ValueError)
+    return None
+
+
+def require_fit(
+    name: str, tree: PyTree, name_like: str, like: PyTree, remedy: str, none_fits: bool = True
+) -> None:
+    """Refuse a tree that does not fit another, naming the first path that differs."""
+    found = first_difference(tree, like, none_fits)
+    if found is not None:
+        raise found.error(
+            f"{name} at {path_name(found.path)} does not fit {name_like}: "
+            f"{found.given} where {found.expected} belongs; {remedy}"
+        )
+
+
+def require_gradients(updates: PyTree, velocity: PyTree) -> None:
+    """Refuse gradients that do not fit the velocity, naming the first path that differs."""
+    remedy = "pass gradients of the parameters that init was given"
+    require_fit("the gradient", updates, "the velocity", velocity, remedy)
+
+
+def require_params(updates: PyTree, params: PyTree) -> None:
+    """Refuse gradients that do not fit the parameters, naming the first path that differs."""
+    remedy = "pass the params that the gradients were taken at"
+    require_fit("the gradient", updates, "the parameter", params, remedy)
+
+
+def masked_like(like: PyTree, tree: PyTree) -> PyTree:
+    """Return `tree` with None or MaskedNode wherever `like` has one.
+
+    A tree of another structure is returned unchanged, so that a later check names the
+    place that differs.
+    """
+    try:
+        return jax.tree.map(
+            lambda leaf, part: leaf if is_absent(leaf) else part, like, tree, is_leaf=is_absent
+        )
+    except ValueError:
+        return tree
+
+
+def as_mask(name: str, value: Any, params: PyTree) -> PyTree:
+    """Return a bool for each parameter.
+
+    `value` is a tree of bools, a prefix of one, or a function from the parameters to
+    either. None selects all parameters.
+    """
+    prefix = True if value is None else value(params) if callable(value) else value
+
+    def broadcast(keep: Any, part: PyTree) -> PyTree:
+        keep = as_flag(f"each leaf of {name}", keep)
+        return jax.tree.map(lambda _: keep, part)
+
+    try:
+        return jax.tree.map(broadcast, prefix, params)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be a tree of bools with the structure of params, or a prefix of it, or a "
+            f"function from params to one: {error}"
+        ) from None
+
+
+def as_rows(value: PyTree, velocity: PyTree) -> PyTree:
+    """Return row numbers as integer arrays, for each leaf that the velocity has."""
+    wrong = (
+        "rows must be a tree like the parameters of 1-d arrays of whole numbers, got "
+        f"{describe(value)}"
+    )
+
+    def as_index(leaf: Any, part: Any) -> Any:
+        if is_masked(leaf):
+            return leaf
+        if np.ndim(part) != 1 or not jnp.issubdtype(jnp.result_type(part), jnp.integer):
+            raise ValueError(wrong)
+        return jnp.asarray(part)
+
+    try:
+        return jax.tree.map(as_index, velocity, value, is_leaf=is_masked)
+    except (TypeError, ValueError):  # There is a node or None where an array belongs.
+        raise ValueError(wrong) from None
+
+
+def _children(tree: PyTree) -> tuple[list[Any], Any]:
+    """Return the direct children of a node with their keys, and the node's structure."""
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda part: part is not tree)
+
+
+def _leaf_difference(leaf: Any, like: Any, path: Any) -> Difference | None:
+    shape, shape_like = np.shape(leaf), np.shape(like)
+    if shape != shape_like:
+        return Difference(path, f"shape {shape}", f"shape {shape_like}", ValueError)
+    # A real gradient of a complex parameter would drop the velocity's imaginary part.
+    if not is_a(jnp.complexfloating if is_a(jnp.complexfloating, like) else jnp.floating, leaf):
+        return Difference(path, f"dtype {_dtype_name(leaf)}", _dtype_name(like), TypeError)
+    return None
+
+
+def _dtype_name(value: Any) -> str:
+    return str(dtype_of(value) or getattr(value, "dtype", type(value).__name__))
+
+
+def _kind(node: PyTree) -> str:
+    if node is None:
+        return "None"
+    if jax.tree_util.all_leaves([node]):
+        return "an array"
+    name = type(node).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

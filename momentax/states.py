@@ -1,0 +1,40 @@
+"""Every state that an optimizer of momentax can hold.
+
+A state is a NamedTuple of arrays. Its docstring says what each field is, and its class
+attributes say what restarts with the velocity and whether the velocity sums gradients.
+"""
+
+from typing import TYPE_CHECKING
+
+from momentax._core.lazy import lazy_exports
+
+if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_exports.
+    from momentax._methods._accelerated import AcceleratedState as AcceleratedState
+    from momentax._methods._adan import AdanState as AdanState
+    from momentax._methods._aggregated import AggregatedState as AggregatedState
+    from momentax._methods._average import AverageState as AverageState
+    from momentax._methods._hypergradient import HypergradientState as HypergradientState
+    from momentax._methods._lazy import LazyState as LazyState
+    from momentax._methods._linear import LinearState as LinearState
+    from momentax._methods._linear import ShiftedState as ShiftedState
+    from momentax._methods._mars import MarsState as MarsState
+    from momentax._methods._nadam import NadamState as NadamState
+    from momentax._methods._positive_negative import PositiveNegativeState as PositiveNegativeState
+    from momentax._methods._proportional_integral_derivative import (
+        ProportionalIntegralDerivativeState as ProportionalIntegralDerivativeState,
+    )
+    from momentax._methods._quasi_hyperbolic_adam import (
+        QuasiHyperbolicAdamState as QuasiHyperbolicAdamState,
+    )
+    from momentax._methods._storm import RecursiveState as RecursiveState
+    from momentax._methods._storm import StormState as StormState
+    from momentax._methods._torque_aware import TorqueAwareState as TorqueAwareState
+    from momentax._methods._yellowfin import YellowFinState as YellowFinState
+    from momentax._sgd import DecayState as DecayState
+    from momentax._wrappers._optimistic import OptimisticState as OptimisticState
+    from momentax._wrappers._orientation import OrientedState as OrientedState
+    from momentax._wrappers._restart import RestartState as RestartState
+    from momentax.conventions._torch import DampedState as DampedState
+    from momentax.storage._stored import StoredState as StoredState
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__)
