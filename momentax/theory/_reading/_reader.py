@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import jax
@@ -40,11 +41,9 @@ class Reader:
         self._describe_params()
         self._describe_state()
         self._trace()
-        # Each program runs a few times only, so that compiling takes most of the time.
-        options = {"xla_backend_optimization_level": 0}
         probe = jax.vmap(self._step_and_tangent, in_axes=(None, 0, 0, None))
-        self._compiled_probe = jax.jit(probe, compiler_options=options)
-        self._compiled_history = jax.jit(self._history, compiler_options=options)
+        self._compiled_probe = jax.jit(probe, compiler_options=_compiler_options())
+        self._compiled_history = jax.jit(self._history, compiler_options=_compiler_options())
 
     def _describe_params(self) -> None:
         named, _ = jax.tree_util.tree_flatten_with_path(self.like)
@@ -200,6 +199,21 @@ class Reader:
     def jacobian(self, y: Any, discrete: list[Any]) -> Reals:
         """∂x⁺/∂y at one point, shape (size, size + num_params)."""
         return self.probe(np.tile(y, (len(y), 1)), np.eye(len(y)), discrete)[1].T
+
+
+@cache
+def _compiler_options() -> dict[str, Any]:
+    """Options of XLA for programs that run a few times only, where compiling takes longest.
+
+    Without fusion emitters, XLA's CPU backend compiles in half the time. A version of XLA that
+    does not know an option refuses it, so it is tried first.
+    """
+    options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(jnp.negative, compiler_options=options).lower(0.0).compile()
+    except Exception:  # What an unknown option raises is up to XLA.
+        del options["xla_cpu_use_fusion_emitters"]
+    return options
 
 
 def _needs_lookahead_params(tx: Any, like: PyTree) -> bool:
