@@ -1,8 +1,11 @@
 """Spectral radius, stability edge and path against matrices multiplied out."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,7 +134,7 @@ def test_nothing_cancels_as_the_roots_meet(offset, a, b):
 
 
 @pytest.mark.parametrize("κ", [3.0, 10.0, 1e4, 1e6])
-def test_nor_as_they_meet_below_zero(κ):
+def test_nothing_cancels_as_the_roots_meet_below_zero(κ):
     """Tuned heavy ball is critical at both ends: with a negative root at the largest curvature."""
     α, β, rate = theory.optimal_heavy_ball(1.0, κ)
     for λ in (1.0, κ):
@@ -143,7 +146,7 @@ def test_nor_as_they_meet_below_zero(κ):
 
 @pytest.mark.parametrize("ulps", range(-4, 5))
 @pytest.mark.parametrize("β", [0.0, 1e-300, 0.05, 0.5, 0.9, 0.999])
-def test_nor_as_both_vanish(ulps, β):
+def test_nothing_cancels_as_both_roots_vanish(ulps, β):
     """Nesterov at α = 1/L: D is 0, and of either sign by rounding."""
     x = 1 + ulps * 2.0**-52
     path = theory.quadratic_path([[x]], [1.0], 50, 1.0, β, gradient_weight=1.0, velocity_weight=β)
@@ -153,7 +156,7 @@ def test_nor_as_both_vanish(ulps, β):
 
 
 @pytest.mark.parametrize("λ", [0.0, 1e-9, 1e-3])
-def test_slow_errors_keep_their_digits(λ):
+def test_slow_errors_keep_all_digits(λ):
     path = theory.quadratic_path([[λ]], [1.0], 5000, 0.1, 0.999)
     θ, _ = stepped(np.array([[λ]]), np.ones(1), 5000, 0.1, 0.0, 1.0, 0.999, np.zeros(1))
     np.testing.assert_allclose(path.params, θ.astype(float), rtol=0, atol=5e-12)
@@ -168,7 +171,7 @@ def test_large_steps_with_roots_of_either_sign(x):
         np.testing.assert_allclose(path.velocity, v.astype(float), rtol=1e-10, atol=1e-14)
 
 
-def test_plain_descent_lands_in_one_step_where_the_folklore_has_it_oscillate():
+def test_plain_descent_does_not_oscillate_on_the_folklore_example():
     """100 x² + y² at α = 0.005: α λ = 1 along x."""
     path = theory.quadratic_path(
         np.diag([200.0, 2.0]), [1.0, 1.0], 3, 0.005, 0.0, gradient_weight=1.0, velocity_weight=0.0
@@ -205,12 +208,12 @@ def test_no_steps_and_divergence():
     np.testing.assert_array_equal(path.params, [[1.0, 2.0]])
     np.testing.assert_array_equal(path.velocity, [[0.0, 0.0]])
     path = theory.quadratic_path([[1.0]], [1.0], 5000, 10.0, 0.9)
-    assert not np.isfinite(path.params[-1]).any()  # And no warning on the way.
+    assert not np.isfinite(path.params[-1]).any()  # And there is no warning.
 
 
 H = np.eye(2)
 BAD = {
-    "skew": (([[1, 2], [3, 4]], [1, 1], 3, 0.1, 0.9), {}, "symmetric.*differ by 1.*H.T"),
+    "skew": (([[1, 2], [3, 4]], [1, 1], 3, 0.1, 0.9), {}, "symmetric.*differs by 1 .*H.T"),
     "shape": (([[1, 2, 3]], [1], 3, 0.1, 0.9), {}, r"square matrix, got shape \(1, 3\)"),
     "start": ((H, [1.0], 3, 0.1, 0.9), {}, r"start must have shape \(2,\).*got \(1,\)"),
     "minimizer": (
@@ -232,6 +235,27 @@ def test_bad_arguments(case):
         theory.quadratic_path(*arguments, **options)
 
 
-def test_the_theory_says_so_when_it_is_traced():
+def test_traced_arguments_raise():
     with pytest.raises(TypeError, match="beta must be concrete: the theory runs in NumPy"):
         jax.jit(theory.half_life)(jnp.float32(0.9))
+
+
+def test_a_transformation_in_place_of_hyperparameters_names_the_reading():
+    tx = optax.sgd(0.1)
+    for call, reading in (
+        (lambda: theory.spectral_radius(tx, 1.0, 0.9), "rate_at(tx, curvature)"),
+        (lambda: theory.stability_edge(tx), "sharpness_limit(tx)"),
+        (lambda: theory.quadratic_path(tx, H, [1.0, 1.0], 3, 0.1), "trajectory(tx, hessian, start"),
+    ):
+        with pytest.raises(
+            TypeError, match=re.escape(f"for a transformation call theory.{reading}")
+        ):
+            call()
+
+
+def test_heavy_ball_is_the_default():
+    assert theory.stability_edge(beta=0.9) == 2 * (1 + 0.9)
+    np.testing.assert_array_equal(
+        theory.spectral_radius(0.1, 1.0, 0.9),
+        theory.spectral_radius(0.1, 1.0, 0.9, gradient_weight=0, velocity_weight=1),
+    )
