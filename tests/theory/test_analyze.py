@@ -71,9 +71,8 @@ def test_the_published_variances_and_a_spectrum_of_one_curvature(α, β, λ, pub
     a = analyze(linear(α, 0.0, 1.0, β), λ, λ, gradient_variance=1.0)
     for side in (a.lowest, a.highest):
         np.testing.assert_allclose(side.variance, published, rtol=0, atol=5.1e-7)
-    np.testing.assert_allclose(
-        a.noise_floor, λ * published, rtol=1e-6
-    )  # Half of it along each of two directions.
+    # The sum of two halves, one for each direction.
+    np.testing.assert_allclose(a.noise_floor, λ * published, rtol=1e-6)
     assert "along mu = L" in repr(a)
     assert "along L\n" not in repr(a)
 

@@ -42,10 +42,14 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def difference(system: LinearSystem, other: LinearSystem) -> Reals:
-    """The relative difference of two systems' responses to an impulse."""
-    target = system_impulse_response(other, _RESPONSE_STEPS)
-    return (system_impulse_response(system, _RESPONSE_STEPS) - target) / np.linalg.norm(target)
+def response(system: LinearSystem) -> Reals:
+    """The response to an impulse, by which systems are compared."""
+    return system_impulse_response(system, _RESPONSE_STEPS)
+
+
+def difference(system: LinearSystem, target: Reals) -> Reals:
+    """The relative difference of a system's response to an impulse from another response."""
+    return (response(system) - target) / np.linalg.norm(target)
 
 
 def _root_gaps(system: LinearSystem, ρ: float, λ: Reals, unit: float) -> Reals:
@@ -98,7 +102,8 @@ class Search:
         self.low = np.array([axis.to_coordinate(axis.low) for axis in self.axes])
         self.high = np.array([axis.to_coordinate(axis.high) for axis in self.axes])
         self.family, self.μ, self.L = Family(factory), μ, L
-        self._systems: dict[bytes, tuple[LinearSystem, float]] = {}
+        self._systems: dict[bytes, LinearSystem] = {}
+        self._rates: dict[bytes, float] = {}
         self._objectives: dict[bytes, float] = {}  # A search has one objective only.
         self.sample = self._sample()
 
@@ -129,17 +134,20 @@ class Search:
         return {axis.name: axis.to_value(each) for axis, each in zip(self.axes, x, strict=True)}
 
     def system(self, x: Reals) -> LinearSystem:
-        return self._read(x)[0]
-
-    def rate(self, x: Reals) -> float:
-        return self._read(x)[1]
-
-    def _read(self, x: Reals) -> tuple[LinearSystem, float]:
         if (key := x.tobytes()) not in self._systems:
             with _no_warnings():
-                system = self.family(self.values(x))
-                self._systems[key] = system, worst_rate(system, self.μ, self.L)
+                self._systems[key] = self.family(self.values(x))
         return self._systems[key]
+
+    def rate(self, x: Reals) -> float:
+        if (key := x.tobytes()) not in self._rates:
+            with _no_warnings():
+                self._rates[key] = worst_rate(self.system(x), self.μ, self.L)
+        return self._rates[key]
+
+    def by_rate(self) -> list[Reals]:
+        """The sample, the fastest settings first."""
+        return sorted(self.sample, key=lambda x: self.cost(x, Goal()))
 
     def cost(self, x: Reals, goal: Goal, strict: bool = False) -> tuple[float, float]:
         """The rate's excess over the limit and the objective, to be compared in this order."""
@@ -170,8 +178,10 @@ class Search:
         """The setting that responds to an impulse as a system does, if there is one."""
         from scipy.optimize import least_squares  # Not on importing momentax.
 
+        aim = response(target)
+
         def residual(x: Reals) -> Reals:
-            return difference(self.system(x), target)
+            return difference(self.system(x), aim)
 
         def size(x: Reals) -> float:
             return float(np.linalg.norm(residual(x)))

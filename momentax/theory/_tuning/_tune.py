@@ -22,7 +22,7 @@ from momentax.theory._properties._noise import system_noise_floor
 from momentax.theory._properties._rate import worst_rate
 from momentax.theory._system import LinearSystem, StateSpace
 from momentax.theory._tuning._axes import Bounds, Factory
-from momentax.theory._tuning._search import Goal, Search, difference
+from momentax.theory._tuning._search import Goal, Search, difference, response
 
 
 class Tuned(NamedTuple):
@@ -137,7 +137,7 @@ def _fastest(search: Search) -> Reals:
     fitted = search.fit(ball.system)
     if fitted and _keeps_parameters(search) and search.rate(fitted[0]) <= ball.objective + 1e-10:
         return fitted[0]
-    starts = [*fitted, *sorted(search.sample, key=search.rate)[:5]]
+    starts = [*fitted, *search.by_rate()[:5]]
     return search.minimize(starts, Goal())[0]
 
 
@@ -170,7 +170,7 @@ def _least_certified(search: Search, goal: Goal, known: list[_KnownSystem]) -> R
                 return x
     # A certificate takes a hundred times as long as a rate, and is never below it.
     best = _fastest(search)
-    for x in sorted(search.sample, key=search.rate)[:8]:
+    for x in search.by_rate()[:8]:
         if search.rate(x) < search.cost(best, goal)[1]:
             best = search.best(goal, best, x)
     for size in (0.03, 0.003):
@@ -277,7 +277,7 @@ def tune(
     system = search.family(values, full=True)
     reached, tx = worst_rate(system, μ, largest), factory(**values)
     for each in known:
-        if system.period == 1 and np.linalg.norm(difference(system, each.system)) < 1e-8:
+        if system.period == 1 and np.linalg.norm(difference(system, response(each.system))) < 1e-8:
             reached = each.objective if objective == "rate" else reached
             found = f"closed form of {each.name}"
             return Tuned(values, each.objective, reached, found, tx, system.state_space)
