@@ -1,4 +1,4 @@
-"""from_keras against what keras.optimizers.SGD did (recorded by record_keras.py)."""
+"""from_keras against the steps of keras.optimizers.SGD that record_keras.py recorded."""
 
 import re
 
@@ -12,7 +12,7 @@ import pytest
 import momentax
 from momentax.conventions import from_keras
 from tests.conventions import trajectories
-from tests.conventions.trajectories import KERAS, SHOWN, scheduled
+from tests.conventions.trajectories import KERAS, RECORDED_STEPS, as_schedule, deviation
 
 RECORDED = trajectories.read("keras.json")
 PARAMS = {"w": jnp.ones((2, 3)), "b": None}
@@ -34,46 +34,63 @@ CONFIG = {
 }
 
 
+@pytest.fixture(scope="module")
+def paths():
+    """The path of from_keras in each case, and of a velocity in gradient units."""
+    with jax.enable_x64(True):
+        optimizers = {
+            name: from_keras(**{key: as_schedule(value) for key, value in options.items()})
+            for name, options in KERAS.items()
+        }
+        rate = as_schedule(trajectories.decreasing_rate)
+        other = {"gradient units": momentax.sgd(rate, momentax.heavy_ball(0.9))}
+        return trajectories.run(optimizers | other)
+
+
 def test_every_case_is_recorded_with_the_version():
     assert RECORDED["cases"].keys() == KERAS.keys()
     assert RECORDED["versions"]["keras"].startswith("3.15.")
 
 
 @pytest.mark.parametrize("name", KERAS)
-def test_steps_as_keras_does(x64, name):
-    options = {key: scheduled(value) for key, value in KERAS[name].items()}
-    path = trajectories.run(from_keras(**options))
+def test_the_steps_are_kerass(paths, name):
     for key, expected in RECORDED["cases"][name].items():
-        np.testing.assert_allclose(path[key][SHOWN], expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(paths[name][key][RECORDED_STEPS], expected, rtol=0, atol=1e-12)
 
 
-def test_the_cases_tell_parameter_units_from_gradient_units(x64):
-    path = trajectories.run(momentax.sgd(scheduled(trajectories.drop), momentax.heavy_ball(0.9)))
-    assert abs(path["w"][SHOWN] - RECORDED["cases"]["schedule"]["w"]).max() > 1e-3
+def test_the_cases_distinguish_parameter_units_from_gradient_units(paths):
+    assert deviation(paths["gradient units"], RECORDED["cases"]["schedule"]) > 1e-3
 
 
-def test_a_config_is_taken_as_it_is():
+def test_a_config_is_accepted_unchanged():
     tx, plain = from_keras(**CONFIG), from_keras(0.1, 0.9)
     updates = [tx.update(PARAMS, tx.init(PARAMS), PARAMS) for tx in (tx, plain)]
     chex.assert_trees_all_equal(*updates)
 
 
-def test_a_limit_of_zero_is_none_as_in_keras():
-    for limit in ("clipnorm", "clipvalue", "global_clipnorm"):
-        tx = from_keras(0.1, **{limit: 0.0})
-        updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+def limited_updates(grads, value):
+    """Return the first updates under each limit on the gradient."""
+
+    def update(limit):
+        tx = from_keras(0.1, **{limit: value})
+        return tx.update(grads, tx.init(PARAMS), PARAMS)[0]
+
+    limits = ("clipnorm", "clipvalue", "global_clipnorm")
+    return jax.jit(lambda: {limit: update(limit) for limit in limits})()
+
+
+def test_a_limit_of_zero_is_no_limit_as_in_keras():
+    for updates in limited_updates(PARAMS, 0.0).values():
         np.testing.assert_allclose(updates["w"], -0.1)
 
 
-def test_a_limit_takes_a_gradient_of_zero_and_a_missing_one():
+def test_a_limit_accepts_zero_gradients_and_missing_ones():
     grads = {"w": jnp.zeros((2, 3)), "b": None}
-    for limit in ("clipnorm", "clipvalue", "global_clipnorm"):
-        tx = from_keras(0.1, **{limit: 1.0})
-        updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
+    for updates in limited_updates(grads, 1.0).values():
         assert not updates["w"].any()
 
 
-def test_the_state_never_changes_its_form_under_jit_and_vmap():
+def test_the_state_keeps_its_structure_under_jit_and_vmap():
     def run(momentum, rate):
         tx = from_keras(rate, momentum, nesterov=True, weight_decay=rate, clipnorm=1.0)
         state = tx.init(PARAMS)
@@ -82,8 +99,9 @@ def test_the_state_never_changes_its_form_under_jit_and_vmap():
         )
         return optax.apply_updates(PARAMS, tx.update(PARAMS, state, PARAMS)[0])
 
-    many = jax.jit(jax.vmap(run))(jnp.array([0.0, 0.9]), jnp.array([0.1, 0.2]))
-    np.testing.assert_allclose(many["w"][1], run(0.9, 0.2)["w"], rtol=1e-6)
+    batched = jax.jit(jax.vmap(run))(jnp.array([0.0, 0.9]), jnp.array([0.1, 0.2]))
+    single = jax.jit(lambda: run(0.9, 0.2))()
+    np.testing.assert_allclose(batched["w"][1], single["w"], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +127,6 @@ def test_the_state_never_changes_its_form_under_jit_and_vmap():
         ),
     ],
 )
-def test_a_wrong_argument_is_a_sentence(options, kind, message):
+def test_a_wrong_argument_is_explained(options, kind, message):
     with pytest.raises(kind, match=re.escape(message)):
         from_keras(**options)
