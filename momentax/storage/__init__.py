@@ -9,7 +9,6 @@ if TYPE_CHECKING:  # lazy_exports reads these lines: each name is imported when 
     from momentax.storage._bytes import bytes_per_parameter as bytes_per_parameter
     from momentax.storage._int8 import int8 as int8
     from momentax.storage._storage import Storage as Storage
-    from momentax.storage._stored import StoredState as StoredState
     from momentax.storage._stored import stored as stored
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

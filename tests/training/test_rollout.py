@@ -61,7 +61,7 @@ def test_follows_the_closed_form():
     start = problem.start.astype(float)
     run = rollout(problem.loss, start, tx, 100, record=("params", "velocity"))
     hessian = np.diag(problem.curvatures[::-1])
-    path = theory.quadratic_path(hessian, start, 100, tuning.learning_rate, 0.0, 1.0, tuning.beta)
+    path = theory.quadratic_path(hessian, start, 100, tuning.learning_rate, tuning.beta)
     np.testing.assert_allclose(run.history["params"], path.params[:-1], atol=1e-9)
     np.testing.assert_allclose(run.history["velocity"], path.velocity[1:], atol=1e-7)
     np.testing.assert_allclose(run.params, path.params[-1], atol=1e-9)
