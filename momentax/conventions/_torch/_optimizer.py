@@ -74,9 +74,8 @@ def _select(condition: Any, yes: Any, no: Any) -> Any:
     return yes if condition else no
 
 
-def _damped(coefficients: _Coefficients) -> optax.GradientTransformationExtraArgs:
+def _damped(c: _Coefficients) -> optax.GradientTransformationExtraArgs:
     """Build the kernel in which the first gradient of each parameter is not dampened."""
-    c = coefficients
 
     def init(params):
         zeros = arithmetic.zeros_like(params)
