@@ -14,6 +14,7 @@ import numpy as np
 from momentax._core import arguments, arithmetic, hyperparameters
 from momentax._core.typing import PyTree, Scalar
 from momentax._state import _velocity
+from momentax._state._replace import replace_velocity
 from momentax.conventions._mapping import (
     Counterpart,
     counterparts,
@@ -41,9 +42,9 @@ def _held(state: PyTree, path: str | None) -> dict[str, PyTree]:
     found = {place: v for place, v in _velocity.velocities(state).items() if jax.tree.leaves(v)}
     names = [name for velocity in found.values() for name in leaves(velocity)]
     if path is not None or not found or len(names) > len(set(names)):
-        found = dict([_velocity.pick(state, path)])
+        found = dict([_velocity.find_velocity(state, path)])
     for place in found:
-        if (kind := type(_velocity.node_at(state, place)).__name__) not in _SUMS:
+        if (kind := type(_velocity.velocity_node(state, place)).__name__) not in _SUMS:
             raise ValueError(
                 f"the velocity at {place} is kept in {kind}, which is not the sum of gradients "
                 "that SGD keeps; put it there in its own units with momentax.replace_velocity"
@@ -100,7 +101,7 @@ def _fill(
         return node._replace(**{field: velocity})
 
     for place in found:
-        state = _velocity.amend(state, place, put)
+        state = _velocity.map_node(state, place, put)
     return state if count is None else _counted(state, arguments.as_count("count", count, least=0))
 
 
@@ -160,7 +161,7 @@ def _buffers(
     given = counterparts(mapping, names, elsewhere=elsewhere)
     out: dict[str | int, np.ndarray | None] = {}
     for place, velocity in found.items():
-        node = _velocity.node_at(state, place)
+        node = _velocity.velocity_node(state, place)
         started = leaves(node.started) if isinstance(node, DampedState) else {}
         for name, leaf in leaves(velocity).items():
             entry, where = given[name], _where(given[name], name)
@@ -530,7 +531,7 @@ def rescale_velocity(
     factor = new / old if in_parameters else old / new
     velocity = _velocity.velocity(state, path=path)
     velocity = arithmetic.combine((factor, velocity), like=velocity)
-    return _velocity.replace_velocity(state, velocity, path=path)
+    return replace_velocity(state, velocity, path=path)
 
 
 def _rate(name: str, value: Any, interval: str) -> Any:

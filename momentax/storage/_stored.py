@@ -128,7 +128,7 @@ def stored(
             return node._replace(**{field: packed(jax.tree.map(encode, v, *flags))})
 
         for place in places:
-            inner = _velocity.exchange(inner, place, within)
+            inner = _velocity.map_encoded_node(inner, place, within)
         seed = None if storage.seed is None else jnp.asarray(storage.seed, jnp.uint32)
         _caution(tx, _probes(params, chosen, least), storage)
         return StoredState(jnp.zeros((), jnp.int32), seed, inner)
@@ -217,7 +217,7 @@ def _shares_kept(tx: optax.GradientTransformationExtraArgs, params: PyTree) -> l
         return node._replace(**{field: v})
 
     for place in _velocity.velocities(state):
-        state = _velocity.exchange(state, place, ones)
+        state = _velocity.map_encoded_node(state, place, ones)
     for count in (0, 10**6):
         late = jax.tree.map(
             lambda leaf, count=count: leaf + count if leaf.dtype == jnp.int32 else leaf, state
