@@ -63,10 +63,8 @@ def average(
             averages of the first gradients and not smaller.
 
     Example:
-        >>> tx = momentax.average(0.9)
-        >>> directions, state = tx.update(grads, tx.init(params))
-        >>> directions
-        {'w': Array([0.1, 0.2, 0.3], dtype=float32)}
+        >>> tx = momentax.sgd(0.1, momentax.average(0.9))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Kingma and Ba, Adam: a method for stochastic optimization, 2015,
