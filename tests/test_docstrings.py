@@ -100,7 +100,7 @@ THEORY_WITH_A_SOURCE = re.compile(
 )
 
 
-@pytest.mark.parametrize("name", filter(THEORY_WITH_A_SOURCE.search, FUNCTIONS))
+@pytest.mark.parametrize("name", [*filter(THEORY_WITH_A_SOURCE.search, FUNCTIONS)])
 def test_published_results_of_the_theory_have_a_source(name):
     source = sections(FUNCTIONS[name].__doc__)["Source"]
     assert re.search(r"\b(19|20)\d\d\b", source)
