@@ -8,7 +8,7 @@ import jax
 import optax
 
 from momentax._core import hyperparameters, trees
-from momentax._core.codecs import decoded
+from momentax._core.codecs import decode
 from momentax._core.typing import PyTree, Scalar
 from momentax._state._velocity import find_velocity, has_velocity, paths_of_velocities
 
@@ -34,10 +34,10 @@ def node_and_units(state: PyTree, path: str | None = None) -> tuple[Any, str | N
         and isinstance(other[-1], jax.tree_util.SequenceKey)
     ]
     if not scalings:
-        return decoded(node), None
+        return decode(node), None
     innermost = max(scalings, key=len)
     scaled_before = innermost[-1].idx < at[len(innermost) - 1].idx
-    return decoded(node), "parameter" if scaled_before else "gradient"
+    return decode(node), "parameter" if scaled_before else "gradient"
 
 
 def _scales_updates(node: Any) -> bool:

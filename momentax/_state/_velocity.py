@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from momentax._core import arithmetic
-from momentax._core.codecs import decoded, encoded_like
+from momentax._core.codecs import decode, encode_like
 from momentax._core.typing import PyTree
 
 
@@ -94,7 +94,7 @@ def _nodes(state: PyTree) -> dict[str, tuple[Any, str]]:
 
 def velocities(state: PyTree) -> dict[str, PyTree]:
     """Return every velocity in a state, decoded, by its path."""
-    return {path: decoded(getattr(node, field)) for path, (node, field) in _nodes(state).items()}
+    return {path: decode(getattr(node, field)) for path, (node, field) in _nodes(state).items()}
 
 
 def find_velocity(state: PyTree, path: str | None) -> tuple[str, PyTree]:
@@ -123,7 +123,7 @@ def _listed(found: dict[str, PyTree]) -> str:
 
 def velocity_node(state: PyTree, path: str) -> Any:
     """Return the node of the velocity at `path`, decoded."""
-    return decoded(_nodes(state)[path][0])
+    return decode(_nodes(state)[path][0])
 
 
 def map_encoded_node(state: PyTree, path: str, function: Callable[[Any, str], Any]) -> PyTree:
@@ -146,7 +146,7 @@ def map_node(state: PyTree, path: str, function: Callable[[Any, str], Any]) -> P
     """
 
     def change(node: Any, field: str) -> Any:
-        return encoded_like(function(decoded(node), field), node)
+        return encode_like(function(decode(node), field), node)
 
     return map_encoded_node(state, path, change)
 
