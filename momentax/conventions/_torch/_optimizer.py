@@ -37,6 +37,7 @@ class DampedState(NamedTuple):
 
     restarts_with_velocity = ("started",)
     sums_gradients = True
+    shift = 0.0
 
 
 class _Coefficients(NamedTuple):
