@@ -32,7 +32,8 @@ def place_like(array: Any, like: Any) -> jax.Array:
         sharding = jax.typeof(like).sharding
         if AxisType.Explicit in sharding.mesh.axis_types:
             return jax.sharding.reshard(array, NamedSharding(sharding.mesh, sharding.spec))
-        return xla.with_sharding_of(like, array) if array.shape == like.shape else array
+        same_shape = np.shape(array) == np.shape(like)
+        return xla.with_sharding_of(like, array) if same_shape else array
     is_committed = isinstance(like, jax.Array) and like.committed
     return jax.device_put(array, like.sharding) if is_committed else array
 
