@@ -14,6 +14,10 @@ from momentax._core import arguments
 __all__ = ["Problem", "plateau", "quadratic", "ravine", "rosenbrock", "saddle"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 class Problem(NamedTuple):
     """A loss and what is known of it.
 

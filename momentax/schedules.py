@@ -25,6 +25,11 @@ __all__ = [
     "warmup",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _RATES = hyperparameters.interval_of("learning_rate")
 _LARGEST_COUNT = 2**31 - 1  # Counts are int32.
 

@@ -1,6 +1,7 @@
-"""The package as a whole: its door, its layers, what importing it costs, what the tests cover."""
+"""The package as a whole: its door, its rooms, and what importing it costs."""
 
 import ast
+import importlib
 import importlib.metadata
 import inspect
 import json
@@ -12,201 +13,197 @@ from pathlib import Path
 import pytest
 
 import momentax
-from tests import cases
 
 ROOT = Path(momentax.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
+NAMESPACES = [name for name in momentax.__all__ if inspect.ismodule(getattr(momentax, name))]
 
 
-def test_every_public_name_is_a_case():
-    methods = {name.partition(",")[0] for name in cases.TRANSFORMATIONS}
-    assert methods | set(cases.OTHERS["momentax"]) == set(momentax.__all__)
-    for module, names in cases.OTHERS.items():
-        if module != "momentax":
-            assert set(names) == set(importlib.import_module(module).__all__)
-        for name, file in names.items():
-            assert name in (Path(__file__).parent / file).read_text(encoding="utf-8"), (name, file)
-    public = {f"momentax.{p.stem}" for p in ROOT.glob("[a-z]*.py")} | {
-        f"momentax.{p.name}" for p in ROOT.iterdir() if (p / "__init__.py").exists()
-    }
-    exported = {"momentax._methods", "momentax.sweeps", "momentax._wrappers"}  # From the top.
-    assert public - exported == set(cases.OTHERS) - {"momentax"}
-    for flat in exported:
-        assert set(importlib.import_module(flat).__all__) <= set(momentax.__all__)
-
-
-def test_version_is_the_distributions():
+def test_version_is_that_of_the_distribution():
     assert importlib.metadata.version("momentax") == momentax.__version__
 
 
-# Lower layers first; a module imports only from layers below its own.
-LAYERS = [
-    {"_typing"},
-    {"_check"},
-    {"_tree", "_encoded", "_write_order", "_donating"},
-    {"methods", "schedules", "_velocity"},
-    {"_sgd", "_catch_up", "_eval_params", "wrappers", "storage", "theory", "problems"},
-    {"sweeps", "_rollout", "_train_step", "_curvature", "conventions"},
-    {"_digits", "plotting"},
+def test_at_most_six_files_lie_outside_of_a_room():
+    loose = {path.stem for path in ROOT.glob("*.py")}
+    assert loose == {"__init__", "__main__", "_sgd", "problems", "schedules", "states"}
+
+
+def test_names_without_an_underscore_are_the_namespaces_that_users_type():
+    rooms = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert {name for name in rooms if not name.startswith("_")} - {"py"} == set(NAMESPACES)
+
+
+def test_the_door_has_about_sixty_names():
+    assert 50 <= len(momentax.__all__) <= 65
+
+
+@pytest.mark.parametrize("name", ["momentax", *(f"momentax.{each}" for each in NAMESPACES)])
+def test_dir_lists_the_public_names_and_each_can_be_used(name):
+    namespace = importlib.import_module(name)
+    assert dir(namespace) == sorted(namespace.__all__)
+    assert len(set(namespace.__all__)) == len(namespace.__all__)
+    for each in dir(namespace):
+        assert not each.startswith("_")
+        value = getattr(namespace, each)
+        if inspect.ismodule(value):
+            assert value.__name__ == f"{name}.{each}"
+        else:
+            assert value.__module__.startswith("momentax.")
+    with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'no_such_name'"):
+        namespace.no_such_name  # noqa: B018 - The access is the test.
+
+
+def test_every_state_is_in_momentax_states():
+    found = {
+        node.name
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and re.fullmatch(r"[A-Z]\w*State", node.name)
+    }
+    assert found == set(momentax.states.__all__)
+
+
+def test_each_export_is_written_once():
+    for path in [*ROOT.rglob("__init__.py"), ROOT / "states.py"]:
+        names = re.findall(r"import (\w+) as (\w+)", path.read_text(encoding="utf-8"))
+        assert all(name == alias for name, alias in names)
+        assert len(set(names)) == len(names)
+
+
+# Lower levels first. A room imports only from rooms of lower levels.
+LEVELS = [
+    {"_core"},
+    {"_methods", "problems", "schedules", "theory"},
+    {"_state"},
+    {"_wrappers", "storage"},
+    {"_sgd"},
+    {"_training", "conventions", "diagnostics", "sweeps"},
+    {"plotting"},
+    {"states"},
     {"__init__"},
-    {"_command"},
-    {"_command_model"},
-    {"_command_sweep"},
+    {"_cli"},
     {"__main__"},
 ]
-LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+# What a room imports inside of functions, besides JAX, Optax, NumPy and the standard library.
+EXTRAS = {
+    "_cli": {"flax", "matplotlib", "sklearn", "tqdm"},
+    "diagnostics": {"matfree", "scipy", "tqdm"},
+    "plotting": {"matplotlib"},
+    "sweeps": {"pandas", "tqdm", "xarray"},
+    "theory": {"cvxpy", "scipy"},
+}
 
 
-def part_of(path):
-    relative = path.relative_to(ROOT)
-    return relative.parts[0].removesuffix(".py")
+def room_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
 def imports(path):
-    """The parts of momentax and the outer packages that a module imports, at any depth in it."""
+    """Yield the full name of each module or object that a file imports, types included."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield from (
-                f"{node.module}.{alias.name}" if node.module == "momentax" else node.module
-                for alias in node.names
-            )
+            assert node.level == 0, f"{path} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def file_of(name):
+    """Return the file of momentax that an imported name comes from."""
+    parts = name.split(".")[1:]
+    while parts:
+        base = ROOT.joinpath(*parts)
+        if base.with_suffix(".py").exists():
+            return base.with_suffix(".py")
+        if (base / "__init__.py").exists():
+            return base / "__init__.py"
+        parts.pop()
+    return ROOT / "__init__.py"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path):
-    own = part_of(path)
+    own = room_of(path)
     for name in imports(path):
-        outer, _, rest = name.partition(".")
+        outer = name.partition(".")[0]
         if outer != "momentax":
-            if own not in ("plotting", "_digits", "_command_model"):
-                allowed = {"jax", "numpy", "optax", *sys.stdlib_module_names}
-                if own == "theory":
-                    allowed |= {"cvxpy", "scipy"}  # Inside functions, as the next test sees.
-                if own == "_curvature":
-                    allowed |= {"matfree", "scipy", "tqdm"}
-                if own == "sweeps":
-                    allowed |= {"pandas", "tqdm", "xarray"}
-                assert outer in allowed, f"{path} imports {name}"
-            if outer == "matplotlib":
-                assert own == "plotting"
+            allowed = {"jax", "numpy", "optax", *sys.stdlib_module_names, *EXTRAS.get(own, ())}
+            assert outer in allowed, f"{path} imports {name}"
             continue
-        part = rest.split(".")[0] or "__init__"
-        if part == own:
+        target = file_of(name)
+        room = room_of(target)
+        if room == own or target.name == "lazy.py":
             continue
-        assert LEVEL[part] < LEVEL[own], f"{own} imports {part}"
-        inside = rest.split(".")[1:]
-        assert not any(step.startswith("_") for step in inside), f"{path} goes past a door: {name}"
-        if own == "theory":
-            assert part in ("_check", "_typing"), "the theory imports no method"
-
-
-def loaded(module):
-    """The modules that importing one loads, in a fresh interpreter."""
-    code = f"import {module}, sys, json; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(json.loads(done.stdout))
-
-
-def test_import_loads_nothing_heavy():
-    for name in ("momentax", "momentax.theory", "momentax.problems"):
-        outer = {module.partition(".")[0] for module in loaded(name)}
-        heavy = {
-            "flax",
-            "matplotlib",
-            "sklearn",
-            "scipy",
-            "tqdm",
-            "chex",
-            "cvxpy",
-            "pandas",
-            "matfree",
-            "xarray",
-        }
-        assert not outer & heavy
-    # And no accelerator is touched: a default argument that held an array would start one up.
-    code = "import momentax, jax; assert not jax._src.xla_bridge.backends_are_initialized()"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def public_functions():
-    for module, names in cases.OTHERS.items():
-        for name in names:
-            yield module, name
-    for name in momentax.__all__:
-        if name not in cases.OTHERS["momentax"]:
-            yield "momentax", name
-
-
-SECTIONS = ["Args:", "Returns:", "Raises:", "Source:"]
-
-
-@pytest.mark.parametrize(("module", "name"), list(public_functions()))
-def test_docstrings_keep_the_house_order(module, name):
-    value = getattr(importlib.import_module(module), name)
-    if inspect.ismodule(value) or isinstance(value, str):
-        return
-    doc = inspect.getdoc(value)
-    assert doc
-    assert doc.splitlines()[0].endswith(".")
-    if inspect.isclass(value):
-        return
-    places = [doc.find(section) for section in SECTIONS]
-    assert min(places[:3]) > 0, f"{name} lacks one of {SECTIONS[:3]}"
-    found = [place for place in places if place > 0]
-    assert found == sorted(found)
-    for argument in inspect.signature(value).parameters:
-        assert re.search(rf"^ +\**{argument}: ", doc, re.MULTILINE), (
-            f"{name} says nothing of {argument}"
+        assert LEVEL[room] < LEVEL[own], f"{own} imports {room}"
+        private = target.stem.startswith("_") and target.name != "__init__.py"
+        assert room.startswith("_") or own in ("__init__", "states") or not private, (
+            f"{path} imports the private {name}; import it from momentax.{room}"
         )
-    if name in cases.TRANSFORMATIONS:
-        assert "Source:" in doc
-        assert "_t" in doc  # The recurrence.
+        if own == "theory":
+            assert room == "_core", "the theory is independent of the methods"
 
 
-@pytest.mark.parametrize(
-    "result",
-    [
-        momentax.diagnostics.Curvature,
-        momentax.sweeps.Distribution,
-        momentax.sweeps.HalvingResult,
-        momentax.sweeps.Mutation,
-        momentax.sweeps.Points,
-        momentax.sweeps.Report,
-        momentax.Rollout,
-        momentax.diagnostics.Spectrum,
-        momentax.sweeps.SweepResult,
-        momentax.problems.Problem,
-        momentax.storage.Storage,
-        momentax.states.StoredState,
-        momentax.theory.Damping,
-        momentax.theory.Advice,
-        momentax.theory.Analysis,
-        momentax.theory.Certificate,
-        momentax.theory.Direction,
-        momentax.theory.Oscillator,
-        momentax.theory.QuadraticPath,
-        momentax.theory.StateSpace,
-        momentax.theory.TradeOff,
-        momentax.theory.Tuned,
-        momentax.theory.Tuning,
-    ],
-    ids=lambda result: result.__name__,
-)
-def test_help_describes_every_field_of_a_result(result):
-    for field in inspect.get_annotations(result):
-        assert re.search(rf"^{field}: ", inspect.getdoc(result), re.MULTILINE), field
+def test_imports_have_no_circle():
+    graph = {
+        path: {
+            file_of(name)
+            for name in imports(path)
+            if name.partition(".")[0] == "momentax" and file_of(name) != path
+        }
+        for path in MODULES
+    }
+    done = set()
+
+    def visit(path, above):
+        assert path not in above, [str(each) for each in (*above, path)]
+        if path not in done:
+            for target in graph[path]:
+                visit(target, (*above, path))
+            done.add(path)
+
+    for path in MODULES:
+        visit(path, ())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name for name in momentax.theory.__all__ if "rate" in name or "optimal" in name]
-    + ["certify", "spectral_radius", "stability_edge", "quadratic_path", "weights"],
-)
-def test_what_others_have_shown_names_its_source(name):
-    source = inspect.getdoc(getattr(momentax.theory, name)).partition("Source:")[2]
-    assert re.search(r"\b(19|20)\d\d\b", source)
-    if "Polyak" in source:
-        assert "Some methods of speeding up" in " ".join(source.split())
+def run_python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def loaded_by(code):
+    """Return the packages that some code loads in a fresh interpreter."""
+    output = run_python(f"{code}; import sys, json; print(json.dumps(sorted(sys.modules)))")
+    return {module.partition(".")[0] for module in json.loads(output)}
+
+
+HEAVY = {"chex", "cvxpy", "flax", "matfree", "matplotlib", "pandas", "scipy", "sklearn", "tqdm"}
+
+
+def test_importing_momentax_loads_nothing_but_the_door():
+    assert not loaded_by("import momentax") & {"jax", "numpy", "optax", *HEAVY}
+    # Names can be listed without loading what they name.
+    assert not loaded_by("import momentax; dir(momentax), dir(momentax.sweeps)") & {"jax", *HEAVY}
+
+
+@pytest.mark.parametrize("use", ["sgd(0.1, momentax.nesterov(0.9))", "theory", "problems.ravine"])
+def test_common_names_load_no_heavy_package_and_start_no_device(use):
+    packages = loaded_by(
+        f"import momentax; momentax.{use}; import jax; "
+        "assert not jax._src.xla_bridge.backends_are_initialized()"
+    )
+    assert not packages & HEAVY
+
+
+def test_a_namespace_is_loaded_when_it_is_first_used():
+    run_python(
+        "import sys, momentax\n"
+        "assert 'momentax.plotting' not in sys.modules\n"
+        "assert callable(momentax.plotting.heatmap)\n"
+        "assert 'matplotlib' in sys.modules\n"
+    )
+
+
+def test_the_library_itself_does_not_use_the_test_packages():
+    for path in MODULES:
+        assert not {name.partition(".")[0] for name in imports(path)} & {"chex", "hypothesis"}
