@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._wrappers._optimistic import OptimisticState as OptimisticState
     from momentax._wrappers._orientation import OrientedState as OrientedState
     from momentax._wrappers._restart import RestartState as RestartState
-    from momentax.conventions._torch import DampedState as DampedState
+    from momentax.conventions._torch._optimizer import DampedState as DampedState
     from momentax.storage._stored import StoredState as StoredState
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

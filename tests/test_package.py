@@ -57,6 +57,7 @@ def test_every_state_is_in_momentax_states():
     found = {
         node.name
         for path in MODULES
+        if room_of(path) != "_cli"  # Its states are those of a training run.
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef) and re.fullmatch(r"[A-Z]\w*State", node.name)
     }

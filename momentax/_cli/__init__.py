@@ -1,1 +1,1 @@
-"""The command line. No other room imports it."""
+"""The command line. Nothing imports it but `momentax.__main__`."""

@@ -6,6 +6,7 @@ transformation is responsible. Gradients may be None where there is no gradient 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -58,18 +59,23 @@ class Difference(NamedTuple):
 
 
 def first_difference(
-    tree: PyTree, like: PyTree, none_fits: bool = False, path: Any = ()
+    tree: PyTree,
+    like: PyTree,
+    none_fits: bool = False,
+    path: Any = (),
+    compare_leaves: Callable[[Any, Any, Any], Difference | None] | None = None,
 ) -> Difference | None:
     """Return the first difference of two trees, a node before its contents, or None.
 
     Structures and shapes must be equal, and a leaf must be complex exactly where the
-    other is. With `none_fits`, None in `tree` fits any leaf of `like`.
+    other is. With `none_fits`, None in `tree` fits any leaf of `like`. `compare_leaves`
+    compares two leaves at a path in another way.
     """
     if jax.tree_util.all_leaves([like]):
         if none_fits and tree is None:
             return None
         if jax.tree_util.all_leaves([tree]):
-            return _leaf_difference(tree, like, path)
+            return (compare_leaves or _leaf_difference)(tree, like, path)
         return Difference(path, _kind(tree), _kind(like), ValueError)
     if type(tree) is not type(like):
         return Difference(path, _kind(tree), _kind(like), ValueError)
@@ -81,7 +87,7 @@ def first_difference(
     nothing = (None, None)
     for (key, part), (key_like, part_like) in zip_longest(parts, parts_like, fillvalue=nothing):
         if key == key_like:
-            if found := first_difference(part, part_like, none_fits, path + key):
+            if found := first_difference(part, part_like, none_fits, path + key, compare_leaves):
                 return found
         elif key_like is not None and key_like not in keys:
             return Difference(path + key_like, "nothing", _kind(part_like), ValueError)

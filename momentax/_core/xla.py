@@ -1,160 +1,230 @@
-"""What XLA must be told, so that a donated step updates its buffers without copies."""
+"""What the compiler must be told so that a step writes over its arguments and copies nothing.
+
+Donation. A jitted step whose arguments are donated (`donate_argnums`) may write its results into
+the buffers of these arguments: the new velocity over the old velocity, the new parameters over the
+old parameters. XLA decides this when it compiles the program. Where overwriting a buffer is not
+safe, XLA first copies the whole buffer and does not report it. On large parameters such a step
+takes several times as long. XLA copies a donated buffer for three reasons.
+
+1. An operation that reads the old value may run after the write. XLA orders two operations only if
+   one uses the data of the other, and `jax.lax.optimization_barrier` does not order them either.
+   Remedy: make the new value use data of the last reader, in a way that changes no bit and that XLA
+   cannot simplify: `computed_after`, `value_and_grad_before_writes`.
+2. An expression is computed again for each of its readers. XLA fuses elementwise operations into
+   the operations that use their results. If the new velocity and the direction both contain
+   β v + γ g, then XLA may compute that sum twice, and the second time reads the old v after the
+   new one was written. Remedies: compute everything else from the new velocity and nothing from the
+   old one; `decay_and_add`, which keeps XLA from simplifying the sum into a form that it computes
+   again; and for encoded arrays, an expression that ends in an operation which XLA:CPU does not
+   compute again: a conversion from float32 to bfloat16, or a choice (`jnp.where`) between arrays of
+   int8.
+3. The result does not have the form of the buffer. A donated buffer that is reshaped on the way to
+   the result is not reused, and neither is one of another shape or dtype. One buffer can also be
+   donated only once, so that no two leaves of a state may be the same array.
+
+The remedies are functions of this module, so that methods, wrappers, storages and `train_step`
+only name what they need. tests/test_compiled.py and tests/test_exact_costs.py compile every
+transformation and count the copies.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from momentax._core.arithmetic import as_scalar, combine, is_known
+from momentax._core import arithmetic
 from momentax._core.typing import PyTree, Scalar
-
-# Calls that XLA inlines, and what it does not fuse although it may keep the size of an operand.
-_INLINED = ("jit", "pjit", "closed_call", "checkpoint", "remat2", "custom_jvp_call")
-_CONTRACTIONS = ("dot_general", "conv_general_dilated")
-_LARGE = 4096  # Elements; to copy fewer costs next to nothing.
-_MOST = 64  # Parameters that are waited for; in a loop, compiling takes their number squared.
 
 
 def decay_and_add(count: jax.Array, β: Scalar, v: PyTree, *terms: tuple[Scalar, PyTree]) -> PyTree:
-    """Return β v + Σ γ g over the terms (γ, g), in the dtypes of v, so that v's buffer is reused.
+    """Return β v + γ g for the terms (γ, g), in the dtypes of v and ready to overwrite v.
 
-    XLA rewrites v/2 + g/2 as (v + g)/2 and computes that again for every reader, from the
-    old v, which it then copies. So it must not see that β and γ are the same number: β is
-    hidden behind a condition on the count (or another scalar that is never negative) that
-    is never true.
+    XLA simplifies v/2 + g/2 to (v + g)/2 and computes that again for each of its readers. So
+    where β and γ are the same number, β is hidden from XLA behind a test of the count, or of
+    another scalar, which is never negative; XLA does not know that.
     """
-    if any(is_known(β, γ) and β == γ != 0 for γ, _ in terms):
-        β = jnp.where(count < 0, 0, as_scalar(β))
-    return combine((β, v), *terms, like=v)
+    if any(arithmetic.is_known(β, γ) and β == γ != 0 for γ, _ in terms):
+        β = jnp.where(count < 0, 0, arithmetic.as_scalar(β))
+    return arithmetic.combine((β, v), *terms, like=v)
 
 
 def computed_after(count: jax.Array, tree: PyTree, *earlier: PyTree) -> PyTree:
-    """Return `tree` unchanged, but make it depend on `earlier`, which has the same shapes.
+    """Return `tree` unchanged, but make it depend on `earlier`, trees of the same shapes.
 
-    XLA then does not overwrite a buffer with `tree` while `earlier` is still to be computed
-    from that buffer, for which it would copy the buffer. The dependency is a condition on
-    the count that is never true.
+    Then `tree` may overwrite a buffer from which `earlier` is still to be computed. The count is
+    never negative, so that no value of `earlier` enters; XLA does not know that.
     """
 
-    def wait(leaf: jax.Array, *others: jax.Array) -> jax.Array:
+    def depend(leaf: jax.Array, *others: jax.Array) -> jax.Array:
         return jnp.where(count < 0, sum(other.astype(leaf.dtype) for other in others), leaf)
 
-    return jax.tree.map(wait, tree, *earlier)
+    return jax.tree.map(depend, tree, *earlier)
 
 
-class _Known(NamedTuple):
-    """What is known of a variable of a program."""
+def hide_constant(x: jax.Array) -> jax.Array:
+    """Return x, but keep XLA from computing constant expressions of x while it compiles."""
+    return jax.lax.optimization_barrier(x)
 
-    owners: frozenset[int] = frozenset()  # The parameters of which it is an elementwise image.
-    reads: int = 0  # The reads of parameters that it waits for, as bits.
-    time: int = -1  # When it is computed.
+
+# The next two functions import from JAX when they are called, which keeps `import momentax` fast.
+
+
+def with_sharding_of(old: jax.Array, new: jax.Array) -> jax.Array:
+    """Return `new` in the sharding of `old`, an array of the same shape.
+
+    Without this the compiler may choose another sharding for a result than its argument has.
+    """
+    from jax.experimental.shard_alike import shard_alike
+
+    return shard_alike(old, new)[1]
+
+
+def evaluate(closed_jaxpr: Any, *args: Any) -> list[Any]:
+    """Run a traced program (a ClosedJaxpr) on the leaves of its arguments."""
+    from jax.extend.core import jaxpr_as_fun
+
+    return jaxpr_as_fun(closed_jaxpr)(*args)
+
+
+# The order of reads and writes in a training step.
+
+# Calls that XLA inlines.
+_INLINED = ("jit", "pjit", "closed_call", "checkpoint", "remat2", "custom_jvp_call")
+# Operations that XLA does not fuse, although their result may have the size of an operand.
+_CONTRACTIONS = ("dot_general", "conv_general_dilated")
+_LARGE = 4096  # Entries. Copying a smaller array costs next to nothing.
+# The number of gradients that wait: in a loop the compile time grows with its square.
+_MOST = 64
 
 
 def value_and_grad_before_writes(
-    function: Callable[[PyTree], tuple[jax.Array, PyTree]], params: PyTree, alone: bool
+    function: Callable[[PyTree], tuple[jax.Array, PyTree]], params: PyTree, single_device: bool
 ) -> tuple[tuple[jax.Array, PyTree], PyTree]:
-    """`jax.value_and_grad(function, has_aux=True)(params)` with gradients that wait.
+    """Compute `jax.value_and_grad(function, has_aux=True)(params)` before any parameter is written.
 
-    XLA keeps no order between the write of a parameter and a read that the write
-    does not depend on, such as the value's, or the one that takes the error back
-    through a layer: it copies the parameter first. So each large gradient is made to
-    depend on the value, and on the first of the other gradients that shows that
-    such a read is done. The program takes no barrier for an order, only data.
-    Unless it runs alone, on one device, it waits for the value only: to show an
-    entry of a gradient to all devices costs more.
+    Two kinds of operations read a parameter and need not run before it is overwritten: those that
+    compute the value, and the backward pass through the layer of that parameter. So each large
+    gradient is made to depend on the value, and for each other read of its parameter on the first
+    gradient that depends on that read. On several devices the gradients depend on the value alone,
+    since reading one entry of a gradient would send it to all devices.
     """
-    from jax.extend.core import jaxpr_as_fun  # When it is needed: import momentax stays quick.
-
     differentiate = jax.value_and_grad(function, has_aux=True)
-    if not alone:
+    if single_device:
+        closed, shapes = jax.make_jaxpr(differentiate, return_shape=True)(params)
+        outputs = evaluate(closed, *jax.tree.leaves(params))
+        outcome, g = jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+        waits = _results_to_wait_for(closed.jaxpr, len(jax.tree.leaves(g)))
+    else:
         outcome, g = differentiate(params)
-        leaves, structure = jax.tree.flatten(g)
-        for i in _largest(leaves):
-            leaves[i] = _after([outcome[0]], leaves[i])
-        return outcome, jax.tree.unflatten(structure, leaves)
-    closed, shapes = jax.make_jaxpr(differentiate, return_shape=True)(params)
-    outcome, g = jax.tree.unflatten(
-        jax.tree.structure(shapes), jaxpr_as_fun(closed)(*jax.tree.leaves(params))
-    )
-    leaves, structure = jax.tree.flatten(g)
-    results = [outcome[0], *leaves]
-    variables = closed.jaxpr.outvars
-    waits = _waits(closed.jaxpr, [variables[0], *variables[len(variables) - len(leaves) :]])
-    for i in _largest(leaves):
-        leaves[i] = _after([results[k] for k in (0, *waits[i])], leaves[i])
-    return outcome, jax.tree.unflatten(structure, leaves)
+        waits = [[] for _ in jax.tree.leaves(g)]
+    gradients, structure = jax.tree.flatten(g)
+    results = [outcome[0], *gradients]
+    for i in _largest(gradients):
+        gradients[i] = _after_first_entries([results[k] for k in (0, *waits[i])], gradients[i])
+    return outcome, jax.tree.unflatten(structure, gradients)
 
 
-def _largest(leaves: list[Any]) -> list[int]:
-    """Which of these are worth a wait."""
+def _largest(leaves: Sequence[Any]) -> list[int]:
+    """The numbers of the leaves that are large enough to wait."""
     large = [i for i, leaf in enumerate(leaves) if leaf.size >= _LARGE]
     return sorted(large, key=lambda i: -leaves[i].size)[:_MOST]
 
 
-def _after(results: list[jax.Array], leaf: jax.Array) -> jax.Array:
-    """A leaf as it is, once the results are there: XLA does not see that nothing equals NaN.
+def _after_first_entries(results: list[jax.Array], leaf: jax.Array) -> jax.Array:
+    """Return `leaf` unchanged, but make it depend on the first entry of each result.
 
-    The code that it generates does, so that this costs nothing.
+    No number equals NaN. XLA does not know that; the code generator behind it does, so that the
+    test costs nothing.
     """
     first = [
         jax.lax.slice(x, (0,) * x.ndim, (1,) * x.ndim)
         for x in map(jnp.asarray, results)
         if jnp.size(x)
     ]
-    seen = sum(jnp.real(x).reshape(()).astype(jnp.float32) for x in first)
-    return jnp.where(seen == jnp.float32(jnp.nan), jnp.zeros_like(leaf), leaf)
+    total = sum(jnp.real(x).reshape(()).astype(jnp.float32) for x in first)
+    return jnp.where(total == jnp.float32(jnp.nan), jnp.zeros_like(leaf), leaf)
 
 
-def _waits(jaxpr: Any, results: list[Any]) -> list[list[int]]:
-    """For each parameter, the results to wait for; the first is the value, then the gradients."""
-    known: dict[Any, _Known] = {}
-    readers: list[frozenset[int]] = []  # The parameters of each read.
+class _Origin(NamedTuple):
+    """How a variable of a program depends on the parameters.
 
-    def of(var: Any) -> _Known:
-        return _Known() if hasattr(var, "val") else known.get(var, _Known())  # Or a literal.
+    images: the parameters of which the variable is an elementwise function, so that XLA may compute
+        it inside of its readers, which then read these parameters.
+    reads: the reads of parameters that run before the variable is known, as bits.
+    time: the position of its equation.
+    """
 
-    def rename(old: Any, new: Any) -> None:
-        known.update(zip(new, [of(var) for var in old], strict=True))
+    images: frozenset[int] = frozenset()
+    reads: int = 0
+    time: int = -1
 
-    def walk(jaxpr: Any) -> None:
+
+class _Reads:
+    """All reads of the large parameters in a program, found by following its equations."""
+
+    def __init__(self, jaxpr: Any) -> None:
+        self.parameters: list[frozenset[int]] = []  # The parameters of each read.
+        large = _largest([var.aval for var in jaxpr.invars])
+        self._origins = {jaxpr.invars[i]: _Origin(frozenset([i])) for i in large}
+        self._follow(jaxpr)
+
+    def origin(self, atom: Any) -> _Origin:
+        is_literal = hasattr(atom, "val")
+        return _Origin() if is_literal else self._origins.get(atom, _Origin())
+
+    def _follow(self, jaxpr: Any) -> None:
         for eqn in jaxpr.eqns:
             body = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
             if body is not None and eqn.primitive.name in _INLINED:
                 body = getattr(body, "jaxpr", body)
-                rename(eqn.invars, body.invars)
-                walk(body)
-                rename(body.outvars, eqn.outvars)
-                continue
-            owners, reads = frozenset(), 0
-            for var in eqn.invars:
-                reads |= of(var).reads
-                if of(var).owners and _fuses(eqn, var):
-                    owners |= of(var).owners
-                elif of(var).owners:
-                    reads |= 1 << len(readers)
-                    readers.append(of(var).owners)
-            time = len(known)
-            known.update({var: _Known(owners, reads, time) for var in eqn.outvars})
+                self._rename(eqn.invars, body.invars)
+                self._follow(body)
+                self._rename(body.outvars, eqn.outvars)
+            else:
+                self._visit(eqn)
 
-    large = _largest([var.aval for var in jaxpr.invars])
-    known.update({jaxpr.invars[i]: _Known(frozenset([i])) for i in large})
-    walk(jaxpr)
-    found = [of(var) for var in results]
-    earliest = sorted(range(len(found)), key=lambda k: found[k].time)
+    def _rename(self, old: Sequence[Any], new: Sequence[Any]) -> None:
+        self._origins.update(zip(new, map(self.origin, old), strict=True))
+
+    def _visit(self, eqn: Any) -> None:
+        images: frozenset[int] = frozenset()
+        reads = 0
+        for atom in eqn.invars:
+            origin = self.origin(atom)
+            reads |= origin.reads
+            if origin.images and _is_elementwise(eqn, atom):
+                images |= origin.images
+            elif origin.images:
+                reads |= 1 << len(self.parameters)
+                self.parameters.append(origin.images)
+        result = _Origin(images, reads, time=len(self._origins))
+        self._origins.update(dict.fromkeys(eqn.outvars, result))
+
+
+def _is_elementwise(eqn: Any, atom: Any) -> bool:
+    """Whether an equation is computed entry by entry of one of its operands."""
+    has_body = any(hasattr(p, "eqns") or hasattr(p, "jaxpr") for p in eqn.params.values())
+    same_size = all(out.aval.size == atom.aval.size for out in eqn.outvars)
+    return same_size and not has_body and eqn.primitive.name not in _CONTRACTIONS
+
+
+def _results_to_wait_for(jaxpr: Any, gradients: int) -> list[list[int]]:
+    """For each parameter, the results that its gradient must wait for.
+
+    Result 0 is the value and result i + 1 the gradient of parameter i. The program returns the
+    value first and the gradients last.
+    """
+    found = _Reads(jaxpr)
+    outputs = jaxpr.outvars
+    results = [found.origin(var) for var in (outputs[0], *outputs[len(outputs) - gradients :])]
+    earliest = sorted(range(len(results)), key=lambda k: results[k].time)
     waits: list[set[int]] = [set() for _ in jaxpr.invars]
-    for read, owners in enumerate(readers):
-        shown = next((k for k in earliest if found[k].reads >> read & 1), None)
-        for i in owners:
-            if shown is not None and not found[i + 1].reads >> read & 1:
-                waits[i].add(shown)
+    for read, parameters in enumerate(found.parameters):
+        first = next((k for k in earliest if results[k].reads >> read & 1), None)
+        for i in parameters:
+            if first is not None and not results[i + 1].reads >> read & 1:
+                waits[i].add(first)
     return [sorted(wait) for wait in waits]
-
-
-def _fuses(eqn: Any, var: Any) -> bool:
-    """Whether an equation is computed element by element of a variable, inside of its readers."""
-    bodies = any(hasattr(value, "eqns") or hasattr(value, "jaxpr") for value in eqn.params.values())
-    same = all(out.aval.size == var.aval.size for out in eqn.outvars)
-    return same and not bodies and eqn.primitive.name not in _CONTRACTIONS

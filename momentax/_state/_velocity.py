@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, hyperparameters, trees
-from momentax._core.codecs import decoded, encoded_like
+from momentax._core.codecs import decode, encode_like
 from momentax._core.typing import PyTree, Scalar
 
 # Where Optax keeps a velocity: the state's class and the field. Any NamedTuple with a field
@@ -68,7 +68,7 @@ def velocities(state: PyTree) -> dict[str, PyTree]:
     """Every velocity by its place."""
     nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=_holds_velocity)
     return {
-        _place(at, field): decoded(getattr(node, field))
+        _place(at, field): decode(getattr(node, field))
         for at, node in nodes
         for field in _fields(node)
     }
@@ -110,7 +110,7 @@ def exchange(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> Py
 def amend(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> PyTree:
     """As `exchange`, but the change sees the velocity decoded, and what is encoded stays so."""
     return exchange(
-        state, place, lambda node, field: encoded_like(change(decoded(node), field), node)
+        state, place, lambda node, field: encode_like(change(decode(node), field), node)
     )
 
 
@@ -136,9 +136,9 @@ def holder(state: PyTree, path: str | None = None) -> tuple[Any, str | None]:
         and isinstance(stop[-1], jax.tree_util.SequenceKey)
     ]
     if not beside:
-        return decoded(node), None
+        return decode(node), None
     nearest = max(beside, key=len)
-    return decoded(node), "parameter" if nearest[-1].idx < at[len(nearest) - 1].idx else "gradient"
+    return decode(node), "parameter" if nearest[-1].idx < at[len(nearest) - 1].idx else "gradient"
 
 
 def own_rate(learning_rate: Scalar | None, units: str | None) -> Any:
@@ -303,5 +303,5 @@ def node_at(state: PyTree, place: str) -> Any:
     """The NamedTuple that holds the velocity at one place."""
     nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=_holds_velocity)
     return next(
-        decoded(node) for at, node in nodes for field in _fields(node) if _place(at, field) == place
+        decode(node) for at, node in nodes for field in _fields(node) if _place(at, field) == place
     )

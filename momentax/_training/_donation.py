@@ -1,106 +1,155 @@
-"""Running a step in the buffers of its arguments, whatever they share and wherever they lie."""
+"""Calling a jitted step that writes over its arguments, whatever buffers these share."""
 
 from __future__ import annotations
 
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from momentax._core import arguments
+from momentax._core.arguments import is_traced
 from momentax._core.typing import PyTree
 
+# program(single_device, params, state, *batch, **extra) -> params, state, outcome
+Program = Callable[..., tuple[PyTree, PyTree, Any]]
+
 _NAMES = ("params", "state")
-KEEP = "give init parameters, and update gradients, of the types in which tx keeps its state"
+KEEP_TYPES = "give init parameters, and update gradients, of the types in which tx keeps its state"
 
 
-class _ChangeError(Exception):
-    """What a step does not return in the type in which it was given; raised while tracing."""
+class _TypeChangedError(Exception):
+    """Raised while tracing: the step returns params or state in another type than given."""
 
 
-class Donating:
-    """A jitted program that donates params and state, whatever they share with each other."""
+class _LastCall(NamedTuple):
+    """What the next call can rely on if it continues from the last one.
 
-    def __init__(self, program: Callable[..., Any]) -> None:
-        def changing(params: PyTree, state: PyTree, /, *batch: PyTree, **extra: Any) -> Any:
-            return program(self._alone, params, state, *batch, **extra)
+    first: the first array that the last call returned, as a weak reference. What one call
+        returns shares no buffers.
+    single_device: whether that call ran on one device.
+    """
 
-        def unchanging(params: PyTree, state: PyTree, /, *batch: PyTree, **extra: Any) -> Any:
-            after = changing(params, state, *batch, **extra)
-            if changed := change((params, state), after[:2]):
-                raise _ChangeError(changed)
-            return after
+    first: Callable[[], Any]
+    single_device: bool
 
+
+class DonatingStep:
+    """A jitted step whose params and state are donated, with the methods of `jax.jit`'s result."""
+
+    def __init__(self, program: Program) -> None:
         self.__name__ = "train_step"
-        self._jitted, self._changing = (
-            jax.jit(named(each), donate_argnums=(0, 1), keep_unused=True)
-            for each in (unchanging, changing)
-        )
-        self._alone = True  # Whether one device runs it.
-        self._warned = False
-        self._last: Callable[[], Any] = lambda: None
+        # Each by whether the program runs on a single device.
+        self._jitted = _jit_donating(partial(_run_unchanged, program))
+        self._jitted_changing = _jit_donating(program)
+        self._has_warned = False
+        self._last_call = _LastCall(lambda: None, True)
 
     def __call__(self, params: PyTree, state: PyTree, /, *batch: PyTree, **extra: Any) -> Any:
         leaves = jax.tree.leaves((params, state, batch, extra))
-        fresh = not leaves or leaves[0] is not self._last()
-        if fresh:
-            self._alone = all(map(_on_one_device, leaves))
-        if fresh or len(set(map(id, leaves))) < len(leaves):
-            params, state = _unshared((params, state), (batch, extra))
+        first, single_device = self._last_call
+        continues = bool(leaves) and leaves[0] is first()
+        if not continues:
+            single_device = _is_on_single_device(leaves)
+        if not continues or len(set(map(id, leaves))) < len(leaves):
+            params, state = _copy_shared((params, state), (batch, extra))
         try:
-            after = self._run("__call__", params, state, *batch, **extra)
+            after = self._run("__call__", single_device, params, state, *batch, **extra)
         except (RuntimeError, ValueError) as error:
-            if "deleted" in str(error) and (place := _deleted(params, state, batch, extra)):
+            if "deleted" in str(error) and (place := _find_deleted(params, state, batch, extra)):
                 raise RuntimeError(
                     f"{place} was donated to an earlier call, which wrote over it: go on with the "
                     "params and the state that it returned, or give donate=False"
                 ) from error
-            if fresh or "donate" not in str(error):
+            if not continues or "donate" not in str(error):
                 raise
-            self._last = lambda: None  # What came from one program has come to share since.
+            # Since the last call an argument has come to share a buffer with another.
+            self._last_call = _LastCall(lambda: None, single_device)
             return self(params, state, *batch, **extra)
-        first = next(iter(jax.tree.leaves(after[0])), None)
-        if isinstance(first, jax.Array):
-            self._last = weakref.ref(first)  # These came from one program and share nothing.
+        returned = next(iter(jax.tree.leaves(after[0])), None)
+        if isinstance(returned, jax.Array):
+            self._last_call = _LastCall(weakref.ref(returned), single_device)
         return after
 
     def lower(self, /, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
-        return self._run("lower", *args, **kwargs)
+        return self._inspect("lower", *args, **kwargs)
 
     def trace(self, /, *args: Any, **kwargs: Any) -> jax.stages.Traced:
-        return self._run("trace", *args, **kwargs)
+        return self._inspect("trace", *args, **kwargs)
 
     def eval_shape(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._run("eval_shape", *args, **kwargs)
+        return self._inspect("eval_shape", *args, **kwargs)
 
-    def _run(self, way: str, /, *args: Any, **kwargs: Any) -> Any:
-        if way != "__call__":
-            self._alone = all(map(_on_one_device, jax.tree.leaves((args, kwargs))))
+    def _inspect(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        single_device = _is_on_single_device(jax.tree.leaves((args, kwargs)))
+        return self._run(method, single_device, *args, **kwargs)
+
+    def _run(self, method: str, single_device: bool, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the jitted step, with a warning where types change."""
         try:
-            return getattr(self._jitted, way)(*args, **kwargs)
-        except _ChangeError as changed:
-            if not self._warned:
-                self._warned = True
+            return getattr(self._jitted[single_device], method)(*args, **kwargs)
+        except _TypeChangedError as changed:
+            if not self._has_warned:
+                self._has_warned = True
                 warnings.warn(
                     f"train_step cannot reuse a donated buffer, and compiles again: {changed}; "
-                    f"{KEEP}",
+                    f"{KEEP_TYPES}",
                     stacklevel=3,
                 )
-        with warnings.catch_warnings():  # JAX would say so too, without the name.
+        with warnings.catch_warnings():  # JAX would warn too, but without the name of the leaf.
             warnings.filterwarnings("ignore", "Some donated buffers were not usable")
-            return getattr(self._changing, way)(*args, **kwargs)
+            return getattr(self._jitted_changing[single_device], method)(*args, **kwargs)
 
 
-def kind(leaf: Any) -> tuple[Any, Any]:
+def _jit_donating(program: Program) -> dict[bool, Any]:
+    """The jitted program for several devices and for a single one."""
+    return {
+        single_device: jax.jit(
+            name_step(partial(program, single_device)), donate_argnums=(0, 1), keep_unused=True
+        )
+        for single_device in (False, True)
+    }
+
+
+def _run_unchanged(
+    program: Program,
+    single_device: bool,
+    params: PyTree,
+    state: PyTree,
+    /,
+    *batch: PyTree,
+    **extra: Any,
+) -> Any:
+    """Run the program; raise if it returns params or state in other types than given."""
+    after = program(single_device, params, state, *batch, **extra)
+    if changed := describe_change((params, state), after[:2]):
+        raise _TypeChangedError(changed)
+    return after
+
+
+def name_step(program: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a program in a function called train_step, the name that profiles show."""
+
+    def train_step(*args: Any, **kwargs: Any) -> Any:
+        return program(*args, **kwargs)
+
+    train_step.__qualname__ = train_step.__name__  # The name in JAX's errors.
+    return train_step
+
+
+# Types.
+
+
+def shape_and_dtype(leaf: Any) -> tuple[Any, Any]:
     aval = jax.typeof(leaf)
     return aval.shape, aval.dtype
 
 
-def change(before: tuple[PyTree, PyTree], after: tuple[PyTree, PyTree]) -> str | None:
-    """Say where params or state are first of another type than they were, if they are."""
+def describe_change(before: tuple[PyTree, PyTree], after: tuple[PyTree, PyTree]) -> str | None:
+    """Describe the first place where params or state have changed their type; None without any."""
     for name, old, new in zip(_NAMES, before, after, strict=True):
         olds, news = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (old, new))
         for path in [*olds, *news]:
@@ -109,45 +158,42 @@ def change(before: tuple[PyTree, PyTree], after: tuple[PyTree, PyTree]) -> str |
                 return f"{place} is given and not returned"
             if path not in olds:
                 return f"{place} is returned and was not given"
-            (shape, dtype), (shape_after, dtype_after) = kind(olds[path]), kind(news[path])
-            if shape != shape_after:
-                return f"{place} has shape {shape} and returns with {shape_after}"
-            if dtype != dtype_after:
-                return f"{place} has dtype {dtype} and returns with {dtype_after}"
+            (shape, dtype), (new_shape, new_dtype) = map(shape_and_dtype, (olds[path], news[path]))
+            if shape != new_shape:
+                return f"{place} has shape {shape} and returns with {new_shape}"
+            if dtype != new_dtype:
+                return f"{place} has dtype {dtype} and returns with {new_dtype}"
         if jax.tree.structure(old) != jax.tree.structure(new):
             return f"{name} returns in other containers than it was given in"
     return None
 
 
-def named(program: Callable[..., Any]) -> Callable[..., Any]:
-    """A program by the name that a profile shows."""
-
-    def train_step(*args: Any, **kwargs: Any) -> Any:
-        return program(*args, **kwargs)
-
-    train_step.__qualname__ = train_step.__name__  # As JAX's errors name it.
-    return train_step
+# Devices and buffers.
 
 
-def _on_one_device(leaf: Any) -> bool:
-    if arguments.is_traced(leaf):
-        return False  # For all that is known.
-    sharding = getattr(leaf, "sharding", None)
-    return sharding is None or len(sharding.device_set) == 1
+def _is_on_single_device(leaves: list[Any]) -> bool:
+    """Whether all arrays lie on one device; False where a leaf is traced and so unknown."""
+    for leaf in leaves:
+        if is_traced(leaf):
+            return False
+        sharding = getattr(leaf, "sharding", None)
+        if sharding is not None and len(sharding.device_set) > 1:
+            return False
+    return True
 
 
-def _deleted(*given: PyTree) -> str | None:
-    """The place of the first array whose buffer is gone."""
-    for name, tree in zip((*_NAMES, "batch", "extra"), given, strict=True):
+def _find_deleted(*trees: PyTree) -> str | None:
+    """The place of the first array that was deleted."""
+    for name, tree in zip((*_NAMES, "batch", "extra"), trees, strict=True):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            if isinstance(leaf, jax.Array) and not arguments.is_traced(leaf) and leaf.is_deleted():
+            if isinstance(leaf, jax.Array) and not is_traced(leaf) and leaf.is_deleted():
                 return name + jax.tree_util.keystr(path)
     return None
 
 
-def _unshared(donated: PyTree, kept: PyTree) -> PyTree:
-    """Copies of donated arrays in place of those whose buffers stand elsewhere too."""
-    taken = {buffer for leaf in jax.tree.leaves(kept) for buffer in _buffers(leaf)}
+def _copy_shared(donated: PyTree, others: PyTree) -> PyTree:
+    """Copy each donated array whose buffer is also that of another argument."""
+    taken = {buffer for leaf in jax.tree.leaves(others) for buffer in _buffers(leaf)}
 
     def own(leaf: Any) -> Any:
         buffers = _buffers(leaf)
@@ -160,10 +206,10 @@ def _unshared(donated: PyTree, kept: PyTree) -> PyTree:
 
 
 def _buffers(leaf: Any) -> set[Any]:
-    """The device memory that an array lies in; none for what is copied there at each call."""
-    if not isinstance(leaf, jax.Array) or arguments.is_traced(leaf) or leaf.is_deleted():
+    """The device buffers of an array; none for a value that is sent to the device at each call."""
+    if not isinstance(leaf, jax.Array) or is_traced(leaf) or leaf.is_deleted():
         return set()
     try:
         return {(s.device, s.data.unsafe_buffer_pointer()) for s in leaf.addressable_shards}
-    except (AttributeError, NotImplementedError, RuntimeError):  # Not every backend tells.
+    except (AttributeError, NotImplementedError, RuntimeError):  # Some backends have no pointers.
         return {id(leaf)}

@@ -1,19 +1,25 @@
-"""A training step in one program: gradient, update and apply, in the buffers that it was given."""
+"""A training step in one program: gradient, update and apply, written over the arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.experimental.shard_alike import shard_alike
 
 from momentax._core import arguments, arithmetic, trees, xla
 from momentax._core.typing import PyTree
-from momentax._training._donation import KEEP, Donating, change, kind, named
+from momentax._training._donation import (
+    KEEP_TYPES,
+    DonatingStep,
+    describe_change,
+    name_step,
+    shape_and_dtype,
+)
 
 
 def train_step(
@@ -25,44 +31,46 @@ def train_step(
     steps_per_call: int = 1,
     accumulation: int = 1,
 ) -> jax.stages.Wrapped:
-    """Make one jitted function of a step: gradient, update and apply in one program.
+    """Compile gradient, update and apply into one jitted function, a training step.
 
         step(params, state, *batch, **extra) -> params, state, value
 
         g_t = ∇f(θ_{t-1}),    u_t, state = tx.update(g_t, state, θ_{t-1}),    θ_t = θ_{t-1} + u_t
 
-    Make it once, before the loop, and call it with the same types of arguments:
-    each new one is compiled.
+    Make the step once, before the loop. It is compiled at the first call, and
+    again for arguments of other shapes or dtypes.
 
         step = momentax.train_step(loss, tx)
         for x, y in data:
             params, state, value = step(params, state, x, y)
 
-    The buffers of params and state are donated: new values are written over the
-    old, and JAX raises where an old array is used again ("Array has been
-    deleted"), here and elsewhere. Keep `jax.tree.map(jnp.copy, params)` where you need them, or
-    give donate=False, which costs several times the time on large parameters.
-    An array that stands at two places, such as a state that starts as the
-    parameters themselves, or params that are in the batch too, is copied first.
-    Types, structure and sharding of params and state stay as they are. Where
-    `tx` changes those of its state, that buffer cannot be reused, and a
-    UserWarning names it.
+    Donation. The new params and state are written over the old ones, whose
+    arrays JAX deletes: using them again raises "Array has been deleted". Keep
+    `jax.tree.map(jnp.copy, params)` if you need them, or give donate=False, which
+    takes several times as long on large parameters. An array that occurs twice
+    in the arguments is copied first: a state may start as the parameters
+    themselves, and params may be in the batch too. Types, structure and sharding
+    of params and state do not change. If `tx` changes the type of a leaf of its
+    state, then the buffer of that leaf cannot be reused, and a UserWarning names
+    the leaf.
 
-    With steps_per_call=k a call makes k steps in one `lax.scan`, which spares
-    what a call costs: batch leaves and values have a leading axis of k. With
-    accumulation=m the gradient of a step is the mean over m parts of its batch,
-    summed in float32 or wider, and so is the value: batch leaves have a leading
-    axis of m, (k, m, ...) with both. A loss without a batch needs no axis.
+    Several steps a call. With steps_per_call=k a call makes k steps in one
+    `lax.scan`, which saves the cost of k - 1 calls. Leaves of the batch and the
+    values then have a leading axis of k. With accumulation=m the gradient of a
+    step is the mean over m parts of its batch, summed in float32 or wider, and
+    the value is the mean of the m values. Leaves of the batch then have a leading
+    axis of m, or leading axes of (k, m) with both. A loss without a batch needs
+    no axis.
 
-    `tx.update` also gets value=f(θ_{t-1}), grad=g_t and value_fn=f on this
-    batch, as Polyak steps and line searches want, and all keyword arguments of
-    the call, the same for each of its steps: these reach `tx` alone, and the loss
-    gets its batch by position. For complex parameters g is the
-    conjugate of what `jax.grad` returns, so that -g descends. For
-    `optax.lookahead` params are its LookaheadParams, and loss takes the fast.
+    Extra arguments. `tx.update` also receives value=f(θ_{t-1}), grad=g_t and
+    value_fn=f on the batch, for Polyak steps and line searches, and all keyword
+    arguments of the call. These are the same for each step of a call, and the
+    loss does not receive them. For complex parameters g is the conjugate of what
+    `jax.grad` returns, so that -g descends. For `optax.lookahead`, params are its
+    LookaheadParams, and the loss receives the fast ones.
 
-    Flax NNX. What a forward pass changes, such as batch statistics, returns by
-    has_aux and goes into the next call, so that it needs steps_per_call=1:
+    Flax NNX. What a forward pass changes, such as batch statistics, is returned
+    as aux and passed to the next call, which needs steps_per_call=1:
 
         graph, params, rest = nnx.split(model, nnx.Param, ...)
 
@@ -82,122 +90,162 @@ def train_step(
             return error(out, y), changed["batch_stats"]
 
     Args:
-        loss: f, from the parameters and a batch to a real scalar; with has_aux to
-            a pair of it and anything else.
+        loss: f, a function of the parameters and a batch that returns a real
+            scalar; with has_aux a pair of that and anything else.
         tx: Any Optax transformation from gradients to updates that ignores extra
-            arguments which it does not know, such as `sgd`.
-        donate: Whether params and state are written over. Give False where
-            `jax.vmap` maps something else than these, such as a learning rate.
+            arguments it does not use, such as `sgd`.
+        donate: Whether params and state are written over. Give False under
+            `jax.vmap` over something else, such as a learning rate.
         has_aux: Whether loss returns (value, aux).
-        steps_per_call: k, at least 1.
-        accumulation: m, at least 1.
+        steps_per_call: k, the steps of a call, at least 1.
+        accumulation: m, the parts of a step's batch, at least 1.
 
     Returns:
-        A function as `jax.jit` makes them, with `lower`, `trace` and
-        `eval_shape`. It takes params and state as of `tx.init`, then the batch,
-        any pytrees of arrays, random keys included; and returns both anew, and
-        the value, or (value, aux) with has_aux. The value is f(θ_{t-1}), in the
-        loss's dtype, of shape () or (k,); aux has the leading axes of the batch.
+        A function as `jax.jit` returns it, with `lower`, `trace` and
+        `eval_shape`. It takes params, state as from `tx.init`, and the batch: any
+        pytrees of arrays, which may be random keys. It returns the new params,
+        the new state, and the value or with has_aux (value, aux). The value is
+        f(θ_{t-1}) in the dtype of the loss, of shape () or (k,); aux has the
+        leading axes of the batch.
 
     Raises:
         ValueError: steps_per_call or accumulation is below 1; at the first call,
-            a leaf of the batch lacks the leading axes, or the loss returns no
-            real scalar.
-        TypeError: An argument is of another kind; at the first call, a parameter
-            is neither floating nor complex, the loss returns a tuple without
-            has_aux or no pair with it, or `tx` changes the types of its state
-            while steps_per_call is not 1.
-        RuntimeError: At a call, an array was donated to an earlier one.
+            a leaf of the batch lacks the leading axes, or the loss does not
+            return one real scalar.
+        TypeError: An argument has another type; at the first call, a parameter is
+            neither floating nor complex, the loss returns a tuple without has_aux
+            or no pair with it, or `tx` changes the types of its state and
+            steps_per_call is not 1.
+        RuntimeError: At a call, an array was donated to an earlier call.
+
+    Example:
+        >>> tx, w = momentax.sgd(0.1), jnp.zeros(3)
+        >>> step = momentax.train_step(lambda w, x: jnp.sum((w - x) ** 2), tx)
+        >>> w, state, value = step(w, tx.init(w), jnp.ones(3))
     """
     if not callable(loss):
         raise TypeError(
-            "loss must be a function from params and a batch to a scalar, got "
-            f"{arguments.describe(loss)}"
+            "loss must be a function from params and a batch to a scalar, "
+            f"got {arguments.describe(loss)}"
         )
     arguments.require_transformation("tx", tx)
-    arguments.as_flag("donate", donate)
-    arguments.as_flag("has_aux", has_aux)
-    k = arguments.as_count("steps_per_call", steps_per_call)
-    m = arguments.as_count("accumulation", accumulation)
-    optimizer = optax.with_extra_args_support(tx)
+    program = _TrainStep(
+        loss,
+        optax.with_extra_args_support(tx),
+        has_aux=arguments.as_flag("has_aux", has_aux),
+        steps_per_call=arguments.as_count("steps_per_call", steps_per_call),
+        accumulation=arguments.as_count("accumulation", accumulation),
+    )
+    if arguments.as_flag("donate", donate):
+        return DonatingStep(program)
+    return jax.jit(name_step(partial(program, False)))
 
-    def value_and_aux(params: PyTree, batch: PyTree) -> tuple[jax.Array, PyTree]:
-        # A copy of its containers: Flax writes to variables of this trace only.
-        batch = jax.tree.map(lambda leaf: leaf, batch)
-        return _value_and_aux(loss(params, *batch), has_aux)
 
-    def parts(visit: Callable[[Any, PyTree], Any], total: Any, batch: PyTree) -> Any:
-        return jax.lax.scan(visit, total, batch, length=m)
+@dataclass(frozen=True, eq=False)
+class _TrainStep:
+    """The program of a step, and what it is made of.
 
-    def gradient(
-        params: PyTree, batch: PyTree, alone: bool
-    ) -> tuple[tuple[jax.Array, PyTree], PyTree]:
-        """((value, aux), g) on one batch."""
-        if m == 1:
-            return xla.value_and_grad_before_writes(
-                lambda at: value_and_aux(at, batch), params, alone
+    A carry is a pair (params, state). An outcome is the value, or with has_aux a
+    pair (value, aux).
+    """
+
+    loss: Callable[..., Any]
+    tx: optax.GradientTransformationExtraArgs
+    has_aux: bool
+    steps_per_call: int
+    accumulation: int
+
+    def __call__(
+        self, single_device: bool, params: PyTree, state: PyTree, /, *batch: PyTree, **extra: Any
+    ) -> Any:
+        """Make all steps of a call."""
+        _require_differentiable(params)
+        _require_leading_axes(
+            batch, steps_per_call=self.steps_per_call, accumulation=self.accumulation
+        )
+        carry = params, state
+        if self.steps_per_call == 1:
+            after, outcome = self._step(single_device, extra, carry, batch)
+        else:
+            step = partial(self._step_unchanged, single_device, extra)
+            after, outcome = jax.lax.scan(step, carry, batch, length=self.steps_per_call)
+        return *_keep_sharding(carry, after), outcome
+
+    def _step_unchanged(
+        self, single_device: bool, extra: dict[str, Any], carry: Any, batch: PyTree
+    ) -> tuple[Any, Any]:
+        """Make one step of a scan, whose carry cannot change its type."""
+        after, outcome = self._step(single_device, extra, carry, batch)
+        if changed := describe_change(carry, after):
+            raise TypeError(
+                f"{changed}, which steps_per_call={self.steps_per_call} cannot carry on; "
+                f"{KEEP_TYPES}"
             )
-        differentiate = jax.value_and_grad(value_and_aux, has_aux=True)
+        return after, outcome
+
+    def _step(
+        self, single_device: bool, extra: dict[str, Any], carry: Any, batch: PyTree
+    ) -> tuple[Any, Any]:
+        """Make one step: gradient, update and apply."""
+        params, state = carry
+        outcome, g = self._gradient(single_device, _params_of_loss(params), batch)
+        g = jax.tree.map(jnp.conj, g)  # For complex parameters JAX returns the conjugate.
+        known = {"value": outcome[0], "grad": g, "value_fn": lambda at: self._value(at, batch)}
+        u, state = self.tx.update(g, state, params, **(known | extra))
+        after = _keep_weak_types(carry, (_apply_updates(params, u), state))
+        return after, outcome if self.has_aux else outcome[0]
+
+    def _gradient(
+        self, single_device: bool, params: PyTree, batch: PyTree
+    ) -> tuple[tuple[jax.Array, PyTree], PyTree]:
+        """Return ((value, aux), g) for one batch, or for the mean over its parts."""
+        if self.accumulation == 1:
+            return xla.value_and_grad_before_writes(
+                lambda at: self._value_and_aux(at, batch), params, single_device
+            )
+        differentiate = jax.value_and_grad(self._value_and_aux, has_aux=True)
 
         def add(total: PyTree, part: PyTree) -> tuple[PyTree, Any]:
             outcome, g = differentiate(params, part)
             return arithmetic.combine((1.0, total), (1.0, g), like=total), outcome
 
-        total, (values, aux) = parts(add, arithmetic.zeros_like(params), batch)
-        return (_mean(values), aux), arithmetic.combine((1 / m, total), like=params)
+        zeros = arithmetic.zeros_like(params)
+        total, (values, aux) = jax.lax.scan(add, zeros, batch, length=self.accumulation)
+        g = arithmetic.combine((1 / self.accumulation, total), like=params)
+        return (_mean(values), aux), g
 
-    def value(params: PyTree, batch: PyTree) -> jax.Array:
-        if m == 1:
-            return value_and_aux(params, batch)[0]
-        return _mean(parts(lambda _, part: (None, value_and_aux(params, part)[0]), None, batch)[1])
+    def _value(self, params: PyTree, batch: PyTree) -> jax.Array:
+        if self.accumulation == 1:
+            return self._value_and_aux(params, batch)[0]
 
-    def step(carry: Any, batch: PyTree, extra: dict[str, Any], alone: bool) -> tuple[Any, Any]:
-        params, state = carry
-        outcome, g = gradient(_differentiated(params), batch, alone)
-        g = jax.tree.map(jnp.conj, g)  # For complex parameters JAX gives the conjugate.
-        known = {"value": outcome[0], "grad": g, "value_fn": lambda at: value(at, batch)}
-        u, state = optimizer.update(g, state, params, **(known | extra))
-        after = _as_weak(carry, (_applied(params, u), state))
-        return after, outcome if has_aux else outcome[0]
+        def visit(_: None, part: PyTree) -> tuple[None, jax.Array]:
+            return None, self._value_and_aux(params, part)[0]
 
-    def program(alone: bool, params: PyTree, state: PyTree, /, *batch: PyTree, **extra: Any) -> Any:
-        _require_differentiable(params)
-        _require_leading_axes(batch, steps_per_call=k, accumulation=m)
-        carry = params, state
-        if k == 1:
-            after, outcome = step(carry, batch, extra, alone)
-        else:
+        return _mean(jax.lax.scan(visit, None, batch, length=self.accumulation)[1])
 
-            def one(before: Any, part: PyTree) -> Any:
-                after, outcome = step(before, part, extra, alone)
-                if changed := change(before, after):
-                    raise TypeError(f"{changed}, which steps_per_call={k} cannot carry on; {KEEP}")
-                return after, outcome
-
-            after, outcome = jax.lax.scan(one, carry, batch, length=k)
-        return *_sharded_as(carry, after), outcome
-
-    return Donating(program) if donate else jax.jit(named(partial(program, False)))
+    def _value_and_aux(self, params: PyTree, batch: PyTree) -> tuple[jax.Array, PyTree]:
+        # Flax writes to variables of the present trace only, so that containers are made anew.
+        batch = jax.tree.map(lambda leaf: leaf, batch)
+        return _split_aux(self.loss(params, *batch), self.has_aux)
 
 
-def _value_and_aux(returned: Any, has_aux: bool) -> tuple[jax.Array, PyTree]:
-    """What a loss returned, if it is one real floating scalar, with aux where it should be."""
+def _split_aux(returned: Any, has_aux: bool) -> tuple[jax.Array, PyTree]:
+    """Return (value, aux) from what a loss returned, checked to be one real floating scalar."""
     if has_aux:
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise TypeError(
-                "with has_aux=True loss must return a pair (value, aux), got "
-                f"{_described(returned)}"
+                f"with has_aux=True loss must return a pair (value, aux), got {_describe(returned)}"
             )
         value, aux = returned
     else:
         value, aux = returned, None
         if isinstance(returned, tuple):
             raise TypeError(
-                f"loss must return one scalar, got {_described(returned)}; to return more beside "
+                f"loss must return one scalar, got {_describe(returned)}; to return more beside "
                 "it, as a pair (value, aux), give has_aux=True"
             )
     if not jax.tree_util.all_leaves([value]) or value is None:
-        raise ValueError(f"loss must return one scalar, got {_described(value)}")
+        raise ValueError(f"loss must return one scalar, got {_describe(value)}")
     if shape := jnp.shape(value):
         raise ValueError(
             f"loss must return one scalar, got an array of shape {shape}; return its mean or sum"
@@ -207,7 +255,7 @@ def _value_and_aux(returned: Any, has_aux: bool) -> tuple[jax.Array, PyTree]:
     return jnp.asarray(value), aux
 
 
-def _described(value: Any) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, jax.Array):
@@ -219,8 +267,8 @@ def _mean(values: jax.Array) -> jax.Array:
     return jnp.mean(values, dtype=arithmetic.compute_dtype(values)).astype(values.dtype)
 
 
-def _applied(params: PyTree, updates: PyTree) -> PyTree:
-    """Apply updates as Optax does; a parameter whose update is None stays as it is."""
+def _apply_updates(params: PyTree, updates: PyTree) -> PyTree:
+    """Apply updates as Optax does; a parameter whose update is None does not change."""
 
     def apply(leaf: Any, u: Any) -> Any:
         return leaf if u is None else optax.apply_updates(leaf, u)
@@ -228,7 +276,8 @@ def _applied(params: PyTree, updates: PyTree) -> PyTree:
     return jax.tree.map(apply, params, updates, is_leaf=trees.is_none)
 
 
-def _differentiated(params: PyTree) -> PyTree:
+def _params_of_loss(params: PyTree) -> PyTree:
+    """The parameters at which the gradient is taken."""
     return params.fast if isinstance(params, optax.LookaheadParams) else params
 
 
@@ -256,23 +305,27 @@ def _require_leading_axes(batch: PyTree, **lengths: int) -> None:
             )
 
 
-def _sharded_as(before: PyTree, after: PyTree) -> PyTree:
-    """New values in the sharding of the old, which the compiler else may choose anew."""
+def _keep_sharding(before: PyTree, after: PyTree) -> PyTree:
+    """Give new values the sharding of the old ones."""
     if jax.tree.structure(before) != jax.tree.structure(after):
         return after
     return jax.tree.map(
-        lambda old, new: shard_alike(old, new)[1] if old.shape == new.shape else new, before, after
+        lambda old, new: xla.with_sharding_of(old, new) if old.shape == new.shape else new,
+        before,
+        after,
     )
 
 
-def _as_weak(before: PyTree, after: PyTree) -> PyTree:
-    """New values as weakly typed as the old, so that the next call finds its program."""
+def _keep_weak_types(before: PyTree, after: PyTree) -> PyTree:
+    """Give new values the weak types of the old ones, so that the next call compiles nothing."""
     if jax.tree.structure(before) != jax.tree.structure(after):
         return after
 
-    def typed(old: jax.Array, new: Any) -> Any:
-        if kind(old) != kind(new) or old.weak_type == jax.typeof(new).weak_type:
+    def keep(old: jax.Array, new: Any) -> Any:
+        if shape_and_dtype(old) != shape_and_dtype(new):
+            return new
+        if old.weak_type == jax.typeof(new).weak_type:
             return new
         return arithmetic.cast_like(new, old)
 
-    return jax.tree.map(typed, before, after)
+    return jax.tree.map(keep, before, after)

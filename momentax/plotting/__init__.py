@@ -1,8 +1,20 @@
-"""Plots; the only place that needs matplotlib, so import it by name: `import momentax.plotting`."""
+"""Pictures of sweeps: heat maps, histories, parallel coordinates, and the theory over them.
 
+Every function draws on matplotlib axes and returns them, so that `ax.figure.savefig(path)`
+writes the picture and further calls on `ax` change it. This is the only part of momentax that
+needs matplotlib, which `pip install 'momentax[plot]'` installs.
+"""
+
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from momentax._core.lazy import lazy_exports
+
+if find_spec("matplotlib") is None:
+    raise ModuleNotFoundError(
+        "momentax.plotting needs matplotlib; install it with `pip install 'momentax[plot]'`",
+        name="matplotlib",
+    )
 
 if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_exports.
     from momentax.plotting._curves import curves as curves

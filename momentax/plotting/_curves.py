@@ -1,11 +1,10 @@
-"""Histories as lines."""
+"""Histories of a metric as lines."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -13,18 +12,18 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from momentax._core import arguments
-from momentax.plotting._legend import legend_below
-from momentax.plotting._runs import runs
-from momentax.plotting._scale import axis, is_wide
+from momentax._core.arguments import as_flag, as_option
+from momentax.plotting._axis_scale import CategoryScale, NumberScale, axis_scale, is_wide
+from momentax.plotting._metric import SeedMeans, average_over_seeds, read_metric
+from momentax.plotting._style import figure_of, legend_below, new_axes, normalize
 from momentax.sweeps import Points, SweepResult
 
-_LOST: dict[str, Any] = {"color": "0.6", "linewidth": 0.7, "zorder": 1}
-_FEW = 6  # More values of an axis than this are told by a colour bar.
-_FEW_WORDS = 10  # As many colours are told apart without an order.
+_DIVERGED: dict[str, Any] = {"color": "0.6", "linewidth": 0.7, "zorder": 1}
+_MOST_IN_LEGEND = 6  # An axis with more values than this gets a colour bar.
+_MOST_DISTINCT = 10  # The colours without an order that can be told apart.
 _MOST_TICKS = 8
-# Without its end, which is too bright for lines on white.
-_COLOURS = LinearSegmentedColormap.from_list(
+# Without the end of viridis, which is too bright for lines on white.
+_ORDERED = LinearSegmentedColormap.from_list(
     "momentax", mpl.colormaps["viridis"](np.linspace(0, 0.9, 256))
 )
 
@@ -37,110 +36,149 @@ def curves(
     ax: Axes | None = None,
     logy: bool | None = None,
 ) -> Axes:
-    """Draw the histories of a metric, one line a setting.
+    """Draw the history of a metric, one line for each setting.
 
-    Colours go along one axis of the points: on a log scale for the learning
-    rate, on a log scale of 1 - β for β. Of several seeds the line is the mean
-    over those that did not diverge, in a band of one standard error to either
-    side. Each run that diverged is a thin grey line up to where it stops being
-    finite, and counts for nothing else, the limits of the plot included.
+    The colours follow one axis of the points: the learning rate on a log scale, β on a log
+    scale of 1 - β. With several seeds the line is the mean over those that did not diverge, in
+    a band of one standard error to either side. A run that diverged is a thin grey line up to
+    its first value that is not finite; it enters no mean and does not affect the limits of the
+    plot.
 
     Args:
-        result: What a sweep found.
-        metric: The name of a metric with one dimension of its own, such as the
-            loss at every step.
-        by: The axis that the colours follow; None is the first with several
-            values. With few values, or words, a key names them, else a colour
-            bar.
-        ax: Where to draw; None makes a new figure.
-        logy: Whether the vertical axis is on a log scale; None decides: where
-            all is positive and spans more than a factor of 100, unless the
-            metric's name says that high is best, as in `heatmap`.
+        result: The result of a sweep.
+        metric: The name of a metric with one dimension of its own, such as the loss at every
+            step.
+        by: The axis that the colours follow; None stands for the first one with several
+            values. A legend names up to six numbers, or any number of words; more numbers get
+            a colour bar.
+        ax: The axes to draw on; None makes a new figure.
+        logy: Whether the vertical axis is on a log scale. None chooses it if the metric's low
+            end is best, as result.mode_of says, and its values are positive and span more than
+            a factor of 100.
 
     Returns:
-        The axes drawn on.
+        The axes.
 
     Raises:
-        ValueError: There is no such metric or axis, or the metric is no history.
-        TypeError: result is not what `momentax.sweep` returns, or logy no bool.
+        ValueError: There is no such metric or axis, or the metric is not a history.
+        TypeError: result is not what `momentax.sweep` returns, or logy is not a bool.
+
+    Example:
+        >>> def run(beta): return {"loss": beta ** jnp.arange(20)}
+        >>> result = momentax.sweep(run, momentax.grid(beta=[0.5, 0.9]))
+        >>> ax = momentax.plotting.curves(result, "loss")
     """
-    seen = runs(result, metric, history=True)
-    axes = seen.settings.axes
-    logy = None if logy is None else arguments.as_flag("logy", logy)
-    if by is not None:
-        arguments.as_option("by", by, axes)
-    elif axes:
-        by = max(axes, key=lambda name: len(set(axes[name])) > 1)  # The first of them.
-    if ax is None:
-        _, ax = plt.subplots(figsize=(9, 5.5), layout="constrained")
-    runs_lost, all_lost = seen.lost.ravel(), seen.all_lost.ravel()
-    each = seen.values.reshape(len(runs_lost), -1)
-    mean, error = (part.reshape(len(all_lost), -1) for part in (seen.mean, seen.error))
-    steps = np.arange(each.shape[1])
-    for values in each[runs_lost]:
-        end = int(np.argmin(np.append(np.isfinite(values), False)))
-        ax.plot(steps[:end], values[:end], **_LOST)
-    kept = np.flatnonzero(~all_lost)
-    colours, key = _coloured(ax, seen.settings, by, kept)
-    for i in kept:
-        ax.plot(steps, mean[i], color=colours[i], linewidth=1.4, zorder=2)
-        low, high = mean[i] - error[i], mean[i] + error[i]
-        if np.isfinite(low).any():
-            ax.fill_between(steps, low, high, color=colours[i], alpha=0.2, linewidth=0, zorder=1.5)
-    shown = np.stack([mean, mean - error, mean + error])[:, kept] if len(kept) else each[None]
-    if logy is None:
-        logy = result.mode_of(metric) == "min" and is_wide(_finite(shown[0]))
-    if logy:
+    values, diverged = read_metric(result, metric, history=True)
+    means = average_over_seeds(result.points, values, diverged)
+    by = _colour_axis(by, means.settings)
+    log = None if logy is None else as_flag("logy", logy)
+    ax = new_axes(ax, 9, 5.5)
+    _draw_diverged(ax, values[diverged])
+    kept = np.flatnonzero(~means.all_diverged)
+    colours, handles = _choose_colours(ax, means.settings, by, kept)
+    drawn = _draw_means(ax, means, kept, colours) if len(kept) else values[None]
+    if log is None:
+        log = result.mode_of(metric) == "min" and is_wide(_finite(drawn[0]))
+    if log:
         ax.set_yscale("log")
-    _limit(ax, shown)
-    ax.set(xlabel="step", ylabel=metric, xlim=(0, max(len(steps) - 1, 1)))
+    _limit_heights(ax, drawn)
+    steps = values.shape[-1]
+    ax.set(xlabel="step", ylabel=metric, xlim=(0, max(steps - 1, 1)))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    lost = [Line2D([], [], label="diverged", **_LOST)] if runs_lost.any() else []
-    if key and by:
-        title = axis(by, axes[by]).label
+    diverged_handles = [Line2D([], [], label="diverged", **_DIVERGED)] if diverged.any() else []
+    if handles and by:
+        title = axis_scale(by, means.settings.axes[by]).label
         beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
-        ax.legend(handles=[*key, *lost], title=title, frameon=False, **beside)
+        ax.legend(handles=[*handles, *diverged_handles], title=title, frameon=False, **beside)
     else:
-        legend_below(ax, lost)
+        legend_below(ax, diverged_handles)
     return ax
 
 
-def _coloured(
+def _colour_axis(by: str | None, settings: Points) -> str | None:
+    """Return the axis that the colours follow; None where there is no axis but seed."""
+    axes = settings.axes
+    if by is not None:
+        return as_option("by", by, axes)
+    several = (name for name, values in axes.items() if len(set(values)) > 1)
+    return next(several, next(iter(axes), None))
+
+
+def _draw_diverged(ax: Axes, runs: np.ndarray) -> None:
+    """Draw each run up to its first value that is not finite."""
+    for values in runs:
+        end = int(np.argmin(np.append(np.isfinite(values), False)))
+        ax.plot(np.arange(end), values[:end], **_DIVERGED)
+
+
+def _draw_means(ax: Axes, means: SeedMeans, kept: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Draw the means and the bands of some settings; return the means and the bands' borders."""
+    mean, error = (
+        part.reshape(len(means.settings), -1)[kept] for part in (means.mean, means.standard_error)
+    )
+    low, high = mean - error, mean + error
+    steps = np.arange(mean.shape[1])
+    for i, colour in enumerate(colours):
+        ax.plot(steps, mean[i], color=colour, linewidth=1.4, zorder=2)
+        if np.isfinite(low[i]).any():
+            ax.fill_between(
+                steps, low[i], high[i], color=colour, alpha=0.2, linewidth=0, zorder=1.5
+            )
+    return np.stack([mean, low, high])
+
+
+def _choose_colours(
     ax: Axes, settings: Points, by: str | None, kept: np.ndarray
 ) -> tuple[np.ndarray, list[Line2D]]:
-    """A colour for each setting, and a key to them where no colour bar tells."""
-    if by is None or not len(kept):  # There is one setting, or nothing to colour.
-        return np.array([_COLOURS(0.0)]), []
-    values = settings.axes[by]
-    on = axis(by, values)
-    at, places = on.place(settings.columns()[by]), on.place(values)
-    if on.categories and len(set(places)) <= _FEW_WORDS:
-        colours = mpl.colormaps["tab10"](at.astype(int))
+    """Return the colours of the settings that are drawn, and the entries of a legend of them.
+
+    There are no entries where a colour bar tells the colours, or where nothing does.
+    """
+    if by is None or not len(kept):
+        return np.array([_ORDERED(0.0)] * len(kept)), []
+    scale = axis_scale(by, settings.axes[by])
+    positions = scale.positions(settings.columns()[by])
+    count = len(set(scale.positions(scale.values)))
+    if isinstance(scale, CategoryScale) and count <= _MOST_DISTINCT:
+        colours = mpl.colormaps["tab10"](positions.astype(int))[kept]
     else:
-        low, high = places.min(), places.max()
-        norm = Normalize(low, high if high > low else low + 1)
-        colours = _COLOURS(norm(at))
-        if not on.categories and len(set(places)) > _FEW:
-            bar = ScalarMappable(norm, _COLOURS)
-            bar = ax.figure.get_figure(root=True).colorbar(bar, ax=ax, label=on.label, pad=0.02)
-            there, words = on.ticks(_MOST_TICKS)
-            bar.set_ticks(there.tolist(), labels=words)
-            bar.minorticks_off()
+        norm = normalize(positions.min(), positions.max())
+        colours = _ORDERED(norm(positions))[kept]
+        if isinstance(scale, NumberScale) and count > _MOST_IN_LEGEND:
+            _draw_colour_bar(ax, scale, norm)
             return colours, []
     if len(settings) == 1:
         return colours, []
-    there, words = on.ticks(10**6)
-    drawn = {float(at[i]): to_hex(tuple(colours[i])) for i in kept}
-    named = zip(map(float, there), words, strict=True)
-    return colours, [Line2D([], [], color=drawn[x], label=word) for x, word in named if x in drawn]
+    return colours, _legend_handles(scale, positions[kept], colours)
+
+
+def _draw_colour_bar(ax: Axes, scale: NumberScale, norm: Normalize) -> None:
+    mappable = ScalarMappable(norm, _ORDERED)
+    bar = figure_of(ax).colorbar(mappable, ax=ax, label=scale.label, pad=0.02)
+    positions, labels = scale.ticks(_MOST_TICKS)
+    bar.set_ticks(positions.tolist(), labels=labels)
+    bar.minorticks_off()
+
+
+def _legend_handles(
+    scale: NumberScale | CategoryScale, drawn: np.ndarray, colours: np.ndarray
+) -> list[Line2D]:
+    """Return a legend entry for each value of an axis that is drawn."""
+    by_position = {float(x): to_hex(tuple(c)) for x, c in zip(drawn, colours, strict=True)}
+    ticks = zip(*scale.ticks(10**6), strict=True)
+    return [
+        Line2D([], [], color=by_position[float(position)], label=label)
+        for position, label in ticks
+        if float(position) in by_position
+    ]
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _limit(ax: Axes, values: np.ndarray) -> None:
-    """End the vertical axis with what counts."""
+def _limit_heights(ax: Axes, values: np.ndarray) -> None:
+    """Let the vertical axis end a little beyond the values."""
     log = ax.get_yscale() == "log"
     values = _finite(values)
     values = np.log(values[values > 0]) if log else values

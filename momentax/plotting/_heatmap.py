@@ -1,22 +1,30 @@
-"""A measure over the learning rate and β, as a map."""
+"""A metric at every learning rate and β, as a heat map."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import QuadMesh
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from momentax._core import arguments
-from momentax.plotting._legend import legend_below
-from momentax.plotting._runs import Runs, runs, worst_shared
-from momentax.plotting._scale import names
+from momentax._core.arguments import as_option
+from momentax._core.hyperparameters import SCALES
+from momentax.plotting._axis_scale import NumberScale, number_scale, tick_labels
+from momentax.plotting._metric import SeedMeans, average_over_seeds, read_metric
+from momentax.plotting._style import (
+    figure_of,
+    legend_below,
+    metric_colormap,
+    metric_limits,
+    new_axes,
+)
 from momentax.sweeps import Points, SweepResult
 
 _AXES = ("learning_rate", "beta")
@@ -36,7 +44,7 @@ _CORNER: dict[str, Any] = {
     "markeredgewidth": 0.6,
     "linestyle": "none",
 }
-_MOST_LABELLED = 12  # More cells a side than this leave no room for a number in each or beside.
+_MOST_LABELLED = 12  # More cells a side than this leave no room for their numbers and labels.
 
 
 def heatmap(
@@ -49,189 +57,261 @@ def heatmap(
     label: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a measure at every learning rate and β of a grid.
+    """Draw a metric at every learning rate and β of a grid.
 
-    Cells lie on the true values: the learning rate on a log scale, β on a log
-    scale of 1 - β. Dashed lines join equal effective learning rates α / (1 - β),
-    a star marks the best point, a grey cell with a cross a diverged one. The
-    worst quarter of the points that did not diverge shares the darkest colour,
-    so that the better ones can be told apart; the colour bar says where it ends.
+    The learning rate is on a log scale, β on a log scale of 1 - β, and each cell lies at its
+    values. Dashed lines join equal effective learning rates α / (1 - β). A star marks the best
+    cell; a cell that diverged is grey with a cross. The worst quarter of the points that did
+    not diverge shares the darkest colour, so that the better ones can be told apart; the
+    colour bar says where that quarter ends.
 
-    Of several seeds it is the mean over those that did not diverge: a cell is
-    crossed out where all did, and has a small cross in its corner where some did.
+    With several seeds a cell shows the mean over those that did not diverge. It has the cross
+    where all of them diverged, and a small cross in its corner where some did.
 
     Args:
-        result: What a sweep found, or the points alone: a grid with the axes
-            learning_rate and beta, in either order, and perhaps seed. Other axes
-            have one value.
-        values: The name of a metric of the result, one number a point; not
-            needed if there is one only. With points the measure at each of
-            them, of the grid's shape.
-        diverged: Bools of the grid's shape, with points; None marks those whose
-            value is not finite. A result knows which diverged.
-        mode: "max" or "min", which end of the measure is best. None is what
-            result.mode_of says of a metric, and "max" for points.
-        effective: Whether to draw the lines of equal α / (1 - β). They mean
-            nothing for a method whose gain is 1 - β, as `average` has: there
-            the effective learning rate is α itself.
-        label: What the measure is called; None is the metric's name.
-        ax: Where to draw; None makes a new figure.
+        result: The result of a sweep, or its points alone. The points are a grid with the axes
+            learning_rate and beta, in either order, and possibly seed; any other axis has a
+            single value.
+        values: The name of a metric of the result with one number a point; it may be left
+            out if there is only one metric. With points, the metric itself, an array of the
+            grid's shape.
+        diverged: Which points diverged, bools of the grid's shape; only with points. None
+            stands for the points whose value is not finite.
+        mode: "max" or "min", which end of the metric is best. None stands for
+            result.mode_of(metric) with a result, and for "max" with points.
+        effective: Whether to draw the lines of equal α / (1 - β). They do not apply to a method
+            whose gain is 1 - β, such as `average`: its effective learning rate is α itself.
+        label: The name of the metric in the picture; None stands for its own name.
+        ax: The axes to draw on; None makes a new figure.
 
     Returns:
-        The axes drawn on; `ax.figure.savefig(path)` writes the picture.
+        The axes; `ax.figure.savefig(path)` writes the picture.
 
     Raises:
-        ValueError: The points have other axes with several values, an array has
-            another shape than the grid, or there is no such metric.
+        ValueError: An axis other than learning_rate, beta and seed has several values, an
+            array has another shape than the grid, or there is no such metric.
         TypeError: result is neither a result nor points.
+
+    Example:
+        >>> points = momentax.grid(learning_rate=[0.1, 1.0], beta=[0.0, 0.9])
+        >>> ax = momentax.plotting.heatmap(points, [[0.5, 0.8], [0.7, 0.2]], label="accuracy")
+        >>> ax.get_xlabel(), ax.get_ylabel()
+        ('learning rate α', 'β, on a log scale of 1 − β')
     """
-    if isinstance(result, Points):
-        end: str = arguments.as_option("mode", "max" if mode is None else mode, ("max", "min"))
-        seen, name = _measured(result, values, diverged), ""
-    else:
-        if diverged is not None:
-            raise ValueError("diverged goes with points and values; a result knows its own")
-        if values is None and isinstance(result, SweepResult) and len(result.metrics()) == 1:
-            (values,) = result.metrics()
-        seen, name = runs(result, values), str(values)
-        end = arguments.as_option("mode", mode or result.mode_of(name), ("max", "min"))
-    label = name if label is None else label
-    α, β, (values, lost, partly) = _by_value(seen)
-    values = np.ma.array(values, mask=lost)
-    labels = names(α, lambda α: α), names(β, lambda β: 1 - β)
-    α, β = α.astype(np.float64), β.astype(np.float64)
-
-    if ax is None:
-        _, ax = plt.subplots(figsize=(9, 6.5), layout="constrained")
-    x, y = _edges(α), _edges(1 - β)
-    mesh = ax.pcolormesh(x, y, values.T, cmap="viridis" if end == "max" else "viridis_r")
-    figure = ax.figure.get_figure(root=True)
-    _colour_bar(mesh, ax, values.compressed(), end, label)
-    ax.set(xscale="log", yscale="log", xlim=x[[0, -1]], ylim=y[[0, -1]], facecolor="0.8")
-    ax.set(xlabel="learning rate α", ylabel="β, on a log scale of 1 − β")
-    for scale, places, words in (
-        (ax.xaxis, α, labels[0]),
-        (ax.yaxis, 1 - β, labels[1]),
-    ):
-        every = -(-len(words) // _MOST_LABELLED)
-        scale.set_major_locator(FixedLocator(places[::every].tolist()))
-        scale.set_major_formatter(FixedFormatter(words[::every]))
-        scale.set_minor_locator(NullLocator())
-
-    key: list[Line2D] = []
+    points, metric, name, end = _read_arguments(result, values, diverged, mode)
+    cells = _as_cells(average_over_seeds(points, *metric), end)
+    ax = new_axes(ax, 9, 6.5)
+    mesh = _draw_cells(ax, cells, end, name if label is None else label)
     if effective:
-        _effective_learning_rates(ax, x, y)
-        key.append(Line2D([], [], label="equal α/(1−β)", **_DASHED))
-    best = None
-    if values.count():
-        best = np.unravel_index(values.argmax() if end == "max" else values.argmin(), values.shape)
-    few = max(values.shape) <= _MOST_LABELLED
-    colours = mesh.to_rgba(values)
-    for i, j in np.ndindex(values.shape):
-        spot = float(α[i]), float(1 - β[j])
-        if partly[i, j]:
-            size = 7 if few else 4.5
-            inwards = offset_copy(ax.transData, figure, x=-size, y=-size, units="points")
-            corner = float(x[i + 1]), float(y[j + 1])
-            ax.plot(*corner, transform=inwards, markersize=size, **_CORNER)
-        if lost[i, j]:
-            ax.plot(*spot, markersize=9 if few else 4, **_CROSS)
-            continue
-        if few:
-            dark = np.dot(colours[i, j, :3], (0.3, 0.6, 0.1)) < 0.5
-            colour = "white" if dark else "black"
-            text = ax.text(*spot, f"{values[i, j]:.3g}", ha="center", va="center", zorder=4)
-            text.set(color=colour, fontsize=8)
-            # No line runs through a number.
-            text.set_bbox({"facecolor": colours[i, j], "edgecolor": "none", "pad": 1.5})
-        if (i, j) == best:
-            above = offset_copy(ax.transData, figure, y=13 if few else 0, units="points")
-            star = ax.scatter(*spot, s=260, c="crimson", marker="*", edgecolors="white", zorder=5)
-            star.set_clip_on(False)
-            star.set_offset_transform(above)
-    if best is not None:
-        key.append(Line2D([], [], label="best", markersize=13, **_STAR))
-    if lost.any():
-        key.append(Line2D([], [], label="diverged", markersize=9, **_CROSS))
-    if partly.any():
-        key.append(Line2D([], [], label="some seeds diverged", markersize=7, **_CORNER))
-    legend_below(ax, key)
+        _draw_effective_learning_rates(ax, cells)
+    few = max(cells.values.shape) <= _MOST_LABELLED
+    if few:
+        _write_numbers(ax, cells, mesh)
+    _mark_diverged(ax, cells, few)
+    if cells.best is not None:
+        _mark_best(ax, cells, *cells.best, few)
+    legend_below(ax, _legend_handles(cells, effective))
     return ax
 
 
-def _measured(points: Points, values: Any, diverged: Any) -> Runs:
+class _Cells(NamedTuple):
+    """The cells of the map, in ascending order along both axes.
+
+    learning_rates, betas: the scales of the axes, which hold their values.
+    x, y: the coordinates of the cells' centres: the learning rates, and 1 - β.
+    x_edges, y_edges: the coordinates of the cells' borders.
+    values: the metric, masked where every run diverged.
+    some_diverged: where some runs diverged and others did not.
+    best: the indices of the best cell; None where every run diverged.
+    """
+
+    learning_rates: NumberScale
+    betas: NumberScale
+    x: np.ndarray
+    y: np.ndarray
+    x_edges: np.ndarray
+    y_edges: np.ndarray
+    values: np.ma.MaskedArray
+    some_diverged: np.ndarray
+    best: tuple[int, int] | None
+
+
+def _read_arguments(
+    result: Any, values: Any, diverged: Any, mode: str | None
+) -> tuple[Points, tuple[np.ndarray, np.ndarray], str, str]:
+    """Return the points, the metric there and which runs diverged, its name, and its best end."""
+    if isinstance(result, Points):
+        end: str = as_option("mode", "max" if mode is None else mode, ("max", "min"))
+        return result, _read_arrays(result, values, diverged), "", end
+    if diverged is not None:
+        raise ValueError("diverged goes with points and values; a result knows its own")
+    if values is None and isinstance(result, SweepResult) and len(result.metrics()) == 1:
+        (values,) = result.metrics()
+    metric, name = read_metric(result, values), str(values)
+    end = as_option("mode", mode or result.mode_of(name), ("max", "min"))
+    return result.points, metric, name, end
+
+
+def _read_arrays(points: Points, values: Any, diverged: Any) -> tuple[np.ndarray, np.ndarray]:
     values = np.asarray(values, np.float64)
-    lost = ~np.isfinite(values) if diverged is None else np.asarray(diverged, bool)
-    for name, array in (("values", values), ("diverged", lost)):
+    finite = np.isfinite(values)
+    diverged = ~finite if diverged is None else np.asarray(diverged, bool)
+    for name, array in (("values", values), ("diverged", diverged)):
         if array.shape != points.shape:
             raise ValueError(f"{name} must have the grid's shape {points.shape}, got {array.shape}")
-    return Runs(points, values, lost | ~np.isfinite(values))
+    return values, diverged | ~finite
 
 
-def _by_value(seen: Runs) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """α and β ascending, and at each pair of them the mean, and whether all and some are lost."""
-    dims = seen.settings.dims
+def _as_cells(means: SeedMeans, mode: str) -> _Cells:
+    """Sort the settings by learning rate and β, and find the best."""
+    order = _dimension_order(means.settings)
+    axes = [np.asarray(means.settings.axes[name]) for name in _AXES]
+    shape = len(axes[0]), len(axes[1])
+    ascending = np.ix_(*(np.argsort(values) for values in axes))
+    mean, all_diverged, some_diverged = (
+        part.transpose(order).reshape(shape)[ascending]
+        for part in (means.mean, means.all_diverged, means.some_diverged)
+    )
+    values = np.ma.array(mean, mask=all_diverged)
+    best = None
+    if values.count():
+        place = values.argmax() if mode == "max" else values.argmin()
+        i, j = np.unravel_index(place, shape)
+        best = int(i), int(j)
+    learning_rates, betas = (
+        number_scale(name, np.sort(values)) for name, values in zip(_AXES, axes, strict=True)
+    )
+    return _Cells(
+        learning_rates,
+        betas,
+        x=learning_rates.values.astype(np.float64),
+        y=1 - betas.values.astype(np.float64),
+        x_edges=_edges(learning_rates),
+        y_edges=1 - _edges(betas),
+        values=values,
+        some_diverged=some_diverged,
+        best=best,
+    )
+
+
+def _dimension_order(settings: Points) -> list[int]:
+    """Return the permutation that puts the dimensions of the learning rate and β first."""
+    dims = settings.dims
     found = [dim for name in _AXES for dim, axes in dims.items() if name in axes]
     if len(set(found)) < 2:
         along = " along one dimension" if len(found) == 2 else ""
-        got = f"{list(seen.settings.axes)}{along}"
+        got = f"{list(settings.axes)}{along}"
         raise ValueError(f"heatmap needs a grid of {' and '.join(_AXES)}, got {got}")
-    order = list(dims)
-    others = [dim for dim in order if dim not in found]
-    for dim in others:
-        if (count := seen.settings.shape[order.index(dim)]) > 1:
+    others = [dim for dim in dims if dim not in found]
+    for dim, count in zip(dims, settings.shape, strict=True):
+        if dim in others and count > 1:
             name = next(iter(dims[dim]))
             raise ValueError(
                 f"heatmap draws {' and '.join(_AXES)} alone, and {name} has {count} values; "
                 f"select one with result.where({name}=...)"
             )
-    to = [order.index(dim) for dim in (*found, *others)]
-    α, β = (np.asarray(seen.settings.axes[name]) for name in _AXES)
-    sort = np.ix_(np.argsort(α), np.argsort(β))
-    parts = [seen.mean, seen.all_lost, seen.some_lost]
-    cells = [part.transpose(to).reshape(len(α), len(β))[sort] for part in parts]
-    return np.sort(α), np.sort(β), cells
+    return [list(dims).index(dim) for dim in (*found, *others)]
 
 
-def _colour_bar(mesh: QuadMesh, ax: Axes, kept: np.ndarray, mode: str, label: str) -> None:
-    """The colour bar, from the best value to the quartile next to the worst."""
+def _edges(scale: NumberScale) -> np.ndarray:
+    """Return the values at the borders of the cells, halfway between neighbours on the scale."""
+    centres = scale.positions(scale.values)
+    if len(centres) == 1:
+        edges = centres[0] + np.array([-0.5, 0.5])
+    else:
+        middles = (centres[1:] + centres[:-1]) / 2
+        ends = 2 * centres[[0, -1]] - middles[[0, -1]]
+        edges = np.array([ends[0], *middles, ends[1]])
+    return np.asarray(SCALES[scale.scale].inverse(edges))
+
+
+def _draw_cells(ax: Axes, cells: _Cells, mode: str, label: str) -> QuadMesh:
+    """Draw the coloured cells, the colour bar and the labels of both axes."""
+    x, y = cells.x_edges, cells.y_edges
+    mesh = ax.pcolormesh(x, y, cells.values.T, cmap=metric_colormap(mode))
     extend = "neither"
-    if kept.size:
-        low, high, extend = worst_shared(kept, mode)
+    if (finite := cells.values.compressed()).size:
+        low, high, extend = metric_limits(finite, mode)
         mesh.set_clim(low, high)
         if extend != "neither":
             worst = f"{low:.3g} or less" if extend == "min" else f"{high:.3g} or more"
             label = f"{label} (darkest: {worst})".strip()
-    ax.figure.get_figure(root=True).colorbar(mesh, ax=ax, label=label, pad=0.02, extend=extend)
+    figure_of(ax).colorbar(mesh, ax=ax, label=label, pad=0.02, extend=extend)
+    ax.set(xscale="log", yscale="log", xlim=x[[0, -1]], ylim=y[[0, -1]], facecolor="0.8")
+    ax.set(xlabel=cells.learning_rates.label, ylabel=cells.betas.label)
+    _label_ticks(ax.xaxis, cells.x, cells.learning_rates)
+    _label_ticks(ax.yaxis, cells.y, cells.betas)
+    return mesh
 
 
-def _edges(places: np.ndarray) -> np.ndarray:
-    """The cell borders: halfway between neighbours on the log scale."""
-    logs = np.log(places)
-    if len(logs) == 1:
-        return np.exp(logs[0] + np.array([-0.5, 0.5]))
-    middles = (logs[1:] + logs[:-1]) / 2
-    ends = 2 * logs[[0, -1]] - middles[[0, -1]]
-    return np.exp([ends[0], *middles, ends[1]])
+def _label_ticks(axis: Axis, coordinates: np.ndarray, scale: NumberScale) -> None:
+    every = -(-len(coordinates) // _MOST_LABELLED)
+    labels = tick_labels(scale.values, scale.scale)
+    axis.set_major_locator(FixedLocator(coordinates[::every].tolist()))
+    axis.set_major_formatter(FixedFormatter(labels[::every]))
+    axis.set_minor_locator(NullLocator())
 
 
-def _effective_learning_rates(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
-    """Dashed lines along which α / (1 - β) is a power of ten."""
-    corners = np.geomspace(x[0], x[-1], 50)[None, :], np.geomspace(y[0], y[-1], 50)[:, None]
-    effective = corners[0] / corners[1]
+def _draw_effective_learning_rates(ax: Axes, cells: _Cells) -> None:
+    """Draw dashed lines along which α / (1 - β) is a power of ten, each with its number."""
+    x, y = cells.x_edges, cells.y_edges
+    grid = np.meshgrid(np.geomspace(x[0], x[-1], 50), np.geomspace(y[0], y[-1], 50))
+    effective = grid[0] / grid[1]
     low, high = np.floor(np.log10(effective.min())), np.ceil(np.log10(effective.max()))
-    grid = np.broadcast_arrays(*corners)
     outline = [withStroke(linewidth=2, foreground="white")]
     for level in 10.0 ** np.arange(low, high + 1):
         if not effective.min() < level < effective.max():
             continue
-        # One at a time: to name one of several where asked is beyond some versions of matplotlib.
-        lines = ax.contour(*grid, effective, levels=[level], **_CONTOURS)
-        # Where four cells meet no number stands in the way of a line's name.
-        away = np.abs(np.log(x[None, 1:-1] / y[1:-1, None] / level))
+        # One line at a time: some versions of matplotlib cannot label one of several by hand.
+        line = ax.contour(*grid, effective, levels=[level], **_CONTOURS)
+        # A label at a corner of four cells covers no number.
+        distances = np.abs(np.log(x[None, 1:-1] / y[1:-1, None] / level))
         place: dict[str, Any] = {}
-        if away.size and away.min() < 0.5:
-            j, i = np.unravel_index(away.argmin(), away.shape)
+        if distances.size and distances.min() < 0.5:
+            j, i = np.unravel_index(distances.argmin(), distances.shape)
             place = {"manual": [(x[1 + i], y[1 + j])]}
-        names = ax.clabel(lines, [level], fmt=f"{level:g}", fontsize=8, **place)
-        plt.setp([lines, *names], path_effects=outline)
+        labels = ax.clabel(line, [level], fmt=f"{level:g}", fontsize=8, **place)
+        plt.setp([line, *labels], path_effects=outline)
+
+
+def _write_numbers(ax: Axes, cells: _Cells, mesh: QuadMesh) -> None:
+    """Write the metric into each cell, on a ground of the cell's colour."""
+    colours = mesh.to_rgba(cells.values)
+    for i, j in zip(*np.nonzero(~np.ma.getmaskarray(cells.values)), strict=True):
+        is_dark = np.dot(colours[i, j, :3], (0.3, 0.6, 0.1)) < 0.5
+        place = float(cells.x[i]), float(cells.y[j])
+        text = ax.text(*place, f"{cells.values[i, j]:.3g}", ha="center", va="center", zorder=4)
+        text.set(color="white" if is_dark else "black", fontsize=8)
+        # The ground hides the lines of equal effective learning rate behind the number.
+        text.set_bbox({"facecolor": colours[i, j], "edgecolor": "none", "pad": 1.5})
+
+
+def _mark_diverged(ax: Axes, cells: _Cells, few: bool) -> None:
+    """Cross out the cells in which every run diverged; put a cross in the corner of others."""
+    for i, j in zip(*np.nonzero(np.ma.getmaskarray(cells.values)), strict=True):
+        ax.plot(float(cells.x[i]), float(cells.y[j]), markersize=9 if few else 4, **_CROSS)
+    size = 7 if few else 4.5
+    inwards = offset_copy(ax.transData, figure_of(ax), x=-size, y=-size, units="points")
+    for i, j in zip(*np.nonzero(cells.some_diverged), strict=True):
+        corner = float(cells.x_edges[i + 1]), float(cells.y_edges[j + 1])
+        ax.plot(*corner, transform=inwards, markersize=size, **_CORNER)
+
+
+def _mark_best(ax: Axes, cells: _Cells, i: int, j: int, few: bool) -> None:
+    """Put a star on the best cell, above its number if there is one."""
+    above = offset_copy(ax.transData, figure_of(ax), y=13 if few else 0, units="points")
+    place = float(cells.x[i]), float(cells.y[j])
+    star = ax.scatter(*place, s=260, c="crimson", marker="*", edgecolors="white", zorder=5)
+    star.set_clip_on(False)
+    star.set_offset_transform(above)
+
+
+def _legend_handles(cells: _Cells, effective: bool) -> list[Line2D]:
+    """Return an entry for each kind of mark in the picture."""
+    marks = [
+        (effective, "equal α/(1−β)", _DASHED),
+        (cells.best is not None, "best", {**_STAR, "markersize": 13}),
+        (np.ma.is_masked(cells.values), "diverged", {**_CROSS, "markersize": 9}),
+        (cells.some_diverged.any(), "some seeds diverged", {**_CORNER, "markersize": 7}),
+    ]
+    return [Line2D([], [], label=label, **style) for is_there, label, style in marks if is_there]

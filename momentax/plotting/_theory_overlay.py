@@ -1,4 +1,4 @@
-"""The theory's stability edge over a measured map."""
+"""The stability edge that the theory predicts, drawn over a heat map."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from momentax._core import arguments
-from momentax.plotting._legend import legend_below
+from momentax._core.arguments import as_real, as_reals, describe, require_function
+from momentax.plotting._style import legend_below
 from momentax.theory import largest_learning_rate
 
 _COUNT = 24
@@ -28,75 +28,99 @@ def theory_overlay(
 ) -> Axes:
     """Draw the stability edge of a pipeline over a heat map.
 
-    At each β the learning rate at which the pipeline stops being stable at a
-    curvature, as `theory.largest_learning_rate` reads it off the pipeline's own
-    code: to the right of the line a quadratic of that curvature diverges. The
-    line has a gap where the pipeline is stable at any learning rate or at none,
-    and ends with the map, which stays as it is.
+    The edge at a β is the learning rate above which the pipeline is unstable on a quadratic of
+    this curvature. `theory.largest_learning_rate` computes it from the code of the pipeline.
+    The line has a gap where the pipeline is stable at every learning rate or at none. The
+    limits of the map stay as they are.
 
     Args:
         ax: The axes of a `heatmap`.
-        pipeline: A function of a learning rate and a β, in this order, that
-            returns a whole optimizer that `theory.state_space` can read, such as
-            lambda learning_rate, beta: momentax.sgd(learning_rate,
-            momentax.heavy_ball(beta)).
-        curvature: λ in (0, inf), the largest eigenvalue of the Hessian, as
-            `momentax.curvature` measures it.
-        betas: Where to compute it, 1-D, each in [0, 1); None is 24 places over
-            the map's height.
-        label: What the key calls the line; None is "stability edge at curvature"
-            and λ. Where no part of the line is within the map, the key says why.
-        color: The line's colour.
+        pipeline: A function of a learning rate and a β, in this order, that returns a whole
+            optimizer which `theory.state_space` can read.
+        curvature: λ in (0, inf), the largest eigenvalue of the Hessian, as `momentax.curvature`
+            measures it.
+        betas: Where to compute the edge, 1-D, each in [0, 1); None stands for 24 values over
+            the height of the map.
+        label: The label of the line in the legend; None stands for "stability edge at
+            curvature" and λ. If no part of the line is within the map, the legend says why.
+        color: The colour of the line.
 
     Returns:
-        The axes drawn on. The line is the last of ax.lines, learning rates and
-        1 - β its data, NaN where there is no edge.
+        The axes. The line is the last of ax.lines; its data are learning rates and 1 - β, with
+        NaN where there is no edge.
 
     Raises:
-        ValueError: The axes are not those of a heat map, an argument lies outside
-            its interval, or as `theory.state_space`.
-        TypeError: ax is no Axes, pipeline no function or what it returns no
-            transformation.
+        ValueError: The axes are not those of a heat map, an argument lies outside its
+            interval, or `theory.state_space` cannot read the pipeline.
+        TypeError: ax is not matplotlib axes, pipeline is not a function, or what it returns is
+            not a transformation.
+
+    Example:
+        >>> points = momentax.grid(learning_rate=[0.01, 0.1], beta=[0.0, 0.9])
+        >>> ax = momentax.plotting.heatmap(points, [[1.0, 2.0], [3.0, 4.0]])
+        >>> heavy_ball = lambda α, β: momentax.sgd(α, momentax.heavy_ball(β))
+        >>> ax = momentax.plotting.theory_overlay(ax, heavy_ball, curvature=20.0)
     """
-    if not isinstance(ax, Axes):
-        raise TypeError(f"ax must be the axes that heatmap returned, got {arguments.describe(ax)}")
-    if ax.get_xscale() != "log" or ax.get_yscale() != "log":
-        raise ValueError("ax must be the axes of a heatmap, with a log scale on either side")
-    if not callable(pipeline) or isinstance(pipeline, optax.GradientTransformation):
-        raise TypeError(
-            "pipeline must be a function of a learning rate and a β that returns a "
-            f"transformation, got {arguments.describe(pipeline)}"
-        )
-    λ = arguments.as_real("curvature", curvature, "(0, inf)")
-    left, right = sorted(ax.get_xlim())
-    bottom, top = sorted(ax.get_ylim())  # Of 1 - β.
-    if betas is None:
-        if bottom > 1:
-            raise ValueError(f"ax must be the axes of a heatmap of β, got 1 - β above {bottom:g}")
-        β = 1 - np.geomspace(min(top, 1.0), bottom, _COUNT)
-    else:
-        β = arguments.as_reals("betas", betas, "[0, 1)")
-        if β.ndim != 1 or not β.size:
-            raise ValueError(f"betas must be 1-D with at least one β, got shape {β.shape}")
-        β = np.sort(β)
-    α = largest_learning_rate(lambda learning_rate, beta: pipeline(learning_rate, beta), λ, beta=β)
-    there = np.isfinite(α) & (α > 0)
-    within = there & (left <= α) & (α <= right) & (bottom <= 1 - β) & (1 - β <= top)
-    label = f"stability edge at curvature {λ:.4g}" if label is None else label
-    if not there.any():
-        found = {0.0: "stable nowhere", np.inf: "stable everywhere"}
-        label = f"{label}\n({found.get(float(α[0]), 'none') if len(set(α)) == 1 else 'none'})"
-    elif not within.any():
-        below, above = (α[there] < left).all(), (α[there] > right).all()
-        beyond = "below" if below else "above"
-        where = f"{beyond} the map's learning rates" if below or above else "off the map"
-        label = f"{label}\n({where})"
-    key = list(old.legend_handles) if (old := ax.get_legend()) else []
-    limits = ax.get_xlim(), ax.get_ylim()
-    (line,) = ax.plot(
-        np.where(there, α, np.nan), 1 - β, color=color, linewidth=2, label=label, zorder=3.5
+    _require_heatmap(ax)
+    require_function(
+        "pipeline", pipeline, "of a learning rate and a β that returns a transformation"
     )
+    λ = as_real("curvature", curvature, "(0, inf)")
+    limits = ax.get_xlim(), ax.get_ylim()
+    β = _betas_over(limits[1]) if betas is None else _as_betas(betas)
+    α = largest_learning_rate(lambda learning_rate, beta: pipeline(learning_rate, beta), λ, beta=β)
+    label = f"stability edge at curvature {λ:.4g}" if label is None else label
+    if reason := _why_invisible(α, β, limits):
+        label = f"{label}\n({reason})"
+    handles = list(legend.legend_handles) if (legend := ax.get_legend()) else []
+    edge = np.where(_exists(α), α, np.nan)
+    (line,) = ax.plot(edge, 1 - β, color=color, linewidth=2, label=label, zorder=3.5)
     line.set_path_effects([withStroke(linewidth=4.5, foreground="white")])
     ax.set(xlim=limits[0], ylim=limits[1])
-    legend_below(ax, [*key, line])
+    legend_below(ax, [*handles, line])
     return ax
+
+
+def _require_heatmap(ax: Any) -> None:
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax must be the axes that heatmap returned, got {describe(ax)}")
+    if ax.get_xscale() != "log" or ax.get_yscale() != "log":
+        raise ValueError("ax must be the axes of a heatmap, with a log scale on either side")
+
+
+def _betas_over(limits: tuple[float, float]) -> np.ndarray:
+    """Return values of β over the height of a map whose vertical axis is 1 - β."""
+    bottom, top = sorted(limits)
+    if bottom > 1:
+        raise ValueError(f"ax must be the axes of a heatmap of β, got 1 - β above {bottom:g}")
+    return 1 - np.geomspace(min(top, 1.0), bottom, _COUNT)
+
+
+def _as_betas(betas: Any) -> np.ndarray:
+    β = as_reals("betas", betas, "[0, 1)")
+    if β.ndim != 1 or not β.size:
+        raise ValueError(f"betas must be 1-D with at least one β, got shape {β.shape}")
+    return np.sort(β)
+
+
+def _exists(α: np.ndarray) -> np.ndarray:
+    """Return where there is an edge: stable below the learning rate α, unstable above."""
+    return np.isfinite(α) & (α > 0)
+
+
+def _why_invisible(
+    α: np.ndarray, β: np.ndarray, limits: tuple[tuple[float, float], tuple[float, float]]
+) -> str:
+    """Return why no part of the line is within the map; nothing if a part is."""
+    (left, right), (bottom, top) = map(sorted, limits)
+    exists = _exists(α)
+    if not exists.any():
+        if (α == 0).all():
+            return "stable nowhere"
+        return "stable everywhere" if np.isposinf(α).all() else "none"
+    visible = exists & (left <= α) & (α <= right) & (bottom <= 1 - β) & (1 - β <= top)
+    if visible.any():
+        return ""
+    if (α[exists] < left).all():
+        return "below the map's learning rates"
+    return "above the map's learning rates" if (α[exists] > right).all() else "off the map"

@@ -1,4 +1,4 @@
-"""What a state costs."""
+"""The size of an optimizer state."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from momentax._state import _velocity
 def bytes_per_parameter(state: PyTree, params: PyTree = None) -> float:
     """Count the bytes of an optimizer state for each entry of the parameters.
 
-    It counts every array of the state: velocity, second moments, counts.
+    All arrays of the state count: velocities, second moments and counts.
 
     Args:
-        state: An optimizer state, or what `jax.eval_shape(tx.init, params)` gives.
-        params: The parameters. None takes as many entries as the velocity has,
-            the largest if there are several: K for each parameter of an
-            `aggregated` method.
+        state: An optimizer state, or what `jax.eval_shape(tx.init, params)` returns.
+        params: The parameters. With None the number of entries is that of the
+            velocity, or of the largest if there are several: for a method such as
+            `aggregated` that is K entries for each parameter.
 
     Returns:
         Bytes an entry, a float.
 
     Raises:
-        ValueError: There is nothing to divide by: no params, and the state holds
-            no velocity, or one without entries.
+        ValueError: The number of entries is unknown: params is None, and the
+            state holds no velocity or an empty one.
+
+    Example:
+        >>> state = momentax.heavy_ball(0.9).init(params)
+        >>> momentax.storage.bytes_per_parameter(state)  # 4 for each entry, and a count of 4.
+        5.333333333333333
     """
     state = jax.eval_shape(lambda state: state, state)
     if params is None:

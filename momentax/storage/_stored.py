@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,30 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core import arguments, trees
-from momentax._core.codecs import (
-    is_encoded,
-    is_packed,
-    key_of,
-    packed,
-    packed_like,
-    random_bits,
-    unpacked,
-)
+from momentax._core import arguments, codecs, trees, xla
+from momentax._core.codecs import EncodedArray, is_encoded
 from momentax._core.typing import PyTree
 from momentax._state import _velocity
-from momentax.storage._intercept import intercepted
-from momentax.storage._storages import Storage
-
-_Where = PyTree | Callable[[PyTree], PyTree] | None
+from momentax.storage._evaluate import evaluate_and_encode
+from momentax.storage._random import hash_key, random_bits
+from momentax.storage._storage import Storage
 
 
 class StoredState(NamedTuple):
     """The state of a transformation whose velocity is kept in fewer bytes.
 
-    count: updates made so far, a 0-d int32 array.
-    seed: of the random bits, a 0-d uint32 array; None without any.
-    inner_state: tx's own, with the velocity encoded; `momentax.velocity` decodes it.
+    count: the number of updates so far, a 0-d int32 array.
+    seed: the seed of the random bits, a 0-d uint32 array; None if there are none.
+    inner_state: the state of tx with the velocity encoded; `momentax.velocity`
+        decodes it.
     """
 
     count: Any
@@ -47,49 +40,57 @@ def stored(
     storage: Storage,
     *,
     min_size: int = 4096,
-    where: _Where = None,
+    where: PyTree | Callable[[PyTree], PyTree] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Keep the velocity of any transformation in fewer bytes.
 
         v = decode(c_{t-1})
-        c_t = encode(v_t),    v_t the velocity after v that tx computes
-        d_t = what tx makes of decode(c_t)
+        c_t = encode(v_t),    v_t the velocity that tx computes from v
+        d_t = the update that tx computes from decode(c_t)
 
-    The direction is made from the velocity as it is stored, so that what is
-    applied is what is remembered, and the compiled step reads the old velocity
-    once. Every velocity that `momentax.velocity` knows is encoded, at any depth:
-    of momentax's methods, `optax.sgd`, `lion`, the first moment of `adam`.
-    Velocities of float64 and complex parameters stay as they are.
+    The direction is computed from the velocity as it is stored. So the step that
+    is applied agrees with the velocity that is kept, and the compiled program
+    reads the old velocity once. Every velocity that `momentax.velocity` finds is
+    encoded, at any depth: that of a momentax method, of `optax.sgd` and `lion`,
+    the first moment of `adam`. Velocities of float64 and complex parameters stay
+    as they are.
 
-    Where tx computes its velocity in a loop, under `jax.checkpoint` or a custom
-    derivative, or chooses it afterwards, as `optax.MultiSteps` does, it makes the
-    direction first: put such wrappers outside. Rounding has no derivative:
-    `jax.grad` through update sees nothing of the velocity, but with bfloat16 to
-    the nearest. Random bits depend on the place in the array that update is
-    given, so that under `jax.shard_map` each device needs a seed of its own.
+    Some transformations compute their velocity in a loop, under `jax.checkpoint`
+    or in a custom derivative, or choose it afterwards as `optax.MultiSteps` does.
+    They compute the direction before the velocity is encoded: put such wrappers
+    outside of `stored`. Rounding has no derivative: with random bits or int8,
+    `jax.grad` through an update ignores the velocity. Random bits depend on the
+    place of an entry in the array that update receives, so that under
+    `jax.shard_map` each device needs a seed of its own.
 
     Args:
         tx: The transformation, a bare method or a complete optimizer.
         storage: `momentax.storage.bfloat16(...)` or `momentax.storage.int8(...)`.
-        min_size: Entries, at least 0; a velocity of fewer stays as it is.
-        where: Whose velocity is encoded: a tree of bools, a prefix of one, or a
-            function from the parameters to one. None is all of them.
+        min_size: A number of entries, at least 0; a velocity with fewer stays as
+            it is.
+        where: The parameters whose velocity is encoded: a tree of bools, a prefix
+            of one, or a function from the parameters to one. None selects all.
 
     Returns:
-        A transformation into updates of the shapes and dtypes of tx's. Its
-        state, StoredState(count, seed, inner_state), is tx's with each velocity
-        encoded; all else is kept as tx keeps it. A leaf whose gradient is None
-        keeps its velocity to the bit.
+        A transformation with updates of the same shapes and dtypes as those of
+        tx. Its state, StoredState(count, seed, inner_state), is that of tx with
+        each velocity encoded; everything else is kept as in tx. A leaf whose
+        gradient is None keeps its velocity to the bit.
 
     Raises:
-        TypeError: tx is no gradient transformation, storage is no storage, or
-            min_size is no whole number; at init, an entry of where is no bool.
-        ValueError: min_size is negative; at init, tx keeps no velocity, or
-            where does not fit the parameters; at update, tx changes the
-            structure of its state.
+        TypeError: tx is not a gradient transformation, storage is not a storage,
+            or min_size is not a whole number; at init, a leaf of where is not a
+            bool.
+        ValueError: min_size is negative; at init, tx keeps no velocity, or where
+            does not fit the parameters; at update, tx changes the structure of
+            its state.
 
     Warns:
         UserWarning: At init, β is known and too large for the storage.
+
+    Example:
+        >>> tx = momentax.stored(momentax.sgd(0.1), momentax.storage.bfloat16(), min_size=1)
+        >>> updates, state = tx.update(grads, tx.init(params), params)
     """
     arguments.require_transformation("tx", tx)
     if not isinstance(storage, Storage):
@@ -97,127 +98,186 @@ def stored(
             "storage must be what momentax.storage.bfloat16() or momentax.storage.int8() returns, "
             f"got {arguments.describe(storage)}"
         )
-    least = max(
-        arguments.as_count("min_size", min_size, least=0), 1
-    )  # Of nothing there is no block.
+    # An empty array is never encoded: it has no blocks.
+    least = max(arguments.as_count("min_size", min_size, least=0), 1)
     tx = optax.with_extra_args_support(tx)
-
-    @jax.jit  # One operation after the other would take seconds to compile,
-    def encoded(leaf: jax.Array) -> Any:
-        # and to know that it is constant, all zeros, as long again as XLA folds it.
-        return storage.encode(jax.lax.optimization_barrier(leaf), None)
 
     def init(params):
         inner = tx.init(params)
-        places = _velocity.velocities(inner)
-        if not places:
-            raise ValueError(
-                "tx keeps no velocity to store: wrap a method of momentax, optax.sgd with "
-                "momentum, optax.adam, or a chain that holds one"
-            )
-        if any(map(is_packed, jax.tree.leaves(inner, is_leaf=is_packed))):
-            raise ValueError("tx holds a stored velocity already: wrap it once, outermost")
-        chosen = None if where is None else trees.as_mask("where", where, params)
-
-        def encode(leaf: Any, keep: bool = True) -> Any:
-            return encoded(leaf) if keep and _encodable(leaf, least) else leaf
-
-        def within(node: Any, field: str) -> Any:
-            v = getattr(node, field)
-            flags = () if chosen is None else (trees.masked_like(v, chosen),)
-            return node._replace(**{field: packed(jax.tree.map(encode, v, *flags))})
-
-        for place in places:
-            inner = _velocity.exchange(inner, place, within)
+        mask = None if where is None else trees.as_mask("where", where, params)
+        inner = _encode_velocities(inner, storage, least, mask)
         seed = None if storage.seed is None else jnp.asarray(storage.seed, jnp.uint32)
-        _caution(tx, _probes(params, chosen, least), storage)
+        _warn_if_beta_is_too_large(tx, _single_entries(params, least, mask), storage)
         return StoredState(jnp.zeros((), jnp.int32), seed, inner)
 
     def update(updates, state, params=None, **extra_args):
-        count, seed, inner = state
-        kept, structure = jax.tree.flatten(unpacked(inner), is_leaf=is_encoded)
-        own = _own_dtypes(tx, updates if params is None else params, structure)
-        read = [
-            leaf.decode().astype(dtype) if is_encoded(leaf) else leaf
-            for leaf, dtype in zip(kept, own, strict=True)
-        ]
-        args = updates, structure.unflatten(read), params
-        closed, (u, after) = jax.make_jaxpr(
-            lambda *args: tx.update(*args, **extra_args), return_shape=True
-        )(*args)
-        if jax.tree.structure(after) != structure:
-            raise ValueError(
-                f"tx changed the structure of its state from {structure} to "
-                f"{jax.tree.structure(after)}; stored needs one that stays"
-            )
-        ahead = len(jax.tree.leaves(u))
-
-        def encoder(leaf: Any, number: int) -> Callable[[jax.Array], Any]:
-            def encode(x: jax.Array) -> Any:
-                if seed is None:
-                    return leaf.encode(x)
-                return leaf.encode(x, random_bits(key_of(seed, count, np.uint32(number)), x.shape))
-
-            return encode
-
-        encoders = {ahead + i: encoder(leaf, i) for i, leaf in enumerate(kept) if is_encoded(leaf)}
-        given = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
-        before = given[len(jax.tree.leaves(updates)) :]
-        results = intercepted(closed, given, encoders)
-        for i, encode in encoders.items():
-            if results[i] is before[i - ahead]:
-                results[i] = kept[i - ahead]  # As it was, without a gradient for one.
-            elif not is_encoded(results[i]):  # Another input, or a constant.
-                results[i] = encode(results[i])
-        u = jax.tree.unflatten(jax.tree.structure(u), results[:ahead])
-        inner = packed_like(structure.unflatten(results[ahead:]), inner)
-        return u, StoredState(optax.safe_increment(count), seed, inner)
+        u, inner = _update_encoded(tx, updates, state, params, extra_args)
+        return u, StoredState(optax.safe_increment(state.count), state.seed, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _encodable(leaf: Any, least: int) -> bool:
+# At init: encode the velocities.
+
+
+def _encode_velocities(state: Any, storage: Storage, least: int, mask: PyTree) -> Any:
+    """Encode each velocity in a state of tx; a mask selects leaves, None all."""
+    places = _velocity.velocities(state)
+    if not places:
+        raise ValueError(
+            "tx keeps no velocity to store: wrap a method of momentax, optax.sgd with "
+            "momentum, optax.adam, or a chain that holds one"
+        )
+    if any(map(codecs.is_packed, jax.tree.leaves(state, is_leaf=codecs.is_packed))):
+        raise ValueError("tx holds a stored velocity already: wrap it once, outermost")
+
+    def encode(leaf: Any, selected: bool = True) -> Any:
+        if selected and _is_encodable(leaf, least):
+            return _encode_initial(leaf, storage.encode)
+        return leaf
+
+    def encode_field(node: Any, field: str) -> Any:
+        v = getattr(node, field)
+        selected = () if mask is None else (trees.masked_like(v, mask),)
+        v = jax.tree.map(encode, v, *selected)
+        return node._replace(**{field: codecs.pack(v, storage.packed_type)})
+
+    for place in places:
+        state = _velocity.exchange(state, place, encode_field)
+    return state
+
+
+@partial(jax.jit, static_argnums=1)  # One program: operation by operation compiles for seconds.
+def _encode_initial(leaf: jax.Array, encode: Callable[..., EncodedArray]) -> EncodedArray:
+    # The leaf is a constant of zeros; without the barrier XLA takes as long again to fold it.
+    return encode(xla.hide_constant(leaf), None)
+
+
+def _is_encodable(leaf: Any, least: int) -> bool:
     dtype = jnp.result_type(leaf)
     return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 4 and jnp.size(leaf) >= least
 
 
-def _own_dtypes(
+# At update: run tx on the decoded velocity and encode the new one before the direction reads it.
+
+
+def _update_encoded(
+    tx: optax.GradientTransformationExtraArgs,
+    updates: PyTree,
+    state: StoredState,
+    params: PyTree,
+    extra_args: dict[str, Any],
+) -> tuple[PyTree, Any]:
+    """The updates of tx and its new state with the velocity encoded."""
+    kept, structure = jax.tree.flatten(codecs.unpack(state.inner_state), is_leaf=is_encoded)
+    dtypes = _dtypes_of_state(tx, updates if params is None else params, structure)
+    inner = structure.unflatten(map(_decode, kept, dtypes))
+    args = updates, inner, params
+    closed, (u, after) = jax.make_jaxpr(
+        lambda *args: tx.update(*args, **extra_args), return_shape=True
+    )(*args)
+    _require_structure(structure, jax.tree.structure(after))
+    inputs = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
+    given = inputs[len(jax.tree.leaves(updates)) :]  # The decoded state, then the parameters.
+    first = len(jax.tree.leaves(u))  # Outputs are the updates, then the state.
+    encoders = {
+        first + i: partial(_encode_like, leaf, state, i)
+        for i, leaf in enumerate(kept)
+        if is_encoded(leaf)
+    }
+    outputs = evaluate_and_encode(closed, inputs, encoders)
+    for i, encode in encoders.items():
+        if outputs[i] is given[i - first]:
+            outputs[i] = kept[i - first]  # tx returned it unchanged: there was no gradient.
+        elif not is_encoded(outputs[i]):
+            outputs[i] = encode(outputs[i])  # It is another input or a constant.
+    u = jax.tree.unflatten(jax.tree.structure(u), outputs[:first])
+    return u, codecs.pack_like(structure.unflatten(outputs[first:]), state.inner_state)
+
+
+def _decode(leaf: Any, dtype: Any) -> Any:
+    return leaf.decode().astype(dtype) if is_encoded(leaf) else leaf
+
+
+def _encode_like(old: EncodedArray, state: StoredState, number: int, x: jax.Array) -> EncodedArray:
+    """Encode x like `old`, with random bits for this step and the leaf of this number."""
+    if state.seed is None:
+        return old.encode(x)
+    key = hash_key(state.seed, state.count, np.uint32(number))
+    return old.encode(x, random_bits(key, x.shape))
+
+
+def _dtypes_of_state(
     tx: optax.GradientTransformationExtraArgs, params: PyTree, structure: Any
 ) -> list[Any]:
-    """The dtypes in which tx itself keeps its state: float32 wherever the parameters are."""
+    """The dtypes in which tx keeps its state: float32 if the parameters are in float32.
+
+    Where the gradients stand in for the parameters and some are None, the
+    structure of the state may differ. Then float32 is assumed.
+    """
     float32 = [jnp.float32] * structure.num_leaves
     if all(jnp.result_type(leaf) == jnp.float32 for leaf in jax.tree.leaves(params)):
         return float32
     state = jax.eval_shape(tx.init, params)
-    if jax.tree.structure(state) != structure:  # Of gradients that lack some, in place of params.
+    if jax.tree.structure(state) != structure:
         return float32
     return [leaf.dtype for leaf in jax.tree.leaves(state)]
 
 
-def _probes(params: PyTree, flags: PyTree | None, least: int) -> PyTree:
-    """One entry of each parameter whose velocity is encoded; the others masked."""
-
-    def probe(leaf: Any, keep: bool = True) -> Any:
-        encoded = keep and _encodable(leaf, least)
-        return (
-            jnp.zeros((1,) * jnp.ndim(leaf), jnp.result_type(leaf))
-            if encoded
-            else optax.MaskedNode()
+def _require_structure(before: Any, after: Any) -> None:
+    if before != after:
+        raise ValueError(
+            f"tx changed the structure of its state from {before} to {after}; stored needs one "
+            "that stays"
         )
 
-    return jax.tree.map(probe, params, *(() if flags is None else (flags,)))
+
+# The warning: β is measured on one entry of each parameter.
+
+
+def _warn_if_beta_is_too_large(
+    tx: optax.GradientTransformationExtraArgs, params: PyTree, storage: Storage
+) -> None:
+    if storage.limit >= 1:
+        return
+    try:
+        with jax.ensure_compile_time_eval():
+            shares = _shares_kept(tx, params)
+    except Exception:  # tx may need more than gradients, and init must not fail for a warning.
+        return
+    if any(map(arguments.is_traced, shares)):
+        return
+    β = max(map(float, shares), default=0.0)
+    if storage.limit + 1e-6 < β < 1:  # In float32 β may differ from the given number.
+        warnings.warn(
+            f"beta = {β:.7g} is too large for this storage: {storage.advice}", stacklevel=3
+        )
+
+
+def _single_entries(params: PyTree, least: int, mask: PyTree) -> PyTree:
+    """One entry of each parameter whose velocity is encoded; the others are masked."""
+
+    def reduce(leaf: Any, selected: bool = True) -> Any:
+        if selected and _is_encodable(leaf, least):
+            return jnp.zeros((1,) * jnp.ndim(leaf), jnp.result_type(leaf))
+        return optax.MaskedNode()
+
+    return jax.tree.map(reduce, params, *(() if mask is None else (mask,)))
 
 
 def _shares_kept(tx: optax.GradientTransformationExtraArgs, params: PyTree) -> list[Any]:
-    """β as a step without a gradient shows it, at the first step and at a late one."""
+    """The share of a velocity of ones that a step without a gradient keeps.
+
+    It is measured at the first step and at a late one, since β may follow a schedule.
+    """
     state, shares = tx.init(params), []
 
-    def ones(node: Any, field: str) -> Any:
+    def fill_with_ones(node: Any, field: str) -> Any:
         v = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), getattr(node, field))
         return node._replace(**{field: v})
 
     for place in _velocity.velocities(state):
-        state = _velocity.exchange(state, place, ones)
+        state = _velocity.exchange(state, place, fill_with_ones)
     for count in (0, 10**6):
         late = jax.tree.map(
             lambda leaf, count=count: leaf + count if leaf.dtype == jnp.int32 else leaf, state
@@ -225,21 +285,3 @@ def _shares_kept(tx: optax.GradientTransformationExtraArgs, params: PyTree) -> l
         _, after = tx.update(params, late, params)
         shares += [jnp.max(leaf) for leaf in jax.tree.leaves(_velocity.velocities(after))]
     return shares
-
-
-def _caution(tx: optax.GradientTransformationExtraArgs, params: PyTree, storage: Storage) -> None:
-    """Warn where β is known and larger than the storage can follow."""
-    if storage.limit >= 1:
-        return
-    try:
-        with jax.ensure_compile_time_eval():
-            shares = _shares_kept(tx, params)
-    except Exception:  # Whatever tx needs besides gradients; the warning is a courtesy.
-        return
-    if any(map(arguments.is_traced, shares)):
-        return
-    β = max(map(float, shares), default=0.0)
-    if storage.limit + 1e-6 < β < 1:  # A float32 away from the number that was given.
-        warnings.warn(
-            f"beta = {β:.7g} is too large for this storage: {storage.advice}", stacklevel=3
-        )

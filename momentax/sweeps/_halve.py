@@ -1,89 +1,42 @@
-"""Fewer steps for the same answer: the worst stop early, or start again from the best."""
+"""Fewer steps for the same answer: the worst points stop early, or start again from the best."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jax.tree_util import GetAttrKey
 
-from momentax._core import arguments
+from momentax._core import arguments, trees
+from momentax._core.sharding import without_ambient_mesh
 from momentax._core.typing import PyTree
-from momentax.sweeps._devices import Devices, apart, devices
-from momentax.sweeps._engine import Choice, Work, batches, chosen, require_batch_size
-from momentax.sweeps._keys import with_keys, without_keys
-from momentax.sweeps._ledger import Ledger
-from momentax.sweeps._points import SEED, Points, require_points, shown_value
-from momentax.sweeps._pool import Pool
-from momentax.sweeps._program import Compiled, Traced
-from momentax.sweeps._progress import Watched
-from momentax.sweeps._race import Race, Resample
-from momentax.sweeps._result import Best, Report, SweepResult
-from momentax.sweeps._store import Store, identity
-from momentax.sweeps._tracing import program, traced
+from momentax.sweeps._axes import describe_value
+from momentax.sweeps._bracket import Bracket
+from momentax.sweeps._mutation import Resample
+from momentax.sweeps._points import Points, require_points
+from momentax.sweeps._result._halving_result import HalvingResult
+from momentax.sweeps._run._batches import Work, require_batch_size
+from momentax.sweeps._run._devices import as_devices
+from momentax.sweeps._run._groups import column_shapes, shard_columns
+from momentax.sweeps._run._keys import unwrap_keys, wrap_keys
+from momentax.sweeps._run._program import (
+    Compiled,
+    Traced,
+    cached_program,
+    compare_shapes,
+    trace_at,
+)
+from momentax.sweeps._run._progress import ProgressBar
+from momentax.sweeps._run._session import Session
+from momentax.sweeps._run._states import States
 
 
-@jax.tree_util.register_pytree_with_keys_class
-@dataclass(frozen=True, eq=False, repr=False)
-class HalvingResult(SweepResult):
-    """What `halve` found: a SweepResult with the metrics below, and the last states.
-
-    survivors: the flat places of the points that reached the last rung and did
-        not diverge, best first; those of one setting together, over seeds.
-    states: their states, in the same order on the leading axis, NumPy arrays,
-        random keys as JAX's; None where none survived.
-
-    `save` keeps neither of these two.
-
-    The metrics, of the points' shape:
-
-        score      the last score that the point had
-        advanced   how many advances it has behind it
-        history    its score at each rung, NaN where it did not come so far
-
-    and with `resample`, at each rung, `settings` with the value of each axis and
-    `parent`, the flat place of the run that it went on from.
-    """
-
-    survivors: np.ndarray | None = None
-    states: PyTree = None
-
-    def tree_flatten_with_keys(self) -> tuple[Any, Any]:
-        """The children by name."""
-        children, aux = super().tree_flatten_with_keys()
-        own = [(GetAttrKey(name), getattr(self, name)) for name in ("survivors", "states")]
-        return [*children, *own], aux
-
-    @classmethod
-    def tree_unflatten(cls, aux: Any, children: Any) -> HalvingResult:
-        """A result of whatever stands in for the arrays."""
-        points, values, diverged, survivors, states = children
-        return cls(points, values, diverged, None, dict(aux), survivors, states)
-
-    def where(self, **conditions: Any) -> SweepResult:
-        """Select the points that fulfil every condition, as `SweepResult.where`; without states."""
-        selected = super().where(**conditions)
-        return replace(selected, survivors=None, states=None)
-
-    def top(self, metric: str, k: int, mode: str | None = None) -> list[Best]:
-        """Rank the settings, as `SweepResult.top`; by the score those that went further first."""
-        k = arguments.as_count("k", k)
-        ranked = super().top(metric, len(self.points), mode)
-        if metric == "score":  # That after fewer advances is another.
-            axis = list(self.points.dims).index(SEED) if SEED in self.points.dims else ()
-            advanced = np.asarray(self["advanced"]).max(axis)
-            ranked.sort(key=lambda best: -advanced[best.index])
-        return ranked[:k]
-
-
-@apart
+@without_ambient_mesh
 def halve(
     init: Callable[..., PyTree],
     advance: Callable[..., PyTree],
@@ -103,269 +56,242 @@ def halve(
 
         s_0 = init(p),    s_{k+1} = advance(s_k, p),    judged by score(s_k) at k = r_1 < r_2 < ...
 
-    After each rung but the last the best ⌊keep · n⌋ of n points, at least one,
-    go on, their states gathered on the devices; a diverged one, whose score is
-    not finite, never does. Points repeated over seeds are judged by their
-    mean over the seeds and go on together. With keep = 1/η and rungs that grow
-    by η every rung after the first costs the same: that is successive halving.
+    After each rung but the last, the best ⌊keep · n⌋ of n points, at least one,
+    go on, and their states are gathered on the devices; a point whose score is
+    not finite diverged and never goes on. Points repeated over seeds are judged
+    by their mean over the seeds and go on together. With keep = 1/η and rungs
+    that grow by the factor η, every rung after the first costs the same: that is
+    successive halving.
 
-    With `resample` no run stops: after each rung those that are not among the
-    best take over the states and settings of the best, in turn, with the
+    With `resample` no run stops: after each rung the runs that are not among the
+    best continue from the states and settings of the best, in turn, with the
     settings changed by `resample`. That is population-based training.
 
     Args:
         init: A traceable function, called as init(**point), from a point to a
             state, any pytree of arrays.
         advance: A traceable function, called as advance(state, **point), to
-            the state after one more step, epoch or whatever is counted.
+            the state after one more step, epoch or other unit.
         score: A traceable function of a state, to one real number.
-        points: Such as `grid` or `random_points` make, of numbers only.
-        rungs: After how many advances points are judged, increasing whole
-            numbers from 1; a number n means 1, 2, ..., n.
+        points: Points, as for `sweep`, whose axes hold only numbers.
+        rungs: The numbers of advances after which points are judged, increasing
+            integers from 1; a single number n means 1, 2, ..., n.
         keep: The share that goes on, in (0, 1).
         mode: "min" or "max", which end of the score is best.
         batch_size: As in `sweep`; measured on the first rung.
         mesh: As in `sweep`.
-        store: As in `sweep`; a batch is finished anew at each rung, and its
-            file holds the states.
+        store: As in `sweep`; the batches of each rung are kept apart, and their
+            files hold the states.
         progress: As in `sweep`.
-        resample: `mutate`, or a function (rung, settings, points) -> settings of
-            dictionaries of arrays, which must give the same each time it is
-            called alike. None stops the worst.
+        resample: `momentax.sweeps.mutate`, or a function (rung, settings, points) ->
+            settings of dictionaries of arrays, which must return the same for the
+            same arguments. None stops the worst runs.
 
     Returns:
         A HalvingResult: a SweepResult whose values say how far each point went
-        and with what score, with the states of those that went all the way.
+        and with what score, with the states of the points that reached the end.
 
     Raises:
         ValueError: rungs do not increase or are below 1, keep is not in (0, 1),
-            mode is another word, score returns no real scalar, resample returns
-            other axes, another number of values or values outside an axis'
-            interval, or the store belongs to another call; the difference is named.
-        TypeError: Something is no function or holds no points, an axis is
-            static, resample returns no numbers of an axis' kind, a function is
-            not traceable, or advance changes the state's structure, shapes or
-            dtypes; the point is named.
-        RuntimeError: A function raised, at the point named.
+            mode is another word, score does not return a real scalar, resample
+            returns other axes, another number of values or values outside an axis'
+            interval, or the store belongs to another call; the message names the
+            difference.
+        TypeError: A function is not callable, points is not of type Points, an
+            axis is static, resample returns something other than numbers of an
+            axis' kind, a function is not traceable, or advance changes the state's
+            structure, shapes or dtypes; the message names the point.
+        RuntimeError: A function raised; the message names the point.
         OSError: The store cannot be read or written. What is in it stays.
+
+    Example:
+        >>> points = momentax.grid(rate=[0.1, 0.5, 0.9])
+        >>> functions = lambda rate: 1.0, lambda x, rate: x - rate * x, lambda x: x**2
+        >>> momentax.halve(*functions, points, rungs=[1, 3])["advanced"].tolist()
+        [1, 1, 3]
 
     Source:
         Jamieson and Talwalkar, Non-stochastic best arm identification and
         hyperparameter optimization, 2016, arXiv:1502.07943; Jaderberg et al.,
         Population based training of neural networks, 2017, arXiv:1711.09846.
     """
-    functions = {"init": init, "advance": advance, "score": score}
+    arguments.require_function("init", init, "from a point to a state")
+    arguments.require_function("advance", advance, "from a state and a point to a state")
+    arguments.require_function("score", score, "from a state to a number")
     if resample is not None:
-        functions["resample"] = resample
-    for name, function in functions.items():
-        if not callable(function):
-            raise TypeError(f"{name} must be a function, got {arguments.describe(function)}")
+        signature = "from a rung, settings and points to settings"
+        arguments.require_function("resample", resample, signature)
     require_points(points)
     if points.static:
         raise TypeError(
             f"halve needs points of numbers, and axis {points.static[0]} holds others; halve the "
             "points of one value at a time"
         )
-    ends = _rungs(rungs)
+    ends = _as_rungs(rungs)
     keep = arguments.as_real("keep", keep, "(0, 1)")
     arguments.as_option("mode", mode, ("min", "max"))
     require_batch_size(batch_size)
     progress = arguments.as_flag("progress", progress)
-    where, auto = devices(mesh), batch_size == "auto"
-    start, stage = _traced(init, advance, score, points)
-    race = Race(points, len(ends), keep, 1 if mode == "min" else -1, resample)
-    asked, kept = 0 if batch_size == "auto" else min(int(batch_size), len(points)), None
-    if store is not None:
-        how = None if resample is None else shown_value(resample)
-        about = identity(points, (start, stage), rungs=ends, keep=keep, mode=mode, resample=how)
-        kept = where.in_first_process(lambda: Store(store, *about, asked))
-        asked = int(where.told(kept.batch if kept else 0))
-    choice = Choice(where.filled(asked, len(points)))
-    climb = _Climb(start, stage, race, where, kept, store is not None, choice, auto)
-    with Watched(progress, race.total(), 0, {"score": stage.out[1]}, mode) as watched:
+    devices = as_devices(mesh)
+    programs = _trace(init, advance, score, points)
+    bracket = Bracket(points, len(ends), keep, 1 if mode == "min" else -1, resample)
+    settings = {
+        "rungs": ends,
+        "keep": keep,
+        "mode": mode,
+        "resample": None if resample is None else describe_value(resample),
+    }
+    session = Session(devices, points, programs, batch_size, len(points), store, **settings)
+    states, score_shape = None, {"score": programs.advance.out[1]}
+    with ProgressBar(progress, bracket.expected_total(), 0, score_shape, mode) as bar:
         for rung, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
-            if len(race.members):
-                climb.to(rung, end - begin, watched)
-                race.judge(rung, end, *climb.scores)
-    survivors, states = race.survivors(), None
-    if len(survivors) and climb.states:
-        states = with_keys(where.fetch(climb.states.take(survivors)))
-    report = Report(
-        batch_size=climb.choice.batch,
-        devices=where.count,
-        device_kind=where.kind,
-        programs=climb.programs,
-        tried=climb.choice.tried,
-        resumed=climb.resumed,
-        damaged=tuple(kept.damaged) if kept else (),
-    )
-    diverged = race.diverged.reshape(points.shape)
-    modes = {"score": mode}
-    return HalvingResult(points, race.values(), diverged, report, modes, survivors, states)
-
-
-class _Climb:
-    """All that advances the members from rung to rung."""
-
-    def __init__(
-        self,
-        start: Traced,
-        stage: Traced,
-        race: Race,
-        where: Devices,
-        store: Store | None,
-        stored: bool,
-        choice: Choice,
-        auto: bool,
-    ):
-        self._start, self._stage, self._race, self._where = start, stage, race, where
-        self._store, self._stored, self._auto = store, stored, auto
-        self.choice = choice
-        self.states: Pool | None = None
-        self.scores: tuple[np.ndarray, np.ndarray] = np.zeros(0), np.zeros(0, bool)
-        self.resumed = 0
-        self._ran: set[tuple[str, int]] = set()  # Each function and its batch sizes.
-
-    @property
-    def programs(self) -> int:
-        """How many ran, whatever the number of rungs."""
-        return len(self._ran)
-
-    def to(self, rung: int, steps: int, watched: Watched) -> None:
-        """Advance the members to the next rung, but for what the store has."""
-        race, where, count = self._race, self._where, len(self._race.points)
-        # Without a store the states stay on the devices.
-        stored = self._stored
-        out = self._stage.out if stored else (None, *self._stage.out[1:])
-        ledger = Ledger(where, out, count, self._store, f"rung{rung:03d}-")
-        ledger.read()
-        after = Pool(where, count)
-        finished = race.members[ledger.done[race.members]]
-        if len(finished):
-            filled = np.pad(finished, (0, -len(finished) % where.count), mode="edge")
-            after.add(finished, jax.tree.map(where.place, ledger.rows(filled)[0]))
-            _, scores, lost = ledger.rows(finished)
-            watched.update({"score": scores}, lost)
-            self.resumed += len(finished)
-        pending = race.members[~ledger.done[race.members]]
-        if len(pending):
-            for index, result in self._advanced(pending, steps, ledger):
-                after.add(index, result[0])
-                _, scores, lost = ledger.keep(index, result if stored else (None, *result[1:]))
-                watched.update({"score": scores}, lost)
-        self.states, self.scores = after, ledger.outputs[1:]
-
-    def _advanced(
-        self, pending: np.ndarray, steps: int, ledger: Ledger
-    ) -> Iterator[tuple[np.ndarray, PyTree]]:
-        """The outputs of each batch of members, so many steps further."""
-        race, where = self._race, self._where
-        before = self.states or self._started()
-
-        def take(index: np.ndarray) -> PyTree:
-            return _columns(where, race.columns, index), before.take(race.origin[index])
-
-        one = _numbers(race.points), self._start.out
-        compiled = Compiled(self._stage, np.int32(steps), one, where)
-        work = Work(compiled, take, race.points, "advance")
-        if not self.choice.batch:
-            self.choice = chosen(work, pending)
-            ledger.choose(self.choice.batch)
-        now = self.choice._replace(batch=where.filled(self.choice.batch, len(race.members)))
-        yield from batches(work, pending, now, shrink=self._auto)
-        shrunk = compiled.ran[-1] < now.batch  # The memory shrunk no more.
-        batch = compiled.ran[-1] if shrunk else self.choice.batch
-        self.choice = self.choice._replace(first=None, batch=batch)
-        self._ran |= {(work.what, batch) for batch in compiled.ran}
-
-    def _started(self) -> Pool:
-        """The states of all points at the start, as many at once as were asked for, or all."""
-        race, where = self._race, self._where
-        every = np.arange(len(race.points))
-        compiled = Compiled(self._start, (), _numbers(race.points), where)
-        work = Work(compiled, partial(_columns, where, race.points.columns()), race.points, "init")
-        size = where.filled(len(every) if self._auto else self.choice.batch, len(every))
-        pool = Pool(where, len(every))
-        for index, states in batches(work, every, Choice(size), shrink=self._auto):
-            pool.add(index, states)
-        self._ran |= {(work.what, batch) for batch in compiled.ran}
-        return pool
-
-
-def _numbers(points: Points) -> PyTree:
-    """The shapes of a point."""
-    return {name: jax.ShapeDtypeStruct((), v.dtype) for name, v in points.axes.items()}
-
-
-def _columns(where: Devices, columns: dict[str, np.ndarray], index: np.ndarray) -> PyTree:
-    return {name: where.place(values[index]) for name, values in columns.items()}
-
-
-def _traced(init: Any, advance: Any, score: Any, points: Points) -> tuple[Traced, Traced]:
-    """The two programs: (point) -> state, and (point, state) -> state, score, has it diverged."""
-    point, one = points[0], _numbers(points)
-
-    def begin(alive: Callable[[], Any]) -> Any:
-        return lambda _, settings: without_keys(alive()(**settings))
-
-    def judge(alive: Callable[[], Any]) -> Any:
-        def judged(_: PyTree, state: PyTree) -> jax.Array:
-            value = alive()(with_keys(state))
-            if np.ndim(value) or not arguments.is_real(value):
-                raise ValueError(
-                    f"score must return one real number, got {arguments.describe(value)}"
+            if len(bracket.members):
+                states, *scores = _advance(
+                    session, programs, bracket, states, rung, end - begin, bar
                 )
-            return jnp.asarray(value)
-
-        return judged
-
-    def further(alive: Callable[[], Any]) -> Any:
-        def climbed(steps: jax.Array, member: PyTree) -> PyTree:
-            settings, state = member
-
-            def forward(_: jax.Array, state: PyTree) -> PyTree:
-                after: Any = alive()(with_keys(state), **settings)
-                return _like(state, without_keys(after))
-
-            state = jax.lax.fori_loop(0, steps, forward, state)
-            judged = jnp.asarray(score(with_keys(state)))
-            return state, judged, ~jnp.isfinite(judged)
-
-        return climbed
-
-    start = traced(program(init, "init", begin), (), one, "init", point)
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), start.out)
-    traced(program(score, "score", judge), (), state, "score", point)
-    steps = jax.ShapeDtypeStruct((), np.int32)
-    stage = program(advance, ("advance", arguments.as_hashable(score)), further)
-    return start, traced(stage, steps, (one, state), "advance", point)
-
-
-def _like(before: PyTree, after: PyTree) -> PyTree:
-    """A state after an advance, which is as the one before it was."""
-    was, now = (
-        {jax.tree_util.keystr(p): f"{v.dtype}{list(v.shape)}" for p, v in leaves}
-        for leaves in map(jax.tree.leaves_with_path, (before, after))
+                bracket.judge(rung, end, *scores)
+    survivors, survived = bracket.survivors(), None
+    if len(survivors) and states is not None:
+        survived = wrap_keys(devices.to_host(states.take(survivors)))
+    diverged = bracket.diverged.reshape(points.shape)
+    return HalvingResult(
+        points, bracket.values(), diverged, session.report(), {"score": mode}, survivors, survived
     )
-    changed = [path for path in was | now if was.get(path) != now.get(path)]
-    if changed:
-        path = changed[0]
-        there, then = was.get(path, "nothing"), now.get(path, "nothing")
-        what = f"state{path} was {there} and becomes {then}"
-    elif (there := jax.tree.structure(before)) != (then := jax.tree.structure(after)):
-        what = f"it was {there} and becomes {then}"
-    else:
-        return after
-    raise TypeError(f"the state must keep its structure, shapes and dtypes, and {what}")
 
 
-def _rungs(rungs: Any) -> list[int]:
+class _Programs(NamedTuple):
+    """The two programs of a halving, each traced.
+
+    init: (point) -> state.
+    advance: (number of advances; point, state) -> (state, score, has it diverged).
+    """
+
+    init: Traced
+    advance: Traced
+
+
+def _advance(
+    session: Session,
+    programs: _Programs,
+    bracket: Bracket,
+    before: States | None,
+    rung: int,
+    count: int,
+    bar: ProgressBar,
+) -> tuple[States, np.ndarray, np.ndarray]:
+    """Advance the members of the bracket to the next rung; return states, scores, divergence.
+
+    What the batch folder has of the rung is read and not computed.
+    """
+    devices, points, members = session.devices, bracket.points, bracket.members
+    # Without a folder the states stay on the devices.
+    keeps_states = session.folder is not None
+    out = programs.advance.out
+    outputs = session.open_outputs(out if keeps_states else (None, *out[1:]), f"rung{rung:03d}-")
+    is_done = outputs.is_done[members]
+    finished, pending = members[is_done], members[~is_done]
+    after = States(devices, len(points))
+    if len(finished):
+        padded = np.pad(finished, (0, -len(finished) % devices.count), mode="edge")
+        after.add(finished, jax.tree.map(devices.shard, outputs.rows(padded)[0]))
+        _, scores, diverged = outputs.rows(finished)
+        bar.update({"score": scores}, diverged)
+        session.resumed += len(finished)
+    if len(pending):
+        start = _initial_states(session, programs.init, points) if before is None else before
+
+        def make_batch(index: np.ndarray) -> PyTree:
+            columns = shard_columns(devices, bracket.columns, index)
+            return columns, start.take(bracket.origin[index])
+
+        point = column_shapes(points.axes), programs.init.out
+        compiled = Compiled(programs.advance, np.int32(count), point, devices)
+        work = Work(compiled, make_batch, points, "advance")
+        for index, (states, *judged) in session.run(work, pending, len(members)):
+            after.add(index, states)
+            _, scores, diverged = outputs.add(index, (states if keeps_states else None, *judged))
+            bar.update({"score": scores}, diverged)
+    return after, *outputs.tree[1:]
+
+
+def _initial_states(session: Session, init: Traced, points: Points) -> States:
+    """Return the states of all points at the start."""
+    devices, index = session.devices, np.arange(len(points))
+    compiled = Compiled(init, (), column_shapes(points.axes), devices)
+    work = Work(compiled, partial(shard_columns, devices, points.columns()), points, "init")
+    states = States(devices, len(points))
+    for members, out in session.run_largest(work, index):
+        states.add(members, out)
+    return states
+
+
+def _trace(init: Any, advance: Any, score: Any, points: Points) -> _Programs:
+    """Trace the two programs, and the score by itself, so that an error names the function."""
+    point, shapes = points[0], column_shapes(points.axes)
+    start = trace_at(cached_program(init, "init", _make_init), (), shapes, "init", point)
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), start.out)
+    trace_at(cached_program(score, "score", _make_score), (), state, "score", point)
+    program = cached_program(
+        advance, ("advance", arguments.as_hashable(score)), partial(_make_advance, score)
+    )
+    count = jax.ShapeDtypeStruct((), np.int32)
+    return _Programs(start, trace_at(program, count, (shapes, state), "advance", point))
+
+
+def _make_init(reference: Callable[[], Any]) -> Callable[..., PyTree]:
+    """Return the function (shared, point) -> state; `reference` returns the user's function."""
+    return lambda _, settings: unwrap_keys(reference()(**settings))
+
+
+def _make_score(reference: Callable[[], Any]) -> Callable[..., jax.Array]:
+    """Return the function (shared, state) -> score, which is checked."""
+
+    def checked_score(_: PyTree, state: PyTree) -> jax.Array:
+        value = reference()(wrap_keys(state))
+        if np.ndim(value) or not arguments.is_real(value):
+            raise ValueError(f"score must return one real number, got {arguments.describe(value)}")
+        return jnp.asarray(value)
+
+    return checked_score
+
+
+def _make_advance(score: Any, reference: Callable[[], Any]) -> Callable[..., PyTree]:
+    """Return the function (number of advances, (point, state)) -> (state, score, diverged)."""
+
+    def advance_and_score(count: jax.Array, member: PyTree) -> PyTree:
+        settings, state = member
+
+        def step(_: jax.Array, state: PyTree) -> PyTree:
+            after: Any = unwrap_keys(reference()(wrap_keys(state), **settings))
+            _require_same_state(state, after)
+            return after
+
+        state = jax.lax.fori_loop(0, count, step, state)
+        value = jnp.asarray(score(wrap_keys(state)))
+        return state, value, ~jnp.isfinite(value)
+
+    return advance_and_score
+
+
+def _require_same_state(before: PyTree, after: PyTree) -> None:
+    """Raise if an advance changes the state's structure, shapes or dtypes."""
+    found = trees.first_difference(after, before, compare_leaves=compare_shapes)
+    if found is not None:
+        raise TypeError(
+            "the state must keep its structure, shapes and dtypes, and "
+            f"state{jax.tree_util.keystr(found.path)} was {found.expected} and becomes "
+            f"{found.given}"
+        )
+
+
+def _as_rungs(rungs: Any) -> list[int]:
+    """Return the numbers of advances after which points are judged."""
     if isinstance(rungs, int | np.integer) and not isinstance(rungs, bool):
         return list(range(1, arguments.as_count("rungs", rungs) + 1))
     if isinstance(rungs, str) or not hasattr(rungs, "__iter__"):
         raise TypeError(f"rungs must be whole numbers, got {arguments.describe(rungs)}")
-    each: Any = rungs
-    ends = [arguments.as_count(f"rungs[{i}]", rung) for i, rung in enumerate(each)]
+    values: Any = rungs
+    ends = [arguments.as_count(f"rungs[{i}]", rung) for i, rung in enumerate(values)]
     if not ends or sorted(set(ends)) != ends:
         raise ValueError(f"rungs must be whole numbers that increase, at least one, got {ends}")
     return ends

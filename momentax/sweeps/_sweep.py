@@ -1,28 +1,39 @@
-"""Every point of a sweep in as few compiled programs as the machine wants."""
+"""Running a function at every point, in as few compiled programs as possible."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
-from momentax._core import arguments
+from momentax._core import arguments, trees
+from momentax._core.sharding import without_ambient_mesh
 from momentax._core.typing import PyTree
-from momentax.sweeps._devices import apart, devices
-from momentax.sweeps._engine import Choice, Work, batches, chosen, fitting, require_batch_size
-from momentax.sweeps._ledger import Ledger
+from momentax.sweeps._axes import describe_point
 from momentax.sweeps._points import Points, require_points
-from momentax.sweeps._program import Compiled
-from momentax.sweeps._progress import Watched
-from momentax.sweeps._result import Report, SweepResult
-from momentax.sweeps._store import Store, identity
-from momentax.sweeps._tracing import groups, require_alike, traced_run
+from momentax.sweeps._result._sweep_result import SweepResult
+from momentax.sweeps._run._batches import Work, require_batch_size
+from momentax.sweeps._run._devices import as_devices
+from momentax.sweeps._run._groups import Group, group_points
+from momentax.sweeps._run._keys import is_key
+from momentax.sweeps._run._program import (
+    Compiled,
+    Traced,
+    cached_program,
+    compare_shapes,
+    trace_at,
+)
+from momentax.sweeps._run._progress import ProgressBar
+from momentax.sweeps._run._session import Session
+
+_DIVERGED = "diverged"  # The entry by which `run` itself says whether a point diverged.
 
 
-@apart
+@without_ambient_mesh
 def sweep(
     run: Callable[..., PyTree],
     points: Points,
@@ -34,42 +45,43 @@ def sweep(
     static: Sequence[str] = (),
     reduce: Callable[[PyTree], PyTree] | None = None,
 ) -> SweepResult:
-    """Run a function at every point, many at once, on every device.
+    """Run a function at every point, many points at once, on every device.
 
     The points are traced arguments of one program for each batch shape and each
     combination of static values: `jax.vmap` over the points that a device has at
-    once, `jax.shard_map` over the devices. Nothing that one point does reaches
-    another, but for JAX's "rbg" random keys, whose draws are others under vmap.
-    Calling again with the same function reuses the programs.
+    once, `jax.shard_map` over the devices. No point affects another, except through
+    JAX's "rbg" random keys, which draw other numbers under vmap. Calling again with
+    the same function reuses the programs.
 
-    A point diverged if `run` returns a mapping whose entry "diverged" is true
-    for it; without that entry, if any floating number that it returns is not
-    finite.
+    A point diverged if `run` returns a mapping whose entry "diverged" is true for
+    it; without that entry, if any floating number that it returns is not finite.
 
     Args:
         run: A traceable function, called as run(**point) with a 0-d array for
-            each axis, or with the very value where an axis is static; it
+            each axis, or with the value itself where an axis is static; it
             returns a pytree of arrays.
-        points: Such as `grid`, `zipped`, `random_points` or `repeat` make.
-        batch_size: The points in one call of the program, all devices together,
-            rounded up to a multiple of their number; memory grows with it and
-            not with the points. "auto" begins with a few a device that the
-            program's own memory analysis lets in, and measures larger and
-            smaller batches on the first points where the time left is worth it.
-        mesh: The devices, a mesh over all whose axes the points are split, or a
+        points: Points, as `grid` and the makers in `momentax.sweeps` return them.
+        batch_size: The number of points in one call of the program, on all devices
+            together, rounded up to a multiple of the number of devices; memory grows
+            with it and not with the number of points. "auto" starts with a few points
+            per device, as many as fit by the program's own memory analysis, and
+            measures larger and smaller batches on the first points where the
+            remaining time makes that worthwhile.
+        mesh: The devices: a mesh over all whose axes the points are split, or a
             NamedSharding whose first entry names the mesh axes for that; `run`
             may use the others. None takes all devices that JAX has, or the
-            default device where one is set. With several processes every one of
-            them calls sweep alike and gets the whole result.
-        store: A folder that keeps each finished batch. The same sweep on the
-            same store goes on where it was killed and gives, bit for bit, what
-            it would have given; it keeps to the first run's batch size.
-        progress: Whether to show the points done, the rate, the time left and
-            the best so far, on a terminal or in a notebook, if tqdm is there.
+            default device where one is set. With several processes, every process
+            calls sweep alike and gets the whole result.
+        store: A folder that keeps each finished batch. The same sweep with the
+            same store continues where it was interrupted and gives, bit for bit,
+            what it would have given; it uses the first run's batch size.
+        progress: Whether to show the finished points, the rate, the remaining time
+            and the best value so far, on a terminal or in a notebook, if tqdm is
+            installed.
         static: The axes of numbers that `run` needs as Python numbers, such as
-            a batch size; axes without numbers are static anyway.
+            a batch size; axes that hold anything else are always static.
         reduce: A traceable function of what `run` returns; only what it returns
-            leaves the devices. None keeps all.
+            leaves the devices. None keeps everything.
 
     Returns:
         A SweepResult; its values are what `run`, or `reduce`, returns, with the
@@ -78,63 +90,97 @@ def sweep(
     Raises:
         ValueError: batch_size is below 1, static names no axis, `run` returns
             another structure, shape or dtype for another static value, or the
-            store belongs to another sweep; the difference is named.
-        TypeError: run is not callable, points are none, mesh is no mesh, or
-            `run` is not traceable or returns something that is no array; the
-            point is named.
-        RuntimeError: `run` raised, at the point named.
+            store belongs to another sweep; the message names the difference.
+        TypeError: run is not callable, points is not of type Points, mesh is not a
+            mesh, or `run` is not traceable or returns something that is not an
+            array; the message names the point.
+        RuntimeError: `run` raised; the message names the point.
         OSError: The store cannot be read or written. What is in it stays.
+
+    Example:
+        >>> points = momentax.grid(learning_rate=[0.01, 0.1, 1.0])
+        >>> momentax.sweep(lambda learning_rate: (learning_rate - 0.1) ** 2, points).best("value")
+        Best(point={'learning_rate': 0.1}, value=0, standard_error=nan, index=(1,))
     """
-    if not callable(run):
-        raise TypeError(f"run must be a function of a point, got {arguments.describe(run)}")
-    if reduce is not None and not callable(reduce):
-        raise TypeError(f"reduce must be a function of a result, got {arguments.describe(reduce)}")
+    arguments.require_function("run", run, "of a point")
+    if reduce is not None:
+        arguments.require_function("reduce", reduce, "of a result")
     require_points(points)
     require_batch_size(batch_size)
     progress = arguments.as_flag("progress", progress)
-    where = devices(mesh)
-    parts = groups(points, static)
-    traces = [traced_run(run, reduce, group, points) for group in parts]
-    require_alike(traces, parts, points)
-    largest = max(len(group.places) for group in parts)
-    asked, kept = 0 if batch_size == "auto" else min(int(batch_size), largest), None
-    if store is not None:
-        about = identity(points, traces)
-        kept = where.in_first_process(lambda: Store(store, *about, asked))
-        asked = int(where.told(kept.batch if kept else 0))
-    choice = Choice(where.filled(asked, largest))
-    ledger = Ledger(where, traces[0].out, len(points), kept)
-    ledger.read()
-    resumed, programs = int(ledger.done.sum()), 0
-    with Watched(progress, len(points), resumed, traces[0].out[0]) as watched:
-        for group, trace in zip(parts, traces, strict=True):
-            pending = group.places[~ledger.done[group.places]]
+    devices = as_devices(mesh)
+    groups = group_points(points, static)
+    traces = [_trace(run, reduce, group, points) for group in groups]
+    _require_same_shapes(traces, groups, points)
+    most = max(len(group.indices) for group in groups)
+    session = Session(devices, points, traces, batch_size, most, store)
+    outputs = session.open_outputs(traces[0].out)
+    session.resumed = int(outputs.is_done.sum())
+    with ProgressBar(progress, len(points), session.resumed, traces[0].out[0]) as bar:
+        for group, trace in zip(groups, traces, strict=True):
+            pending = group.indices[~outputs.is_done[group.indices]]
             if not len(pending):
                 continue
-            work = Work(Compiled(trace, (), group.one(), where), group.take(where), points)
-            if choice.batch:
-                size = where.filled(choice.batch, len(group.places))
-                if batch_size == "auto":
-                    size = where.count * fitting(work, pending, size // where.count)
-                now = Choice(size)
-            else:
-                choice = now = chosen(work, pending)
-                ledger.choose(choice.batch)
-            for index, out in batches(work, pending, now, shrink=batch_size == "auto"):
-                watched.update(*ledger.keep(index, out))
-            programs += len(set(work.compiled.ran))
-            if work.compiled.ran[-1] < now.batch:  # The memory held no more.
-                choice = choice._replace(batch=work.compiled.ran[-1])
+            compiled = Compiled(trace, (), group.point_shapes(), devices)
+            work = Work(compiled, group.batch_maker(devices), points)
+            for index, out in session.run(work, pending, len(group.indices)):
+                bar.update(*outputs.add(index, out))
     values, diverged = jax.tree.map(
-        lambda leaf: leaf.reshape(points.shape + leaf.shape[1:]), ledger.outputs
+        lambda leaf: leaf.reshape(points.shape + leaf.shape[1:]), outputs.tree
     )
-    report = Report(
-        batch_size=choice.batch,
-        devices=where.count,
-        device_kind=where.kind,
-        programs=programs,
-        tried=choice.tried,
-        resumed=resumed,
-        damaged=tuple(kept.damaged) if kept else (),
-    )
-    return SweepResult(points, values, diverged, report)
+    return SweepResult(points, values, diverged, session.report())
+
+
+def _trace(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
+    """Trace (point) -> (what is kept of the value of run, whether it diverged) for a group."""
+
+    def make(reference: Callable[[], Any]) -> Any:
+        def one(shared: PyTree, point: PyTree) -> PyTree:
+            del shared
+            value = reference()(**point[1], **group.fixed)
+            kept = value if reduce is None else reduce(value)
+            return _as_arrays(kept), _has_diverged(value)
+
+        return one
+
+    fixed = tuple((name, type(v), v) for name, v in group.fixed.items())
+    program = cached_program(run, (arguments.as_hashable(reduce), fixed), make)
+    point = points[int(group.indices[0])]
+    return trace_at(program, (), group.point_shapes(), "run", point, group.fixed)
+
+
+def _as_arrays(tree: PyTree) -> PyTree:
+    """Return a value as JAX arrays that NumPy can hold."""
+    tree = jax.tree.map(jnp.asarray, tree)
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if is_key(leaf):
+            raise TypeError(
+                f"random keys at result{jax.tree_util.keystr(path)}; return "
+                "jax.random.key_data(key) instead"
+            )
+    return tree
+
+
+def _has_diverged(value: PyTree) -> jax.Array:
+    """Whether a point diverged: as the value itself says, or if it is not finite."""
+    if isinstance(value, Mapping) and _DIVERGED in value:
+        return jnp.asarray(value[_DIVERGED]).astype(bool).any()
+    has_diverged = jnp.zeros((), bool)
+    for leaf in map(jnp.asarray, jax.tree.leaves(value)):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            has_diverged |= ~jnp.isfinite(leaf).all()
+    return has_diverged
+
+
+def _require_same_shapes(traces: Sequence[Traced], groups: Sequence[Group], points: Points) -> None:
+    """Raise if the results of different static values cannot be stacked."""
+    first = traces[0].out[0]
+    for trace, group in zip(traces[1:], groups[1:], strict=True):
+        found = trees.first_difference(trace.out[0], first, compare_leaves=compare_shapes)
+        if found is not None:
+            here, there = (describe_point(points[int(g.indices[0])]) for g in (groups[0], group))
+            raise ValueError(
+                "run must return the same structure, shapes and dtypes at every point; at the "
+                f"points {here} and {there} it does not: result{jax.tree_util.keystr(found.path)} "
+                f"is {found.expected} and {found.given}"
+            )

@@ -1,5 +1,5 @@
-"""What a step costs, against the peers and against the machine: `python -m tests.benchmarks`.
+"""The cost of a step beside peer libraries and beside a C loop: `python -m tests.benchmarks`.
 
-Time never decides a test. Wall-clock is compared here alone, side by side in one process; what is
-exact (bytes, buffers, traces) is tested in tests/test_exact_costs.py.
+No test depends on time. Times are compared only here, side by side in one process. Exact costs
+(bytes, buffers, traces) are tested in tests/test_exact_costs.py.
 """

@@ -1,9 +1,10 @@
-"""What a step costs, beside every peer that imports: `python -m tests.benchmarks`.
+"""Measure the cost of a step beside every installed peer: `python -m tests.benchmarks`.
 
-Alone it measures what the bars need (bars.py); with names of suites, those, or with `all`
-everything. Peers run side by side in one process, round by round; a ratio is taken within a round,
-its median over the rounds, and the median of that over fresh processes. --output keeps the results
-as JSON; what was measured before on the same machine with the same versions, and not now, stays.
+Without arguments it measures what the bars need (bars.py), with names of suites these suites, and
+with `all` everything. Contestants run side by side in one process, one round after the other. A
+ratio is taken within a round. The result is its median over the rounds, and then over fresh
+processes. --output writes the results to a file (record.py) and keeps those that were measured
+before on the same machine with the same versions and not again now.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks import record
 from tests.benchmarks.bars import BARS
 from tests.benchmarks.limit import cores
 from tests.benchmarks.suites import IMPORTS, MEMORY, PROCESSES, SUITES
@@ -31,31 +33,37 @@ ROOT = Path(__file__).parents[2]
 LIBRARIES = ["momentax", "jax", "jaxlib", "optax", "torch", "keras", "bitsandbytes", "lion-pytorch"]
 
 
-def child(asked: dict[str, Any]) -> dict[str, Any]:
-    """What tests.benchmarks.measure answers in a fresh process."""
+def measure_in_fresh_process(request: dict[str, Any]) -> dict[str, Any]:
+    """Return what tests.benchmarks.measure measures in a fresh process."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    # Threads that spin after PyTorch's step would take the cores from who comes next.
+    # Otherwise PyTorch's threads spin after its step and keep the cores from the next contestant.
     environment |= {"OMP_WAIT_POLICY": "passive", "KERAS_BACKEND": "jax"}
     environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "result.json")
-        command = [sys.executable, "-m", "tests.benchmarks.measure", json.dumps(asked), str(output)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.measure",
+            json.dumps(request),
+            str(output),
+        ]
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"measuring failed:\n{done.stderr}")
         return json.loads(output.read_text(encoding="utf-8"))
 
 
-def about() -> dict[str, Any]:
-    """The machine and the versions."""
+def describe_machine() -> dict[str, Any]:
+    """Return the machine and the versions of the libraries."""
     versions = {}
     for name in LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     code = "import jax; d = jax.devices()[0]; print(d.platform); print(d.device_kind)"
-    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    kind, device = asked.stdout.split("\n")[:2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kind, device = done.stdout.split("\n")[:2]
     processor = platform.processor()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -71,9 +79,9 @@ def about() -> dict[str, Any]:
 
 
 def ratio(process: dict[str, Any], of: str, over: str) -> float | None:
-    """One contestant's time over another's: the median over the rounds that both ran.
+    """Return one contestant's time over another's: the median over the rounds that both ran.
 
-    Two that never ran in one group are compared by way of whoever ran with both.
+    If they ran in different groups, they are compared through a contestant that ran in both.
     """
     if of in process["facts"] and over in process["facts"].get(of, {}):
         return process["facts"][of][over]
@@ -87,21 +95,13 @@ def ratio(process: dict[str, Any], of: str, over: str) -> float | None:
     return None
 
 
-def middle(values: list[Any]) -> float | None:
+def median_of_known(values: list[Any]) -> float | None:
     known = [value for value in values if value is not None and math.isfinite(value)]
     return statistics.median(known) if known else None
 
 
-def rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: rounded(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return list(map(rounded, value))
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def row(processes: list[dict[str, Any]], name: str, baseline: str) -> dict[str, Any]:
-    """Medians over the processes of all that is known of a contestant."""
+def summarize(processes: list[dict[str, Any]], name: str, baseline: str) -> dict[str, Any]:
+    """Return the medians over the processes of all figures of a contestant."""
     seconds = [
         statistics.median(times[name])
         for process in processes
@@ -110,25 +110,25 @@ def row(processes: list[dict[str, Any]], name: str, baseline: str) -> dict[str, 
     ]
     to = [ratio(process, name, baseline) for process in processes]
     facts = {
-        key: middle([process["facts"].get(name, {}).get(key) for process in processes])
+        key: median_of_known([process["facts"].get(name, {}).get(key) for process in processes])
         for key in dict.fromkeys(key for p in processes for key in p["facts"].get(name, {}))
     }
     return {
-        "seconds": middle(seconds),
-        "ratio": middle(to),
+        "seconds": median_of_known(seconds),
+        "ratio": median_of_known(to),
         "ratio of each process": to,
-        "ratio to C": middle([ratio(process, name, "C") for process in processes]),
+        "ratio to C": median_of_known([ratio(process, name, "C") for process in processes]),
         **facts,
     }
 
 
-def of_suite(
+def measure_suite(
     suite: str, workload: str, names: list[str], options: argparse.Namespace
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The table of a suite on a workload, and the processes behind it."""
+    """Return the table of a suite on a workload, and what each process measured."""
     spec = SUITES[suite]
     always = [spec.baseline, *(["C"] if spec.limit else [])]
-    asked = {
+    request = {
         "workload": workload,
         "names": names,
         "always": always,
@@ -136,7 +136,7 @@ def of_suite(
         "budget": options.budget,
         "quick": options.quick,
     }
-    processes = [child(asked) for _ in range(options.processes)]
+    processes = [measure_in_fresh_process(request) for _ in range(options.processes)]
     left_out = processes[0]["left_out"]
     measured = [name for name in [*always, *names] if name not in left_out]
     table = {
@@ -148,16 +148,18 @@ def of_suite(
         "processes": options.processes,
         "baseline": spec.baseline,
         "left out": left_out,
-        "rows": {name: row(processes, name, spec.baseline) for name in dict.fromkeys(measured)},
+        "rows": {
+            name: summarize(processes, name, spec.baseline) for name in dict.fromkeys(measured)
+        },
     }
     return table, processes
 
 
-def of_memory(options: argparse.Namespace) -> dict[str, Any]:
-    """The peak of each contestant, each in a process of its own."""
+def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the peak memory of each contestant, each in a process of its own."""
     workload, rows, left_out = "1e8", {}, {}
     for name in MEMORY:
-        got = child({"workload": workload, "name": name, "quick": options.quick})
+        got = measure_in_fresh_process({"workload": workload, "name": name, "quick": options.quick})
         if "left_out" in got:
             left_out[name] = got["left_out"]
         else:
@@ -166,8 +168,8 @@ def of_memory(options: argparse.Namespace) -> dict[str, Any]:
     return {**common, "processes": 1, "baseline": "", "left out": left_out, "rows": rows}
 
 
-def of_imports(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of whole processes that import one module each, side by side."""
+def measure_imports(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the seconds of whole processes that import one module each, side by side."""
     times: dict[str, list[float]] = {}
     left_out = {}
     for turn in range(1 if options.quick else 3 * options.processes + 1):
@@ -177,24 +179,24 @@ def of_imports(options: argparse.Namespace) -> dict[str, Any]:
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
             if done.returncode:
                 left_out[name] = done.stderr.strip().splitlines()[-1]
-            elif turn or options.quick:  # The first one may have to compile Python's files.
+            elif turn or options.quick:  # The first import may compile Python's files.
                 times.setdefault(name, []).append(time.perf_counter() - begin)
     process = {"groups": [times], "facts": {}}
-    rows = {name: row([process], name, "optax") for name in times}
+    rows = {name: summarize([process], name, "optax") for name in times}
     common = {"suite": "imports", "workload": "import", "about": PROCESSES["imports"]}
     runs = max(map(len, times.values()))
     return {**common, "processes": runs, "baseline": "optax", "left out": left_out, "rows": rows}
 
 
-def against_bars(measured: dict[tuple[str, str], list[dict[str, Any]]], on: str) -> list[Any]:
-    """Each bar that what was measured can tell of: its target, the figure, and whether it holds."""
+def judge_bars(measured: dict[tuple[str, str], list[dict[str, Any]]], on: str) -> list[Any]:
+    """Return each bar that was measured: its target, the figure, and whether it is reached."""
     results = []
     for bar in BARS:
         processes = measured.get((bar.suite, bar.workload))
         if processes is None or bar.platform not in (None, on):
             continue
         each = [[ratio(process, of, bar.over) for process in processes] for of in bar.of]
-        medians = [middle(values) for values in each]
+        medians = [median_of_known(values) for values in each]
         known = [value for value in medians if value is not None]
         result = {"bar": bar.name, "on": bar.workload, "target": bar.target}
         if len(known) < len(medians):
@@ -226,8 +228,8 @@ COLUMNS = {
 }
 
 
-def show(table: dict[str, Any]) -> str:
-    """A table in Markdown; bytes are per parameter."""
+def format_table(table: dict[str, Any]) -> str:
+    """Return a table in Markdown; bytes are for each parameter."""
     size = f", {table['parameters']:.3g} parameters" if "parameters" in table else ""
     title = f"{table['about']}: {table['workload']}{size}; processes: {table['processes']}"
     if table["baseline"]:
@@ -246,7 +248,7 @@ def show(table: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def show_bars(bars: list[dict[str, Any]]) -> str:
+def format_bars(bars: list[dict[str, Any]]) -> str:
     lines = [
         "\nBars\n",
         "| | on | target | measured | of each process | |",
@@ -268,8 +270,8 @@ def show_bars(bars: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def asked_for(options: argparse.Namespace) -> dict[tuple[str, str], list[str]]:
-    """The contestants to measure on each suite's workloads."""
+def contestants_to_measure(options: argparse.Namespace) -> dict[tuple[str, str], list[str]]:
+    """Return the contestants for each suite and workload that the options ask for."""
     chosen = [*SUITES, *PROCESSES] if "all" in options.suites else options.suites
     if not options.bars:
         return {
@@ -290,18 +292,6 @@ def asked_for(options: argparse.Namespace) -> dict[tuple[str, str], list[str]]:
     return wanted
 
 
-def keep(path: Path, new: dict[str, Any]) -> None:
-    """Write results, and keep those of the same machine and versions that are not measured anew."""
-    if path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))
-        if old["about"] == new["about"]:
-            for what, key in (("tables", ("suite", "workload")), ("bars", ("bar", "on", "target"))):
-                fresh = {tuple(each[k] for k in key) for each in new[what]}
-                old_ones = [e for e in old[what] if tuple(e[k] for k in key) not in fresh]
-                new = new | {what: old_ones + new[what]}
-    path.write_text(json.dumps(rounded(new), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -311,37 +301,37 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("suites", nargs="*", choices=[*SUITES, *PROCESSES, "all", []], default=[])
     parser.add_argument("--bars", action="store_true", help="only the contestants that bars name")
-    parser.add_argument("--workloads", nargs="+", help="only these of each suite")
+    parser.add_argument("--workloads", nargs="+", help="only these workloads of each suite")
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
-        "--budget", type=float, default=6.0, help="seconds of a contestant, after three rounds"
+        "--budget", type=float, default=6.0, help="seconds for a contestant, after three rounds"
     )
-    parser.add_argument("--quick", action="store_true", help="small, once, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="small and once, to test that it runs")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args(arguments)
     options.bars |= not options.suites
     if options.quick:
         options.processes, options.rounds = 1, 2
-    result: dict[str, Any] = {"about": about(), "tables": [], "bars": []}
+    result: dict[str, Any] = {"about": describe_machine(), "tables": [], "bars": []}
     print(json.dumps(result["about"]))
 
     def finish(table: dict[str, Any]) -> None:
         result["tables"].append(table)
-        print(show(table), flush=True)
+        print(format_table(table), flush=True)
         if options.output:
-            keep(options.output, result)
+            record.merge(options.output, result)
 
-    behind = {}
-    for (suite, workload), names in asked_for(options).items():
-        table, behind[suite, workload] = of_suite(suite, workload, names, options)
-        result["bars"] = against_bars(behind, result["about"]["platform"])
+    processes = {}
+    for (suite, workload), names in contestants_to_measure(options).items():
+        table, processes[suite, workload] = measure_suite(suite, workload, names, options)
+        result["bars"] = judge_bars(processes, result["about"]["platform"])
         finish(table)
-    for name, measure in {"memory": of_memory, "imports": of_imports}.items():
+    for name, measure in {"memory": measure_memory, "imports": measure_imports}.items():
         if name in options.suites or "all" in options.suites:
             finish(measure(options))
     if result["bars"]:
-        print(show_bars(result["bars"]))
+        print(format_bars(result["bars"]))
 
 
 if __name__ == "__main__":

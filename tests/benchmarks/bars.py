@@ -1,4 +1,4 @@
-"""The bars that momentax sets itself, as data: which time over which, and how much it may be."""
+"""The bars for momentax: ratios of times, and how large each of them may be."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Bar(NamedTuple):
     name: str
     suite: str
     workload: str
-    of: tuple[str, ...]  # The worst of these counts.
-    over: str  # A contestant; or, where it is none, a fact: "state bytes".
+    of: tuple[str, ...]  # The contestants; the worst of them counts.
+    over: str  # Another contestant, or the name of a fact: "state bytes".
     at_most: float | None = None
     at_least: float | None = None
-    platform: str | None = None  # Where it holds, if not everywhere.
-    reason: str = ""  # Where it is not reached: what the program does, and what was tried.
+    platform: str | None = None  # None holds on all platforms.
+    reason: str = ""  # Why it may not be reached: what the program does and what was tried.
 
     @property
     def target(self) -> str:
@@ -34,19 +34,20 @@ class Bar(NamedTuple):
 
 
 _PASSES = (
-    "XLA:CPU makes two passes, v' from v and g and θ' from θ, v' and g: 28 bytes a parameter where "
-    "heavy ball's second pass leaves g out (24) and C makes one (20), so that 1.17 and 1.4 are the "
-    "least. One pass needs --xla_backend_extra_options=xla_cpu_use_multi_output_fusion; without "
-    "it the same form copies the velocity and takes five times as long."
+    "XLA:CPU makes two passes: v' from v and g, then θ' from θ, v' and g. They move 28 bytes a "
+    "parameter. The second pass of heavy ball does not read g (24 bytes), and C makes one pass (20 "
+    "bytes), so that the ratios are at least 1.17 and 1.4. A single pass needs "
+    "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion; without that option the same "
+    "program copies the velocity and takes five times as long."
 )
 _SAME = (
-    "Both passes are the same instructions on the same bytes as Optax's; beside them are counts of "
-    "a few bytes each, which XLA starts apart. The rest of what is above 1 is noise."
+    "Both passes run the same instructions on the same bytes as those of Optax. In addition XLA "
+    "starts separate operations on counts of a few bytes. The rest above 1 is noise."
 )
-_FLOOR = "18 bytes of 24 are 0.75; the rounding adds some eight instructions an entry."
+_FLOOR = "18 of 24 bytes are a ratio of 0.75, and rounding adds about eight instructions an entry."
 _GRADIENT = (
-    "Each step writes its gradient of 4 bytes a parameter, and finds it in two products a layer: "
-    "that takes most of the time of both. With a gradient that costs nothing the bar is reached."
+    "Each step computes its gradient in two products a layer and writes it, 4 bytes a parameter. "
+    "This takes most of the time of both. With a gradient that costs nothing the bar is reached."
 )
 
 

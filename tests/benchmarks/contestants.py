@@ -1,4 +1,4 @@
-"""What is measured: each contestant is built on an arena and then takes steps there."""
+"""The contestants: each is built on an arena of parameters and then makes steps there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RATE, BETA = peers.RATE, peers.BETA
 
 
 def updating(tx: Any, extra: Callable[[Any], dict[str, Any]] = lambda g: {}) -> Callable[..., Any]:
-    """Update and apply, as one function."""
+    """Return update and apply as one function."""
 
     def step(params, state, grads):
         updates, state = tx.update(grads, state, params, **extra(grads))
@@ -35,7 +35,7 @@ def optimizer(
     donate: bool = True,
     extra: Callable[[Any], dict[str, Any]] = lambda g: {},
 ) -> Maker:
-    """An Optax transformation's step in one program."""
+    """Build the step of an Optax transformation as one program."""
 
     def ready(arena):
         tx = optax.with_extra_args_support(make())
@@ -44,8 +44,8 @@ def optimizer(
     return ready
 
 
-def apart(make: Callable[[], Any]) -> Maker:
-    """Update and apply in two programs, nothing donated, as tutorials have it."""
+def in_two_programs(make: Callable[[], Any]) -> Maker:
+    """Build update and apply as two programs without donation, as in tutorials."""
 
     def ready(arena):
         tx = make()
@@ -69,7 +69,7 @@ def apart(make: Callable[[], Any]) -> Maker:
 
 def limit(arena: Arena) -> Contestant:
     if jax.default_backend() != "cpu":
-        raise ImportError("C is the limit of a CPU alone")
+        raise ImportError("the C loop runs on CPUs only")
     loop = Loop(arena.size)
     return Contestant(loop.step, {"state bytes": 4.0, "accessed": 20.0, "temporary": 0.0})
 
@@ -79,9 +79,9 @@ def limit(arena: Arena) -> Contestant:
 
 @jax.custom_vjp
 def free(params: Any, batch: jax.Array) -> jax.Array:
-    """A loss whose gradient is bθ and costs nothing, so that the step is what is measured.
+    """A loss whose gradient is bθ and costs nothing, so that the step alone is measured.
 
-    The value is left out: its sum over the parameters would cost more than the step.
+    Its value is b, since a sum over the parameters would cost more than the step.
     """
     return batch
 
@@ -93,7 +93,7 @@ free.defvjp(
 
 
 def layers(params: Any, batch: jax.Array) -> jax.Array:
-    """Each matrix a linear layer of its own on 8 rows: the gradient is written to memory."""
+    """A loss with each matrix as a linear layer on 8 rows: the gradient is written to memory."""
     total = jnp.zeros(())
     for θ in jax.tree.leaves(params):
         matrix = θ.reshape(-1, θ.shape[-1])
@@ -113,7 +113,7 @@ def heavy_ball() -> Any:
 
 
 def training(loss: Callable[..., Any], steps: int = 1) -> Maker:
-    """momentax.train_step."""
+    """Build momentax.train_step."""
 
     def ready(arena):
         tx = heavy_ball()
@@ -135,9 +135,9 @@ def training(loss: Callable[..., Any], steps: int = 1) -> Maker:
 
 
 def programs(loss: Callable[..., Any], count: int) -> Maker:
-    """What people write with Optax, nothing donated: one program, two or three.
+    """Build the usual code with Optax without donation, as one, two or three programs.
 
-    Two: the gradient; update and apply. Three: the gradient; update; apply.
+    Two programs are the gradient, and update and apply; three are the gradient, update, and apply.
     """
 
     def ready(arena):
@@ -178,7 +178,7 @@ def programs(loss: Callable[..., Any], count: int) -> Maker:
 
 
 def measured(every: int) -> Maker:
-    """Heavy ball that measures its velocity's norms, each step or by lax.cond."""
+    """Build heavy ball that measures the norms of its velocity every so many steps."""
 
     def ready(arena):
         tx = heavy_ball()
@@ -214,7 +214,7 @@ def measured(every: int) -> Maker:
 
 
 def nothing(arena: Arena) -> Contestant:
-    """A program that does nothing: what a call costs."""
+    """Build a program that does nothing, which shows the cost of a call."""
     program, facts = compiled(lambda params: params, arena.params, donate=(0,))
 
     def call():
@@ -228,7 +228,7 @@ def nothing(arena: Arena) -> Contestant:
 
 
 def method(name: str) -> Callable[[], Any]:
-    if name == "heavy_ball":  # The case has dampening too, which Optax lacks.
+    if name == "heavy_ball":  # Its case has dampening, which Optax lacks.
         return heavy_ball
     case = METHODS[name]
     return lambda: momentax.sgd(RATE, case.make(**case.hyperparameters))
@@ -252,7 +252,7 @@ CONTESTANTS: dict[str, Maker] = {
     "optax.sgd": optimizer(lambda: optax.sgd(RATE, momentum=BETA)),
     "optax.sgd, nesterov": optimizer(lambda: optax.sgd(RATE, momentum=BETA, nesterov=True)),
     "optax.sgd, not donated": optimizer(lambda: optax.sgd(RATE, momentum=BETA), donate=False),
-    "optax.sgd, update and apply apart": apart(lambda: optax.sgd(RATE, momentum=BETA)),
+    "optax.sgd, update and apply apart": in_two_programs(lambda: optax.sgd(RATE, momentum=BETA)),
     "optax.sgd, bfloat16 accumulator": optimizer(
         lambda: optax.sgd(RATE, momentum=BETA, accumulator_dtype=jnp.bfloat16)
     ),

@@ -1,4 +1,4 @@
-"""The machine's limit: heavy ball as a C loop in place, one pass over memory, on every core."""
+"""The limit of the machine: heavy ball as a C loop in place, one pass over memory on all cores."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ void heavy_ball(const float *g, float *v, float *x, long n, float rate, float be
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Loop:
-    """g, v and θ of one size, and the step that moves each of them once."""
+    """Arrays g, v and θ of one size, and the step that reads or writes each of them once."""
 
     def __init__(self, size: int):
         compiler = shutil.which("cc")
@@ -72,7 +72,7 @@ class Loop:
             ctypes.c_float(0.9),
             ctypes.c_int(cores()),
         )
-        self.v += 0  # Both are in memory before the first step.
+        self.v += 0  # So that both are in memory before the first step.
         self.x += 0
 
     def step(self) -> None:

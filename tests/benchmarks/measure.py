@@ -1,7 +1,7 @@
-"""Contestants in one process: compiled, run side by side round by round, timed.
+"""Compile the contestants of one process, run them side by side and time them.
 
-Run as a module it is that process: it measures one group of contestants on one workload, or one
-contestant's peak memory, and writes what came out as JSON.
+As a program this is that process: it measures the contestants of one workload, or the peak memory
+of one contestant, and writes the result as JSON.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tests.benchmarks.workloads import WORKLOADS, Arena
 
 
 class Contestant(NamedTuple):
-    """One that stands ready: what makes its next call, what waits for it, and what is known."""
+    """A contestant that is ready to run, and what is known of it."""
 
-    call: Callable[[], Any]  # Returns what to wait for.
-    facts: dict[str, float]  # "compile seconds", "state bytes" and the like.
-    steps: int = 1  # Of the optimizer, in a call.
+    call: Callable[[], Any]  # Makes the next call and returns the arrays to wait for.
+    facts: dict[str, float]  # Such as "compile seconds" and "state bytes".
+    steps: int = 1  # Steps of the optimizer in a call.
 
 
 Maker = Callable[[Arena], Contestant]
@@ -39,7 +39,7 @@ def bytes_of(tree: Any) -> int:
 
 
 def compiled(step: Callable[..., Any], *given: Any, donate: tuple[int, ...] = ()) -> Any:
-    """The program of a step, and what the compiler says of it per parameter."""
+    """Compile a step and return it with the compiler's figures for each parameter."""
     begin = time.perf_counter()
     program = jax.jit(step, donate_argnums=donate, keep_unused=True).lower(*given).compile()
     seconds = time.perf_counter() - begin
@@ -58,12 +58,12 @@ def compiled(step: Callable[..., Any], *given: Any, donate: tuple[int, ...] = ()
 
 
 def stepping(arena: Any, step: Callable[..., Any], state: Any, donate: bool) -> Contestant:
-    """A compiled step(params, state, grads) that goes on from where it came to."""
+    """Compile step(params, state, grads); each call continues from the last one."""
     donated = (0, 1) if donate else ()
     program, facts = compiled(step, arena.params, state, arena.grads, donate=donated)
     facts["state bytes"] = bytes_of(state) / arena.size
     kept = [state]
-    del state  # Not donated, it would stay.
+    del state  # Otherwise a state that is not donated would stay in memory.
 
     def call():
         arena.params, kept[0] = program(arena.params, kept[0], arena.grads)
@@ -73,7 +73,7 @@ def stepping(arena: Any, step: Callable[..., Any], state: Any, donate: bool) -> 
 
 
 def seconds_of(contestant: Contestant, calls: int) -> float:
-    """Seconds a step, over so many calls in a row."""
+    """Return the seconds of one step, from several calls in a row."""
     begin = time.perf_counter()
     for _ in range(calls):
         last = contestant.call()
@@ -84,10 +84,10 @@ def seconds_of(contestant: Contestant, calls: int) -> float:
 def side_by_side(
     ready: Mapping[str, Contestant], rounds: int, least_seconds: float, budget: float
 ) -> dict[str, list[float]]:
-    """Seconds a step, a round after the other, every second one in the opposite order.
+    """Time all contestants in each round, every second round in the opposite order.
 
-    A contestant takes at least `least_seconds` a round, and drops out after three rounds or later
-    when it has used `budget` seconds: what is a hundred times slower needs fewer.
+    A contestant runs for at least `least_seconds` in a round. After three rounds it stops when it
+    has used `budget` seconds, since a slow contestant needs fewer rounds.
     """
     calls, spent = {}, dict.fromkeys(ready, 0.0)
     for name, contestant in ready.items():
@@ -105,14 +105,14 @@ def side_by_side(
 
 
 def build(names: list[str], arena: Arena) -> tuple[dict[str, Contestant], dict[str, str]]:
-    """The contestants that can run here, and why the others cannot."""
+    """Build the contestants that can run here; return these and why the others cannot run."""
     from tests.benchmarks.contestants import CONTESTANTS
 
     ready, left_out = {}, {}
     for name in names:
         try:
             ready[name] = CONTESTANTS[name](arena)
-        except Exception as error:  # A peer that fails leaves the others their run.
+        except Exception as error:  # The others run all the same.
             left_out[name] = f"{type(error).__name__}: {error}".splitlines()[0]
     return ready, left_out
 
@@ -124,9 +124,9 @@ def shapes_of(workload: str, quick: bool) -> Any:
 def table(
     workload: str, names: list[str], always: list[str], rounds: int, budget: float, quick: bool
 ) -> dict[str, Any]:
-    """The rounds of all contestants on a workload, in groups that fit the memory.
+    """Time all contestants on a workload, in groups that fit in memory.
 
-    Those of `always` run in each group, since ratios are taken within a round.
+    The contestants in `always` run in each group, since ratios are taken within a round.
     """
     arena = Arena(shapes_of(workload, quick))
     size = WORKLOADS[workload].group
@@ -145,18 +145,18 @@ def table(
 
 
 def resident(what: str) -> float:
-    """Bytes of this process in memory: "VmRSS" now, "VmHWM" at most so far."""
+    """Return the memory of this process in bytes: "VmRSS" now, "VmHWM" the peak so far."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return 1024 * float(re.findall(rf"{what}:\s+(\d+) kB", status)[0])
 
 
 def peak(workload: str, name: str, quick: bool) -> dict[str, Any]:
-    """Bytes a parameter that one contestant takes at the peak of a step: g, θ, state and the rest.
+    """Return the bytes a parameter at the peak of a step: g, θ, state and everything else.
 
-    It has run before on few parameters, so that libraries and compilers do not count.
+    The contestant first runs on few parameters, so that libraries and compilers do not count.
     """
-    forget = Path("/proc/self/clear_refs")
-    if not forget.exists():
+    reset = Path("/proc/self/clear_refs")
+    if not reset.exists():
         return {"left_out": "peaks are read from Linux's /proc"}
     for shapes in ([(8192,)], shapes_of(workload, quick)):
         before = resident("VmRSS")
@@ -165,22 +165,22 @@ def peak(workload: str, name: str, quick: bool) -> dict[str, Any]:
         if left_out:
             return {"left_out": left_out[name]}
         jax.block_until_ready(ready[name].call())
-        forget.write_text("5")  # The peak so far.
+        reset.write_text("5")  # Resets the peak.
         for _ in range(3):
             jax.block_until_ready(ready[name].call())
     return {"peak": (resident("VmHWM") - before) / arena.size}
 
 
 def main() -> None:
-    """Do what the first argument asks, in JSON, and write it where the second says."""
-    asked, output = json.loads(sys.argv[1]), Path(sys.argv[2])
+    """Run the request of the first argument (JSON) and write the result to the second, a path."""
+    request, output = json.loads(sys.argv[1]), Path(sys.argv[2])
     warnings.simplefilter("ignore")
-    done = (table if "names" in asked else peak)(**asked)
-    output.write_text(json.dumps(done), encoding="utf-8")
+    result = (table if "names" in request else peak)(**request)
+    output.write_text(json.dumps(result), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    # The module that contestants import, so that there is one of each class.
+    # Contestants import this module by its name, and there must be one of each class.
     from tests.benchmarks import measure
 
     measure.main()

@@ -1,4 +1,4 @@
-"""Peers outside of Optax, each imported where it is built, so that a missing one is left out."""
+"""Peers other than Optax, imported where they are built, so that missing ones are left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RATE, BETA = 1e-4, 0.9
 
 
 def in_torch(make: Callable[[Any, list[Any]], Any]) -> Maker:
-    """An optimizer of PyTorch's kind; `make` gets torch and the parameters."""
+    """Build an optimizer with the interface of PyTorch; `make` takes torch and the parameters."""
 
     def ready(arena: Arena) -> Contestant:
         import torch
@@ -26,7 +26,7 @@ def in_torch(make: Callable[[Any, list[Any]], Any]) -> Maker:
             optimizer.step()
             wait()
 
-        call()  # It makes its state in the first step.
+        call()  # The first step makes the state.
         kept = {
             id(each): each.numel() * each.element_size()
             for state in optimizer.state.values()
@@ -60,7 +60,7 @@ def lion_pytorch(torch: Any, params: list[Any]) -> Any:
 
 
 def keras(donate: bool) -> Maker:
-    """Keras on JAX, as its own trainer calls it: stateless_apply, compiled."""
+    """Build Keras on JAX as its own trainer runs it: stateless_apply, compiled."""
 
     def ready(arena: Arena) -> Contestant:
         import os
@@ -69,13 +69,13 @@ def keras(donate: bool) -> Maker:
         import keras
 
         if keras.backend.backend() != "jax":
-            raise ImportError("Keras had been imported with another backend than JAX")
+            raise ImportError("Keras was imported before with another backend than JAX")
         optimizer = keras.optimizers.SGD(RATE, momentum=BETA)
         variables = [keras.Variable(θ) for θ in arena.params]
         optimizer.build(variables)
         state = [variable.value for variable in optimizer.variables]
         for variable in (*variables, *optimizer.variables):
-            variable._value = None  # The arrays are ours from here on, and may be donated.
+            variable._value = None  # From here on the arrays belong to us and may be donated.
 
         def step(params, state, grads):
             return optimizer.stateless_apply(state, grads, params)

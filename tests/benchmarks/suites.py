@@ -1,4 +1,4 @@
-"""Which contestants run on which workloads."""
+"""The suites: which contestants run on which workloads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tests.benchmarks.contestants import CONTESTANTS, storages
 from tests.cases import METHODS
 
-# One velocity and the kernel's four coefficients, as the README's first table has them.
+# Methods with one velocity and the four coefficients of the kernel, as in the README.
 LINEAR = [
     "linear",
     "heavy_ball",
@@ -47,7 +47,7 @@ TRAINING = [name for name in CONTESTANTS if name.startswith(("train", "one ", "t
 
 
 class Suite(NamedTuple):
-    """Contestants on each of some workloads, and the one that ratios are to."""
+    """Contestants on each of some workloads, and the contestant that ratios refer to."""
 
     about: str
     workloads: list[str]
@@ -60,7 +60,7 @@ SUITES = {
     "flat": Suite("One flat vector", ["1e7", "1e8"], PEERS),
     "trees": Suite("The shapes of networks", ["resnet18", "gpt2"], PEERS),
     "leaves": Suite("Small leaves", ["1,000 leaves"], LEAVES, limit=False),
-    # XLA takes minutes and 5 GB to compile one step here, hence so few.
+    # XLA needs minutes and 5 GB to compile one step here, hence few contestants.
     "many_leaves": Suite("Small leaves", ["10,000 leaves"], ["heavy_ball", *TORCH], limit=False),
     "methods": Suite("Every method", ["1e7"], ["optax.sgd", *METHODS], "heavy_ball"),
     "storages": Suite(
@@ -76,7 +76,7 @@ SUITES = {
         limit=False,
     ),
     "dispatch": Suite(
-        "What a call costs, on six numbers",
+        "The cost of a call, on six numbers",
         ["tiny"],
         [
             "nothing",
@@ -104,7 +104,7 @@ SUITES = {
         limit=False,
     ),
 }
-# Measured otherwise: whole processes.
+# Measured as whole processes.
 PROCESSES = {
     "memory": "Peak memory of a process in a step (g, θ, state and the rest)",
     "imports": "Import, whole processes",

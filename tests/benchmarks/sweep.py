@@ -1,15 +1,15 @@
-"""Sweeps against the loops that people write: `python -m tests.benchmarks.sweep`.
+"""Measure sweeps beside the usual loops: `python -m tests.benchmarks.sweep`.
 
-For each network and number of settings, seconds of
+For each network and number of settings it measures the seconds of
 
     people        a new optax.sgd per setting, its step compiled again, a Python loop over steps
     good loop     one compiled step, learning rate and β traced, a Python loop over steps
     scan          one compiled run (a scan over steps), a Python loop over settings
     vmap          jax.vmap of that run over all settings
-    sweep         momentax.sweep, as it comes
+    sweep         momentax.sweep with its defaults
 
 with compilation (once, each from a fresh function) and warm (medians of interleaved rounds), and
-the ratios to momentax.sweep. It makes each core a JAX device; --output also writes them as JSON.
+the ratios to momentax.sweep. Each core is a JAX device. --output also writes the results as JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROUNDS = 5
 
 
 class Task(NamedTuple):
-    """A network in training: where it starts, its loss on a batch, and the batches."""
+    """A network in training: its first parameters, its loss on a batch, and the batches."""
 
     start: Any
     loss: Callable[[Any, Any], jax.Array]
@@ -42,7 +42,7 @@ class Task(NamedTuple):
 
 
 def multilayer(inputs: int, hidden: int, batch: int, steps: int = 156) -> Task:
-    """A network of one hidden layer on random images."""
+    """Make a network of one hidden layer on random images."""
     keys = jax.random.split(jax.random.key(0), 4)
     start = {
         "first": jax.random.normal(keys[0], (inputs, hidden)) / inputs**0.5,
@@ -61,7 +61,7 @@ def multilayer(inputs: int, hidden: int, batch: int, steps: int = 156) -> Task:
 
 
 def digits(epochs: int = 2) -> Task:
-    """The convolutional network that the command line trains."""
+    """Make the convolutional network that the command line trains."""
     from flax import nnx
 
     from momentax._cli import _digits
@@ -168,7 +168,7 @@ def seconds(act: Callable[[], Any]) -> float:
 
 
 def measure(task: Task, count: int, rounds: int, people_too: bool = True) -> dict[str, Any]:
-    """Seconds with compilation and warm of each way, and how the sweep ran."""
+    """Return the seconds of each way with compilation and warm, and the settings of the sweep."""
     α = np.resize(np.geomspace(1e-3, 0.3, 16), count).astype(np.float32)
     β = np.repeat([0.0, 0.5, 0.9, 0.95], count // 4).astype(np.float32)
     ways = {make.__name__: make(task) for make in (good_loop, scan, vmap, sweep)}

@@ -1,23 +1,25 @@
-"""The suite runs, and its bars name what it measures. No time is judged here."""
+"""The benchmark runs, and its bars name contestants that it measures. No test depends on time."""
 
-import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 
 from tests.benchmarks import __main__ as program
-from tests.benchmarks import workloads
+from tests.benchmarks import record, workloads
 from tests.benchmarks.bars import BARS, Bar
 from tests.benchmarks.contestants import CONTESTANTS
-from tests.benchmarks.suites import LINEAR, MEMORY, SUITES
+from tests.benchmarks.suites import LINEAR, MEMORY, PROCESSES, SUITES
 from tests.cases import METHODS
+
+RECORD = Path(__file__).with_name("step.json")
 
 
 def test_the_quick_form_measures_and_writes_what_it_prints(tmp_path, capsys):
     output = tmp_path / "step.json"
     program.main(["methods", "--bars", "--quick", "--output", str(output)])
-    result = json.loads(output.read_text(encoding="utf-8"))
+    result = record.read(output)
     (table,) = result["tables"]
     compiler = {"C"} if shutil.which("cc") else set()
     assert set(table["rows"]) == {*LINEAR} | compiler
@@ -31,13 +33,27 @@ def test_the_quick_form_measures_and_writes_what_it_prints(tmp_path, capsys):
     assert "| heavy_ball | " in printed
     assert "linear methods against heavy ball" in printed
 
-    old = result | {"tables": [table | {"workload": "1e8"}, table | {"rows": {}}]}
-    program.keep(output, old)
-    kept = json.loads(output.read_text(encoding="utf-8"))["tables"]
-    assert [(each["workload"], bool(each["rows"])) for each in kept] == [
+    others = result | {"tables": [table | {"workload": "1e8"}, table | {"rows": {}}]}
+    record.merge(output, others)
+    merged = record.read(output)["tables"]
+    assert [(each["workload"], bool(each["rows"])) for each in merged] == [
         ("1e8", True),
         ("1e7", False),
     ]
+
+
+def test_the_record_is_read_as_it_was_written(tmp_path):
+    result = record.read(RECORD)
+    assert {table["suite"] for table in result["tables"]} <= {*SUITES, *PROCESSES}
+    assert all(table["rows"] for table in result["tables"])
+    assert len(RECORD.read_text(encoding="utf-8").splitlines()) < 300
+    copy = tmp_path / "copy.json"
+    record.write(copy, result)
+    assert record.read(copy) == result
+    assert copy.read_text(encoding="utf-8") == RECORD.read_text(encoding="utf-8")
+    table, *others = result["tables"]
+    with pytest.raises(ValueError, match="no columns for \\['speed'\\]"):
+        record.write(copy, result | {"tables": [table | {"rows": {"C": {"speed": 1}}}, *others]})
 
 
 def test_the_networks_have_the_leaves_and_parameters_of_the_real_ones():
@@ -49,7 +65,7 @@ def test_the_networks_have_the_leaves_and_parameters_of_the_real_ones():
     assert counted(workloads.small(1000))[0] == 1000
 
 
-def test_suites_and_bars_name_contestants_and_workloads_that_there_are():
+def test_suites_and_bars_name_contestants_and_workloads_that_exist():
     for suite in SUITES.values():
         assert set(suite.workloads) <= set(workloads.WORKLOADS)
         assert {*suite.contestants, suite.baseline} <= set(CONTESTANTS)
@@ -62,7 +78,7 @@ def test_suites_and_bars_name_contestants_and_workloads_that_there_are():
         assert bar.workload in SUITES[bar.suite].workloads
 
 
-def test_a_ratio_is_taken_within_rounds_or_by_way_of_whoever_ran_in_both_groups():
+def test_a_ratio_is_taken_within_rounds_or_through_a_contestant_of_both_groups():
     process = {
         "groups": [
             {"base": [1.0, 10.0, 2.0], "a": [3.0, 30.0, 2.0]},
@@ -76,7 +92,7 @@ def test_a_ratio_is_taken_within_rounds_or_by_way_of_whoever_ran_in_both_groups(
     assert program.ratio(process, "a", "nobody") is None
 
 
-def test_a_bar_is_judged_by_its_worst():
+def test_the_worst_contestant_decides_a_bar():
     below = Bar("", "", "", ("a", "b"), "c", at_most=1.1)
     assert below.worst([1.0, 1.2]) == 1.2
     assert not below.reached(1.2)

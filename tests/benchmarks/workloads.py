@@ -1,4 +1,4 @@
-"""What is optimized: trees of float32 parameters, with the shapes that networks really have."""
+"""The parameters to optimize: trees of float32 with the shapes of real networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Shapes = list[tuple[int, ...]]
 
 
 def resnet18() -> Shapes:
-    """ResNet-18 on ImageNet: 62 leaves, 11.7 M parameters."""
+    """Return the shapes of ResNet-18 on ImageNet: 62 leaves, 11.7 million parameters."""
     shapes: Shapes = [(7, 7, 3, 64), (64,), (64,)]
     before = 64
     for width in (64, 128, 256, 512):
@@ -29,7 +29,7 @@ def resnet18() -> Shapes:
 
 
 def gpt2(width: int = 768, layers: int = 12) -> Shapes:
-    """GPT-2 small: 148 leaves, 124 M parameters."""
+    """Return the shapes of GPT-2 small: 148 leaves, 124 million parameters."""
     shapes: Shapes = [(50257, width), (1024, width)]
     for _ in range(layers):
         shapes += [(width,), (width,), (width, 3 * width), (3 * width,), (width, width), (width,)]
@@ -39,13 +39,13 @@ def gpt2(width: int = 768, layers: int = 12) -> Shapes:
 
 
 def small(leaves: int) -> Shapes:
-    """Many narrow layers: a matrix and three vectors each, in ten widths."""
+    """Return the shapes of many narrow layers: a matrix and three vectors each, in ten widths."""
     widths = [8 + 4 * (layer % 10) for layer in range(leaves // 4)]
     return [shape for w in widths for shape in ((w, w), (w,), (w,), (w,))]
 
 
 class Workload(NamedTuple):
-    """Shapes, those of the smoke test, and how many contestants share the memory."""
+    """Shapes, smaller shapes for the test, and how many contestants share the memory."""
 
     shapes: Shapes
     quick: Shapes
@@ -64,7 +64,7 @@ WORKLOADS = {
 
 
 def numbers(shapes: Sequence[tuple[int, ...]], scale: float) -> list[np.ndarray]:
-    """Normal numbers; a million of them, again and again, so that this takes no time."""
+    """Return normal numbers. A million of them are repeated, which takes no time."""
     pool = np.random.default_rng(0).normal(0, scale, 10**6 + 7).astype(np.float32)
     arrays = [np.empty(math.prod(shape), np.float32) for shape in shapes]
     for array in arrays:
@@ -76,8 +76,8 @@ def numbers(shapes: Sequence[tuple[int, ...]], scale: float) -> list[np.ndarray]
 class Arena:
     """The parameters and gradients that all contestants of a process share.
 
-    A contestant keeps its own state, takes the parameters and leaves new ones. What works in place
-    in PyTorch has one other set of them.
+    A contestant keeps its own state, takes the parameters and leaves new ones. PyTorch works in
+    place and has its own set of parameters.
     """
 
     def __init__(self, shapes: Shapes):
@@ -86,17 +86,17 @@ class Arena:
 
     @functools.cached_property
     def grads(self) -> list[jax.Array]:
-        """The gradients, which nothing writes to."""
+        """The gradients, which no contestant overwrites."""
         return jax.block_until_ready([jnp.copy(g) for g in numbers(self.shapes, 0.01)])
 
     @functools.cached_property
     def params(self) -> list[jax.Array]:
-        """The parameters, which go from hand to hand; copied, since NumPy's cannot be donated."""
+        """The parameters, copied to JAX, since NumPy's arrays cannot be donated."""
         return jax.block_until_ready([jnp.copy(θ) for θ in numbers(self.shapes, 0.1)])
 
     @functools.cached_property
     def torch(self) -> list[Any]:
-        """PyTorch's parameters with their gradients, on its GPU where JAX has one."""
+        """The parameters of PyTorch with their gradients, on the GPU if JAX has one."""
         import torch
 
         device = "cpu" if jax.default_backend() == "cpu" else "cuda"

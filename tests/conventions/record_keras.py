@@ -1,6 +1,6 @@
-"""Record what keras.optimizers.SGD does: `python -m tests.conventions.record_keras`, Keras 3.15.
+"""Record the steps of keras.optimizers.SGD: `python -m tests.conventions.record_keras`, Keras 3.15.
 
-It writes keras.json beside itself. The live test imports the functions.
+The script writes keras.json to its own folder. The live tests import its functions.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from tests.conventions import trajectories as shared
 
 @contextlib.contextmanager
 def double():
-    """Keras in float64, and JAX as lenient as Keras needs it."""
+    """Set Keras to float64, and JAX to the promotions that Keras needs."""
     keras.config.set_floatx("float64")
     try:
         with (
@@ -31,7 +31,7 @@ def double():
 
 
 def optimizer_of(options):
-    """A Keras SGD; a function of the count becomes a schedule, looked up."""
+    """Return a Keras SGD, in which functions of the count become schedules."""
     schedules = keras.optimizers.schedules
 
     class Table(schedules.LearningRateSchedule):
@@ -46,13 +46,13 @@ def optimizer_of(options):
 
 
 def variables(values):
-    """Keras variables named as in a layer."""
+    """Return Keras variables with names as in a layer."""
     with keras.name_scope("dense"):
         return {key: keras.Variable(value, name=key) for key, value in values.items()}
 
 
 def run(name, steps=shared.STEPS):
-    """θ_0 .. θ_T of a case, and the optimizer's variables at its end."""
+    """Return θ_0 .. θ_T of a case, and the optimizer's variables at its end."""
     with double():
         params, optimizer = variables(shared.START), optimizer_of(shared.KERAS[name])
         path = [{key: np.array(value.value) for key, value in params.items()}]
@@ -60,8 +60,8 @@ def run(name, steps=shared.STEPS):
             grads = shared.gradient(**path[-1])
             optimizer.apply([grads[key] for key in params], list(params.values()))
             path.append({key: np.array(value.value) for key, value in params.items()})
-        held = {v.path: np.array(v.value) for v in optimizer.variables}
-    return {key: np.stack([point[key] for point in path]) for key in shared.START}, held
+        values = {v.path: np.array(v.value) for v in optimizer.variables}
+    return {key: np.stack([point[key] for point in path]) for key in shared.START}, values
 
 
 def main():
@@ -73,7 +73,7 @@ def main():
         {
             "versions": {"keras": keras.__version__, "jax": jax.__version__},
             "cases": {
-                name: {key: part[shared.SHOWN] for key, part in path.items()}
+                name: {key: part[shared.RECORDED_STEPS] for key, part in path.items()}
                 for name, (path, _) in cases.items()
             },
             "halfway": halfway[1],

@@ -1,6 +1,6 @@
-"""Record what torch.optim.SGD does: `python -m tests.conventions.record_torch` with torch 2.13.
+"""Record the steps of torch.optim.SGD: `python -m tests.conventions.record_torch`, torch 2.13.
 
-It writes torch.json beside itself. The live test imports the functions.
+The script writes torch.json to its own folder. The live tests import its functions.
 """
 
 import numpy as np
@@ -10,16 +10,16 @@ from tests.conventions import trajectories as shared
 
 
 def run(name):
-    """θ_0 .. θ_T of a case."""
+    """Return θ_0 .. θ_T of a case."""
     options = dict(shared.TORCH[name])
     late = options.pop("late", 0)
-    moving = {key: value for key, value in options.items() if callable(value)}
+    scheduled = {key: value for key, value in options.items() if callable(value)}
     params = {key: torch.nn.Parameter(torch.tensor(start)) for key, start in shared.START.items()}
-    begin = {key: value(shared.STEPS) for key, value in moving.items()}
-    optimizer = torch.optim.SGD(params.values(), **options | begin)
+    initial = {key: value(shared.STEPS) for key, value in scheduled.items()}
+    optimizer = torch.optim.SGD(params.values(), **options | initial)
     path = [{key: value.detach().numpy().copy() for key, value in params.items()}]
     for t in range(shared.STEPS):
-        for key, value in moving.items():
+        for key, value in scheduled.items():
             optimizer.param_groups[0][key] = value(t)
         for key, grad in shared.gradient(**path[-1]).items():
             params[key].grad = None if key == "b" and t < late else torch.from_numpy(grad)
@@ -42,35 +42,34 @@ class Net(torch.nn.Module):
 
 
 def start():
-    """A model and its optimizer."""
+    """Return a model and its optimizer."""
     model = Net()
     return model, torch.optim.SGD(model.parameters(), **shared.SGD)
 
 
 def train(model, optimizer, first, steps=shared.HANDOVER):
-    """Make steps from the count `first` on."""
+    """Make steps, the first of them at the count `first`."""
     images, labels = torch.from_numpy(shared.IMAGES), torch.from_numpy(shared.LABELS)
     for t in range(first, first + steps):
-        optimizer.param_groups[0]["lr"] = shared.schedule_of(t)
+        optimizer.param_groups[0]["lr"] = shared.model_rate(t)
         optimizer.zero_grad()
         torch.nn.functional.mse_loss(model(images), labels).backward()
         optimizer.step()
 
 
 def checkpoint(model, optimizer):
-    """Parameters and state as they stand, in NumPy, each its own copy."""
-    held = optimizer.state_dict()
+    """Return copies of the parameters and of the buffers in NumPy."""
+    state = optimizer.state_dict()["state"]
     return {
         "params": {name: value.numpy().copy() for name, value in model.state_dict().items()},
         "buffers": {
-            name: held["state"][i]["momentum_buffer"].numpy().copy()
-            for i, name in enumerate(shared.NAMES)
+            name: state[i]["momentum_buffer"].numpy().copy() for i, name in enumerate(shared.NAMES)
         },
     }
 
 
 def complex_run():
-    """Three parameters of a complex least-squares loss under SGD, with the buffers on the way."""
+    """Return parameters and buffers on a complex least-squares loss, after 20 and 40 steps."""
     matrix, target, z = (torch.from_numpy(part) for part in shared.complex_problem())
     z = torch.nn.Parameter(z)
     optimizer = torch.optim.SGD([z], lr=0.02, momentum=0.9)
@@ -102,7 +101,7 @@ def main():
         {
             "versions": {"torch": torch.__version__, "numpy": np.__version__},
             "cases": {
-                name: {key: path[shared.SHOWN] for key, path in run(name).items()}
+                name: {key: path[shared.RECORDED_STEPS] for key, path in run(name).items()}
                 for name in shared.TORCH
             },
             "model": {str(t): point for t, point in zip((20, 40, 60), points, strict=True)},

@@ -1,4 +1,4 @@
-"""curvature against dense Hessians: of quadratics, of a small network, and of their parts."""
+"""`curvature` against dense Hessians of quadratics, of a small network, and of its parts."""
 
 import io
 import sys
@@ -9,30 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import tqdm
 from jax.flatten_util import ravel_pytree
 
 import momentax
-from momentax import curvature, problems
-from momentax.diagnostics import Curvature, Spectrum, _curvature
+from momentax import problems
+from momentax.diagnostics import Curvature, curvature
+from tests.diagnostics.matrices import INDEFINITE, quadratic, symmetric
 
 KEY = jax.random.key(0)
-
-
-def symmetric(curvatures, seed=0):
-    """A matrix with these eigenvalues, in no axis' direction."""
-    shape = (len(curvatures), len(curvatures))
-    Q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=shape))
-    return (Q * curvatures) @ Q.T
-
-
-INDEFINITE = symmetric(np.random.default_rng(1).normal(size=30))
+PROBLEM = problems.quadratic(INDEFINITE)
 
 PROBLEMS = {
     "ravine": problems.ravine(1000.0),
     "saddle": problems.saddle(2.0),
     "rosenbrock": problems.rosenbrock(),
-    "an indefinite matrix": problems.quadratic(INDEFINITE),
+    "an indefinite matrix": PROBLEM,
     "one parameter": problems.quadratic([[-3.0]]),
     "a vector of signs is an eigenvector": problems.quadratic([[2.0, 1.0], [1.0, 2.0]]),
 }
@@ -46,6 +37,7 @@ def test_is_exact_on_problems_of_known_curvatures(name):
     found = curvature(problem.loss, jnp.asarray(place, float), key=KEY)
     assert isinstance(found, Curvature)
     assert isinstance(found.mu, float)
+    assert repr(found).startswith(f"Curvature(mu={problem.curvatures[0]:.6g} ± ")
     np.testing.assert_allclose((found.mu, found.L), problem.curvatures[[0, -1]], rtol=1e-10)
 
 
@@ -61,13 +53,9 @@ MATRICES = {
 }
 
 
-def quadratic(θ, H):
-    return θ @ (H @ θ) / 2
-
-
 @pytest.mark.parametrize("name", MATRICES)
 @pytest.mark.parametrize("bits", [32, 64])
-def test_is_exact_on_matrices_that_end_the_process_early_or_lie_badly(name, bits):
+def test_is_exact_on_ill_conditioned_matrices_and_where_the_process_ends_early(name, bits):
     H = MATRICES[name]
     with jax.enable_x64(bits == 64):
         H = jnp.asarray(H, f"float{bits}")
@@ -118,13 +106,13 @@ def test_equals_the_dense_hessian_of_a_network():
     assert found.history["L_error"][-1] < 1e-4 * found.L
 
 
-def test_a_model_changes_nothing_but_how_the_loss_is_written():
+def test_a_loss_written_with_a_model_has_the_same_curvature():
     whole = curvature(loss, PARAMS, X, Y, key=KEY)
     parts = curvature(entropy, PARAMS, X, Y, key=KEY, model=outputs)
     np.testing.assert_allclose((parts.mu, parts.L), (whole.mu, whole.L), rtol=1e-4)
 
 
-def test_gauss_newton_equals_its_dense_matrix_and_is_nowhere_negative():
+def test_gauss_newton_equals_its_dense_matrix_and_has_no_negative_curvature():
     flat, shaped = ravel_pytree(PARAMS)
     J = jax.jit(jax.jacobian(lambda flat: outputs(shaped(flat), X, Y).ravel()))(flat)
     logits = outputs(PARAMS, X, Y)
@@ -135,7 +123,7 @@ def test_gauss_newton_equals_its_dense_matrix_and_is_nowhere_negative():
     np.testing.assert_allclose(found.L, known[-1], rtol=1e-4)
     assert abs(found.mu) < 1e-5 * found.L
     hessian = dense(loss, PARAMS, X, Y)
-    assert abs(hessian[-1] - known[-1]) > 1e-3 * known[-1]  # They do differ.
+    assert abs(hessian[-1] - known[-1]) > 1e-3 * known[-1]  # The two matrices differ.
 
 
 def test_batches_give_the_curvature_of_their_mean():
@@ -150,7 +138,7 @@ def test_batches_give_the_curvature_of_their_mean():
     )
 
 
-def test_batches_of_other_shapes_weigh_the_same_and_follow_the_arguments():
+def test_batches_of_different_shapes_have_equal_weights_and_follow_the_arguments():
     def f(θ, scale, x):
         return scale * jnp.sum(x) * jnp.sum(θ**2) / 2
 
@@ -173,13 +161,13 @@ def test_the_structure_of_the_parameters_does_not_matter():
     found = curvature(lambda p: joined(jax.tree.leaves(p)), tree, key=KEY)
     np.testing.assert_allclose(found.spectrum.nodes, flat.spectrum.nodes, atol=1e-4)
     np.testing.assert_allclose(found.history["L"], flat.history["L"], atol=1e-4)
-    turned = {"b": θ[:12], "a": θ[12:]}  # Its leaves come in another order.
+    turned = {"b": θ[:12], "a": θ[12:]}  # JAX orders its leaves by name.
     found = curvature(lambda p: joined([p["b"], p["a"]]), turned, key=KEY)
     np.testing.assert_allclose((found.mu, found.L), (flat.mu, flat.L), rtol=1e-5)
 
 
 @pytest.mark.usefixtures("x64")
-def test_leaves_of_every_precision_are_read_wide():
+def test_leaves_of_every_precision_are_read_in_float32_or_wider():
     def f(p):
         assert {leaf.dtype for leaf in p.values()} == {np.dtype("float32"), np.dtype("float64")}
         parts = [jnp.sum(c * p[name].astype(float) ** 2) for c, name in enumerate("abcd", 1)]
@@ -193,7 +181,7 @@ def test_leaves_of_every_precision_are_read_wide():
 
 
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
-def test_takes_parameters_that_lie_on_several_devices(kind):
+def test_takes_parameters_that_are_sharded_over_devices(kind):
     mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType[kind],))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
     params = {"a": jax.device_put(jnp.ones((4, 3)), rows), "b": jnp.ones(2)}
@@ -201,16 +189,15 @@ def test_takes_parameters_that_lie_on_several_devices(kind):
     np.testing.assert_allclose((found.mu, found.L), (-2, 12), rtol=1e-6)
 
 
-def test_numbers_among_the_parameters_and_arguments_count():
+def test_parameters_and_arguments_may_be_python_numbers():
     found = curvature(lambda p, c: c * p["x"] ** 2, {"x": 1.5}, 2, key=KEY)
     assert (found.mu, found.L) == pytest.approx((4, 4))
     assert found.spectrum.size == 1
 
 
-def test_history_closes_in_on_the_extremes_and_bounds_its_errors():
-    problem = problems.quadratic(INDEFINITE)
-    found = curvature(problem.loss, problem.start, key=KEY, num_iterations=25, num_samples=3)
-    history, curvatures = found.history, problem.curvatures
+def test_history_approaches_the_extremes_and_bounds_its_errors():
+    found = curvature(PROBLEM.loss, PROBLEM.start, key=KEY, num_iterations=25, num_samples=3)
+    history, curvatures = found.history, PROBLEM.curvatures
     assert {row.shape for row in history.values()} == {(25,)}
     assert np.all(np.diff(history["mu"]) < 1e-5)
     assert np.all(np.diff(history["L"]) > -1e-5)
@@ -224,110 +211,25 @@ def test_history_closes_in_on_the_extremes_and_bounds_its_errors():
     assert np.all(history["L"] <= curvatures[-1] + 1e-5)
 
 
-def test_more_starts_find_no_less():
-    problem = problems.quadratic(INDEFINITE)
-    found = curvature(problem.loss, problem.start, key=KEY, num_iterations=6, num_samples=5)
+def test_the_extremes_are_those_of_all_starts():
+    found = curvature(PROBLEM.loss, PROBLEM.start, key=KEY, num_iterations=6, num_samples=5)
     np.testing.assert_allclose(found.mu, found.spectrum.nodes.min())
     np.testing.assert_allclose(found.L, found.spectrum.nodes.max())
 
 
-def test_the_spectrums_moments_are_the_hessians_trace_and_norm():
-    curvatures = np.concatenate([np.zeros(150), np.geomspace(0.1, 10, 40), [-2.0] * 10])
-    problem = problems.quadratic(symmetric(curvatures))
-    spectrum = curvature(
-        problem.loss, problem.start, key=KEY, num_iterations=20, num_samples=30
-    ).spectrum
-    assert isinstance(spectrum, Spectrum)
-    assert spectrum.nodes.shape == spectrum.weights.shape == (30, 20)
-    assert spectrum.size == 200
-    np.testing.assert_allclose(spectrum.weights.sum(axis=1), 1)
-    assert spectrum.moment(0) == pytest.approx((200, 0), abs=1e-9)
-    for power in (1, 2, 3):
-        value, error = spectrum.moment(power)
-        known = np.sum(curvatures**power)
-        assert abs(value - known) < 3 * error
-        assert 0 < error < 0.1 * abs(known)
-    np.testing.assert_allclose(spectrum.below(-1.0), 0.05, atol=0.01)
-    np.testing.assert_allclose(spectrum.below([-3.0, 0.05, 11.0]), [0, 0.8, 1], atol=0.02)
-    one = curvature(problem.loss, problem.start, key=KEY, num_iterations=5).spectrum
-    assert np.isnan(one.moment(1)[1])
-
-
-def test_the_density_is_that_of_the_hessian_blurred():
-    curvatures = np.repeat([-1.0, 0.0, 3.0], [20, 60, 20])
-    problem = problems.quadratic(symmetric(curvatures))
-    spectrum = curvature(problem.loss, problem.start, key=KEY, num_samples=40).spectrum
-    at = np.linspace(-3, 5, 801)
-    density = spectrum.density(at, width=0.3)
-    bumps = np.exp(-(((at[:, None] - curvatures) / 0.3) ** 2) / 2)
-    known = np.mean(bumps, axis=1) / (0.3 * np.sqrt(2 * np.pi))
-    np.testing.assert_allclose(density, known, atol=0.05 * known.max())
-    np.testing.assert_allclose(np.sum(density) * 0.01, 1, rtol=1e-6)
-    assert spectrum.density(0.0, 0.3).shape == ()
-
-
-def test_the_key_decides_everything():
-    problem = problems.quadratic(INDEFINITE)
-
-    def nodes(key):
-        found = curvature(problem.loss, problem.start, key=key, num_iterations=4, num_samples=2)
-        return found.spectrum.nodes
+def test_equal_keys_give_equal_results_and_other_keys_other_ones():
+    def nodes(key=None):
+        counts = {"num_iterations": 6, "num_samples": 2}
+        return curvature(PROBLEM.loss, PROBLEM.start, key=key, **counts).spectrum.nodes
 
     np.testing.assert_array_equal(nodes(KEY), nodes(KEY))
     assert np.abs(nodes(KEY) - nodes(jax.random.key(1))).max() > 0.01
     assert np.abs(nodes(KEY)[0] - nodes(KEY)[1]).max() > 0.01
     np.testing.assert_array_equal(nodes(KEY), nodes(jax.random.PRNGKey(0)))
+    np.testing.assert_array_equal(nodes(), nodes(jax.random.key(0)))  # The default.
 
 
-class Bar:
-    """A bar on a terminal, as tqdm makes it."""
-
-    disable = False
-    made: "list[Bar]"
-
-    def __init__(self, total, **options):
-        self.total, self.seen = total, 0
-        Bar.made.append(self)
-
-    def update(self):
-        self.seen += 1
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return None
-
-
-@pytest.mark.parametrize("shown", [False, True])
-def test_is_compiled_once(monkeypatch, shown):
-    if shown:
-        Bar.made = []
-        monkeypatch.setattr(tqdm, "tqdm", Bar)
-    before = _curvature._lanczos._cache_size()
-    for seed in range(3):
-        θ, x = jnp.full(4, 1.0 + seed), jnp.full((5, 2), seed + 1.0)
-        batches = [(x,), (2 * x,), (x[:3],)]
-        curvature(square, θ, key=jax.random.key(seed), num_samples=3, batches=batches)
-    assert _curvature._lanczos._cache_size() == before + 1
-    if shown:
-        assert [(bar.seen, bar.total) for bar in Bar.made] == [(12, 12)] * 3
-        assert not _curvature._BARS
-
-
-def test_the_basis_takes_the_memory_stated():
-    θ = jnp.ones(10_000)
-    groups = [(np.arange(1), ())]
-    program = _curvature._lanczos.lower(bowl, None, False, 40, False, 0, θ, (), groups, KEY)
-    each = program.compile().memory_analysis().temp_size_in_bytes / θ.nbytes
-    assert each < 2.1 * 40 or (jax.__version_info__ < (0, 9) and each < 3.1 * 40)
-
-
-def square(θ, x):
-    return jnp.mean(x) * jnp.sum(θ**2)
-
-
-def test_a_terminal_sees_a_bar_and_a_file_none(monkeypatch, capfd):
+def test_the_progress_bar_is_shown_on_a_terminal_only(monkeypatch, capfd):
     problem = problems.ravine()
     curvature(problem.loss, problem.start, key=KEY)
     assert capfd.readouterr() == ("", "")
@@ -339,7 +241,7 @@ def test_a_terminal_sees_a_bar_and_a_file_none(monkeypatch, capfd):
     assert "2/2" in terminal.getvalue() or "0/2" in terminal.getvalue()
 
 
-def test_a_loss_without_a_hash_is_read_anew():
+def test_a_loss_without_a_hash_is_compiled_at_every_call():
     class Loss:
         __hash__ = None
         c = 1.0
@@ -351,24 +253,6 @@ def test_a_loss_without_a_hash_is_read_anew():
     np.testing.assert_allclose(curvature(f, jnp.ones(2), key=KEY).L, 2, rtol=1e-6)
     f.c = 3.0
     np.testing.assert_allclose(curvature(f, jnp.ones(2), key=KEY).L, 6, rtol=1e-6)
-
-
-def test_accelerators_multiply_in_full_precision():
-    W = jnp.ones((3, 3))
-    lowered = _curvature._lanczos.lower(
-        lambda θ: jnp.sum((W @ θ) ** 2), None, False, 2, False, 0, W, (), [(np.arange(1), ())], KEY
-    )
-    products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
-    assert len(products) > 3
-    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
-
-
-def test_shows_itself_in_a_line():
-    problem = problems.saddle(2.0)
-    shown = repr(curvature(problem.loss, problem.start, key=KEY, num_samples=3))
-    assert shown.startswith("Curvature(mu=-2 ± ")
-    assert shown.endswith("from 3 × 2 products at 2 parameters)")
-    assert "L=1 ± " in shown
 
 
 def bowl(θ):
@@ -387,37 +271,41 @@ REFUSED = {
         TypeError,
         r"the parameter at \['z'\] has dtype complex64, and curvature needs real ones; make its",
     ),
-    "whole params": (
+    "integer params": (
         {"params": {"steps": jnp.arange(2)}},
         TypeError,
         r"the parameter at \['steps'\] has dtype int32, and curvature needs floating ones; have",
     ),
-    "words": ({"params": ["a"]}, TypeError, r"the parameter at \[0\] has dtype str"),
-    "nothing": ({"params": {}}, ValueError, "params must hold at least one number, got none"),
-    "no numbers": ({"params": jnp.ones((0, 3))}, ValueError, "params must hold at least one"),
+    "a string among the params": (
+        {"params": ["a"]},
+        TypeError,
+        r"the parameter at \[0\] has dtype str",
+    ),
+    "no params": ({"params": {}}, ValueError, "params must hold at least one number, got none"),
+    "empty params": ({"params": jnp.ones((0, 3))}, ValueError, "params must hold at least one"),
     "an infinite product": (
         {"loss": lambda θ: jnp.sum(θ**1.5), "params": jnp.zeros(3)},
         ValueError,
         "the Hessian times a vector is not finite in product 1: the loss or",
     ),
-    "a loss too large for its own square": (
+    "a loss whose square overflows": (
         {"loss": lambda θ: 1e20 * jnp.vdot(jnp.arange(3.0), θ**2)},
         ValueError,
-        "the curvatures, about [0-9]e[+]20, are of a size whose square leaves the range of "
-        "float32; multiply the loss by a number",
+        "the curvatures, about [0-9]e[+]20, have squares outside the range of float32; multiply "
+        "the loss by a number",
     ),
-    "a loss too small for its own square": (
+    "a loss whose square underflows": (
         {"loss": lambda θ: 1e-20 * bowl(θ)},
         ValueError,
-        "the curvatures, about 2e-20, are of a size whose square",
+        "the curvatures, about 2e-20, have squares outside",
     ),
-    "a word in a batch": (
+    "a string in a batch": (
         {"batches": [("train",)]},
         TypeError,
         "the arguments of loss must be arrays, got 'train'; have the loss close over",
     ),
     "a function in args": ({"args": (bowl,)}, TypeError, "the arguments of loss must be arrays"),
-    "bare batches": (
+    "batches that are not tuples": (
         {"batches": jnp.ones((2, 3))},
         TypeError,
         r"batches must be tuples of arguments of loss, got .*; write \(batch,\) for a single",
@@ -426,7 +314,7 @@ REFUSED = {
     "a seed for a key": (
         {"key": 0},
         TypeError,
-        r"key must be a random key such as jax.random.key\(0\), got 0",
+        r"key must be a random key, as jax.random.key\(0\), got 0",
     ),
     "several keys": ({"key": jax.random.split(KEY)}, TypeError, "key must be a random key"),
     "no iterations": ({"num_iterations": 0}, ValueError, "num_iterations must be a whole number"),
@@ -437,7 +325,7 @@ REFUSED = {
         TypeError,
         "gauss_newton must be True or False",
     ),
-    "a model of whole numbers": (
+    "a model of integers": (
         {"model": lambda θ: {"class": jnp.argmax(θ)}},
         TypeError,
         r"model must return real floating outputs, got int32 at \['class'\]",
@@ -454,7 +342,7 @@ def test_says_what_is_wrong(name):
         curvature(f, params, *args, **given)
 
 
-def test_says_so_under_a_trace():
+def test_refuses_to_be_traced():
     for traced in (jax.jit, jax.grad, jax.vmap):
         with pytest.raises(TypeError, match=r"^curvature must be called outside of jit, vmap and"):
             traced(lambda θ: curvature(bowl, θ, key=KEY).L)(jnp.ones(3))
@@ -468,17 +356,7 @@ def test_names_the_extra_where_it_is_not_installed(monkeypatch, missing):
         curvature(bowl, jnp.ones(3), key=KEY)
 
 
-def test_the_spectrum_checks_what_it_is_asked():
-    spectrum = curvature(bowl, jnp.ones(3), key=KEY).spectrum
-    for width in (0.0, -1.0, np.inf):
-        with pytest.raises(ValueError, match=r"^width must be in \(0, inf\)"):
-            spectrum.density(0.0, width)
-    with pytest.raises(TypeError, match=r"^power must be a whole number"):
-        spectrum.moment(0.5)
-
-
-def test_feeds_a_theory_and_a_step():
-    """From a loss to the settings that its curvature asks for, and a run at the edge of them."""
+def test_its_result_tunes_heavy_ball_for_the_loss():
     problem = problems.ravine(50.0)
     found = curvature(problem.loss, problem.start, key=KEY)
     tuning = momentax.theory.optimal_heavy_ball(found.mu, found.L)

@@ -1,11 +1,11 @@
-"""Files named *_live.py import peers at their top: they are read with `-m oracles` alone."""
+"""Files named *_live.py import peers at their top, so only `-m oracles` collects them."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-os.environ["KERAS_BACKEND"] = "jax"  # Before anyone imports Keras.
+os.environ["KERAS_BACKEND"] = "jax"  # Before Keras is imported.
 
 
 def is_live(path: Path) -> bool:

@@ -1,7 +1,7 @@
-"""Every run of another library, as data: which optimizer and which options.
+"""Every run of another library as data: which optimizer, with which options.
 
-An option that is an array is a schedule, followed step by step. Peers are
-imported where they run, so that the table can be read without them.
+An option that is an array is a schedule with one value for each step. Peers are
+imported when they run, so the table can be read without them.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ import optax
 
 from tests.oracles.problem import BETAS, NUS, RATES, START, STEPS, gradient, value
 
-os.environ["KERAS_BACKEND"] = "jax"  # Before anyone imports Keras.
+os.environ["KERAS_BACKEND"] = "jax"  # Before Keras is imported.
 
 
 class Run(NamedTuple):
-    """A peer's optimizer, its options, and how closely it can be followed."""
+    """The optimizer of a peer, its options, and the tolerance of a comparison."""
 
     drive: Callable[..., np.ndarray]
     maker: str  # module:attribute
     options: dict[str, Any]
-    sign: float = 1.0  # -1 turns the problem upside down, for a peer that maximizes.
+    sign: float = 1.0  # -1 negates the problem, for a peer that maximizes.
     tolerance: float = 1e-12
 
     def __call__(self) -> np.ndarray:
-        """The parameters after 0 .. STEPS steps."""
+        """Return the parameters after 0 .. STEPS steps."""
         with relaxed():
             return self.drive(load(self.maker), self.options, self.sign)
 
@@ -43,7 +43,7 @@ def load(maker: str) -> Any:
 
 
 def at(options, t):
-    """The options of step t; a schedule may stand in a tuple too."""
+    """Return the options of step t; a schedule may also be in a tuple."""
 
     def now(option):
         if isinstance(option, tuple):
@@ -55,7 +55,7 @@ def at(options, t):
 
 @contextlib.contextmanager
 def relaxed():
-    """JAX in 64 bits and as peers expect it, whatever this process asks of momentax."""
+    """Set JAX to 64 bits and to the promotions that peers expect."""
     with (
         jax.enable_x64(True),
         jax.numpy_dtype_promotion("standard"),
@@ -65,7 +65,7 @@ def relaxed():
 
 
 def scan(transformation, sign=1.0):
-    """The path of an Optax transformation, in the dtypes that hold where it is called."""
+    """Return the path of an Optax transformation, in the default dtypes of the caller."""
     transformation = optax.with_extra_args_support(transformation)
 
     def step(carry, t):
@@ -82,7 +82,7 @@ def scan(transformation, sign=1.0):
 
 
 def follow(values):
-    """An array as an Optax schedule."""
+    """Return an array as an Optax schedule."""
     return lambda t: jnp.asarray(values)[t]
 
 
@@ -92,7 +92,7 @@ def followed(options):
 
 @contextlib.contextmanager
 def torch_in(dtype):
-    """PyTorch with this default dtype, in which some optimizers count their weights."""
+    """Set the default dtype of PyTorch, in which some optimizers compute their weights."""
     torch = importlib.import_module("torch")
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, dtype))
@@ -106,7 +106,7 @@ def in_torch(make, options, sign, dtype="float64", default=None, valued=False):
     with torch_in(default or dtype) as torch:
         x = torch.nn.Parameter(torch.tensor(START, dtype=getattr(torch, dtype)))
         optimizer = make([x], **at(options, 0))
-        getattr(optimizer, "train", lambda: None)()  # Schedule-free SGD asks for it.
+        getattr(optimizer, "train", lambda: None)()  # Schedule-free SGD needs this call.
         path = [START]
         for t in range(STEPS):
             for group in optimizer.param_groups:
@@ -127,13 +127,13 @@ def in_torch_32(make, options, sign):
 
 
 def in_torch_by_default(make, options, sign):
-    """Parameters in float64 where PyTorch's default is float32, as it mostly is."""
+    """Run with parameters in float64 while the default dtype of PyTorch is float32, as usual."""
     return in_torch(make, options, sign, default="float32")
 
 
 def in_keras(make, options, sign):
     keras = importlib.import_module("keras")
-    keras.config.set_floatx("float64")  # Of the learning rate; this process has no other use of it.
+    keras.config.set_floatx("float64")  # The dtype of the learning rate.
     x = keras.Variable(START, dtype="float64")
     optimizer = make(**at(options, 0))
     optimizer.build([x])
@@ -151,7 +151,7 @@ def in_optax(make, options, sign):
 
 
 def in_jaxopt(make, options, sign):
-    """The points at which jaxopt takes its gradients, which it calls the velocity."""
+    """Return the points where jaxopt takes its gradients, which it calls the velocity."""
     solver = make(lambda x, t: sign * value(x, t, jnp), **followed(options))
 
     def step(carry, t):
@@ -165,13 +165,13 @@ def in_jaxopt(make, options, sign):
 
 
 def in_qhoptim(make, options, sign):
-    """QHM with the hyperparameters that one of its own conversions returns."""
+    """Run QHM with the hyperparameters that one of qhoptim's conversions returns."""
     qhm = load("qhoptim.pyt:QHM")
     return in_torch(qhm, make(**options), sign)
 
 
 def amplified(make, options, sign):
-    """Plain descent along gradients that pass a filter on the model first."""
+    """Run plain descent along gradients to which a filter of the peer was applied."""
     torch = importlib.import_module("torch")
     model = torch.nn.ParameterDict({"x": torch.nn.Parameter(torch.tensor(START))})
     filtered, path, x = None, [START], model["x"]
@@ -184,7 +184,7 @@ def amplified(make, options, sign):
 
 
 def one_cycle(make, options, sign):
-    """The momentum of every step, in place of parameters."""
+    """Return the momentum of every step instead of parameters."""
     torch = importlib.import_module("torch")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.5)
     scheduler = make(optimizer, **options)
@@ -210,7 +210,7 @@ LEARNING_RATES = {"learning_rate": RATES, "momentum": 0.9}
 
 
 def _torch_grid():
-    """torch.optim.SGD with each combination of options that it allows."""
+    """Yield a run of torch.optim.SGD for each combination of options that it allows."""
     for momentum, dampening, decay, nesterov, maximize in itertools.product(
         (0.0, 0.9), (0.0, 0.3), (0.0, 0.05), (False, True), (False, True)
     ):
@@ -337,7 +337,7 @@ RUNS = dict(_torch_grid()) | {
         in_torch,
         "pytorch_optimizer:QHAdam",
         {"lr": 0.02, "nus": (0.7, 0.9), "betas": (0.95, 0.99)},
-        tolerance=1e-6,  # It counts the weights of its averages in float32.
+        tolerance=1e-6,  # It computes the weights of its averages in float32.
     ),
     "pytorch_optimizer.Adan": Run(in_torch, "pytorch_optimizer:Adan", {"lr": 0.02}),
     "pytorch_optimizer.Adan, schedule, decay": Run(

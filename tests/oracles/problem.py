@@ -1,7 +1,7 @@
-"""What every library is asked to minimise, and the schedules that each of them follows.
+"""The problem that every library minimizes, and the schedules that each of them follows.
 
-A strongly convex function that is not quadratic, tilted anew at every step so
-that nothing comes to rest and a wrong coefficient shows until the end.
+The function is strongly convex and not quadratic. A linear term changes at every
+step, so no path converges and a wrong coefficient has an effect until the end.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def value(x, t, xp=np):
 
 
 def gap(path, expected):
-    """The largest difference between two paths, in units of the second's largest entry."""
+    """Return the largest difference of two paths, relative to the largest entry of the second."""
     path, expected = np.asarray(path, np.float64), np.asarray(expected)
     assert path.shape == expected.shape
     return np.abs(path - expected).max() / np.abs(expected).max()

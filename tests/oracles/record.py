@@ -1,7 +1,7 @@
-"""Run every peer and write down where it went: python -m tests.oracles.record.
+"""Record the path of every peer: python -m tests.oracles.record.
 
-recorded.json holds some steps of each path, in digits that give back the same
-float64, and the versions of the libraries that took them.
+recorded.json has some steps of each path, with enough digits to restore every
+float64, and the versions of the libraries.
 """
 
 import importlib.metadata
@@ -16,18 +16,18 @@ from tests.oracles.peers import RUNS
 from tests.oracles.problem import STEPS
 
 FILE = Path(__file__).parent / "recorded.json"
-STEPS_KEPT = [0, 1, 2, 3, *range(10, STEPS + 1, 10)]
+RECORDED_STEPS = [0, 1, 2, 3, *range(10, STEPS + 1, 10)]
 
 
 def pins():
-    """The versions that the extra `oracles` asks for."""
+    """Return the versions that the extra `oracles` requires."""
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     extra = tomllib.loads(text)["project"]["optional-dependencies"]["oracles"]
     return dict(requirement.split("==") for requirement in extra)
 
 
 def read():
-    """The versions, and the path of each run at STEPS_KEPT."""
+    """Return the versions, and the path of each run at RECORDED_STEPS."""
     record = json.loads(FILE.read_text(encoding="utf-8"))
     return record["versions"], {name: np.array(path) for name, path in record["paths"].items()}
 
@@ -36,7 +36,7 @@ def main():
     names = ["jax", "optax", "numpy", *pins()]
     versions = {name: importlib.metadata.version(name).partition("+")[0] for name in names}
     paths = {
-        name: json.dumps(run()[STEPS_KEPT].astype(np.float64).tolist())
+        name: json.dumps(run()[RECORDED_STEPS].astype(np.float64).tolist())
         for name, run in RUNS.items()
     }
     rows = ",\n".join(f"{json.dumps(name)}: {path}" for name, path in paths.items())

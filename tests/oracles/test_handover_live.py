@@ -1,4 +1,4 @@
-"""The hand-over with PyTorch and Keras themselves: state there, in JAX, and back."""
+"""Runs that move from PyTorch and Keras themselves to JAX and back."""
 
 from pathlib import Path
 
@@ -26,47 +26,71 @@ from momentax.conventions import (
     import_torch_state,
 )
 from tests.conventions import record_keras, record_torch, trajectories
-from tests.conventions.trajectories import HANDOVER, KERAS, MAPPING, NAMES, TORCH, scheduled
+from tests.conventions.trajectories import HANDOVER, KERAS, MAPPING, NAMES, TORCH, as_schedule
 
 
 def agree(left, right):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), left, right)
 
 
+@pytest.fixture(scope="module")
+def torch_paths():
+    """The path of from_torch in each case."""
+    late = {name: options["late"] for name, options in TORCH.items() if "late" in options}
+    with jax.enable_x64(True):
+        optimizers = {
+            name: from_torch(
+                **{key: as_schedule(value) for key, value in options.items() if key != "late"}
+            )
+            for name, options in TORCH.items()
+        }
+        return trajectories.run(optimizers, late)
+
+
+@pytest.fixture(scope="module")
+def keras_paths():
+    """The path of from_keras in each case."""
+    with jax.enable_x64(True):
+        return trajectories.run(
+            {
+                name: from_keras(**{key: as_schedule(value) for key, value in options.items()})
+                for name, options in KERAS.items()
+            }
+        )
+
+
 @pytest.mark.parametrize("name", TORCH)
-def test_from_torch_steps_as_torch_does_and_as_was_recorded(x64, name):
-    options = {key: scheduled(value) for key, value in TORCH[name].items() if key != "late"}
+def test_from_torch_makes_the_steps_of_torch_and_of_the_recording(torch_paths, name):
     live = record_torch.run(name)
-    agree(trajectories.run(from_torch(**options), TORCH[name].get("late", 0)), live)
+    agree(torch_paths[name], live)
     recorded = trajectories.read("torch.json")["cases"][name]
-    agree({key: path[trajectories.SHOWN] for key, path in live.items()}, recorded)
+    agree({key: path[trajectories.RECORDED_STEPS] for key, path in live.items()}, recorded)
 
 
 @pytest.mark.parametrize("name", KERAS)
-def test_from_keras_steps_as_keras_does_and_as_was_recorded(x64, name):
-    options = {key: scheduled(value) for key, value in KERAS[name].items()}
+def test_from_keras_makes_the_steps_of_keras_and_of_the_recording(keras_paths, name):
     live, _ = record_keras.run(name)
-    agree(trajectories.run(from_keras(**options)), live)
+    agree(keras_paths[name], live)
     recorded = trajectories.read("keras.json")["cases"][name]
-    agree({key: path[trajectories.SHOWN] for key, path in live.items()}, recorded)
+    agree({key: path[trajectories.RECORDED_STEPS] for key, path in live.items()}, recorded)
 
 
 def test_a_run_moves_from_torch_to_jax_and_back_on_one_trajectory(x64):
-    alone, alone_optimizer = record_torch.start()
+    whole, whole_optimizer = record_torch.start()
     model, optimizer = record_torch.start()
-    record_torch.train(alone, alone_optimizer, 0, 3 * HANDOVER)
+    record_torch.train(whole, whole_optimizer, 0, 3 * HANDOVER)
     record_torch.train(model, optimizer, 0)
 
     params = import_params(model.state_dict(), trajectories.twin_params(), MAPPING)
     checkpoint = optimizer.state_dict()
-    rates = jnp.asarray([trajectories.schedule_of(t) for t in range(3 * HANDOVER)])
+    rates = jnp.asarray([trajectories.model_rate(t) for t in range(3 * HANDOVER)])
     tx = from_torch(**checkpoint["param_groups"][0] | {"lr": lambda count: rates[count]})
     state = import_torch_state(
         checkpoint, params, MAPPING, state=tx.init(params), names=NAMES, count=HANDOVER
     )
     params, state = trajectories.train(params, state, tx)
 
-    # Into a model that never saw the first steps.
+    # A new model and optimizer continue, which have not made the first steps.
     model, optimizer = record_torch.start()
     tensors = {key: torch.from_numpy(a) for key, a in export_params(params, MAPPING).items()}
     model.load_state_dict(tensors)
@@ -77,28 +101,28 @@ def test_a_run_moves_from_torch_to_jax_and_back_on_one_trajectory(x64):
     )
     record_torch.train(model, optimizer, 2 * HANDOVER)
     agree(
-        record_torch.checkpoint(model, optimizer), record_torch.checkpoint(alone, alone_optimizer)
+        record_torch.checkpoint(model, optimizer), record_torch.checkpoint(whole, whole_optimizer)
     )
 
 
 def test_a_run_moves_from_keras_to_jax_and_back_on_one_trajectory(x64):
     case = KERAS["schedule, all"]
-    tx = from_keras(**{key: scheduled(value) for key, value in case.items()})
+    tx = from_keras(**{key: as_schedule(value) for key, value in case.items()})
     mapping = {"w": Counterpart("dense/w", (0, 1)), "b": "dense/b"}
-    alone, _ = record_keras.run("schedule, all", steps=3 * HANDOVER)
+    whole, _ = record_keras.run("schedule, all", steps=3 * HANDOVER)
     with record_keras.double():
-        there, optimizer = (
-            record_keras.variables(trajectories.START),
-            record_keras.optimizer_of(case),
-        )
+        variables = record_keras.variables(trajectories.START)
+        optimizer = record_keras.optimizer_of(case)
 
         def train(steps):
             for _ in range(steps):
-                grads = trajectories.gradient(**{k: np.array(v.value) for k, v in there.items()})
-                optimizer.apply([grads[key] for key in there], list(there.values()))
+                grads = trajectories.gradient(
+                    **{k: np.array(v.value) for k, v in variables.items()}
+                )
+                optimizer.apply([grads[key] for key in variables], list(variables.values()))
 
         train(HANDOVER)
-        arrays = {variable.path: variable for variable in there.values()}
+        arrays = {variable.path: variable for variable in variables.values()}
         start = jax.tree.map(jnp.asarray, trajectories.START)
         params = import_params(arrays, start, mapping)
         state = import_keras_state(optimizer.variables, params, mapping, state=tx.init(params))
@@ -113,13 +137,14 @@ def test_a_run_moves_from_keras_to_jax_and_back_on_one_trajectory(x64):
             variable.assign(value)
         train(HANDOVER)
         agree(
-            {k: np.array(v.value) for k, v in there.items()}, {k: p[-1] for k, p in alone.items()}
+            {k: np.array(v.value) for k, v in variables.items()},
+            {k: p[-1] for k, p in whole.items()},
         )
         assert int(optimizer.iterations.value) == 3 * HANDOVER
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # In Keras.
-def test_a_real_keras_model_names_its_velocities_as_expected(x64):
+def test_a_keras_model_names_its_velocities_as_expected(x64):
     with record_keras.double():
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense")])
         optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
@@ -135,7 +160,7 @@ def test_a_real_keras_model_names_its_velocities_as_expected(x64):
 
 
 @pytest.mark.parametrize("implementation", [{"foreach": True}, {"fused": True}, {"foreach": False}])
-def test_every_implementation_of_torch_hands_over(implementation):
+def test_the_state_of_every_implementation_of_torch_is_converted(implementation):
     w = torch.nn.Parameter(torch.ones(3, 2))
     optimizer = torch.optim.SGD([("w", w)], lr=torch.tensor(0.1), momentum=0.9, **implementation)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.4, total_steps=10)
@@ -151,7 +176,7 @@ def test_every_implementation_of_torch_hands_over(implementation):
     torch.testing.assert_close(optimizer.state[w]["momentum_buffer"], torch.full((3, 2), 2.0))
 
 
-def test_torchs_schedulers_add_nothing_that_from_torch_does_not_know():
+def test_from_torch_accepts_the_entries_of_torchs_schedulers():
     schedulers = torch.optim.lr_scheduler
     for make in (
         lambda tx: schedulers.StepLR(tx, 3),
@@ -165,7 +190,7 @@ def test_torchs_schedulers_add_nothing_that_from_torch_does_not_know():
         from_torch(**optimizer.state_dict()["param_groups"][0])
 
 
-def test_bfloat16_buffers_keep_every_bit():
+def test_every_bit_of_bfloat16_buffers_is_preserved():
     w = torch.nn.Parameter(torch.ones(5, dtype=torch.bfloat16))
     optimizer = torch.optim.SGD([w], lr=0.1, momentum=0.9)
     w.grad = torch.tensor([0.1, 0.2, 0.3, 1e-20, 1e20], dtype=torch.bfloat16)
@@ -200,15 +225,15 @@ def test_complex_gradients_of_torch_are_the_conjugates_of_jaxs(x64):
     agree(points, [recorded["20"], recorded["40"]])
 
 
-def test_the_recorded_checkpoints_are_torchs():
+def test_the_recorded_checkpoints_are_those_of_torch():
     model, optimizer = record_torch.start()
     for first, points in trajectories.read("torch.json")["model"].items():
         record_torch.train(model, optimizer, int(first) - HANDOVER)
         agree(record_torch.checkpoint(model, optimizer), points)
 
 
-def test_the_notebook_holds_with_torch_itself(tmp_path):
-    """Where torch is missing it runs on a recording."""
+def test_the_notebook_runs_with_torch_itself(tmp_path):
+    """Without torch it uses a recording."""
     path = Path(__file__).parents[2] / "notebooks" / "03_from_pytorch.ipynb"
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
@@ -219,7 +244,7 @@ def test_the_notebook_holds_with_torch_itself(tmp_path):
     assert any("live" in text for text in printed)
 
 
-# Two param groups, one without decay, under a scheduler of the learning rate and the momentum.
+# Two param groups, one without decay, with a scheduler of the learning rate and the momentum.
 LENGTH = 3 * HANDOVER
 IMAGES, LABELS = trajectories.IMAGES, trajectories.LABELS
 WORDS = np.arange(len(IMAGES)) % 5
@@ -274,7 +299,7 @@ def torch_run():
 
 
 def torch_train(model, optimizer, scheduler, steps):
-    """Train, and return each step's learning rates and momenta, one row a group."""
+    """Train, and return the learning rate and the momentum of each step and group."""
     images, words, labels = map(torch.from_numpy, (IMAGES, WORDS, LABELS))
     rows = []
     for _ in range(steps):
@@ -311,7 +336,7 @@ class NnxNetwork(nnx.Module):
 
 
 def two_groups(checkpoint, rows):
-    """Each group's own SGD, with what its scheduler set for each step."""
+    """Return the SGD of each group, with the values that its scheduler set for each step."""
 
     def sgd_of(group, row):
         follow = {"lr": lambda t: row[t, 0], "momentum": lambda t: row[t, 1]}
@@ -325,8 +350,8 @@ def two_groups(checkpoint, rows):
 IMAGES_LAST = IMAGES.transpose(0, 2, 3, 1)
 
 
-def doubled(stats):
-    """Flax makes running statistics in float32 whatever the parameters' dtype."""
+def as_double(stats):
+    """Convert running statistics to float64; Flax makes them in float32."""
     return jax.tree.map(lambda leaf: leaf.astype(np.float64), stats)
 
 
@@ -334,7 +359,7 @@ def in_linen(arrays, checkpoint, rows):
     model = LinenNetwork()
     variables = model.init(jax.random.key(0), IMAGES_LAST, WORDS)
     params = import_params(arrays, variables["params"], NETWORK)
-    stats = import_params(arrays, doubled(variables["batch_stats"]), RUNNING)
+    stats = import_params(arrays, as_double(variables["batch_stats"]), RUNNING)
     labels = jax.tree.map(
         lambda entry: decays(entry.name if isinstance(entry, Counterpart) else entry), NETWORK
     )
@@ -362,7 +387,7 @@ def in_nnx(arrays, checkpoint, rows):
     model = NnxNetwork(nnx.Rngs(0))
     params, stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     nnx.update(model, import_params(arrays, params, NETWORK))
-    nnx.update(model, import_params(arrays, doubled(stats), RUNNING))
+    nnx.update(model, import_params(arrays, as_double(stats), RUNNING))
 
     def labels(params):
         def of(path, _):
@@ -388,16 +413,16 @@ def in_nnx(arrays, checkpoint, rows):
 
 
 @pytest.mark.parametrize("in_flax", [in_linen, in_nnx])
-def test_a_run_of_two_groups_moves_under_its_scheduler_and_back(x64, in_flax):
-    alone = torch_run()
-    rows = torch_train(*alone, LENGTH)
+def test_a_run_of_two_groups_moves_with_its_scheduler_and_back(x64, in_flax):
+    whole = torch_run()
+    rows = torch_train(*whole, LENGTH)
     moved = torch_run()
     torch_train(*moved, HANDOVER)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # Of Flax.
         params, stats, state = in_flax(moved[0].state_dict(), moved[1].state_dict(), rows)
     exported = export_params(params, NETWORK) | export_params(stats, RUNNING)
 
-    # Into a model that never saw the first steps, with a scheduler that counted along.
+    # A new model and optimizer continue; their scheduler has made the steps in between.
     model, optimizer, scheduler = torch_run()
     for _ in range(2 * HANDOVER):
         scheduler.step()
@@ -406,9 +431,9 @@ def test_a_run_of_two_groups_moves_under_its_scheduler_and_back(x64, in_flax):
     optimizer.load_state_dict(export_torch_state(state, optimizer.state_dict(), NETWORK))
     torch_train(model, optimizer, scheduler, HANDOVER)
 
-    expected, left = alone[0].state_dict(), model.state_dict()
-    # PyTorch averages the unbiased variance, Flax the biased; in training neither is read.
+    expected, result = whole[0].state_dict(), model.state_dict()
+    # PyTorch averages the unbiased variance and Flax the biased one; training reads neither.
     for name in set(expected) - {"norm.num_batches_tracked", "norm.running_var"}:
-        agree(left[name], expected[name])
-    left, expected = (tx.state_dict()["state"] for tx in (optimizer, alone[1]))
-    agree(left, expected)
+        agree(result[name], expected[name])
+    result, expected = (tx.state_dict()["state"] for tx in (optimizer, whole[1]))
+    agree(result, expected)

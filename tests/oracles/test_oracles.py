@@ -1,4 +1,4 @@
-"""The methods against every library that has them: as recorded always, live with -m oracles."""
+"""The methods against every library that has them: its recorded path, and live with -m oracles."""
 
 import functools
 import importlib
@@ -55,7 +55,7 @@ def frequency_sgd(learning_rate, stages, steps, weight_decay, c=0.033):
     return sgd(learning_rate, heavy_ball(kept), weight_decay=weight_decay)
 
 
-# What momentax, or Optax where it is right, has for each run of a peer.
+# The transformation of momentax, or of Optax where that is correct, for each run of a peer.
 TRANSFORMATIONS = {
     name: functools.partial(convention, **followed(run.options))
     for maker, convention in (
@@ -155,31 +155,31 @@ def path(name):
         return scan(TRANSFORMATIONS[name](), RUNS[name].sign)
 
 
-def test_every_peer_is_recorded_once_and_followed_once():
+def test_every_run_has_a_record_and_a_transformation():
     assert set(RUNS) == set(RECORDED) == {"torch.OneCycleLR", *TRANSFORMATIONS}
 
 
-def test_the_record_was_made_with_the_versions_that_the_extra_asks_for():
+def test_the_record_has_the_versions_of_the_extra():
     assert {name: VERSIONS[name] for name in record.pins()} == record.pins()
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_recorded_path_is_followed(name):
-    assert gap(path(name)[record.STEPS_KEPT], RECORDED[name]) <= RUNS[name].tolerance
+def test_momentax_follows_the_recorded_path(name):
+    assert gap(path(name)[record.RECORDED_STEPS], RECORDED[name]) <= RUNS[name].tolerance
 
 
 @pytest.mark.oracles
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", RUNS)
-def test_the_peer_itself_is_followed_at_every_step(name):
+def test_momentax_follows_the_peer_at_every_step(name):
     live = RUNS[name]()
     assert gap(path(name), live) <= RUNS[name].tolerance
-    assert gap(live[record.STEPS_KEPT], RECORDED[name]) <= RUNS[name].tolerance
+    assert gap(live[record.RECORDED_STEPS], RECORDED[name]) <= RUNS[name].tolerance
 
 
 @pytest.mark.oracles
 @pytest.mark.filterwarnings("ignore")
-def test_a_solver_of_others_descends_with_momentax_as_with_optax():
+def test_optimistix_descends_with_momentax_as_with_optax():
     optimistix = importlib.import_module("optimistix")
 
     def minimise(optimizer):

@@ -1,7 +1,7 @@
-"""Known errors of other libraries, asserted as errors: a failure here is good news from them.
+"""Known errors of other libraries. A failure here means that a library has fixed its error.
 
-Each was measured with the versions that the extra `oracles` asks for. Where
-one is repaired, its test goes, and the library becomes an oracle.
+Each error was measured with the versions of the extra `oracles`. When one is
+fixed, remove its test and compare with the library in test_oracles.py instead.
 """
 
 import importlib
@@ -30,25 +30,25 @@ from tests.oracles.problem import BETAS, RATES, START, STEPS, gap, gradient
 
 pytestmark = [pytest.mark.oracles, pytest.mark.filterwarnings("ignore")]
 
-FAR = 1e-3  # Of the path's own size: no rounding.
+FAR = 1e-3  # Relative to the size of the path, so it is not rounding.
 CLOSE = 1e-12
 
 
-def right(step, **hyperparameters):
-    """The path of a NumPy twin at the learning rate 0.02."""
+def twin_path(step, **hyperparameters):
+    """Return the path of a NumPy twin with the learning rate 0.02."""
     constants = {name: lambda t, value=value: value for name, value in hyperparameters.items()}
     return reference.sgd(step, gradient, START, STEPS, learning_rate=lambda t: 0.02, **constants)
 
 
 def nadam(psi=0.004, eps=1e-8):
-    return right(reference.nadam, beta1=0.9, beta2=0.999, eps=eps, psi=psi)
+    return twin_path(reference.nadam, beta1=0.9, beta2=0.999, eps=eps, psi=psi)
 
 
-def test_optax_adan_weighs_differences_by_what_should_be_left_out():
+def test_optax_adan_weights_differences_by_the_complement_of_the_weight():
     options = {"learning_rate": 0.02, "eps_root": 0.0}
     theirs = Run(in_optax, "optax:adan", options)()
     betas = {"beta1": 0.98, "beta2": 0.92, "beta3": 0.99}
-    assert gap(theirs, right(reference.adan, **betas, eps=1e-8)) > FAR
+    assert gap(theirs, twin_path(reference.adan, **betas, eps=1e-8)) > FAR
 
 
 def test_bitsandbytes_ignores_nesterov_and_dampening():
@@ -61,7 +61,7 @@ def test_bitsandbytes_ignores_nesterov_and_dampening():
     np.testing.assert_array_equal(path(dampening=0.5), path())
 
 
-def test_qhoptim_converts_two_state_optimizers_with_another_nu():
+def test_qhoptim_converts_two_state_optimizers_with_a_wrong_nu():
     short, kappa, xi, c = 0.1, 100.0, 5.0, 0.7
     keep = 1 - c**2 * xi / kappa
     mix = c / (c + 1 - keep)
@@ -86,7 +86,7 @@ def test_keras_nadam_warms_up_250_times_too_fast():
 
 def test_optax_nadam_has_no_schedule_of_beta():
     theirs = Run(in_optax, "optax:nadam", {"learning_rate": 0.02})()
-    for psi in (0.004, 0.0):  # With 0 the right one halves β, which is not the same.
+    for psi in (0.004, 0.0):  # With psi = 0 the correct method halves β, which is different.
         assert gap(theirs, nadam(psi=psi)) > FAR
 
 
@@ -96,7 +96,7 @@ def test_torch_nadam_multiplies_its_weights_in_the_default_dtype():
 
 
 @pytest.mark.parametrize("name", ["TAM", "SGDSaI", "Grams", "SGDP", "AdamP", "AdamWSN"])
-def test_pytorch_optimizer_forgets_coupled_decay(name):
+def test_pytorch_optimizer_ignores_coupled_decay(name):
     def path(weight_decay):
         options = {"lr": 0.02, "weight_decay": weight_decay, "weight_decouple": False}
         return Run(in_torch, f"pytorch_optimizer:{name}", options)()
@@ -104,18 +104,18 @@ def test_pytorch_optimizer_forgets_coupled_decay(name):
     np.testing.assert_array_equal(path(0.5), path(0.0))
 
 
-def test_pytorch_optimizer_has_another_torque_for_each_entry():
+def test_pytorch_optimizer_computes_the_torque_for_each_entry():
     theirs = Run(in_torch, "pytorch_optimizer:TAM", {"lr": 0.02})()
-    assert gap(theirs, right(reference.torque_aware, beta=0.9, gamma=0.9, eps=1e-8)) > FAR
+    assert gap(theirs, twin_path(reference.torque_aware, beta=0.9, gamma=0.9, eps=1e-8)) > FAR
 
 
-def test_pytorch_optimizer_qhadam_counts_weights_in_float32():
+def test_pytorch_optimizer_qhadam_computes_weights_in_float32():
     theirs = RUNS["pytorch_optimizer.QHAdam"]()
     assert 1e-9 < gap(theirs, RUNS["qhoptim.QHAdam"]()) < 1e-6
 
 
-def test_optax_muon_weighs_the_gradient_more_in_early_steps():
-    """With Newton-Schulz left out, the entries of a direction are the weights of the gradients."""
+def test_optax_muon_gives_the_gradient_more_weight_in_early_steps():
+    """Without Newton-Schulz the entries of a direction are the weights of the gradients."""
     beta, size = 0.95, 11
     with relaxed():
         muon = optax.contrib.scale_by_muon(ns_coeffs=(1.0, 0.0, 0.0), ns_steps=1, beta=beta)
@@ -129,7 +129,7 @@ def test_optax_muon_weighs_the_gradient_more_in_early_steps():
 
 
 def test_heavyball_amplifies_slow_gradients_by_one():
-    """Its nesterov_ema says that it is Grokfast, which adds the average twice."""
+    """The docstring of nesterov_ema says that it is Grokfast, which adds the average twice."""
     torch = importlib.import_module("torch")
     utils = importlib.import_module("heavyball.utils")
     utils.compile_mode = None
@@ -165,7 +165,7 @@ def test_heavyball_amplifies_slow_gradients_by_one():
     ],
     ids=lambda run: run.maker,
 )
-def test_others_look_ahead_with_the_momentum_of_the_last_step(run):
+def test_other_libraries_look_ahead_with_the_momentum_of_the_last_step(run):
     exact = reference.sutskever(gradient, START, STEPS, learning_rate=RATES.item, beta=BETAS.item)
     assert gap(run(), exact) > FAR
     with relaxed():
@@ -173,15 +173,15 @@ def test_others_look_ahead_with_the_momentum_of_the_last_step(run):
         assert gap(scan(sgd(follow(RATES), method, velocity_units="parameter")), exact) < CLOSE
 
 
-def test_optax_keeps_learning_rates_inside_the_velocity_in_one_place_and_outside_in_another():
+def test_optax_has_the_learning_rate_inside_the_velocity_in_lars_and_outside_in_sgd():
     options = {"learning_rate": RATES, "momentum": 0.9}
     outside = Run(in_optax, "optax:sgd", options)()
     inside = Run(in_optax, "optax:lars", options | {"trust_ratio_mask": False})()
     assert gap(outside, inside) > FAR
 
 
-def test_the_formulas_of_pepits_robust_momentum_are_mistyped():
-    """Its code has κ (1-ρ)² (1+ρ) / L, as the paper does."""
+def test_the_docstring_of_pepits_robust_momentum_has_wrong_formulas():
+    """The code has κ (1-ρ)² (1+ρ) / L, as in the paper."""
     text = load("PEPit.examples.unconstrained_convex_minimization:wc_robust_momentum").__doc__
     assert r"\kappa (1 - \rho^2)(1 + \rho)" in text
     assert r"\kappa = \frac{\mu}{L}" in text

@@ -1,7 +1,7 @@
-"""The worst case over all smooth convex functions, of the steps that momentax really takes.
+"""The worst case over all smooth convex functions of the steps that momentax makes.
 
-PEPit finds it exactly, by semidefinite programming; the numbers are those of
-its own examples and of the papers.
+PEPit finds it exactly, by semidefinite programming. The expected numbers are
+those of its examples and of the papers.
 """
 
 import jax
@@ -46,7 +46,8 @@ def triple_momentum(steps):
     return synthesized_nesterov(shift, shift / (1 + RATE), delta=RATE**2 / (1 - RATE**2))
 
 
-# The method for a number of steps, α, μ, what starts at 1, what is to be small, how small.
+# The method for a number of steps, α, μ, the quantity that is 1 at the start, the quantity at the
+# end, and its worst case for each number of steps.
 WORST = {
     "heavy ball": (
         lambda steps: heavy_ball(0.689202),
@@ -80,9 +81,9 @@ WORST = {
 
 
 def moves(method, learning_rate, steps):
-    """How far each gradient has moved the point where each is taken, and last the output.
+    """Return how far each gradient has moved each point where one is taken, and the output.
 
-    Every gradient points along an axis of its own, so that none hides another.
+    Every gradient points along an axis of its own, so their effects are separate.
     """
     transformation = sgd(learning_rate, method)
 
@@ -97,7 +98,7 @@ def moves(method, learning_rate, steps):
 
 
 @pytest.mark.parametrize("name", WORST)
-def test_the_worst_case_is_the_one_known(name, x64):
+def test_the_worst_case_is_the_known_one(name, x64):
     make, learning_rate, mu, first, last, expected = WORST[name]
     for steps, worst in expected.items():
         problem = load("PEPit:PEP")()
@@ -108,7 +109,9 @@ def test_the_worst_case_is_the_one_known(name, x64):
         gradients = []
         for row in moves(make(steps), learning_rate, steps):
             x = start
-            for moved, g in zip(row, gradients, strict=False):  # The later ones are unknown yet.
+            for moved, g in zip(
+                row, gradients, strict=False
+            ):  # The later gradients are not known yet.
                 x = x + float(moved) * g
             gradients.append(f.gradient(x))
         problem.set_performance_metric(last(f, x, least))
@@ -125,8 +128,8 @@ CERTIFIED = {
 
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("name", CERTIFIED)
-def test_what_a_certificate_bounds_is_reached_and_not_exceeded(name, steps):
-    """The certificate's quadratic form after some steps from wherever it is 1, at its largest."""
+def test_the_bound_of_a_certificate_is_attained_and_not_exceeded(name, steps):
+    """Compare the largest value of its quadratic form after some steps from where it is 1."""
     method, learning_rate = CERTIFIED[name]
     system = A, B, C = theory.state_space(sgd(learning_rate, method))
     rate, _, P = theory.certify(system, MU, 1.0)

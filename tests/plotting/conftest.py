@@ -1,4 +1,4 @@
-"""No figure outlives its test."""
+"""Every figure is closed after its test."""
 
 import matplotlib.pyplot as plt
 import pytest

@@ -1,15 +1,17 @@
-"""Results of made-up sweeps, with known answers."""
+"""Made-up results of sweeps."""
 
 import numpy as np
 
-from momentax import grid
-from momentax.sweeps import SweepResult, repeat
+from momentax.sweeps import SweepResult, grid, repeat
 
 α, β = np.array([0.01, 0.1, 1.0]), np.array([0.0, 0.9])
 
 
 def accuracy(seeds=0):
-    """Accuracies 10 i + j + seed / 10 of α_i and β_j; some of α_2 diverged, and all of its β_1."""
+    """Accuracies 10 i + j + seed / 10 at α_i and β_j.
+
+    At α_2 all seeds diverged with β_1, and all but the first with β_0.
+    """
     points = grid(learning_rate=α, beta=β)
     values = np.add.outer(10.0 * np.arange(3), np.arange(2.0))
     diverged = np.zeros((3, 2), bool)
@@ -25,7 +27,10 @@ def accuracy(seeds=0):
 
 
 def histories(points, steps=5):
-    """A loss that falls from the setting's number in powers of ten; the last setting diverges."""
+    """A loss that falls by a factor of ten at each step; the last setting diverges.
+
+    The i-th setting starts at i.
+    """
     shape = points.shape
     numbers = 1.0 + np.arange(len(points)).reshape(shape)
     values = numbers[..., None] * 10.0 ** -np.arange(steps)

@@ -1,4 +1,4 @@
-"""The heat map: true values on the axes, every mark in its place."""
+"""The heat map: the positions of its cells and marks, its colours, labels and legend."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,9 +6,8 @@ import pytest
 from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.contour import ContourSet
 
-from momentax import grid
 from momentax.plotting import heatmap
-from momentax.sweeps import SweepResult, repeat, zipped
+from momentax.sweeps import SweepResult, grid, repeat, zipped
 from tests.plotting import results
 
 POINTS = grid(learning_rate=[0.1, 0.01, 1.0], beta=[0.0, 0.9])
@@ -20,7 +19,7 @@ def star(ax):
     return np.asarray(found.get_offsets())[0]
 
 
-def test_cells_marks_and_labels_lie_on_the_true_values():
+def test_cells_marks_and_labels_lie_at_their_values():
     ax = heatmap(POINTS, VALUES, label="accuracy")
     assert ax.get_xscale() == ax.get_yscale() == "log"
     np.testing.assert_allclose(ax.get_xticks(), [0.01, 0.1, 1.0], rtol=1e-6)
@@ -51,7 +50,7 @@ def labels(axis):
     return [tick.get_text() for tick in axis.get_ticklabels()]
 
 
-def test_labels_have_the_digits_that_tell_their_values_apart():
+def test_labels_have_as_many_digits_as_their_values_need():
     ax = heatmap(
         grid(learning_rate=[0.1, 0.1001, 0.03], beta=[0.999999, 0.9996, 0.9]), np.ones((3, 3))
     )
@@ -67,7 +66,7 @@ def colour_bar(ax):
     return mesh.colorbar
 
 
-def test_the_worst_quarter_shares_a_colour_and_the_bar_says_so():
+def test_the_worst_quarter_shares_a_colour_which_the_colour_bar_says():
     points = grid(learning_rate=[0.1, 0.2, 0.4], beta=[0.0, 0.9, 0.99])
     accuracy = np.array([[10.0, 40.0, 90.0], [94.0, 95.0, 96.0], [97.0, 98.0, np.nan]])
     bar = colour_bar(heatmap(points, accuracy, label="accuracy"))
@@ -81,19 +80,19 @@ def test_the_worst_quarter_shares_a_colour_and_the_bar_says_so():
     assert (bar.extend, bar.ax.get_ylabel()) == ("neither", "equal")
 
 
-def key(ax):
+def legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()] if ax.get_legend() else []
 
 
-def test_a_key_names_the_marks_that_are_there_and_no_line_runs_through_a_number():
+def test_the_legend_names_the_marks_that_are_drawn_and_numbers_lie_above_lines():
     ax = heatmap(POINTS, VALUES)
-    assert key(ax) == ["equal α/(1−β)", "best", "diverged"]
+    assert legend(ax) == ["equal α/(1−β)", "best", "diverged"]
     (five,) = (text for text in ax.texts if text.get_text() == "5")
     assert five.get_bbox_patch() is not None
     for line in (c for c in ax.collections if isinstance(c, ContourSet)):
         assert five.get_zorder() > line.get_zorder()
-    assert key(heatmap(POINTS, np.ones((3, 2)), effective=False)) == ["best"]
-    assert key(heatmap(POINTS, np.full((3, 2), np.nan), effective=False)) == ["diverged"]
+    assert legend(heatmap(POINTS, np.ones((3, 2)), effective=False)) == ["best"]
+    assert legend(heatmap(POINTS, np.full((3, 2), np.nan), effective=False)) == ["diverged"]
 
 
 def test_lines_of_equal_effective_learning_rate_can_be_left_out():
@@ -102,14 +101,14 @@ def test_lines_of_equal_effective_learning_rate_can_be_left_out():
 
 
 def test_diverged_points_are_never_best():
-    lost = np.zeros((3, 2), bool)
-    lost[2, 0] = True  # The largest finite value.
-    ax = heatmap(POINTS, VALUES, diverged=lost)
+    diverged = np.zeros((3, 2), bool)
+    diverged[2, 0] = True  # The largest finite value.
+    ax = heatmap(POINTS, VALUES, diverged=diverged)
     np.testing.assert_allclose(star(ax), [0.01, 0.1], rtol=1e-6)
     assert sum(line.get_marker() == "x" for line in ax.lines) == 2
 
 
-def test_mode_min_axes_order_one_point_and_all_lost():
+def test_mode_min_swapped_axes_a_single_point_and_no_finite_point():
     swapped = grid(beta=[0.0, 0.9], learning_rate=[0.1, 0.01, 1.0])
     ax = heatmap(swapped, VALUES.T, mode="min")
     np.testing.assert_array_equal(cells(ax).filled(-1), cells(heatmap(POINTS, VALUES)).filled(-1))
@@ -119,7 +118,7 @@ def test_mode_min_axes_order_one_point_and_all_lost():
     assert not any(isinstance(c, PathCollection) for c in ax.collections)
 
 
-def test_draws_where_it_is_told_and_saves(tmp_path):
+def test_draws_on_given_axes_and_saves(tmp_path):
     figure, (left, right) = plt.subplots(1, 2)
     assert heatmap(POINTS, VALUES, ax=right) is right
     assert not left.collections
@@ -127,7 +126,7 @@ def test_draws_where_it_is_told_and_saves(tmp_path):
     big = grid(learning_rate=np.geomspace(1e-3, 1, 20), beta=np.linspace(0, 0.99, 20))
     ax = heatmap(big, np.random.default_rng(0).normal(size=(20, 20)))
     levels = {0.001, 0.01, 0.1, 1, 10, 100, 1000}
-    assert {float(t.get_text()) for t in ax.texts} <= levels  # No room for numbers.
+    assert {float(t.get_text()) for t in ax.texts} <= levels  # The cells are too small for numbers.
     assert len(ax.get_xticks()) <= 12
     ax.figure.savefig(tmp_path / "big.png")
 
@@ -137,18 +136,18 @@ def cells(ax):
     return mesh.get_array()
 
 
-def test_of_a_result_it_draws_the_mean_over_the_seeds_that_did_not_diverge():
+def test_a_cell_of_a_result_is_the_mean_over_the_seeds_that_did_not_diverge():
     ax = heatmap(results.accuracy(seeds=3), "test_accuracy")
-    expected = np.ma.masked_invalid([[0.1, 10.1, 20.0], [1.1, 11.1, np.nan]])  # Rows are β's.
+    expected = np.ma.masked_invalid([[0.1, 10.1, 20.0], [1.1, 11.1, np.nan]])  # A row for each β.
     np.testing.assert_allclose(cells(ax).filled(-1), expected.filled(-1))
     np.testing.assert_allclose(star(ax), [1.0, 1.0], rtol=1e-6)
     (cross,) = (line for line in ax.lines if line.get_marker() == "x")
     np.testing.assert_allclose(np.ravel(cross.get_data()), [1.0, 0.1], rtol=1e-6)
-    (corner,) = (line for line in ax.lines if line.get_marker() == "X")  # Of the cell of (1, 0).
+    (corner,) = (line for line in ax.lines if line.get_marker() == "X")  # At α = 1, β = 0.
     np.testing.assert_allclose(
         np.ravel(corner.get_data()), 10.0 ** np.array([0.5, -0.5]), rtol=1e-6
     )
-    assert key(ax)[-2:] == ["diverged", "some seeds diverged"]
+    assert legend(ax)[-2:] == ["diverged", "some seeds diverged"]
     assert colour_bar(ax).ax.get_ylabel().startswith("test_accuracy (darkest")
 
 
@@ -163,31 +162,31 @@ def test_of_a_result_it_draws_the_mean_over_the_seeds_that_did_not_diverge():
         ("underscore", "min", 0),
     ],
 )
-def test_a_metrics_name_tells_which_end_is_best(metric, mode, best):
+def test_the_name_of_a_metric_says_which_end_is_best(metric, mode, best):
     result = results.accuracy(seeds=2)
     values = result[metric if metric == "loss" else "test_accuracy"]
     result = SweepResult(result.points, {metric: values}, result.diverged)
     place = [1.0 if best else 0.01, 1.0]
-    np.testing.assert_allclose(star(heatmap(result)), place, rtol=1e-6)  # The only metric.
+    np.testing.assert_allclose(star(heatmap(result)), place, rtol=1e-6)  # It is the only metric.
     other = heatmap(result, metric, mode={"min": "max", "max": "min"}[mode])
     assert not np.allclose(star(other), place)
 
 
-def test_axes_of_one_value_go_and_seeds_of_points_too():
+def test_axes_of_a_single_value_and_seeds_of_points_are_reduced():
     points = repeat(grid(method=["a"], beta=[0.0, 0.9], weight_decay=[0.1], learning_rate=[1.0]), 2)
     ax = heatmap(points, np.arange(4.0).reshape(points.shape), label="x")
     np.testing.assert_allclose(cells(ax), [[0.5], [2.5]])
     assert colour_bar(ax).ax.get_ylabel().startswith("x")
 
 
-def test_a_longer_axis_has_to_be_selected():
+def test_another_axis_with_several_values_is_refused():
     points = grid(learning_rate=[0.1, 1.0], weight_decay=[0.0, 0.1, 0.2], beta=[0.0, 0.9])
     result = SweepResult(points, {"loss": np.ones(points.shape)}, np.zeros(points.shape, bool))
     with pytest.raises(ValueError, match=r"weight_decay has 3 values; select one with result.wher"):
         heatmap(result, "loss")
 
 
-def test_whole_numbers_and_flags_are_measures():
+def test_integers_and_bools_are_metrics():
     points = grid(learning_rate=[0.1], beta=[0.0, 0.9])
     values = {"hits": np.array([[1, 2]]), "solved": np.array([[False, True]])}
     result = SweepResult(points, values, np.zeros((1, 2), bool))
@@ -225,7 +224,7 @@ def test_bad_results(arguments, options, error, text):
         heatmap(*arguments, **options)
 
 
-def test_a_result_without_points_says_so():
+def test_a_result_without_points_is_refused():
     points = grid(learning_rate=[0.1], beta=[0.0])
     empty = {dim: {name: v[:0] for name, v in axes.items()} for dim, axes in points.dims.items()}
     result = SweepResult(type(points)(empty), {"loss": np.ones((0, 0))}, np.ones((0, 0), bool))

@@ -1,13 +1,12 @@
-"""Parallel coordinates: where each value lies, what is on top and what ends early."""
+"""Parallel axes: the heights of the values, the order of the lines, the diverged settings."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from momentax import grid
 from momentax.plotting import parallel
-from momentax.sweeps import SweepResult, repeat
+from momentax.sweeps import SweepResult, grid, repeat
 from tests.plotting import results
 
 
@@ -17,7 +16,7 @@ def paths(ax, style="-"):
     ]
 
 
-def test_each_setting_runs_through_its_values_on_their_scales():
+def test_each_setting_crosses_the_axes_at_its_values():
     result = results.accuracy(seeds=3)
     ax = parallel(result, "test_accuracy")
     assert [t.get_text() for t in ax.get_xticklabels()] == [
@@ -25,7 +24,7 @@ def test_each_setting_runs_through_its_values_on_their_scales():
         "β\nlog scale of 1 − β",
         "test_accuracy",
     ]
-    accuracy = [0.1, 1.1, 10.1, 11.1, 20.0]  # Means, from worst to best; (1, 0.9) is lost.
+    accuracy = [0.1, 1.1, 10.1, 11.1, 20.0]  # Means, from worst to best; (1, 0.9) diverged.
     settings = [(0.01, 0.0), (0.01, 0.9), (0.1, 0.0), (0.1, 0.9), (1.0, 0.0)]
     lines = paths(ax)
     for line, (α, β), value in zip(lines, settings, accuracy, strict=True):
@@ -40,13 +39,13 @@ def test_each_setting_runs_through_its_values_on_their_scales():
     shades = [to_rgba(line.get_color()) for line in lines]
     assert shades[0] == shades[1] == plt.get_cmap("viridis")(0)
     assert len(set(shades)) == 4
-    (lost,) = paths(ax, "--")
-    np.testing.assert_allclose(lost.get_ydata(), 1)
-    assert 1 < lost.get_xdata()[-1] < 2  # Short of the metric.
+    (diverged,) = paths(ax, "--")
+    np.testing.assert_allclose(diverged.get_ydata(), 1)
+    assert 1 < diverged.get_xdata()[-1] < 2  # It ends before the metric.
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["best: 20", "diverged"]
 
 
-def test_low_is_best_of_a_loss_and_a_wide_one_is_on_a_log_scale():
+def test_a_wide_metric_is_on_a_log_scale_where_its_low_end_is_best():
     points = grid(learning_rate=[0.1, 0.2, 0.3], beta=[0.5])
     wide = SweepResult(
         points, {"loss": np.array([[1.0], [10.0], [1000.0]])}, np.zeros((3, 1), bool)
@@ -55,12 +54,12 @@ def test_low_is_best_of_a_loss_and_a_wide_one_is_on_a_log_scale():
     np.testing.assert_allclose([line.get_ydata()[-1] for line in paths(ax)], [1, 1 / 3, 0])
     assert ax.get_xticklabels()[-1].get_text() == "loss\nlog scale"
     assert paths(ax)[-1].get_label() == "best: 1"
-    ax = parallel(wide, "loss", mode="max")  # A log scale would squeeze the best ones.
+    ax = parallel(wide, "loss", mode="max")  # A log scale would compress the best end.
     np.testing.assert_allclose([line.get_ydata()[-1] for line in paths(ax)], [0, 9 / 999, 1])
     assert paths(ax)[-1].get_label() == "best: 1000"
 
 
-def test_words_have_places_and_single_values_lie_midway():
+def test_words_are_evenly_spaced_and_a_single_value_lies_midway():
     points = repeat(grid(method=["a", "b", "c"], beta=[0.9]), 2)
     values = np.arange(6.0).reshape(3, 1, 2)
     ax = parallel(SweepResult(points, values, np.zeros((3, 1, 2), bool)), "value")
@@ -69,7 +68,7 @@ def test_words_have_places_and_single_values_lie_midway():
     assert {"a", "b", "c", "0.9"} <= {text.get_text() for text in ax.texts}
 
 
-def test_labels_of_many_values_are_few_and_round():
+def test_many_values_have_few_and_round_labels():
     β = 1 - np.geomspace(0.5, 0.001, 90)
     points = grid(beta=β)
     ax = parallel(SweepResult(points, β, np.zeros(90, bool)), "value")
@@ -77,7 +76,7 @@ def test_labels_of_many_values_are_few_and_round():
     assert written == ["0.5", "0.8", "0.9", "0.95", "0.98", "0.99", "0.995", "0.998", "0.999"]
 
 
-def test_all_lost_one_setting_and_where_it_is_told(tmp_path):
+def test_all_settings_diverged_a_single_setting_and_given_axes(tmp_path):
     result = results.accuracy()
     lost = SweepResult(result.points, result.values, np.ones((3, 2), bool))
     ax = parallel(lost, "loss")

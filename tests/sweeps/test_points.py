@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-import momentax
 from momentax import grid
 from momentax.sweeps import (
-    Distribution,
     Points,
     log_uniform,
     momentum_axis,
@@ -26,12 +24,12 @@ from momentax.sweeps import (
     uniform,
     zipped,
 )
-from momentax.sweeps._points import shown_value
+from momentax.sweeps._axes import describe_value
 
 KEY = jax.random.key(0)
 
 
-# How axes combine.
+# How axes combine
 
 
 def test_a_grid_is_the_product_with_the_last_axis_fastest():
@@ -43,7 +41,7 @@ def test_a_grid_is_the_product_with_the_last_axis_fastest():
     assert all(list(point) == ["a", "b", "method"] for point in points)
 
 
-def test_zipped_axes_move_together_and_may_repeat():
+def test_zipped_axes_vary_together_and_may_repeat():
     points = zipped(a=[3, 1, 3], b=[0.5, 0.5, 0.25], c=["u", "v", "u"])
     assert points.shape == (3,)
     assert list(points.dims) == ["point"]
@@ -71,7 +69,7 @@ def test_seeds_are_a_last_dimension_of_their_own():
 
 @st.composite
 def any_points(draw):
-    """Points of any kind, with a static axis or with none, repeated or not."""
+    """Draw points of any kind, with or without a static axis, repeated or not."""
     sizes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     axes = {f"axis{i}": list(np.linspace(0, i + 1, n)) for i, n in enumerate(sizes)}
     kind = draw(st.sampled_from(["grid", "static grid", "zipped", "random"]))
@@ -85,7 +83,7 @@ def any_points(draw):
 
 
 @given(any_points())
-def test_columns_length_index_and_loop_tell_the_same(points):
+def test_columns_length_index_and_iteration_agree(points):
     columns = points.columns()
     count = len(points)
     assert count == math.prod(points.shape)
@@ -118,14 +116,14 @@ def test_points_are_a_tree_and_can_be_pickled_and_copied(points):
         assert list(again) == list(points)
         for name, values in points.axes.items():
             assert again.axes[name].dtype == values.dtype
-    # In a tree anything may stand in for the numbers, and the tree is still one.
+    # Anything can replace the numbers in a tree, and the result is still a tree.
     for stand_in in ("word", 0, None, object()):
         other = jax.tree.map(lambda leaf, s=stand_in: s, points)
         again = jax.tree.leaves(other, is_leaf=lambda leaf: leaf is None)
         assert again == [stand_in] * len(leaves)
 
 
-def test_points_go_through_jit():
+def test_points_pass_through_jit():
     points = repeat(grid(beta=[0.0, 0.5], method=["a", "b"]), 2)
 
     @jax.jit
@@ -142,11 +140,11 @@ def test_points_go_through_jit():
     assert list(again) == list(points)
     both(repeat(grid(beta=[0.1, 0.2], method=["a", "b"]), 2))
     assert both._cache_size() == 1
-    both(repeat(grid(beta=[0.1, 0.2], method=["a", "c"]), 2))  # Another static value.
+    both(repeat(grid(beta=[0.1, 0.2], method=["a", "c"]), 2))  # A static value differs.
     assert both._cache_size() == 2
 
 
-def test_points_do_not_change():
+def test_points_cannot_be_changed():
     points = grid(learning_rate=[0.1, 0.2], beta=[0.9])
     for frozen in (points, pickle.loads(pickle.dumps(points))):
         with pytest.raises(TypeError):
@@ -161,11 +159,11 @@ def test_points_do_not_change():
     )
 
 
-# What an axis holds.
+# What an axis may hold
 
 
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float32, np.float64])
-def test_floats_are_float32_whatever_came(dtype):
+def test_floats_are_kept_in_float32(dtype):
     points = grid(beta=np.array([0.25, 0.5], dtype), x=jnp.array([1, 2], jnp.int8), n=[1, 2])
     assert points.axes["beta"].dtype == np.float32
     assert points.axes["x"].dtype == np.int8
@@ -184,7 +182,7 @@ def test_floats_stay_float64_in_64_bits(x64):
     assert drawn.max() < 1
 
 
-def test_what_is_no_number_makes_a_static_axis():
+def test_values_that_are_not_numbers_make_a_static_axis():
     def function():
         pass
 
@@ -204,19 +202,19 @@ def test_what_is_no_number_makes_a_static_axis():
         kept = points.axes[name].tolist()
         assert kept == list(each)
         assert all(isinstance(value, np.generic) is False for value in kept)
-    # The values of an axis make an axis.
+    # An axis can be made of the values of an axis.
     for name in values:
         assert grid(x=points.axes[name]).axes["x"].tolist() == points.axes[name].tolist()
 
 
-def test_words_are_the_same_in_every_process():
+def test_values_are_described_the_same_in_every_process():
     def function():
         pass
 
-    assert shown_value(function) == "function"
-    assert shown_value("word") == "word"
-    assert shown_value(None) == "None"
-    assert "0x" not in shown_value(partial(function)) + shown_value(object())
+    assert describe_value(function) == "function"
+    assert describe_value("word") == "word"
+    assert describe_value(None) == "None"
+    assert "0x" not in describe_value(partial(function)) + describe_value(object())
 
 
 BAD = {
@@ -253,7 +251,7 @@ BAD = {
     "mixed": (
         {"x": [1, "a"]},
         TypeError,
-        "axis x must hold numbers, got 'a' at index 1; words and numbers do not mix on one axis",
+        "axis x must hold numbers, got 'a' at index 1; one axis cannot hold both words and numbers",
     ),
     "β": ({"beta": [0.5, 1.0]}, ValueError, r"axis beta must be in \[0, 1\), got 1.0 at index 1"),
     "α": (
@@ -275,7 +273,11 @@ BAD = {
         "axis x must not repeat a value, got 'a' again at 2",
     ),
     "1 and True": ({"x": [1, True]}, ValueError, "must not repeat a value, got True again at 1"),
-    "wide": ({"x": [3_000_000_000]}, ValueError, "axis x holds whole numbers that int32 cannot"),
+    "wide": (
+        {"x": [3_000_000_000]},
+        ValueError,
+        "axis x holds integers that int32 cannot represent",
+    ),
     "huge": ({"x": [10**400]}, TypeError, "axis x must hold numbers"),
     "rounding": (
         {"beta": [0.9999999999]},
@@ -293,16 +295,16 @@ BAD = {
 
 @pytest.mark.parametrize("maker", [grid, zipped, partial(random_points, KEY, 3)])
 @pytest.mark.parametrize("case", BAD)
-def test_bad_axes_are_named_with_the_index_and_the_value(case, maker):
+def test_an_error_names_the_axis_the_index_and_the_value(case, maker):
     axes, error, text = BAD[case]
-    if maker is zipped and "again" in text:  # The one thing that zipped allows.
+    if maker is zipped and "again" in text:  # Only zipped allows it.
         assert len(zipped(**axes)) == len(*axes.values())
         return
     with pytest.raises(error, match=text.replace("grid needs", r"\w+ needs")):
         maker(**axes)
 
 
-def test_zipped_axes_of_different_lengths_are_told_apart():
+def test_zipped_axes_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="equally long: a has 2, b has 3, c has 2"):
         zipped(a=[1, 2], b=[1, 2, 3], c=["x", "y"])
 
@@ -322,25 +324,27 @@ BAD_SEEDS = {
 
 
 @pytest.mark.parametrize("case", BAD_SEEDS)
-def test_bad_seeds(case):
+def test_bad_seeds_are_refused(case):
     seeds, error, text = BAD_SEEDS[case]
     with pytest.raises(error, match=text):
         repeat(grid(beta=[0.5]), seeds)
 
 
-def test_only_points_without_seeds_are_repeated():
-    with pytest.raises(TypeError, match=r"points must be points, as momentax\.grid.*, got 3"):
+def test_only_points_without_seeds_can_be_repeated():
+    with pytest.raises(
+        TypeError, match=r"points must be momentax\.sweeps\.Points, such as .*, got 3"
+    ):
         repeat(3)
     for points in (repeat(grid(beta=[0.5])), grid(seed=[0, 1]), zipped(seed=[0, 1], beta=[0, 0.5])):
-        with pytest.raises(ValueError, match="have an axis seed already; repeat them once"):
+        with pytest.raises(ValueError, match="already have an axis seed; call repeat once"):
             repeat(points, 2)
 
 
-# Drawn at random.
+# Random draws
 
 
 def kolmogorov_smirnov(shares):
-    """The greatest distance of the shares' distribution function from that of [0, 1]."""
+    """Return the largest distance of the empirical distribution function from the uniform one."""
     ordered = np.sort(shares)
     steps = np.arange(len(ordered) + 1) / len(ordered)
     return max(np.max(steps[1:] - ordered), np.max(ordered - steps[:-1]))
@@ -363,7 +367,7 @@ def test_draws_follow_their_distribution(name):
     count = 20_000
     for seed in range(3):
         drawn = random_points(jax.random.key(seed), count, x=inside).axes["x"].astype(np.float64)
-        # Chance alone passes 1.95/√n once in a thousand times.
+        # A random sample exceeds 1.95/√n once in a thousand times.
         assert kolmogorov_smirnov(share(drawn)) < 1.95 / math.sqrt(count)
         assert len(np.unique(drawn)) > 0.9 * count
 
@@ -378,49 +382,29 @@ def test_choices_have_equal_chances_and_keep_their_dtype():
         each, counts = np.unique(values.astype(str), return_counts=True)
         expected = 12_000 / len(each)
         chi_squared = np.sum((counts - expected) ** 2) / expected
-        assert chi_squared < 16.3  # Of at most 3 degrees of freedom: once in a thousand.
+        assert chi_squared < 16.3  # Exceeded once in a thousand times, with 3 degrees of freedom.
     together = np.corrcoef(points.axes["n"], points.axes["x"])[0, 1]
     assert abs(together) < 0.04
 
 
-def test_draws_depend_on_key_count_and_name_alone():
+def test_draws_depend_only_on_key_count_and_name():
     beta, rate = uniform(0, 0.9), log_uniform(1e-3, 1)
-    alone = random_points(KEY, 50, beta=beta).axes["beta"]
+    single = random_points(KEY, 50, beta=beta).axes["beta"]
     beside = random_points(KEY, 50, learning_rate=rate, x=[1, 2], beta=beta).axes
-    np.testing.assert_array_equal(alone, beside["beta"])
-    np.testing.assert_array_equal(alone, random_points(KEY, 50, beta=beta).axes["beta"])
+    np.testing.assert_array_equal(single, beside["beta"])
+    np.testing.assert_array_equal(single, random_points(KEY, 50, beta=beta).axes["beta"])
     other = random_points(jax.random.key(1), 50, beta=beta).axes["beta"]
-    assert (alone != other).all()
+    assert (single != other).all()
     named = random_points(KEY, 50, nu=beta, beta=beta).axes
     assert abs(np.corrcoef(named["nu"], named["beta"])[0, 1]) < 0.4
     assert (named["nu"] != named["beta"]).all()
     old = random_points(jax.random.PRNGKey(0), 50, beta=beta).axes["beta"]
-    np.testing.assert_array_equal(alone, old)
-
-
-@given(
-    st.sampled_from(["linear", "log", "momentum"]),
-    st.floats(0, 0.9999),
-    st.floats(1e-6, 1),
-    st.lists(st.floats(0, 1), min_size=1, max_size=5),
-)
-def test_no_draw_passes_its_bounds_and_the_ends_are_exact(scale, low, width, shares):
-    low = max(low, 1e-30) if scale == "log" else low
-    inside = Distribution(low, low + (0.99999 - low) * width, scale)
-    drawn = inside.at(np.array([0.0, *shares, 1.0]))
-    assert ((drawn >= inside.low) & (drawn <= inside.high)).all()
-    np.testing.assert_allclose(drawn[[0, -1]], [inside.low, inside.high], rtol=1e-12, atol=1e-15)
-    order = np.argsort(shares, kind="stable")
-    assert (np.diff(drawn[1:-1][order]) >= 0).all()
-    # As an axis: float32 rounds to what an interval of float32 bounds holds.
-    axis = grid(beta=np.unique(drawn.astype(np.float32))).axes["beta"]
-    assert (axis >= np.float32(inside.low)).all()
-    assert (axis <= np.float32(inside.high)).all()
+    np.testing.assert_array_equal(single, old)
 
 
 @settings(max_examples=20)
 @given(st.integers(0, 2**31 - 1), st.floats(1e-9, 1e-3))
-def test_float32_rounds_no_draw_out_of_an_interval(seed, gap):
+def test_float32_rounding_keeps_draws_inside_their_interval(seed, gap):
     distributions = uniform(0, 1 - gap), momentum_uniform(0.5, 1 - gap)
     for beta in distributions:
         if np.float32(1 - gap) == 1:
@@ -462,36 +446,14 @@ BAD_RANDOM = {
 
 
 @pytest.mark.parametrize("case", BAD_RANDOM)
-def test_bad_draws(case):
+def test_bad_arguments_of_draws_are_refused(case):
     make, error, text = BAD_RANDOM[case]
     with pytest.raises(error, match=text):
         make()
 
 
-@given(st.floats(0, 0.99), st.floats(1e-6, 1), st.integers(2, 30))
-def test_a_momentum_axis_is_its_closed_form(low, width, count):
-    high = low + (1 - low) * width * 0.99999
-    axis = momentum_axis(low, high, count)
-    assert axis.dtype == np.float64
-    assert axis[0] == low
-    assert axis[-1] == high
-    assert (np.diff(axis) > 0).all()
-    part = np.arange(count) / (count - 1)
-    expected = (1 - low) ** (1 - part) * (1 - high) ** part
-    np.testing.assert_allclose(1 - axis, expected, rtol=1e-9)
-
-
-def test_a_momentum_axis_is_one_of_a_grid():
-    axis = momentum_axis(0.9, 0.999, 3)
-    np.testing.assert_allclose(axis, [0.9, 0.99, 0.999], rtol=1e-15)
-    assert len(grid(beta=axis)) == 3
-    for low, high in np.sort(np.random.default_rng(0).uniform(0, 1, (500, 2)), axis=1):
-        axis = momentum_axis(low, high, 2)  # Not only nearly, wherever the logarithms round.
-        np.testing.assert_array_equal(axis, [low, high])
-
-
-def test_many_points_take_no_time_each_by_the_others():
-    # What grew by the square of the count would take hours here.
+def test_cost_is_linear_in_the_number_of_points():
+    # A quadratic cost would take hours here.
     drawn = random_points(KEY, 300_000, beta=uniform(0, 0.99), method=["a", "b"])
     assert len(drawn) == 300_000
     assert len(drawn.columns()["beta"]) == 300_000
@@ -502,11 +464,3 @@ def test_many_points_take_no_time_each_by_the_others():
     words = [f"word {i}" for i in range(100_000)]
     assert len(zipped(word=words, i=range(100_000))) == 100_000
     assert len(grid(word=words)) == 100_000
-
-
-def test_distributions_are_values():
-    assert uniform(0, 1) == Distribution(0.0, 1.0, "linear")
-    assert log_uniform(0.1, 1).scale == "log"
-    assert momentum_uniform(0, 0.5).scale == "momentum"
-    assert hash(uniform(0, 1)) == hash(uniform(0, 1))
-    assert momentax.sweeps.uniform(0, 1) != log_uniform(0.5, 1)

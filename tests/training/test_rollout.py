@@ -1,4 +1,4 @@
-"""rollout against a loop, and its records against their definitions."""
+"""rollout beside a loop, and its records beside their definitions."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ ROSENBROCK = problems.rosenbrock()
 
 
 def loop(loss, params, tx, steps):
-    """The same run, one step at a time, with every record."""
+    """The same run, one step at a time, with all records."""
     state, rows = tx.init(params), []
     for _ in range(steps):
         value, g = jax.value_and_grad(loss)(params)
@@ -46,7 +46,7 @@ def test_equals_a_loop(every):
     chex.assert_trees_all_close((run.params, run.state), (params, state), rtol=1e-12)
     assert set(run.history) == set(EVERYTHING)
     for name in EVERYTHING:
-        tolerance = 1e-4 if name == "angle" else 1e-12  # arccos loses half the digits near 0.
+        tolerance = 1e-4 if name == "angle" else 1e-12  # arccos loses half of the digits near 0.
         np.testing.assert_allclose(
             run.history[name], history[name][::every], rtol=tolerance, atol=1e-6
         )
@@ -66,7 +66,7 @@ def test_follows_the_closed_form():
     np.testing.assert_allclose(run.params, path.params[-1], atol=1e-9)
 
 
-def test_params_of_the_caller_survive_and_any_tree_goes():
+def test_the_parameters_of_the_caller_are_not_donated_and_may_be_any_tree():
     start = {"a": jnp.ones((2, 3)), "b": [jnp.float32(2.0), np.float32(3.0)], "c": 1.5}
 
     def loss(p):
@@ -120,7 +120,7 @@ def test_complex_parameters_descend():
     np.testing.assert_allclose(run.params, target, atol=1e-4)
 
 
-def test_value_and_gradient_reach_transformations_that_ask_for_them():
+def test_value_and_gradient_reach_the_transformations_that_use_them():
     run = rollout(ROSENBROCK.loss, ROSENBROCK.start, optax.contrib.momo(0.01), 5)
     assert jnp.isfinite(run.history["loss"]).all()
     search = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(30))
@@ -130,7 +130,7 @@ def test_value_and_gradient_reach_transformations_that_ask_for_them():
 
 
 def test_angles_are_exact_at_their_ends():
-    """Also where squares of the entries would underflow float32."""
+    """Also where the squares of entries underflow in float32."""
     scale = 1e-25
 
     def loss(θ):
@@ -175,10 +175,10 @@ SOME = {"a": jnp.array([1.0, 2.0]), "b": {"c": jnp.ones(3)}}
 
 
 @pytest.mark.parametrize("kind", ["masked", "partition", "empty leaf"])
-def test_the_angle_leaves_out_the_parameters_that_the_velocity_does(kind):
+def test_the_angle_is_taken_over_the_parameters_that_have_a_velocity(kind):
     target = jnp.array([3.0, -1.0])
 
-    def loss(p):  # Its gradient turns on "a" and has another angle on "b".
+    def loss(p):  # Its gradient changes direction on "a" and has another angle on "b".
         return jnp.sum(jnp.square(p["a"] - target) * jnp.array([1.0, 9.0])) + _square(p["b"])
 
     tx = momentax.sgd(0.02, momentax.heavy_ball(0.9))
@@ -203,7 +203,7 @@ def test_empty_parameters_have_no_angle(empty):
     assert jnp.isnan(run.history["angle"]).all()
 
 
-def test_the_angle_of_a_flattened_velocity_says_that_it_has_no_shape_to_compare():
+def test_the_angle_of_a_flattened_velocity_raises_since_shapes_differ():
     with pytest.raises(
         ValueError,
         match=r"^the velocity at the root does not fit the gradient: an array where a dict "
@@ -236,7 +236,7 @@ def test_runs_without_jit(every):
     chex.assert_trees_all_close(run, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_loss_that_has_no_hash_runs_as_it_is_at_each_call():
+def test_a_loss_without_a_hash_is_read_anew_at_each_call():
     class Loss:
         def __call__(self, θ):
             return self.scale * jnp.sum(θ**2)

@@ -1,4 +1,4 @@
-"""train_step against the loop that it replaces, what it refuses, and what it compiles to."""
+"""train_step beside the loop that it replaces, its errors, and the program that it compiles to."""
 
 import re
 import warnings
@@ -16,6 +16,7 @@ import momentax
 from momentax import sgd, train_step
 from tests.cases import METHODS, TRANSFORMATIONS
 from tests.compiled import audit
+from tests.storage.cases import STORAGES, wrap
 
 NESTEROV = sgd(0.1, momentax.nesterov(0.9))
 
@@ -39,7 +40,7 @@ def row(data, i):
 
 
 def loop(loss, tx, params, data):
-    """The plain loop of Optax, jitted, one step for each row of the data."""
+    """The plain loop of Optax, jitted, with one step for each row of the data."""
 
     @jax.jit
     def step(params, state, *batch):
@@ -67,23 +68,26 @@ def square(p, *batch):
     return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves((p, batch)))
 
 
-# What it computes.
+# The steps that it makes.
+
+OPTIMIZERS = {
+    "nesterov": NESTEROV,
+    "optax": optax.sgd(0.1, momentum=0.9),
+    "lion": optax.chain(optax.clip(0.1), optax.lion(0.01)),
+}
 
 
-@pytest.mark.parametrize("donate", [True, False])
-@pytest.mark.parametrize(
-    "tx",
-    [NESTEROV, optax.sgd(0.1, momentum=0.9), optax.chain(optax.clip(0.1), optax.lion(0.01))],
-    ids=["nesterov", "optax", "lion"],
-)
-def test_equals_the_plain_loop_bit_for_bit(tx, donate):
-    data = batches(6, 8)
-    got = run(train_step(loss, tx, donate=donate), tx, start(), data)
-    chex.assert_trees_all_equal(got, loop(loss, tx, start(), data))
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_equals_the_plain_loop_bit_for_bit(name):
+    tx, data = OPTIMIZERS[name], batches(6, 8)
+    expected = loop(loss, tx, start(), data)
+    for donate in (True, False):
+        got = run(train_step(loss, tx, donate=donate), tx, start(), data)
+        chex.assert_trees_all_equal(got, expected)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.complex64], ids=lambda dtype: dtype.__name__)
-def test_other_dtypes_stay_and_descend(dtype):
+def test_parameters_of_other_dtypes_keep_them_and_descend(dtype):
     step = train_step(lambda p: jnp.sum(jnp.abs(p - 1) ** 2), sgd(0.05), steps_per_call=60)
     at = jnp.asarray([2, 3 if dtype == jnp.bfloat16 else 3j], dtype)
     state = sgd(0.05).init(at)
@@ -102,7 +106,7 @@ def test_steps_per_call_equals_as_many_calls():
     chex.assert_trees_all_close((params, state, values.ravel()), expected, rtol=1e-6, atol=1e-7)
 
 
-def test_accumulation_equals_the_big_batch_and_goes_with_steps_per_call():
+def test_accumulation_equals_the_large_batch_also_with_steps_per_call():
     big = batches(6, 32)
     expected = run(train_step(loss, NESTEROV), NESTEROV, start(), big)
     parts = jax.tree.map(lambda leaf: leaf.reshape(6, 4, 8, *leaf.shape[2:]), big)
@@ -115,7 +119,7 @@ def test_accumulation_equals_the_big_batch_and_goes_with_steps_per_call():
 
 
 def test_gradients_are_summed_in_float32():
-    """A hundred gradients of 1, added up in bfloat16, are 100 or so; 400 of them stay at 256."""
+    """In bfloat16 the sum of 400 gradients of 1 would stay at 256."""
     tx = optax.sgd(1.0)
     step = train_step(lambda p, x: jnp.sum(p * x), tx, accumulation=400)
     params = jnp.zeros(2, jnp.bfloat16)
@@ -123,7 +127,7 @@ def test_gradients_are_summed_in_float32():
     np.testing.assert_array_equal(params, -jnp.ones(2, jnp.bfloat16))
 
 
-def test_a_loss_without_a_batch_makes_as_many_steps_as_asked():
+def test_a_loss_without_a_batch_makes_the_given_number_of_steps():
     ravine = momentax.problems.ravine(30)
     tx = sgd(0.01)
     step = train_step(ravine.loss, tx, steps_per_call=5, accumulation=2)
@@ -133,7 +137,7 @@ def test_a_loss_without_a_batch_makes_as_many_steps_as_asked():
     chex.assert_trees_all_close((params, values), (run.params, run.history["loss"]), rtol=1e-5)
 
 
-def test_aux_returns_beside_the_value_and_stacked():
+def test_aux_is_returned_with_the_value_and_stacked():
     def with_aux(p, x, y):
         return loss(p, x, y), {"mean": x.mean(), "key": jax.random.key(3)}
 
@@ -147,7 +151,7 @@ def test_aux_returns_beside_the_value_and_stacked():
         np.testing.assert_allclose(aux["mean"], x.mean(axis=(-2, -1)), rtol=1e-5, atol=1e-7)
 
 
-def test_random_keys_go_in_the_batch():
+def test_random_keys_may_be_in_the_batch():
     def noisy(p, key):
         return square(p - jax.random.normal(key, p.shape))
 
@@ -159,7 +163,7 @@ def test_random_keys_go_in_the_batch():
     np.testing.assert_allclose(values[0], expected, rtol=1e-6)
 
 
-def test_what_transformations_ask_for_reaches_them():
+def test_value_gradient_and_loss_reach_the_transformations_that_use_them():
     polyak = sgd(1.0, momentax.momentum_polyak(0.9))
     problem = momentax.problems.rosenbrock()
     for tx in (
@@ -177,7 +181,7 @@ def test_what_transformations_ask_for_reaches_them():
             np.testing.assert_allclose(values, expected, rtol=2e-3)
 
 
-def test_keywords_of_the_call_reach_update_and_overrule():
+def test_keywords_of_the_call_reach_update_and_override_the_others():
     def update(updates, state, params=None, *, value, factor, **extra_args):
         return jax.tree.map(lambda u: -factor * value * u, updates), state
 
@@ -187,7 +191,7 @@ def test_keywords_of_the_call_reach_update_and_overrule():
     np.testing.assert_array_equal(params, jnp.full(2, -20.0))
 
 
-def test_variance_reduction_gets_the_previous_gradient_by_keyword():
+def test_variance_reduction_receives_the_previous_gradient_by_keyword():
     tx = sgd(0.1, momentax.recursive_momentum(0.9))
     params = start()
     x, y = batches(8)
@@ -198,7 +202,7 @@ def test_variance_reduction_gets_the_previous_gradient_by_keyword():
     chex.assert_trees_all_close(got, expected, rtol=1e-6)
 
 
-def test_none_and_masked_parts_of_params_pass_and_a_none_update_leaves_its_parameter():
+def test_none_and_masked_parts_of_params_pass_and_a_none_update_changes_no_parameter():
     params = {"a": jnp.ones(2), "none": None, "masked": optax.MaskedNode()}
     step = train_step(square, NESTEROV)
     after, _, _ = step(params, NESTEROV.init(params))
@@ -212,7 +216,7 @@ def test_none_and_masked_parts_of_params_pass_and_a_none_update_leaves_its_param
     np.testing.assert_array_equal(after["b"], 1)
 
 
-def test_vmap_over_hyperparameters_and_over_steps_without_donation():
+def test_vmap_over_hyperparameters_and_over_runs_without_donation():
     x, y = batches(8)
 
     def after(learning_rate):
@@ -267,7 +271,7 @@ def test_one_trace_for_many_steps(weak):
             assert i or params["b"].weak_type is weak
 
 
-def test_shared_buffers_are_copied_once_and_the_batch_survives():
+def test_shared_buffers_are_copied_once_and_the_batch_is_not_overwritten():
     w = jnp.ones(8)
     tx = optax.lookahead(sgd(0.1), 5, 0.5)
     pair = optax.LookaheadParams.init_synced({"w": w})
@@ -285,47 +289,49 @@ def test_shared_buffers_are_copied_once_and_the_batch_survives():
 
     keeps = optax.GradientTransformation(lambda p: {"first": p}, lambda u, s, p=None: (u, s))
     params = start()
-    elsewhere = jax.device_put(params, jax.devices()[0])  # Other arrays over the same buffers.
+    elsewhere = jax.device_put(params, jax.devices()[0])  # Other arrays with the same buffers.
     assert elsewhere["w"] is not params["w"]
     _, state, _ = train_step(loss, keeps)(params, keeps.init(elsewhere), *batches(8))
     chex.assert_trees_all_equal(state, {"first": start()})
 
 
-def test_what_comes_to_share_a_buffer_between_calls_is_copied():
+def test_an_array_that_shares_a_buffer_since_the_last_call_is_copied():
     step, params, tx = train_step(square, NESTEROV), start(), NESTEROV
     state = tx.init(params)
     params, state, _ = step(params, state, jnp.ones(3))
-    target = jax.device_put(params, jax.devices()[0])  # Other arrays over the same buffers.
+    target = jax.device_put(params, jax.devices()[0])  # Other arrays with the same buffers.
     held = jax.tree.map(np.array, params)
     params, state, _ = step(params, state, target)
     chex.assert_trees_all_equal(target, held)
 
 
-def test_one_step_serves_one_device_and_then_two():
-    """Also where the parameters of the first run are still there."""
-    mesh = jax.make_mesh((2,), ("axis",), axis_types=(AxisType.Explicit,))
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_one_step_runs_on_one_device_and_then_on_two(kind):
+    """The parameters are large enough to wait for reads, and those of the first run still exist."""
+    mesh = jax.make_mesh((2,), ("axis",), axis_types=(getattr(AxisType, kind),))
     whole, first, last = PartitionSpec(), PartitionSpec("axis", None), PartitionSpec(None, "axis")
 
     def network(p, x):
-        out = whole if jax.typeof(p["w"]).sharding.mesh.shape else None
+        explicit = kind == "Explicit" and jax.typeof(p["w"]).sharding.mesh.shape
+        out = whole if explicit else None
         return jnp.mean(jnp.square(jnp.matmul(jnp.tanh(x @ p["w"]), p["u"], out_sharding=out)))
 
     def begin():
         return {"w": jnp.full((64, 128), 0.01), "u": jnp.full((128, 64), 0.02)}
 
     step, x = train_step(network, NESTEROV), jnp.ones((16, 64))
-    alone, _, value = step(begin(), NESTEROV.init(begin()), x)
+    expected, _, value = step(begin(), NESTEROV.init(begin()), x)
     with jax.set_mesh(mesh):
         places = {"w": NamedSharding(mesh, last), "u": NamedSharding(mesh, first)}
         params = jax.device_put(begin(), places)
         x = jax.device_put(x, NamedSharding(mesh, whole))
-        params, _, spread = step(params, NESTEROV.init(params), x)
-    np.testing.assert_allclose(spread, value, rtol=1e-6)
-    chex.assert_trees_all_close(jax.device_get(params), jax.device_get(alone), rtol=1e-5)
+        params, _, sharded_value = step(params, NESTEROV.init(params), x)
+    np.testing.assert_allclose(sharded_value, value, rtol=1e-6)
+    chex.assert_trees_all_close(jax.device_get(params), jax.device_get(expected), rtol=1e-5)
     assert params["w"].sharding.is_equivalent_to(places["w"], 2)
 
 
-def test_a_loss_that_is_constant_moves_nothing():
+def test_a_constant_loss_changes_no_parameter():
     for donate in (True, False):
         params = start()
         step = train_step(lambda p: 3.0, sgd(0.1), donate=donate)
@@ -335,7 +341,7 @@ def test_a_loss_that_is_constant_moves_nothing():
 
 
 def test_keywords_of_any_name_reach_update():
-    names = dict.fromkeys(("alone", "self", "params_", "program"), 2.0)
+    names = dict.fromkeys(("single_device", "self", "params_", "program", "method", "batch"), 2.0)
 
     def update(updates, state, params=None, **extra_args):
         assert names.keys() <= extra_args.keys()
@@ -359,8 +365,8 @@ def test_shared_shards_are_copied():
 
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 @pytest.mark.parametrize("options", [{}, {"steps_per_call": 2}], ids=str)
-def test_sharding_stays(kind, options):
-    """The compiler alone would divide all parameters here as the batch is divided."""
+def test_sharding_does_not_change(kind, options):
+    """Without constraints the compiler would shard all parameters here like the batch."""
     mesh = jax.make_mesh((2,), ("d",), axis_types=(getattr(AxisType, kind),))
 
     def put(leaf, *axes):
@@ -386,8 +392,8 @@ def test_sharding_stays(kind, options):
             assert new.sharding.is_equivalent_to(old, new.ndim)
 
 
-def _widening():
-    """Keeps a bfloat16 sum and returns it as float32."""
+def _changes_dtype():
+    """A transformation whose state is a sum in bfloat16 and returns in float32."""
 
     def update(updates, state, params=None):
         state = jax.tree.map(lambda s, u: s.astype(jnp.float32) + u, state, updates)
@@ -399,7 +405,7 @@ def _widening():
 
 
 CHANGES = {
-    "dtype": (_widening(), r"state\['b'\] has dtype bfloat16 and returns with float32"),
+    "dtype": (_changes_dtype(), r"state\['b'\] has dtype bfloat16 and returns with float32"),
     "shape": (
         optax.GradientTransformation(lambda p: jnp.zeros(2), lambda u, s, p=None: (u, s[:1])),
         r"state has shape \(2,\) and returns with \(1,\)",
@@ -432,68 +438,62 @@ def test_a_buffer_that_cannot_be_reused_is_named_once(change):
         if caught:
             assert caught[0].category is UserWarning
             assert caught[0].filename == __file__
-            told = f"train_step cannot reuse a donated buffer, .* again: {text}.*; give init"
-            assert re.match(told, str(caught[0].message))
+            message = f"train_step cannot reuse a donated buffer, .* again: {text}.*; give init"
+            assert re.match(message, str(caught[0].message))
     with pytest.raises(TypeError, match=f"^{text}.*, which steps_per_call=2 cannot carry on; give"):
         train_step(loss, tx, steps_per_call=2)(start(), tx.init(start()), *batches(2, 8))
     train_step(loss, tx, donate=False)(start(), tx.init(start()), *batches(8))
 
 
-# The compiled program: every transformation, kept as each storage keeps it.
+# The compiled program, for every transformation and storage.
 
-STORAGES = {
-    "as it comes": lambda tx: tx,
-    "bfloat16": lambda tx: momentax.stored(tx, momentax.storage.bfloat16()),
-    "stochastic bfloat16": lambda tx: momentax.stored(tx, momentax.storage.bfloat16(True)),
-    "int8": lambda tx: momentax.stored(tx, momentax.storage.int8()),
-}
 SIZE = 1 << 14
 
 
 def audited(name, storage, k):
-    """What a step on the loss g·θ costs: its gradient is g itself, an argument."""
+    """The case, and the costs of k steps on the loss g·θ, whose gradient is an argument."""
     case = TRANSFORMATIONS[name]
     made = case.make(**case.hyperparameters)
 
     def update(updates, state, params=None, **extra_args):
         return made.update(updates, state, params, **(case.extra(updates) | extra_args))
 
-    tx = STORAGES[storage](optax.GradientTransformationExtraArgs(made.init, update))
+    tx = wrap(storage, optax.GradientTransformationExtraArgs(made.init, update))
     params = jax.ShapeDtypeStruct((SIZE,), jnp.float32)
     g = jax.ShapeDtypeStruct((k, SIZE) if k > 1 else (SIZE,), jnp.float32)
     step = train_step(jnp.vdot, tx, steps_per_call=k)
     return case, audit(step, params, jax.eval_shape(tx.init, params), args=(g,))
 
 
-def holds(name, storage, k):
-    """No copy but what the case allows, every buffer written over, and beside the gradient nothing.
+def require_low_costs(name, storage, k):
+    """Copies are those that the case allows, all buffers are reused, and only a gradient is kept.
 
-    Of a velocity that is encoded there may be one in float32, for methods that sum over it.
+    Methods that sum over an encoded velocity may also keep it in float32.
     """
     case, found = audited(name, storage, k)
     assert len(found.copies) <= case.copies
     assert found.aliased == found.donated
-    decoded = 0 if storage == "as it comes" else 4 * (3 if case.axes else 1)
-    return found.temporary <= case.temporary + 4 + decoded + 2000 / SIZE
+    decoded = 4 * (3 if case.axes else 1) if storage else 0
+    assert found.temporary <= case.temporary + 4 + decoded + 2000 / SIZE
 
 
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
-def test_the_program_keeps_nothing_of_the_parameters_size_but_the_gradient(name):
-    assert holds(name, "as it comes", 1)
+def test_the_program_keeps_only_the_gradient(name):
+    require_low_costs(name, None, 1)
 
 
 @pytest.mark.filterwarnings("ignore:beta = ")
-@pytest.mark.parametrize("storage", ["bfloat16", "int8"])
+@pytest.mark.parametrize("storage", [name for name in STORAGES if "stochastic" not in name])
 @pytest.mark.parametrize("name", METHODS)
-def test_nor_does_it_where_the_velocity_is_encoded(name, storage):
-    assert holds(name, storage, 1)
+def test_the_program_keeps_only_the_gradient_where_the_velocity_is_encoded(name, storage):
+    require_low_costs(name, storage, 1)
 
 
-@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("storage", [None, *STORAGES], ids=str)
 @pytest.mark.parametrize("name", ["heavy_ball", "nesterov", "adan", "mars", "optimistic"])
 def test_several_steps_in_one_program_keep_no_more(name, storage):
-    """Copies in the body of the loop would be listed too."""
-    assert holds(name, storage, 3)
+    """Copies in the body of the loop are counted too."""
+    require_low_costs(name, storage, 3)
 
 
 def test_accumulation_keeps_one_sum_of_gradients_and_nothing_between_calls():
@@ -510,7 +510,7 @@ def test_accumulation_keeps_one_sum_of_gradients_and_nothing_between_calls():
 
 
 def test_the_value_is_computed_before_the_parameters_are_written():
-    """Optax's loop has a copy of the parameters here, as XLA reads them for the value last."""
+    """The plain loop of Optax copies the parameters here: XLA reads them last, for the value."""
 
     def plain(params, state, g):
         value, g = jax.value_and_grad(jnp.vdot)(params, g)
@@ -531,15 +531,15 @@ def network(p, x):
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda f: f, jax.jit, jax.checkpoint], ids=["plain", "jit", "checkpoint"]
+    "transform", [lambda f: f, jax.jit, jax.checkpoint], ids=["plain", "jit", "checkpoint"]
 )
-def test_no_layer_is_copied_for_the_error_that_goes_back_through_it(wrap):
-    """Nor are all gradients kept until the last is known."""
+def test_no_layer_is_copied_for_the_backward_pass(transform):
+    """And the gradients are not all kept until the last is known."""
     params = {"w": [jnp.ones((128, 128))] * 6, "b": [jnp.ones((1, 128))] * 6}
     params = jax.eval_shape(lambda: params)
     state = jax.eval_shape(NESTEROV.init, params)
     x = jax.ShapeDtypeStruct((4, 128), jnp.float32)
-    step = train_step(wrap(network), NESTEROV)
+    step = train_step(transform(network), NESTEROV)
     found = audit(step, params, state, args=(x,))
     assert not [line for line in found.copies if "128,128" in line]
     assert found.aliased == found.donated
@@ -557,7 +557,7 @@ def test_the_order_of_writes_changes_no_bit():
     chex.assert_trees_all_equal(got, loop(network, NESTEROV, params, data))
 
 
-# What it refuses.
+# Errors.
 
 BAD_CALLS = {
     "shape": (
@@ -622,7 +622,7 @@ def test_bad_calls(case, donate):
 
 
 @pytest.mark.parametrize("leaf", [jnp.arange(3), 3, True, jax.random.key(0)], ids=str)
-def test_parameters_without_a_gradient_are_named(leaf):
+def test_a_parameter_without_a_gradient_is_named(leaf):
     params = {"net": {"w": jnp.ones(2), "steps": leaf}}
     text = r"^the parameter at \['net'\]\['steps'\] has dtype .*; keep it out .* nnx.split"
     with pytest.raises(TypeError, match=text):

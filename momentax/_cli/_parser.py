@@ -1,0 +1,232 @@
+"""The options of the commands.
+
+Reading them imports neither JAX nor anything that a command needs, so that `momentax --help`
+and a mistake in the options answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import momentax
+
+METHODS = ("heavy_ball", "nesterov", "average", "quasi_hyperbolic")
+WITHOUT_BETA = "gradient_descent"
+_LEARNING_RATES = (0.003, 0.007, 0.016, 0.036, 0.08, 0.19, 0.44, 1.0)
+_BETAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+class UsageError(Exception):
+    """A mistake in the arguments of a command, as a sentence for the person who typed them."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the whole command line.
+
+    The options that it returns have `run`, the function that runs the command, and `parser`,
+    whose `error` reports a mistake.
+    """
+    parser = argparse.ArgumentParser("momentax", description="Momentum for JAX.")
+    parser.add_argument("--version", action="version", version=f"momentax {momentax.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_sweep(commands)
+    _add_analyze(commands)
+    return parser
+
+
+class _StoreGiven(argparse.Action):
+    """Store a value, and add the option's name to the set `given`."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        del parser, option_string
+        setattr(namespace, self.dest, values)
+        namespace.given = namespace.given | {self.dest}
+
+
+def _add_sweep(commands: Any) -> None:
+    sweep = commands.add_parser(
+        "sweep",
+        help="train a network at every learning rate and β of a grid",
+        description="Train a small convolutional Flax network on scikit-learn's 1,797 handwritten "
+        "digits at every point of a grid of learning rates and β, on all cores or devices. Print "
+        "the best points and write sweep.json and sweep.png. --model and --data train your own "
+        "network on your own data.",
+    )
+    sweep.set_defaults(run=_run_sweep, parser=sweep, given=frozenset())
+    _add_grid_options(sweep)
+    _add_training_options(sweep)
+    _add_ranking_options(sweep)
+    _add_running_options(sweep)
+
+
+def _add_grid_options(sweep: argparse.ArgumentParser) -> None:
+    for option, letter, noun, values in (
+        ("--learning-rates", "α", "learning rates", _LEARNING_RATES),
+        ("--betas", "β", "values of β", _BETAS),
+    ):
+        sweep.add_argument(
+            option,
+            type=float,
+            nargs="+",
+            default=values,
+            metavar=letter,
+            help=f"{noun} of the grid (default: {' '.join(map(str, values))})",
+        )
+
+
+def _add_training_options(sweep: argparse.ArgumentParser) -> None:
+    option: Any = partial(sweep.add_argument, action=_StoreGiven)
+    option(
+        "--method",
+        choices=METHODS,
+        default="heavy_ball",
+        help="momentum method that takes β (default: %(default)s)",
+    )
+    option(
+        "--epochs",
+        type=int,
+        default=12,
+        metavar="N",
+        help="passes over the training data (default: %(default)s)",
+    )
+    option(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="random seed of the network and of the batches (default: %(default)s)",
+    )
+    sweep.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of seeds for every point, counted up from --seed (default: %(default)s)",
+    )
+    sweep.add_argument(
+        "--model",
+        metavar="MODULE:FUNCTION",
+        help="a function that is called with flax.nnx.Rngs and returns a flax.nnx module from "
+        "inputs to logits; or a training function of your own, which JAX traces: it takes "
+        "learning_rate and beta, also seed, data, epochs and method if it has arguments of these "
+        "names, and returns a dictionary of numbers",
+    )
+    option(
+        "--data",
+        metavar="MODULE:FUNCTION",
+        help="a function that is called without arguments and returns (train, test), each a pair "
+        "of inputs and whole-number labels (default: the digits)",
+    )
+
+
+def _add_ranking_options(sweep: argparse.ArgumentParser) -> None:
+    option: Any = sweep.add_argument
+    option(
+        "--metric",
+        metavar="NAME",
+        help="metric that ranks the points (default: test_accuracy; with --halving test_loss, "
+        "which has fewer ties; for a training function the first number that it returns)",
+    )
+    option(
+        "--mode",
+        choices=("min", "max"),
+        help="whether the smallest or the largest metric is best (default: read from its name)",
+    )
+    option(
+        "--halving",
+        type=int,
+        nargs="*",
+        metavar="EPOCH",
+        help="after each of these epochs, train on with the best third of the points only; the "
+        "last number is that of --epochs; without numbers the points are ranked after a ninth "
+        "and a third of the epochs",
+    )
+
+
+def _add_running_options(sweep: argparse.ArgumentParser) -> None:
+    option: Any = sweep.add_argument
+    option(
+        "--store",
+        type=Path,
+        metavar="PATH",
+        help="folder that keeps the finished points, so that the same command continues a sweep "
+        "that was interrupted",
+    )
+    option(
+        "--batch-size",
+        type=_batch_size,
+        default="auto",
+        metavar="N|auto",
+        help="number of points that run at once (default: auto, which measures what is fastest)",
+    )
+    option("--devices", type=int, metavar="N", help="number of cores or devices (default: all)")
+    option(
+        "--output",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="folder for sweep.json and sweep.png (default: the current one)",
+    )
+
+
+def _batch_size(text: str) -> int | str:
+    if text == "auto":
+        return text
+    try:
+        size = int(text)
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be auto or a whole number, at least 1, got {text!r}"
+        )
+    return size
+
+
+def _add_analyze(commands: Any) -> None:
+    analyze = commands.add_parser(
+        "analyze",
+        help="print what the theory says about a learning rate and β",
+        description="Print what the theory says about momentax.sgd with a momentum method on a "
+        "quadratic loss whose curvatures lie between mu and L: its stability, its rate, how it "
+        "oscillates and how much gradient noise it lets through.",
+    )
+    analyze.set_defaults(run=_run_analyze, parser=analyze)
+    number: Any = partial(analyze.add_argument, type=float, metavar="NUMBER")
+    number("--learning-rate", required=True, help="above 0")
+    number("--beta", help=f"in [0, 1); required for all methods but {WITHOUT_BETA}")
+    number("--mu", required=True, help="smallest curvature; it may be negative, as in --mu=-1e-3")
+    number("--L", required=True, help="largest curvature, above 0")
+    analyze.add_argument(
+        "--method",
+        choices=(*METHODS, WITHOUT_BETA),
+        default="heavy_ball",
+        help="momentum method that takes β (default: %(default)s)",
+    )
+    number(
+        "--weight-decay",
+        default=0.0,
+        help="coefficient of an L2 penalty, added to the gradient (default: 0)",
+    )
+    number(
+        "--gradient-variance",
+        help="variance of the noise in one gradient; without it nothing is printed about noise",
+    )
+    analyze.add_argument("--json", action="store_true", help="print JSON instead of the table")
+
+
+def _run_sweep(options: argparse.Namespace) -> bool:
+    try:
+        from momentax._cli._sweep import run
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed; pip install 'momentax[flax]'") from error
+    return run(options)
+
+
+def _run_analyze(options: argparse.Namespace) -> bool:
+    from momentax._cli._analyze import run
+
+    return run(options)

@@ -1,0 +1,174 @@
+"""Where arrays lie: placing one array like another, the devices of a mesh, and collectives."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+import numpy as np
+from jax.core import Tracer
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from momentax._core.typing import PyTree
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def place_like(array: Any, like: Any) -> jax.Array:
+    """Place an array as another one is placed: on the same devices, split in the same way.
+
+    In a trace the placement of `like` is part of its type where its mesh axes are
+    explicit, and `array` is resharded. Where they are automatic, the compiler is
+    told to choose one placement for both, which needs equal shapes. Outside of a
+    trace `array` moves only if `like` is committed to its devices.
+    """
+    if isinstance(array, Tracer) or isinstance(like, Tracer):
+        sharding = jax.typeof(like).sharding
+        if AxisType.Explicit in sharding.mesh.axis_types:
+            return jax.sharding.reshard(array, NamedSharding(sharding.mesh, sharding.spec))
+        if np.shape(array) != np.shape(like):
+            return array
+        from jax.experimental.shard_alike import shard_alike  # Few programs need it.
+
+        return shard_alike(like, array)[1]
+    is_committed = isinstance(like, jax.Array) and like.committed
+    return jax.device_put(array, like.sharding) if is_committed else array
+
+
+def replicate_like(array: jax.Array, like: jax.Array) -> jax.Array:
+    """Place an array whole on each device of another whose mesh axes are in its type."""
+    mesh = jax.typeof(like).sharding.mesh
+    if mesh.empty:
+        return array
+    return jax.sharding.reshard(array, NamedSharding(mesh, PartitionSpec()))
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices of a mesh, and the mesh axes along which a batch's leading axis is split.
+
+    The mesh may span several processes. Each process then calls every method
+    alike; the collective methods (`to_host`, `broadcast`, `reduce_over_processes`,
+    `run_in_first_process`) wait for the other processes.
+    """
+
+    mesh: Mesh
+    axes: tuple[str, ...]
+
+    @property
+    def sharding(self) -> NamedSharding:
+        """The sharding of a batch: its leading axis is split along the mesh axes."""
+        return NamedSharding(self.mesh, PartitionSpec(self.axes))
+
+    @property
+    def count(self) -> int:
+        """The number of parts into which a batch is split."""
+        return math.prod(self.mesh.shape[axis] for axis in self.axes)
+
+    @property
+    def all(self) -> list[Any]:
+        """All devices of the mesh, in order."""
+        return self.mesh.devices.ravel().tolist()
+
+    @property
+    def local(self) -> list[Any]:
+        """The devices that belong to this process."""
+        return [device for device in self.all if device.process_index == jax.process_index()]
+
+    @property
+    def platform(self) -> str:
+        """The platform of the devices, such as "cpu"."""
+        return self.all[0].platform
+
+    @property
+    def kind(self) -> str:
+        """The kind of the devices, as their maker calls it."""
+        return self.all[0].device_kind
+
+    @property
+    def span_processes(self) -> bool:
+        """Whether some of the devices belong to another process."""
+        return len(self.local) < len(self.all)
+
+    def shard(self, array: np.ndarray) -> jax.Array:
+        """Split an array along its leading axis over the devices."""
+        return jax.make_array_from_callback(array.shape, self.sharding, lambda part: array[part])
+
+    def replicate(self, array: Any) -> jax.Array:
+        """Put a whole array on every device."""
+        array = np.asarray(array)
+        replicated = NamedSharding(self.mesh, PartitionSpec())
+        return jax.make_array_from_callback(array.shape, replicated, lambda part: array[part])
+
+    def to_host(self, tree: PyTree) -> PyTree:
+        """Return whole NumPy arrays of sharded ones, in every process."""
+        if self.span_processes:
+            return _multihost_utils().process_allgather(tree, tiled=True)
+        return jax.device_get(tree)
+
+    def reduce_over_processes(self, value: float, reduce: Callable[[Any], Any] = np.max) -> Any:
+        """Reduce one number of each process to one number, the same in all of them."""
+        if not self.span_processes:
+            return value
+        return reduce(np.asarray(_multihost_utils().process_allgather(np.asarray(value)))).item()
+
+    def broadcast(self, tree: PyTree) -> PyTree:
+        """Return the first process' arrays in every process, bit for bit."""
+        if not self.span_processes:
+            return tree
+        leaves, structure = jax.tree.flatten(tree)
+        arrays = [np.ascontiguousarray(leaf) for leaf in leaves]
+        # Bytes are sent, because JAX broadcasts numbers by adding zeros, which changes -0.0 and
+        # the payloads of NaNs.
+        content = np.frombuffer(b"".join(array.tobytes() for array in arrays), np.uint8)
+        received = np.asarray(_multihost_utils().broadcast_one_to_all(content)).tobytes()
+        parts, start = [], 0
+        for leaf, array in zip(leaves, arrays, strict=True):
+            part = np.frombuffer(received, array.dtype, array.size, start)
+            parts.append(part.reshape(np.shape(leaf)).copy())
+            start += array.nbytes
+        return jax.tree.unflatten(structure, parts)
+
+    def run_in_first_process(self, function: Callable[[], Any]) -> Any:
+        """Call a function in the first process alone; if it raises, every process raises."""
+        failure, result = None, None
+        if not (self.span_processes and jax.process_index()):
+            try:
+                result = function()
+            except Exception as error:  # Any error, since the other processes wait for the outcome.
+                failure = error
+        if self.reduce_over_processes(failure is not None):
+            raise failure or RuntimeError("the first process failed; its error says why")
+        return result
+
+    def round_up(self, batch: int, most: int) -> int:
+        """Round min(batch, most) up to a multiple of the number of devices."""
+        return self.count * -(-min(batch, most) // self.count)
+
+
+def automatic_mesh(mesh: Mesh) -> Mesh:
+    """Return the mesh with axes over which JAX propagates shardings by itself."""
+    return Mesh(mesh.devices, mesh.axis_names)
+
+
+def without_ambient_mesh(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Wrap a function so that it does not see a mesh that `jax.set_mesh` has set."""
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _multihost_utils() -> Any:
+    """Import the module when several processes take part, since it loads slowly."""
+    from jax.experimental import multihost_utils
+
+    return multihost_utils

@@ -1,0 +1,1 @@
+"""The convention of Keras: its hyperparameters, its optimizer and its state."""

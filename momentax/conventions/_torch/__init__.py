@@ -1,0 +1,1 @@
+"""The convention of PyTorch: its hyperparameters, its optimizer and its state."""

@@ -1,0 +1,154 @@
+"""Distributions of the values on an axis, uniform on some scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from momentax._core import arguments, hyperparameters
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The distribution from which `random_points` draws the values of an axis.
+
+    low: the least value.
+    high: the greatest value.
+    scale: the scale on which the values are uniform: "linear", "log", or
+        "momentum", the logarithm of 1 - β.
+    """
+
+    low: float
+    high: float
+    scale: str
+
+    def quantile(self, probability: np.ndarray) -> np.ndarray:
+        """Return the values below which a draw lies with the given probabilities.
+
+        Args:
+            probability: Probabilities in [0, 1].
+
+        Returns:
+            A float64 array of values in [low, high].
+        """
+        scale = hyperparameters.SCALES[self.scale]
+        low, high = scale.forward(self.low), scale.forward(self.high)
+        return np.clip(scale.inverse(low + probability * (high - low)), self.low, self.high)
+
+    def step(self, values: np.ndarray, direction: np.ndarray, factor: float) -> np.ndarray:
+        """Return the values moved along the scale, clipped to [low, high].
+
+        Args:
+            values: Numbers in [low, high].
+            direction: 1 to move up the scale and -1 to move down, for each value.
+            factor: The size of a step, above 1, as in `mutate`.
+
+        Returns:
+            A float64 array.
+        """
+        scale = hyperparameters.SCALES[self.scale]
+        size = (factor - 1) * (self.high - self.low) if self.scale == "linear" else np.log(factor)
+        moved = scale.inverse(scale.forward(values.astype(np.float64)) + direction * size)
+        return np.clip(moved, self.low, self.high)
+
+
+def uniform(low: float, high: float) -> Distribution:
+    """Draw the values of an axis uniformly between two numbers.
+
+    Args:
+        low: The least value, any real number.
+        high: The greatest value, above low.
+
+    Returns:
+        A distribution, for `random_points` and `mutate`.
+
+    Raises:
+        ValueError: A bound is not finite, or low is not below high.
+        TypeError: A bound is not a number.
+
+    Example:
+        >>> momentax.sweeps.uniform(0, 1)
+        Distribution(low=0.0, high=1.0, scale='linear')
+    """
+    return _distribution(low, high, "linear", arguments.REALS)
+
+
+def log_uniform(low: float, high: float) -> Distribution:
+    """Draw the values of an axis uniformly on a log scale, as suits learning rates.
+
+    Args:
+        low: The least value, above 0.
+        high: The greatest value, above low.
+
+    Returns:
+        A distribution, for `random_points` and `mutate`.
+
+    Raises:
+        ValueError: A bound is not in (0, inf), or low is not below high.
+        TypeError: A bound is not a number.
+
+    Example:
+        >>> momentax.sweeps.log_uniform(1e-3, 1)
+        Distribution(low=0.001, high=1.0, scale='log')
+    """
+    return _distribution(low, high, "log", "(0, inf)")
+
+
+def momentum_uniform(low: float, high: float) -> Distribution:
+    """Draw the values of an axis so that log(1 - β) is uniform, as suits β.
+
+    Args:
+        low: The least β, in [0, 1).
+        high: The greatest β, above low and below 1.
+
+    Returns:
+        A distribution, for `random_points` and `mutate`.
+
+    Raises:
+        ValueError: A bound is not in [0, 1), or low is not below high.
+        TypeError: A bound is not a number.
+
+    Example:
+        >>> momentax.sweeps.momentum_uniform(0, 0.99)
+        Distribution(low=0.0, high=0.99, scale='momentum')
+    """
+    return _distribution(low, high, "momentum", "[0, 1)")
+
+
+def momentum_axis(low: float, high: float, count: int) -> np.ndarray:
+    """Make an axis of β whose values of 1 - β are evenly spaced on a log scale.
+
+        1 - β_i = (1 - low)^(1 - i/(count - 1)) (1 - high)^(i/(count - 1))
+
+    Args:
+        low: The first β, in [0, 1).
+        high: The last β, above low and below 1.
+        count: The number of values, at least 2.
+
+    Returns:
+        A float64 array of shape (count,), ascending, whose ends are exactly low
+        and high: an axis for `grid`.
+
+    Raises:
+        ValueError: A bound is not in [0, 1), low is not below high, or count is
+            below 2.
+        TypeError: A bound is not a number, or count is not an integer.
+
+    Example:
+        >>> momentax.sweeps.momentum_axis(0.9, 0.999, 3).round(6).tolist()
+        [0.9, 0.99, 0.999]
+    """
+    count = arguments.as_count("count", count, 2)
+    axis = momentum_uniform(low, high).quantile(np.linspace(0, 1, count))
+    axis[[0, -1]] = low, high  # Rounding could change the last digit.
+    return axis
+
+
+def _distribution(low: Any, high: Any, scale: str, interval: str) -> Distribution:
+    low = arguments.as_real("low", low, interval)
+    high = arguments.as_real("high", high, interval)
+    if low >= high:
+        raise ValueError(f"low must be below high, got low={low} and high={high}")
+    return Distribution(low, high, scale)

@@ -1,0 +1,69 @@
+"""The result of halving: that of a sweep, with the last states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import GetAttrKey
+
+from momentax._core import arguments
+from momentax._core.typing import PyTree
+from momentax.sweeps._points import SEED
+from momentax.sweeps._result._records import Best
+from momentax.sweeps._result._sweep_result import SweepResult
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclass(frozen=True, eq=False, repr=False)
+class HalvingResult(SweepResult):
+    """What `halve` found: a SweepResult with the metrics below, and the last states.
+
+    survivors: the flat indices of the points that reached the last rung and did
+        not diverge, best first; the seeds of one setting are adjacent.
+    states: their states, in the same order on the leading axis, NumPy arrays,
+        random keys as JAX's; None if no point survived.
+
+    `save` keeps neither of these two.
+
+    The metrics, of the points' shape:
+
+        score      the point's last score
+        advanced   how many times the point was advanced
+        history    its score at each rung, NaN at the rungs that it did not reach
+
+    and with `resample`, for each rung, `settings` with the value of each axis and
+    `parent`, the flat index of the point from which it continued.
+    """
+
+    survivors: np.ndarray | None = None
+    states: PyTree = None
+
+    def tree_flatten_with_keys(self) -> tuple[Any, Any]:
+        """Return the children by name, and the modes as structure."""
+        children, aux = super().tree_flatten_with_keys()
+        own = [(GetAttrKey(name), getattr(self, name)) for name in ("survivors", "states")]
+        return [*children, *own], aux
+
+    @classmethod
+    def tree_unflatten(cls, aux: Any, children: Any) -> HalvingResult:
+        """Make a result of children of any kind, which JAX may put where arrays were."""
+        points, values, diverged, survivors, states = children
+        return cls(points, values, diverged, None, dict(aux), survivors, states)
+
+    def where(self, **conditions: Any) -> SweepResult:
+        """Select the points that meet every condition, as `SweepResult.where`; without states."""
+        selected = super().where(**conditions)
+        return replace(selected, survivors=None, states=None)
+
+    def top(self, metric: str, count: int, mode: str | None = None) -> list[Best]:
+        """Rank the settings, as `SweepResult.top`; by score, those that advanced further first."""
+        count = arguments.as_count("count", count)
+        ranked = super().top(metric, len(self.points), mode)
+        if metric == "score":  # Scores after different numbers of advances are not comparable.
+            axis = list(self.points.dims).index(SEED) if SEED in self.points.dims else ()
+            advanced = np.asarray(self["advanced"]).max(axis)
+            ranked.sort(key=lambda best: -advanced[best.index])
+        return ranked[:count]

@@ -1,0 +1,348 @@
+"""The result of a sweep: the values at every point, to rank, select and average."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from momentax._core import arguments
+from momentax._core.typing import PyTree
+from momentax.sweeps._points import SEED, Points
+from momentax.sweeps._result import _file, _table
+from momentax.sweeps._result._metrics import default_mode, name_leaves
+from momentax.sweeps._result._records import Best, Mean, Report
+from momentax.sweeps._result._statistics import (
+    group_by_setting,
+    group_by_value,
+    mean_and_error,
+    mean_of_groups,
+    meets_condition,
+)
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+
+class _UnknownNameError(KeyError):
+    """An unknown name, as a sentence; KeyError alone prints its argument in quotes."""
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """What `run` returned at every point of a sweep.
+
+    points: the points.
+    values: what `run` returns, with the points' shape on the leading axes of
+        every leaf, NumPy arrays.
+    diverged: which points diverged, bools of the points' shape.
+    report: how the sweep ran; it is not part of the tree and not kept in a file.
+    modes: which end of a metric is best, "min" or "max", where its name does not say.
+
+    result["loss"] is the leaf of that name: a leaf in nested containers has its
+    path as its name, "train.loss", and a bare array the name "value". A metric with
+    one real number per point can be ranked, with `best` and `top`.
+    """
+
+    points: Points
+    values: PyTree
+    diverged: np.ndarray
+    report: Report | None = None
+    modes: Mapping[str, str] = field(default_factory=dict)
+
+    def tree_flatten_with_keys(self) -> tuple[Any, Any]:
+        """Return the children by name, and the modes as structure."""
+        names = ("points", "values", "diverged")
+        children = [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names]
+        return children, tuple(sorted(self.modes.items()))
+
+    @classmethod
+    def tree_unflatten(cls, aux: Any, children: Any) -> SweepResult:
+        """Make a result of children of any kind, which JAX may put where arrays were."""
+        points, values, diverged = children
+        return cls(points, values, diverged, None, dict(aux))
+
+    def metrics(self) -> dict[str, Any]:
+        """Give every leaf of the values a name.
+
+        Returns:
+            A dictionary from name to array. If two paths gave one name, all names are
+            written as in Python, "['train']['loss']".
+        """
+        return name_leaves(self.values)
+
+    def __getitem__(self, metric: str) -> Any:
+        metrics = self.metrics()
+        if metric not in metrics:
+            names = ", ".join(metrics) or "none"
+            raise _UnknownNameError(f"there is no metric {metric!r}; the metrics are: {names}")
+        return metrics[metric]
+
+    def mode_of(self, metric: str) -> str:
+        """Tell which end of a metric is best.
+
+        Args:
+            metric: The metric's name; any name is accepted.
+
+        Returns:
+            The entry of `modes`; without one, "max" for a metric whose name contains
+            one of the words accuracy, acc, auc, f1, reward or return, as
+            "val_accuracy" does, else "min".
+        """
+        return self.modes.get(metric) or default_mode(str(metric))
+
+    def best(self, metric: str, mode: str | None = None) -> Best:
+        """Find the setting that is best by a metric: the first of `top`.
+
+        Args:
+            metric: The metric's name, as in `metrics`.
+            mode: "min", "max" or None, as in `top`.
+
+        Returns:
+            Best(point, value, standard_error, index).
+
+        Raises:
+            ValueError: As in `top`.
+            KeyError: As in `top`.
+        """
+        return self.top(metric, 1, mode)[0]
+
+    def top(self, metric: str, count: int, mode: str | None = None) -> list[Best]:
+        """Rank the settings by a metric, the best first.
+
+        Points that differ only by their position on a dimension "seed", as those that
+        `repeat` makes, are one setting, ranked by the mean over its seeds. A point
+        that diverged, or whose metric is not finite, is left out, and a setting
+        with a seed left out comes after all complete settings. Of equal settings
+        the first comes first.
+
+        Args:
+            metric: The name of a metric with one real number per point.
+            count: How many settings to return, at least 1.
+            mode: "min" where less is better, "max" where more is; None takes `mode_of`.
+
+        Returns:
+            A list of Best(point, value, standard_error, index), shorter than count if
+            fewer settings can be ranked.
+
+        Raises:
+            ValueError: The metric does not have one real number per point, no point can
+                be ranked, mode is another word, or count is below 1.
+            KeyError: There is no metric of this name.
+            TypeError: count is not an integer.
+        """
+        count = arguments.as_count("count", count)
+        mode = self.mode_of(metric) if mode is None else mode
+        sign = -1 if arguments.as_option("mode", mode, ("min", "max")) == "max" else 1
+        leaf = np.asarray(self[metric])
+        if not self._is_rankable(leaf):
+            raise ValueError(
+                f"{metric} cannot be ranked: it has shape {leaf.shape} and dtype {leaf.dtype}, not "
+                f"one real number for each of the points of shape {self.points.shape}; "
+                f"reduce it in run, or rank what you compute from result[{metric!r}] yourself"
+            )
+        points, groups = group_by_setting(self.points)
+        included = ~np.asarray(self.diverged) & np.isfinite(leaf.astype(np.float64))
+        value, error, seeds = mean_and_error(leaf, included, groups, len(points))
+        is_complete = seeds == len(self.points) // len(points)
+        order = np.lexsort((sign * value, ~is_complete))  # By completeness first; stable.
+        ranked = order[np.isfinite(value[order])]
+        if not ranked.size:
+            raise ValueError(f"there is no best {metric}: {self._why_unranked()}")
+        return [
+            Best(
+                points[int(i)],
+                float(value[i]),
+                float(error[i]),
+                tuple(map(int, np.unravel_index(i, points.shape))),
+            )
+            for i in ranked[:count]
+        ]
+
+    def where(self, **conditions: Any) -> SweepResult:
+        """Select the points that meet every condition.
+
+        Args:
+            **conditions: For each axis named: a value, compared in the axis' own dtype,
+                so that 0.9 finds the float32 next to it; several values; or a function
+                of a value that returns whether to keep it. On a static axis a condition
+                that equals one of its values means this value, even if it is a function.
+
+        Returns:
+            A SweepResult with the same dimensions, reduced to the positions selected.
+
+        Raises:
+            ValueError: No point meets the conditions.
+            KeyError: There is no axis of this name.
+        """
+        kept = {
+            dim: np.full(n, True)
+            for dim, n in zip(self.points.dims, self.points.shape, strict=True)
+        }
+        for name, condition in conditions.items():
+            values, dim = self._axis(name)
+            is_met = meets_condition(values, condition)
+            if not is_met.any():
+                raise ValueError(
+                    f"no point has {name}={arguments.describe(condition)}: "
+                    f"the axis holds {arguments.describe(_table.as_common_dtype(values))}"
+                )
+            kept[dim] &= is_met
+            if not kept[dim].any():
+                raise ValueError(
+                    f"each condition is met by some point, but no point meets all of them on the "
+                    f"dimension {dim}: {', '.join(self.points.dims[dim])}"
+                )
+        selection = np.ix_(*(np.flatnonzero(keep) for keep in kept.values()))
+        points = Points(
+            {
+                dim: {name: np.asarray(values)[kept[dim]] for name, values in axes.items()}
+                for dim, axes in self.points.dims.items()
+            }
+        )
+        values = jax.tree.map(lambda leaf: np.asarray(leaf)[selection], self.values)
+        return replace(
+            self, points=points, values=values, diverged=np.asarray(self.diverged)[selection]
+        )
+
+    def over_seeds(self) -> Mean:
+        """Average over the seeds that `repeat` gave every point.
+
+        Returns:
+            Mean(points, mean, standard_error, count), its points without the seed. A
+            point that diverged is left out; a NaN at a point that did not diverge
+            enters the mean.
+
+        Raises:
+            ValueError: The points have no dimension "seed".
+        """
+        if SEED not in self.points.dims:
+            raise ValueError(
+                "over_seeds needs points with a dimension seed, as momentax.sweeps.repeat(points, "
+                f"5) makes them, got the dimensions {', '.join(self.points.dims)}"
+            )
+        return self._mean(*group_by_setting(self.points))
+
+    def marginal(self, axis: str) -> Mean:
+        """Average over everything but one axis.
+
+        Args:
+            axis: The name of the axis that remains.
+
+        Returns:
+            Mean(points, mean, standard_error, count), with a point for each distinct
+            value of the axis in order of appearance. A point that diverged is left
+            out; a NaN at a point that did not diverge enters the mean.
+
+        Raises:
+            KeyError: There is no axis of this name.
+        """
+        self._axis(axis)
+        return self._mean(*group_by_value(self.points, axis))
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Make an xarray.Dataset of the result.
+
+        Returns:
+            A Dataset with the points' dimensions, the axes as coordinates, a variable
+            for each metric and one named diverged, the sweep's own even if a metric
+            has that name. Further dimensions of a metric are called "history_dim_0"
+            and so on. A static axis holds words, and names in place of functions,
+            unless all its values are bools; bfloat16 and the like become float32.
+
+        Raises:
+            ValueError: A metric has the name of an axis or a dimension.
+            ModuleNotFoundError: The extra `results` is not installed.
+        """
+        return _table.to_dataset(self.points, self.metrics(), self.diverged)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Make a pandas.DataFrame with a row for each point.
+
+        Returns:
+            A DataFrame whose columns are the axes, the metrics and diverged, as in
+            `to_xarray`; a metric with several numbers per point is a column of arrays.
+
+        Raises:
+            ValueError: A metric has the name of an axis or a dimension.
+            ModuleNotFoundError: The extra `results` is not installed.
+        """
+        return _table.to_dataframe(self.points, self.metrics(), self.diverged)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result to one file, which NumPy alone can read.
+
+        np.load(path) gives the arrays "axes/beta", "values/loss" and so on and
+        "diverged", and as "about" a JSON text with the rest. bfloat16 and the like
+        are kept in float32. The report is left out, so that equal results give equal
+        files. An existing file is replaced once the new one is complete, and stays
+        unchanged if that fails.
+
+        Args:
+            path: Where to write, such as "sweep.npz"; nothing is added to the name.
+
+        Returns:
+            None.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        _file.write(path, self.points, self.values, self.metrics(), self.diverged, self.modes)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> SweepResult:
+        """Read a result that `save` wrote, bit for bit.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The result. Dictionaries, lists, tuples and None come back as they were;
+            other containers, such as NamedTuples, as dictionaries by field. On a static
+            axis words, bools, numbers and None come back as they were, and anything
+            else as a string: a function as its name.
+
+        Raises:
+            ValueError: The file is damaged, holds something else, or has a format newer
+                than this version of momentax.
+            OSError: The file cannot be read.
+        """
+        points, values, diverged, modes = _file.read(path)
+        return SweepResult(points, values, diverged, None, modes)
+
+    def __repr__(self) -> str:
+        return _table.to_text(self)
+
+    def _repr_html_(self) -> str:
+        return _table.to_html(self)
+
+    def _mean(self, remaining: Points, groups: np.ndarray) -> Mean:
+        return mean_of_groups(remaining, groups, self.values, ~np.asarray(self.diverged))
+
+    def _is_rankable(self, leaf: Any) -> bool:
+        """Whether a metric has one real number, or one bool, for each point."""
+        return leaf.shape == self.points.shape and (leaf.dtype == bool or arguments.is_real(leaf))
+
+    def _why_unranked(self) -> str:
+        count, diverged = len(self.points), np.count_nonzero(self.diverged)
+        if diverged == count:
+            return f"all {count} points diverged"
+        return f"of {count} points {diverged} diverged, and at the others it is not finite"
+
+    def _axis(self, name: str) -> tuple[np.ndarray, str]:
+        """Return an axis' values, and the dimension along which it varies."""
+        for dim, axes in self.points.dims.items():
+            if name in axes:
+                return np.asarray(axes[name]), dim
+        raise _UnknownNameError(
+            f"there is no axis {name!r}; the axes are: {', '.join(self.points.axes)}"
+        )

@@ -1,0 +1,86 @@
+"""Groups of points that share their static values, and so a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from momentax._core.sharding import Devices
+from momentax._core.typing import PyTree
+from momentax.sweeps._points import Points
+
+
+class Group(NamedTuple):
+    """The points that share their static values.
+
+    fixed: the static values, by axis.
+    indices: the flat indices of the group's points among all points.
+    columns: the values of the other axes at all points.
+    """
+
+    fixed: dict[str, Any]
+    indices: np.ndarray
+    columns: dict[str, np.ndarray]
+
+    def batch_maker(self, devices: Devices) -> Callable[[np.ndarray], PyTree]:
+        """Return the function from flat indices to the sharded arguments of a batch."""
+
+        def make(index: np.ndarray) -> PyTree:
+            return devices.shard(index.astype(np.int32)), shard_columns(
+                devices, self.columns, index
+            )
+
+        return make
+
+    def point_shapes(self) -> PyTree:
+        """Return the shapes of a point: its index, so that there is a leaf, and its numbers."""
+        return jax.ShapeDtypeStruct((), np.int32), column_shapes(self.columns)
+
+
+def shard_columns(
+    devices: Devices, columns: dict[str, np.ndarray], index: np.ndarray
+) -> dict[str, jax.Array]:
+    """Return each axis' values at some points, sharded."""
+    return {name: devices.shard(values[index]) for name, values in columns.items()}
+
+
+def column_shapes(columns: dict[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shape of each axis' value at one point."""
+    return {name: jax.ShapeDtypeStruct((), values.dtype) for name, values in columns.items()}
+
+
+def group_points(points: Points, static: Sequence[str]) -> list[Group]:
+    """Group the points by the values of their static axes, in order of appearance."""
+    axes = points.axes
+    static = (static,) if isinstance(static, str) else tuple(static)
+    for name in static:
+        if name not in axes:
+            raise ValueError(f"static must name axes of the points, {list(axes)}, got {name!r}")
+    fixed = [name for name in axes if name in static or name in points.static]
+    columns = points.columns()
+    indices = np.arange(len(points))
+    moving = {name: values for name, values in columns.items() if name not in fixed}
+    if not fixed:
+        return [Group({}, indices, moving)]
+    numbered = np.stack([_number_values(columns[name]) for name in fixed])
+    _, first, group = np.unique(numbered, axis=1, return_index=True, return_inverse=True)
+    group = group.ravel()
+    return [
+        Group(
+            {name: _as_python(columns[name][start]) for name in fixed}, indices[group == g], moving
+        )
+        for g, start in sorted(enumerate(first), key=lambda pair: pair[1])
+    ]
+
+
+def _number_values(values: np.ndarray) -> np.ndarray:
+    """Number the distinct values; 1, 1.0 and True are three values."""
+    seen: dict[Any, int] = {}
+    return np.array([seen.setdefault((type(v), v), len(seen)) for v in values.tolist()])
+
+
+def _as_python(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,227 @@
+"""Programs of one point: traced once, and compiled for each batch shape."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary, ref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from momentax._core.sharding import Devices
+from momentax._core.trees import Difference
+from momentax._core.typing import PyTree
+from momentax.sweeps._axes import describe_point
+from momentax.sweeps._run._keys import is_key
+
+if TYPE_CHECKING:  # It loads slowly, and only a sweep that runs needs it.
+    from jax.extend.core import ClosedJaxpr
+
+_PROGRAMS: WeakKeyDictionary[Any, dict[Any, Program]] = WeakKeyDictionary()
+
+
+class Fingerprint(NamedTuple):
+    """What a traced function computes, the same in every process.
+
+    text: its jaxpr.
+    data: a digest of the arrays that it closes over.
+    """
+
+    text: str
+    data: str
+
+
+class Program:
+    """A function (shared, point) -> outputs, traced for one point and run for many.
+
+    `shared` is the same for all points of a batch. The leaves of a point are
+    stacked on a leading axis, and so are the outputs.
+    """
+
+    def __init__(self, function: Callable[[PyTree, PyTree], PyTree]):
+        self._jitted = jax.jit(function)
+        self._batched: dict[Any, Any] = {}
+        self.batch_choices: dict[Any, Any] = {}  # Batch sizes that were chosen, for later calls.
+
+    def trace(self, shared: PyTree, point: PyTree) -> Traced:
+        """Trace the function; JAX does so once for the same shapes and settings."""
+        traced = self._jitted.trace(shared, point)
+        return Traced(self, traced.jaxpr, traced.out_info)
+
+    def batched(self, jaxpr: ClosedJaxpr, devices: Devices) -> Any:
+        """Return the jitted function of the leaves of `shared` and of a batch."""
+        key = id(jaxpr), devices
+        if key not in self._batched:
+            # The entry holds the jaxpr too, so that its id stays in use.
+            self._batched[key] = jaxpr, jax.jit(_map_over_points(jaxpr, devices))
+        return self._batched[key][1]
+
+
+class Traced(NamedTuple):
+    """A program for points of given shapes.
+
+    program: what was traced.
+    jaxpr: the jaxpr of one point.
+    out: the outputs' shapes and dtypes, a pytree.
+    """
+
+    program: Program
+    jaxpr: ClosedJaxpr
+    out: PyTree
+
+    def fingerprint(self) -> Fingerprint:
+        """Return what distinguishes the program from others, in any process."""
+        digest = hashlib.sha256()
+        for array in _iterate_arrays(self.jaxpr):
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        text = self.jaxpr.pretty_print(use_color=False)
+        return Fingerprint(re.sub(r" at 0x[0-9a-f]+", "", text), digest.hexdigest())
+
+
+class Compiled:
+    """A traced program on its devices, with its shared arguments."""
+
+    def __init__(self, traced: Traced, shared: PyTree, point: PyTree, devices: Devices):
+        self.traced, self.devices = traced, devices
+        self._shared = [devices.replicate(leaf) for leaf in jax.tree.leaves(shared)]
+        self._point = jax.tree.leaves(point)
+        self._call = traced.program.batched(traced.jaxpr, devices)
+        self._seconds: dict[int, float] = {}
+        self.batch_sizes: list[int] = []  # Of the calls so far.
+
+    def compile(self, batch_size: int) -> float:
+        """Compile for a batch size; return the bytes it takes on each device, NaN if unknown."""
+        batch = [
+            jax.ShapeDtypeStruct(
+                (batch_size, *leaf.shape), leaf.dtype, sharding=self.devices.sharding
+            )
+            for leaf in self._point
+        ]
+        start = time.perf_counter()
+        memory = self._call.lower(self._shared, batch).compile().memory_analysis()
+        seconds = self.devices.reduce_over_processes(time.perf_counter() - start)
+        self._seconds.setdefault(batch_size, seconds)
+        if memory is None:
+            return float("nan")
+        return (
+            memory.temp_size_in_bytes
+            + memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            - memory.alias_size_in_bytes
+            + memory.generated_code_size_in_bytes
+        )
+
+    def compile_seconds(self, batch_size: int) -> float:
+        """Return how long it took to compile for a batch size."""
+        return self._seconds[batch_size]
+
+    def __call__(self, points: PyTree) -> PyTree:
+        """Return the outputs for a batch, once they are computed."""
+        batch = jax.tree.leaves(points)
+        out = jax.block_until_ready(self._call(self._shared, batch))
+        self.batch_sizes.append(len(batch[0]))
+        return jax.tree.unflatten(jax.tree.structure(self.traced.out), out)
+
+
+def cached_program(function: Any, key: Any, make: Callable[[Callable[[], Any]], Any]) -> Program:
+    """Return the program that `make` builds of a function, the same one at the next call.
+
+    `make` is given a weak reference to the function, so that the program is
+    deleted together with the function.
+    """
+    try:
+        programs = _PROGRAMS.setdefault(function, {})
+        reference: Callable[[], Any] = ref(function)
+    except TypeError:  # The function has no hash or no weak reference, so it is not cached.
+        programs, reference = {}, lambda: function
+    if key not in programs:
+        programs[key] = Program(make(reference))
+    return programs[key]
+
+
+def trace_at(
+    program: Program,
+    shared: PyTree,
+    point_shapes: PyTree,
+    name: str,
+    point: Mapping[str, Any],
+    fixed: Collection[str] | None = None,
+) -> Traced:
+    """Trace a program for one point; an error names the function and the point.
+
+    fixed: the axes whose values are part of the program, if other axes could be too.
+    """
+    try:
+        return program.trace(shared, point_shapes)
+    except Exception as error:  # The caller's function can raise anything.
+        # The built-in kind of an error is kept, as callers may catch it.
+        kind = next((k for k in (TypeError, ValueError) if isinstance(error, k)), RuntimeError)
+        text = (
+            f"{name} failed at the point {describe_point(point)}: {type(error).__name__}: {error}"
+        )
+        if fixed is not None and isinstance(error, jax.errors.JAXTypeError):
+            # The function needs the value of a tracer.
+            traced = [axis for axis in point if axis not in fixed]
+            text += f"\nIf it needs the value of an axis itself, write static={traced[:1]!r}"
+        raise kind(text) from error
+
+
+def compare_shapes(leaf: Any, like: Any, path: Any) -> Difference | None:
+    """Return the difference of two leaves that have not the same shape and dtype."""
+    given, expected = (f"{x.dtype}{list(x.shape)}" for x in (leaf, like))
+    return None if given == expected else Difference(path, given, expected, TypeError)
+
+
+def _map_over_points(jaxpr: ClosedJaxpr, devices: Devices) -> Callable[..., Any]:
+    """Return the function of a batch: vmap over a device's points, shard_map over devices."""
+    from jax.extend.core import jaxpr_as_fun
+
+    split = PartitionSpec(devices.axes)
+    evaluate = jaxpr_as_fun(jaxpr)
+    dtypes = [aval.dtype for aval in jaxpr.out_avals]
+
+    def one(*leaves: Any) -> list[Any]:
+        """Evaluate one point; a jaxpr may return a constant as a Python number."""
+        return [jnp.asarray(x, dtype) for x, dtype in zip(evaluate(*leaves), dtypes, strict=True)]
+
+    def local(shared: list[Any], batch: list[Any]) -> list[Any]:
+        if len(batch[0]) == 1:  # The program of a single point, as a loop would run it.
+            return [out[None] for out in one(*shared, *(leaf[0] for leaf in batch))]
+        return jax.vmap(lambda *point: one(*shared, *point))(*batch)
+
+    # A point's program does not depend on other points, so there is nothing to check.
+    return jax.shard_map(
+        local,
+        mesh=devices.mesh,
+        in_specs=(PartitionSpec(), split),
+        out_specs=split,
+        axis_names=set(devices.axes),
+        check_vma=False,
+    )
+
+
+def _iterate_arrays(jaxpr: Any) -> Iterator[np.ndarray]:
+    """Iterate over the arrays in a jaxpr, at any depth, in order."""
+    from jax.extend.core import Literal
+
+    for constant in getattr(jaxpr, "consts", ()):
+        yield _as_numpy(constant)
+    for equation in jaxpr.eqns:
+        for variable in equation.invars:
+            if isinstance(variable, Literal):
+                yield _as_numpy(variable.val)
+        for _, parameter in sorted(equation.params.items()):
+            for inner in parameter if isinstance(parameter, tuple | list) else (parameter,):
+                if hasattr(inner, "eqns"):
+                    yield from _iterate_arrays(inner)
+
+
+def _as_numpy(value: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(value) if is_key(value) else value)

@@ -1,0 +1,127 @@
+"""A user's own module, which the tests copy to a folder and name on the command line."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import momentax
+
+
+def data():
+    """Points of the plane around three places, and which place each belongs to."""
+    labels = np.arange(96) % 3
+    around = np.random.default_rng(0).normal(size=(96, 2))
+    inputs = np.array([[0, 5], [4, 0], [-4, 0]])[labels] + around
+    return (inputs[:72], labels[:72]), (inputs[72:], labels[72:])
+
+
+# Data that are refused.
+
+
+def negative_labels():
+    (inputs, labels), test = data()
+    return (inputs, -labels), test
+
+
+def fractional_labels():
+    (inputs, labels), test = data()
+    return (inputs, labels / 2), test
+
+
+def fewer_inputs():
+    (inputs, labels), test = data()
+    return (inputs[:-1], labels), test
+
+
+def one_part():
+    return data()[0]
+
+
+# Networks.
+
+
+class Network(nnx.Module):
+    def __init__(self, *, rngs):
+        self.first, self.last = nnx.Linear(2, 8, rngs=rngs), nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, inputs):
+        return self.last(nnx.relu(self.first(inputs)))
+
+
+def linear(rngs):
+    return nnx.Linear(2, 3, rngs=rngs)
+
+
+# Networks that are refused.
+
+
+def two_classes(rngs):
+    return nnx.Linear(2, 2, rngs=rngs)
+
+
+def number(rngs):
+    return 3
+
+
+def flat(rngs):
+    return nnx.Sequential(nnx.Linear(2, 3, rngs=rngs), jnp.ravel)
+
+
+def two_arguments(rngs, width):
+    return None
+
+
+PI = 3.14
+
+
+# Training functions.
+
+
+def descent(learning_rate, beta, start=1.0):
+    tx = momentax.sgd(learning_rate, momentax.heavy_ball(beta))
+    x = jnp.float32(start)
+    state = tx.init(x)
+    for _ in range(5):
+        updates, state = tx.update(x, state, x)
+        x = x + updates
+    return {"loss": x**2, "distance": jnp.abs(x)}
+
+
+def with_options(learning_rate, beta, *, seed, data, epochs, method):
+    tx = momentax.sgd(learning_rate, method(beta))
+    x = jnp.float32(1)
+    _, state = tx.update(x, tx.init(x), x)
+    step, _ = tx.update(x, state, x)
+    sizes = {"seed": seed, "epochs": epochs, "size": len(data[0][1])}
+    return {"zeal": step, **sizes, "diverged": step < -1}
+
+
+# Training functions that are refused.
+
+
+def without_mode(learning_rate, beta):
+    return {"reward": learning_rate * beta}
+
+
+def three_arguments(learning_rate, beta, width):
+    return {"loss": learning_rate}
+
+
+def branching(learning_rate, beta):
+    return {"loss": 1.0 if learning_rate > 0.1 else 2.0}
+
+
+def a_list(learning_rate, beta):
+    return [learning_rate, beta]
+
+
+def a_curve(learning_rate, beta):
+    return {"loss": jnp.stack([learning_rate, beta])}
+
+
+def no_number(learning_rate, beta):
+    return {"diverged": beta > 0.5}
+
+
+def broken(learning_rate, beta):
+    raise ValueError("not enough sleep")

@@ -1,0 +1,184 @@
+"""`momentax sweep`: its options, how it calls the sweep, and the files that it writes."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import momentax
+from momentax import _cli, plotting
+from momentax._cli import _sweep
+from momentax.sweeps import SweepResult
+from tests.cli.results import RESULTS, returns
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--betas", "1.5"], "axis beta must be in [0, 1), got 1.5 at index 0"),
+        (["--learning-rates", "0.1", "-1"], "axis learning_rate must be in (0, inf), got -1.0"),
+        (["--learning-rates", "fast"], "invalid float value: 'fast'"),
+        (["--learning-rates", "0.1", "0.1"], "must not repeat a value"),
+        (["--epochs", "0"], "epochs must be a whole number, at least 1, got 0"),
+        (["--seed", "-1"], "seed must be a whole number, at least 0, got -1"),
+        (["--method", "adam"], "invalid choice: 'adam'"),
+        (["--seed", str(2**32)], "seed must be below 2**32, got 4294967296"),
+        (["--seed", "9" * 400], "seed must be below 2**32, got an integer of"),
+        (["--output", __file__], "File exists"),
+        (["--seeds", "0"], "seeds must be a whole number, at least 1, got 0"),
+        (["--seeds", "2", "--seed", str(2**31 - 1)], "a seed must be below 2**31, got 2147483648"),
+        (["--batch-size", "0"], "must be auto or a whole number, at least 1, got '0'"),
+        (["--batch-size", "half"], "must be auto or a whole number, at least 1, got 'half'"),
+        (["--devices", "0"], "devices must be a whole number, at least 1, got 0"),
+        (["--devices", "999"], "--devices must be at most 2, the cpu devices there are, got 999"),
+        (["--metric", "loss"], "--metric must be one of test_accuracy, test_loss, train_loss, got"),
+        (["--mode", "most"], "invalid choice: 'most'"),
+        (["--halving", "3", "6"], "that end with --epochs, 12, got 3 6"),
+        (["--halving", "6", "3", "12"], "must be growing numbers of epochs"),
+        (["--halving", "0", "12"], "must be growing numbers of epochs"),
+        (["--store", f"{__file__}/store"], f"{__file__} is not a directory"),
+    ],
+)
+def test_mistakes_are_reported_before_anything_runs(arguments, text, refuse, monkeypatch):
+    monkeypatch.setattr(_sweep, "sweep", None)  # Nothing is trained.
+    refused = refuse("sweep", *arguments)
+    assert refused.code == 2
+    assert text in refused.err
+
+
+@pytest.mark.parametrize("missing", ["sklearn.datasets", "matplotlib"])
+def test_a_missing_extra_says_what_to_install(missing, monkeypatch, refuse):
+    """The modules are imported anew, without the package."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    for package, name in ((_cli, "_sweep"), (_cli, "_task"), (_cli, "_report"), (_cli, "_digits")):
+        monkeypatch.delitem(sys.modules, f"{package.__name__}.{name}")
+        monkeypatch.delattr(package, name)
+    monkeypatch.delitem(sys.modules, "momentax.plotting")
+    monkeypatch.delattr(momentax, "plotting")
+    refused = refuse("sweep")
+    assert f"{missing} is not installed; pip install 'momentax[flax]'" in refused.err
+
+
+def test_options_reach_the_sweep_and_the_output_says_how_it_ran(monkeypatch, tmp_path, sweep):
+    store = tmp_path / "of the sweep"
+    finds = returns(RESULTS, resumed=3, damaged=("3.npz",))
+    monkeypatch.setattr(_sweep, "sweep", finds)
+    rows, report = sweep("--store", str(store), "--batch-size", "4")
+    assert finds.how == {"batch_size": 4, "mesh": None, "store": store}
+    assert (report["batch_size"], report["devices"]) == (4, 2)
+    text = "\n".join(map(" ".join, rows))
+    assert "ran up to 4 points at once on 2 devices (cpu); 3 results were read from" in text
+    assert "damaged files of the store, whose points ran again: 3.npz" in text
+    sweep()
+    assert finds.how == {"batch_size": "auto", "mesh": None, "store": None}
+    sweep("--devices", "1")
+    assert finds.how["mesh"].devices.tolist() == jax.devices()[:1]
+
+
+def test_too_few_cores_are_a_mistake_only_if_their_number_was_given(monkeypatch, sweep, refuse):
+    def use_all_cores(count=None):
+        raise RuntimeError("JAX has already started with 2 devices")
+
+    monkeypatch.setattr(_sweep, "use_all_cores", use_all_cores)
+    monkeypatch.setattr(_sweep, "sweep", returns(RESULTS))
+    sweep()
+    refused = refuse("sweep", "--devices", "1")
+    assert refused.code == 2
+    assert "error: --devices 1: JAX has already started with 2" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ValueError("store is of other points"), 2), (OSError(28, "No space left on device"), 1)],
+)
+def test_a_store_that_fails_is_reported(error, code, monkeypatch, tmp_path, refuse):
+    def sweep(run, points, **how):
+        raise error
+
+    monkeypatch.setattr(_sweep, "sweep", sweep)
+    store = ["--store", str(tmp_path / "store"), "--output", str(tmp_path)]
+    refused = refuse("sweep", *store)
+    assert refused.code == code
+    assert str(error) in refused.err
+
+
+def test_points_that_trained_longer_come_first(monkeypatch, sweep):
+    """Scores after different numbers of epochs do not compare."""
+    score = np.array([[0.5, 0.1], [0.6, np.nan]], np.float32)
+    values = {
+        "score": score,
+        "advanced": np.array([[12, 4], [12, 1]], np.int32),
+        "history": np.stack([score, score], -1),
+    }
+
+    def halve(init, advance, score, points, **how):
+        halve.how = how | {"scored": score.__self__.metric}
+        return SweepResult(points, values, np.isnan(values["score"]), None)
+
+    monkeypatch.setattr(_sweep, "halve", halve)
+    rows, report = sweep("--halving", "4", "12", "--batch-size", "2")
+    how = {"batch_size": 2, "mesh": None, "store": None}
+    assert halve.how == how | {"rungs": [4, 12], "mode": "min", "scored": "test_loss"}
+    assert [row[3:] for row in rows[1:4]] == [["12", "0.5"], ["12", "0.6"], ["4", "0.1"]]
+    assert report["best"] == {"learning_rate": 0.1, "beta": 0.0, "test_loss": 0.5}
+    assert report["results"]["history"][1][1] == [None, None]
+    sweep("--halving", "--metric", "test_accuracy")
+    how = how | {"batch_size": "auto"}
+    assert halve.how == how | {"rungs": [1, 4, 12], "mode": "max", "scored": "test_accuracy"}
+
+
+def test_halving_without_numbers_goes_by_thirds():
+    for epochs, rungs in ((12, [1, 4, 12]), (90, [10, 30, 90]), (2, [1, 2]), (1, [1])):
+        assert _sweep._rungs([], epochs) == rungs
+    assert _sweep._rungs([5, 12], 12) == [5, 12]
+
+
+def test_the_map_shows_the_metric_and_lines_where_the_method_has_them(monkeypatch, sweep):
+    drawn, draw = {}, plotting.heatmap
+
+    def heatmap(result, metric, **options):
+        drawn.update(options, result=result, metric=metric)
+        return draw(result, metric, **options)
+
+    monkeypatch.setattr(plotting, "heatmap", heatmap)
+    monkeypatch.setattr(_sweep, "sweep", returns(RESULTS))
+    sweep()
+    assert drawn["effective"]
+    assert (drawn["metric"], drawn["mode"]) == ("test_accuracy", "max")
+    np.testing.assert_array_equal(drawn["result"].diverged, RESULTS["diverged"])
+    sweep("--method", "average", "--metric", "test_loss")
+    assert not drawn["effective"]
+    assert (drawn["metric"], drawn["mode"]) == ("test_loss", "min")
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "sweep.png"])
+def test_a_file_that_cannot_be_written_is_found_before_training(
+    name, tmp_path, monkeypatch, refuse
+):
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(_sweep, "sweep", None)  # Nothing is trained.
+    refused = refuse("sweep", "--output", str(tmp_path))
+    assert refused.code == 2
+    assert f"{tmp_path / name} is a directory" in refused.err
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "sweep.png"])
+def test_a_file_that_fails_after_training_loses_nothing(name, tmp_path, monkeypatch, refuse):
+    def sweep(run, points, **how):
+        (tmp_path / name).mkdir()  # As a disk may fill up while the sweep runs.
+        return returns(RESULTS)(run, points)
+
+    monkeypatch.setattr(_sweep, "sweep", sweep)
+    grid = ["--learning-rates", "0.1", "0.2", "--betas", "0", "0.9"]
+    refused = refuse("sweep", *grid, "--output", str(tmp_path))
+    assert refused.code == 1
+    assert f"momentax: {tmp_path / name} was not written: Is a directory" in refused.err
+    assert "1 of 4 points diverged" in refused.out
+    if name == "sweep.json":  # The output holds the report instead.
+        report = json.loads(refused.out[refused.out.index("{") : refused.out.rindex("}") + 1])
+        assert (tmp_path / "sweep.png").is_file()
+    else:
+        report = json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
+    assert report["results"]["test_accuracy"] == [[0.9, 0.95], [0.95, 0.99]]

@@ -1,0 +1,31 @@
+"""bytes_per_parameter on states that are not stored; test_stored.py has the others."""
+
+import jax.numpy as jnp
+import optax
+import pytest
+
+import momentax
+from momentax.storage import bytes_per_parameter
+
+PARAMS = {"large": jnp.zeros((2, 2500)), "small": jnp.zeros(7)}
+
+
+def test_all_arrays_of_a_state_count():
+    assert bytes_per_parameter(optax.adam(0.1).init(PARAMS), PARAMS) == pytest.approx(8, abs=0.01)
+    assert bytes_per_parameter(optax.sgd(0.1).init(PARAMS), PARAMS) == 0
+
+
+def test_without_parameters_the_entries_are_those_of_the_velocity():
+    state = momentax.aggregated().init(PARAMS)  # Three velocities.
+    assert bytes_per_parameter(state) == pytest.approx(4, abs=0.01)
+    assert bytes_per_parameter(state, PARAMS) == pytest.approx(12, abs=0.01)
+
+
+@pytest.mark.parametrize("given", ["no velocity", "no entries"])
+def test_a_state_without_entries_is_refused(given):
+    state, params = {
+        "no velocity": (optax.sgd(0.1).init(PARAMS), None),
+        "no entries": (momentax.aggregated().init(PARAMS), {}),
+    }[given]
+    with pytest.raises(ValueError, match="give params, the parameters"):
+        bytes_per_parameter(state, params)
