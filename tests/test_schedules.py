@@ -462,6 +462,7 @@ def test_momentum_corrected_has_the_values_of_its_formula():
         np.testing.assert_allclose(values(β, range(4)), expected, rtol=1e-15)
 
 
+@pytest.mark.optimized
 @pytest.mark.usefixtures("x64")
 def test_a_warm_up_from_zero_is_exact_in_gradient_units_and_refused_in_parameter_units():
     α = optax.linear_schedule(0.0, 0.3, 8)

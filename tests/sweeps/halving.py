@@ -201,7 +201,9 @@ def scripted(*scores):
         return next((c for c, value in CODES.items() if str(value) == str(float(score))), score)
 
     rows = [[*map(encode, row), 0.0, 0.0][:3] for row in scores]
-    columns = dict(zip(("first", "second", "third"), np.transpose(rows), strict=True))
+    columns = dict(
+        zip(("first", "second", "third"), np.transpose(np.array(rows, np.float32)), strict=True)
+    )
     return SCRIPTED, zipped(run=range(len(scores)), **columns)
 
 

@@ -24,7 +24,9 @@ TABLE = [
 def worst(tuning, a, b, mu, L):
     """The worst spectral radius over the curvatures of an interval, by brute force."""
     curvatures = np.geomspace(mu, L, 400)
-    return theory.spectral_radius(tuning.learning_rate, curvatures, a, b, tuning.beta).max()
+    return theory.spectral_radius(
+        tuning.learning_rate, curvatures, tuning.beta, gradient_weight=a, velocity_weight=b
+    ).max()
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"κ={row[0]}")
@@ -34,7 +36,12 @@ def test_the_published_table_to_six_digits(row):
     def same(value, published):
         np.testing.assert_allclose(value, published, rtol=0, atol=5.1e-7)
 
-    same(theory.spectral_radius(1.0, [1 / κ, 1.0], 1.0, 0.0, 0.0).max(), at_1_L)
+    same(
+        theory.spectral_radius(
+            1.0, [1 / κ, 1.0], 0.0, gradient_weight=1.0, velocity_weight=0.0
+        ).max(),
+        at_1_L,
+    )
     same(theory.gradient_descent_rate(κ), descent)
     same(theory.heavy_ball_rate(κ), heavy_ball[0])
     same(theory.nesterov_rate(κ), standard[0])
@@ -129,7 +136,7 @@ def test_a_condition_number_below_one_raises(rate):
     [theory.optimal_gradient_descent, theory.optimal_heavy_ball, theory.optimal_nesterov],
 )
 def test_bad_curvatures_raise(tune):
-    with pytest.raises(ValueError, match=r"mu must not exceed L, got mu=2 .*swapped"):
+    with pytest.raises(ValueError, match=r"mu must not exceed L, got mu=2.0 and L=1.0; .*swapped"):
         tune(2, 1)
     with pytest.raises(ValueError, match="mu must not exceed L"):
         tune([1.0, 3.0], 2.0)
