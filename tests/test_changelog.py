@@ -16,7 +16,9 @@ def exists(name):
     try:
         importlib.import_module(name)
     except ModuleNotFoundError:
-        return bool(module) and exists(module) and hasattr(importlib.import_module(module), attribute)
+        return (
+            bool(module) and exists(module) and hasattr(importlib.import_module(module), attribute)
+        )
     return True
 
 

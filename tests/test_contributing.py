@@ -37,7 +37,7 @@ EXAMPLES = [
 
 
 def is_entry(code):
-    return code.startswith('"')
+    return bool(re.match(r'"\w', code))
 
 
 def is_part_of_a_function(code):
@@ -115,10 +115,13 @@ def test_every_example_is_valid_in_its_file(title, path, code):
 def evaluate(path, code):
     """Evaluate an entry of a table of cases, in which the new names exist."""
     names = dict(vars(importlib.import_module(module_of(path))))
-    new = {name: value for each in DEFINED.values() for name, value in each.items()}
-    for name in ("momentax", "reference", "schedules", "storage"):
+    twins = DEFINED["tests/reference.py"]
+    new = {}
+    for path, found in DEFINED.items():
+        new |= {} if path == "tests/reference.py" else found
+    for name in ("momentax", "schedules", "storage"):
         names[name] = SimpleNamespace(**new)
-    names["reference"] = SimpleNamespace(**DEFINED["tests/reference.py"])
+    names["reference"] = SimpleNamespace(**twins)
     return eval("{" + code + "}", names)
 
 
