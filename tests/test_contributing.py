@@ -62,11 +62,16 @@ def run(path, code):
     return {name: value for name, value in names.items() if name not in before}
 
 
+def defines_names(path, code):
+    """Return whether an example defines names that other examples or tests below use."""
+    library = not path.startswith("tests/") or path == "tests/reference.py"
+    return library and not (is_entry(code) or is_part_of_a_function(code) or lists_names(path))
+
+
 DEFINED = {}  # The new names of each file.
 for _, path, code in EXAMPLES:
-    if not (is_entry(code) or is_part_of_a_function(code) or lists_names(path)):
-        if not path.startswith("tests/") or path == "tests/reference.py":
-            DEFINED.setdefault(path, {}).update(run(path, code))
+    if defines_names(path, code):
+        DEFINED.setdefault(path, {}).update(run(path, code))
 
 
 def defined(path):
