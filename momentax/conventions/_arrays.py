@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from momentax._core.sharding import place_like
+
 
 def as_numpy(value: Any) -> np.ndarray:
     """Return a tensor, on any device, a variable's value or an array as a NumPy array."""
@@ -44,8 +46,6 @@ def require_dtype(array: np.ndarray, like: Any, where: str) -> None:
         )
 
 
-def place_like(array: Any, leaf: Any) -> jax.Array:
-    """Return an array in the dtype of a leaf and, if that is committed to devices, on those."""
-    value = jnp.asarray(array, leaf.dtype)
-    committed = isinstance(leaf, jax.Array) and leaf.committed
-    return jax.device_put(value, leaf.sharding) if committed else value
+def as_leaf(array: Any, leaf: Any) -> jax.Array:
+    """Return an array in the dtype of a leaf, placed on devices as the leaf is."""
+    return place_like(jnp.asarray(array, leaf.dtype), leaf)
