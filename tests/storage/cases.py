@@ -88,5 +88,5 @@ RANDOM = [name for name, case in STORAGES.items() if case.is_random]
 
 
 def wrap(kind: str | None, tx: Any, **options: Any) -> Any:
-    """Keep the velocity of tx in a storage; None leaves tx as it is."""
+    """Keep the velocity of tx in a storage; with None return tx itself."""
     return tx if kind is None else momentax.stored(tx, STORAGES[kind].make(), **options)
