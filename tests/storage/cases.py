@@ -80,7 +80,7 @@ STORAGES = {
         nesterov={
             "accessed": 25,
             "temporary": 0.06,
-            "why": "Three numbers of each block, among them its scale.",
+            "reason": "Three numbers for each block of 256, among them its scale.",
         },
     ),
 }

@@ -19,6 +19,8 @@ from momentax._cli import _digits
 from momentax.theory import optimal_heavy_ball
 from tests.storage.cases import RANDOM, STORAGES, wrap
 
+pytestmark = pytest.mark.optimized  # Loops of thousands of steps run faster than they compile.
+
 N = 4096  # 16 blocks.
 SEEDS = np.arange(4)
 
