@@ -13,7 +13,8 @@ A codec is two classes, which stand beside the storage that uses them (`momentax
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
 
 import jax
 
@@ -38,13 +39,9 @@ class EncodedArray(ABC):
     def pack(self) -> tuple[jax.Array, ...]:
         """Return the plain arrays that this consists of."""
 
-    @classmethod
-    @abstractmethod
-    def unpack(cls, *parts: Any) -> Any:
-        """Undo `pack`: from the leaves at one place of a packed tree.
-
-        A leaf that was not encoded is returned as it is.
-        """
+    # A class method that undoes `pack`. Its arguments are the leaves at one place of the packed
+    # trees; a leaf that was not encoded is returned as it is.
+    unpack: ClassVar[Callable[..., Any]]
 
 
 def is_encoded(leaf: object) -> bool:
