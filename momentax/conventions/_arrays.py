@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-
-from momentax._core.sharding import place_like
 
 
 def as_numpy(value: Any) -> np.ndarray:
@@ -44,8 +41,3 @@ def require_dtype(array: np.ndarray, like: Any, where: str) -> None:
             f"{where} has dtype {array.dtype}, which {dtype} cannot represent without loss; "
             f"convert it first, or keep the parameters in {array.dtype}"
         )
-
-
-def as_leaf(array: Any, leaf: Any) -> jax.Array:
-    """Return an array in the dtype of a leaf, placed on devices as the leaf is."""
-    return place_like(jnp.asarray(array, leaf.dtype), leaf)
