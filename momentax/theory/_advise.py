@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from momentax._core.arguments import as_flag, as_real
-from momentax.theory._analyze import Analysis, analyze
-from momentax.theory._certify import certify
-from momentax.theory._closed_loop import Damping, edge, escape_rate, halving, rate
-from momentax.theory._quadratic import stability_edge
-from momentax.theory._rates import Tuning, optimal_heavy_ball
-from momentax.theory._state_space import read
-from momentax.theory._system import StateSpace
+from momentax._core.arguments import REALS, as_curvature_range, as_flag
+from momentax.theory._analyze import Analysis, analyze_system
+from momentax.theory._certify import certify_system
+from momentax.theory._closed_forms._quadratic import stability_edge
+from momentax.theory._closed_forms._tunings import Tuning, optimal_heavy_ball
+from momentax.theory._printing import format_record
+from momentax.theory._properties._closed_loop import Damping, half_life_at, radius
+from momentax.theory._properties._rate import edge, worst_rate
+from momentax.theory._reading._state_space import as_system
+from momentax.theory._system import LinearSystem, StateSpace
 
 
 class Advice(NamedTuple):
@@ -23,16 +25,15 @@ class Advice(NamedTuple):
 
     stable: whether an error dies out along every positive curvature.
     edge: the largest curvature that it tolerates.
-    margin: edge / L, how many times as large gradients may be.
+    margin: edge / L, the factor by which gradients may be larger.
     rate: worst factor per step by which an error along a positive curvature shrinks.
-    half_life: steps in which that halves; infinite where none dies out.
+    half_life: steps in which that error halves; infinite if none dies out.
     stiffest: the Damping along L.
-    escape: factor per step by which the distance along mu grows, at most 1 where
-        weight decay holds it back; None where mu is not negative.
-    tuned: heavy ball's best Tuning for the positive curvatures; None where the
-        smallest is not known.
-    certified_rate: one proved for every function of these curvatures; None
-        where none is.
+    escape: factor per step by which the distance along mu grows, at most 1 if weight decay holds
+        the parameters back; None unless mu is negative.
+    tuned: heavy ball's best Tuning for the positive curvatures; None if the smallest of them is
+        not known.
+    certified_rate: a rate proved for every function of these curvatures; None if none is.
     sentences: all of this in words, which `print` shows.
     """
 
@@ -50,46 +51,26 @@ class Advice(NamedTuple):
     def __str__(self) -> str:
         return "\n".join(self.sentences)
 
+    def __repr__(self) -> str:
+        return format_record(self, without=("sentences",))
 
-def sharpness_limit(tx: optax.GradientTransformation | StateSpace) -> float:
-    """Give the sharpness at which a transformation is at its edge of stability.
 
-    It is 2 / α for plain descent, 2 (1 + β) / α for heavy ball. Full-batch
-    training of neural networks often raises the largest curvature up to about
-    this number and holds it there: an observation, and no law.
+def _smallest_positive(curvature: Any, μ: float, L: float) -> tuple[float, float]:
+    """The smallest curvature that is surely positive, and the error of the smallest one.
 
-    Args:
-        tx: A transformation that is linear, its learning rate included, or its
-            StateSpace.
-
-    Returns:
-        The largest λ up to which all curvatures in (0, λ) are stable; infinite
-        where all are, 0 where none is.
-
-    Raises:
-        ValueError: As `state_space`.
-        TypeError: As `state_space`.
-
-    Source:
-        Cohen, Kaur, Li, Kolter and Talwalkar, Gradient descent on neural
-        networks typically occurs at the edge of stability, 2021, arXiv:2103.00065.
+    The smallest of a pair is exact; if it is not positive, L is the only one that is known.
     """
-    return float(edge(read(tx)))
-
-
-def _slowest(curvature: Any, μ: float, L: float) -> tuple[float, float]:
-    """The smallest curvature that can be told from 0, and how well any is known."""
     if not hasattr(curvature, "spectrum"):
         return (μ if μ > 0 else L), 0.0
-    known = float(curvature.history["mu_error"][-1])
+    error = float(curvature.history["mu_error"][-1])
     nodes = curvature.spectrum.nodes
-    return float(nodes[nodes > known].min(initial=L)), known
+    return float(nodes[nodes > error].min(initial=L)), error
 
 
 def _stability(found: Analysis) -> str:
-    """Whether it is stable, by what margin, and if it can never be, why."""
-    system, stable, low, L, limit = found.system, found.stable, found.mu, found.L, found.edge
-    # Decay does not scale with the curvature, as all else that the learning rate multiplies does.
+    """Whether it is stable, by what margin, and if it is never stable, why."""
+    stable, low, L, limit = found.stable, found.mu, found.L, found.edge
+    # Decay does not scale with the curvature, but the learning rate multiplies it too.
     scaled = "learning rate" if found.decay >= 1 else "gradients"
     if stable and limit == np.inf:
         return "Stable along curvatures of every size."
@@ -103,106 +84,126 @@ def _stability(found: Analysis) -> str:
     if limit > 0:
         return (
             f"Unstable: the largest curvature, {L:.4g}, is not below the edge at {limit:.4g}; the "
-            f"{scaled} must be below {limit / L:.4g} times what it is."
+            f"{scaled} must be below {limit / L:.4g} times the present value."
         )
-    if not np.any(system.B):
+    A, B, C = found.system
+    if not np.any(B):
         return "Not stable: no gradient moves the parameters; is the learning rate 0?"
-    if edge(system._replace(B=-system.B)) > 0:
+    if edge(LinearSystem.from_state_space(StateSpace(A, -B, C))) > 0:
         return "Unstable: it ascends along every positive curvature; is a minus sign missing?"
     return "Unstable, at however small a curvature."
 
 
+def _pace(system: LinearSystem, found: Analysis) -> str:
+    """How fast the slowest direction is."""
+    low, L, worst, steps = found.mu, found.L, found.rate, found.half_life
+    at = next((λ for λ in (low, L) if worst_rate(system, λ, λ) >= worst * (1 - 1e-9)), None)
+    where = f"of curvature {at:.4g}" if at is not None else f"between {low:.4g} and {L:.4g}"
+    pace = f"halves its error every {steps:.3g} steps"
+    if not 0 < steps < np.inf:
+        pace = "hardly ever halves its error" if steps else "ends its error in a few steps"
+    return f"The slowest direction, {where}, {pace} (rate {worst:.6g})."
+
+
+def _oscillation(stiffest: Damping) -> str:
+    if stiffest.kind == "under":
+        return f"The stiffest direction oscillates, once in {stiffest.period:.3g} steps."
+    return "The stiffest direction does not oscillate."
+
+
+def _saddle(μ: float, escape: float) -> str:
+    growth = "does not grow"
+    if escape > 1:
+        doubling = half_life_at(1 / escape)
+        growth = f"grows by {escape:.6g} a step, doubling every {doubling:.3g} steps"
+    return (
+        f"The loss curves down here, with curvature {μ:.4g} along one direction: this is no "
+        f"minimum, and the distance along it {growth}."
+    )
+
+
+def _best_setting(tuned: Tuning, found: Analysis) -> str:
+    """What heavy ball's best setting is, and how much faster it is."""
+    best, steps = half_life_at(float(tuned.rate)), found.half_life
+    pace = f"it halves an error every {best:.3g} steps" if best else "it ends it in a step"
+    if found.stable and 0 < 1.01 * best < steps < np.inf:
+        pace += f", {steps / best:.3g} times as fast as now"
+    # The two modes of this setting meet along L, which is near the edge.
+    near = found.L * tuned.learning_rate / stability_edge(tuned.beta)
+    return (
+        f"Heavy ball's best for curvatures from {found.mu:.4g} to {found.L:.4g} is learning_rate="
+        f"{tuned.learning_rate:.6g} and beta={tuned.beta:.6g}: {pace}, at {near:.6g} of its own "
+        "edge."
+    )
+
+
 def advise(
-    tx: optax.GradientTransformation | StateSpace, curvature: Any, *, certified: bool = True
+    tx: optax.GradientTransformation | StateSpace,
+    mu: Any,
+    L: float | None = None,
+    *,
+    certified: bool = True,
 ) -> Advice:
     """Say what a transformation will do on a loss, and which settings would do better.
 
-    The loss is taken for the quadratic that it is near the point where its
-    curvature was measured. Slow, stiff and tuned speak of the positive
-    curvatures, from the smallest that can be told from 0 up to L; a negative
-    one is spoken of apart. Of a pair whose mu is not positive, L is the only
-    one that is known. The margin is a factor of all gradients: of the learning
-    rate too, but for weight decay.
+    The loss is replaced by its quadratic model at the point where the curvature was measured.
+    The slowest direction, the stiffest and the tuning are those of the positive curvatures, from
+    the smallest that is surely positive up to L; a negative curvature is reported separately. If
+    mu is a number that is not positive, L is the only positive curvature that is known. The
+    margin is a factor of all gradients, which is a factor of the learning rate too unless there
+    is weight decay.
 
     Args:
-        tx: A transformation that is linear, its learning rate included, or its
-            StateSpace.
-        curvature: What `momentax.curvature` returns, or a pair (mu, L).
-        certified: Whether to look for a certificate too, where the loss is
-            strongly convex and the extra `certify` is installed.
+        tx: A linear transformation that includes its learning rate, or its StateSpace.
+        mu: The record of `momentax.curvature`; or μ, the smallest curvature, any real number.
+        L: The largest curvature, in (0, inf) and not below μ; None with a record.
+        certified: Whether to look for a certificate too, if the loss is strongly convex and the
+            extra `certify` is installed.
 
     Returns:
         Advice, whose `sentences` say it in words.
 
     Raises:
         ValueError: L is not positive, mu exceeds it, or as `state_space`.
-        TypeError: curvature is none of these, or certified no flag.
-    """
-    measured = hasattr(curvature, "spectrum")
-    if not (measured or (isinstance(curvature, tuple) and len(curvature) == 2)):
-        raise TypeError(f"curvature must be a Curvature or a pair (mu, L), got {curvature!r}")
-    as_flag("certified", certified)
-    μ = as_real("mu", curvature[0], "(-inf, inf)")
-    L = as_real("L", curvature[1], "(0, inf)")
-    if μ > L:
-        raise ValueError(f"mu must not exceed L, got mu={μ} and L={L}; are they swapped?")
-    low, known = _slowest(curvature, μ, L)
-    found = analyze(tx, low, L)
-    system, stable, worst, steps = found.system, found.stable, found.rate, found.half_life
-    stiffest = found.highest.damping
-    escape = float(escape_rate(system, μ)) if μ < -known else None
-    tuned = optimal_heavy_ball(low, L) if measured or μ > 0 else None
-    proof = None
-    if certified and stable and μ > known and find_spec("cvxpy"):
-        proof = certify(system, low, L)
+        TypeError: L is missing or given twice, or certified is no bool.
 
-    said = [_stability(found)]
-    if stable:
-        at = next((λ for λ in (low, L) if rate(system, λ, λ) >= worst * (1 - 1e-9)), None)
-        where = f"of curvature {at:.4g}" if at is not None else f"between {low:.4g} and {L:.4g}"
-        pace = f"halves its error every {steps:.3g} steps"
-        if not 0 < steps < np.inf:
-            pace = "hardly ever halves its error" if steps else "ends its error in a few steps"
-        said.append(f"The slowest direction, {where}, {pace} (rate {worst:.6g}).")
-    if stiffest.kind == "under":
-        said.append(f"The stiffest direction oscillates, once in {stiffest.period:.3g} steps.")
-    else:
-        said.append("The stiffest direction does not oscillate.")
+    Example:
+        >>> advice = momentax.theory.advise(optax.sgd(0.1, 0.9), 2.0, 20.0, certified=False)
+        >>> print(advice.sentences[2])
+        The stiffest direction oscillates, once in 3.87 steps.
+    """
+    as_flag("certified", certified)
+    μ, largest = as_curvature_range(mu, L, interval=REALS)
+    low, error = _smallest_positive(mu, μ, largest)
+    system = as_system(tx)
+    found = analyze_system(system, low, largest)
+    escape = float(radius(system, μ)) if μ < -error else None
+    tuned = optimal_heavy_ball(low, largest) if hasattr(mu, "spectrum") or μ > 0 else None
+    proof = None
+    if certified and found.stable and μ > error and find_spec("cvxpy"):
+        proof = certify_system(system, low, largest)
+    sentences = [_stability(found)]
+    if found.stable:
+        sentences.append(_pace(system, found))
+    sentences.append(_oscillation(found.highest.damping))
     if escape is not None:
-        growth = "does not grow"
-        if escape > 1:
-            growth = f"grows by {escape:.6g} a step, doubling every {halving(1 / escape):.3g} steps"
-        said.append(
-            f"The loss curves down here, with curvature {μ:.4g} along one direction: this is no "
-            f"minimum, and the distance along it {growth}."
-        )
+        sentences.append(_saddle(μ, escape))
     if tuned is not None:
-        best = halving(float(tuned.rate))
-        pace = f"it halves an error every {best:.3g} steps" if best else "it ends it in a step"
-        if stable and 0 < 1.01 * best < steps < np.inf:
-            pace += f", {steps / best:.3g} times as fast as now"
-        # Its two modes along L meet, and that is near the edge.
-        near = L * tuned.learning_rate / stability_edge(0, 1, tuned.beta)
-        said.append(
-            f"Heavy ball's best for curvatures from {low:.4g} to {L:.4g} is learning_rate="
-            f"{tuned.learning_rate:.6g} and beta={tuned.beta:.6g}: {pace}, at "
-            f"{near:.6g} of its own edge."
-        )
+        sentences.append(_best_setting(tuned, found))
     if proof is not None:
-        said.append(
+        sentences.append(
             f"Not only on quadratics: for every function of these curvatures the rate "
             f"{proof.rate:.6g} is proved."
         )
-    certified_rate = None if proof is None else proof.rate
     return Advice(
-        stable=stable,
+        stable=found.stable,
         edge=found.edge,
         margin=found.margin,
-        rate=worst,
-        half_life=steps,
-        stiffest=stiffest,
+        rate=found.rate,
+        half_life=found.half_life,
+        stiffest=found.highest.damping,
         escape=escape,
         tuned=tuned,
-        certified_rate=certified_rate,
-        sentences=tuple(said),
+        certified_rate=None if proof is None else proof.rate,
+        sentences=tuple(sentences),
     )

@@ -81,7 +81,7 @@ def random_problem(rng, n, κ):
 
 def learning_rate(regime, λ, a, b, β, share):
     """A stable learning rate at which one curvature is damped as the regime says."""
-    edge = theory.stability_edge(a, b, β) / λ.max()
+    edge = theory.stability_edge(β, gradient_weight=a, velocity_weight=b) / λ.max()
     if regime == "edge":
         return edge * (0.05 + 0.9 * share)
     # The discriminant (1 + β - αλ(a + b))² - 4β(1 - αλa) as a quadratic in αλ; its lesser root is
@@ -105,7 +105,9 @@ def check_against_closed_form(name, run, n, log_κ, β, s, share, regime, at_ori
     padded[:n, :n] = H
     origin = np.pad(minimizer, (0, MOST - n))
     θ, v = run(padded, np.pad(start, (0, MOST - n)), origin, α, β, s)
-    path = theory.quadratic_path(H, start, STEPS, α, a, b, β, minimizer=minimizer)
+    path = theory.quadratic_path(
+        H, start, STEPS, α, β, gradient_weight=a, velocity_weight=b, minimizer=minimizer
+    )
 
     error, velocity = np.asarray(θ)[:, :n] - minimizer, np.asarray(v)[:, :n] / gain
     # Position and velocity in one unit, so that the norm has no zero crossings.
@@ -117,7 +119,7 @@ def check_against_closed_form(name, run, n, log_κ, β, s, share, regime, at_ori
     # minimizer; of θ, away from the origin; of the least eigenvalue beside the largest, by κ.
     size, missed = (np.linalg.norm(each, axis=1) for each in (exact, ours - exact))
     around = np.max([size, np.append(size[1:], 0), np.append(0, size[:-1])], axis=0)
-    lands = theory.spectral_radius(α, λ, a, b, β).max() < 1e-6
+    lands = theory.spectral_radius(α, λ, β, gradient_weight=a, velocity_weight=b).max() < 1e-6
     rounding = 1e-12 * np.linalg.norm(minimizer) + 1e-14 * np.linalg.norm(start) * lands + 1e-300
     relative = 1e-11 * max(10, np.sqrt(λ.max()) / 3)
     assert (missed / (relative * around + rounding)).max() <= 1
@@ -160,10 +162,10 @@ def test_observed_rate_is_the_spectral_radius(name):
     )
     def check(β, s, share):
         a, b = LINEAR[name][1](β, s)
-        α = share * theory.stability_edge(a, b, β)
+        α = share * theory.stability_edge(β, gradient_weight=a, velocity_weight=b)
         θ, _ = run(padded, start, np.zeros(MOST), α, β, s)
         path = np.asarray(θ)[:, 0]
-        ρ = theory.spectral_radius(α, 1.0, a, b, β)
+        ρ = theory.spectral_radius(α, 1.0, β, gradient_weight=a, velocity_weight=b)
         trace, determinant = 1 + β - α * (a + b), β * (1 - α * a)
         gap = trace**2 - 4 * determinant
         assume(abs(gap) > 1e-3)

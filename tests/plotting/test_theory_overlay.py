@@ -61,7 +61,7 @@ def test_with_weight_decay_the_spectral_radius_reaches_one_at_the_edge():
     ax = theory_overlay(draw_map(), pipeline, λ, betas=[0.6])
     ((α,), _) = ax.lines[-1].get_data()
     below, above = (
-        [momentax.theory.spectral_radius(pipeline(each * α, 0.6), λ) for each in shares]
+        [momentax.theory.rate_at(pipeline(each * α, 0.6), λ) for each in shares]
         for shares in ((0.9, 0.999), (1.001, 1.1))
     )
     assert max(below) < 1 < min(above)

@@ -1,4 +1,4 @@
-"""analyze against published numbers, closed forms and the functions that it brings together."""
+"""Analyses, against published numbers, closed forms and the functions that they combine."""
 
 import html
 import re
@@ -71,7 +71,8 @@ def test_the_published_variances_and_a_spectrum_of_one_curvature(α, β, λ, pub
     a = analyze(linear(α, 0.0, 1.0, β), λ, λ, gradient_variance=1.0)
     for side in (a.lowest, a.highest):
         np.testing.assert_allclose(side.variance, published, rtol=0, atol=5.1e-7)
-    np.testing.assert_allclose(a.noise_floor, λ * published, rtol=1e-6)  # Two directions' halves.
+    # The sum of two halves, one for each direction.
+    np.testing.assert_allclose(a.noise_floor, λ * published, rtol=1e-6)
     assert "along mu = L" in repr(a)
     assert "along L\n" not in repr(a)
 
@@ -99,16 +100,16 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_any_chain_is_told_what_the_functions_tell_one_by_one(name):
+def test_the_analysis_of_any_chain_agrees_with_the_single_functions(name):
     a = analyze(CHAINS[name], 0.5, 20.0, gradient_variance=1.0)
     system = a.system
     assert a.rate == theory.rate(system, 0.5, 20.0)
     assert a.stable is (a.rate < 1)
-    assert a.edge == theory.stability_edge(system)
+    assert a.edge == theory.sharpness_limit(system)
     assert a.margin == a.edge / 20
     assert np.isinf(a.half_life) or a.half_life == pytest.approx(np.log(0.5) / np.log(a.rate))
     for side, λ in ((a.lowest, 0.5), (a.highest, 20.0)):
-        assert side.radius == theory.spectral_radius(system, λ)
+        assert side.radius == theory.rate_at(system, λ)
         assert side.damping == theory.damping(system, λ)
         if a.period == 1 and side.radius < 1:
             assert side.variance == theory.stationary_variance(system, λ, 1.0)
@@ -142,7 +143,7 @@ def test_a_transformation_is_read_once():
     assert len(seen) == 2 * once
 
 
-def test_a_state_space_is_taken_as_it_is():
+def test_a_state_space_is_not_changed():
     a = analyze(HEAVY_BALL, 1.0, 30.0)
     for one, other in zip(a.system, HEAVY_BALL, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -152,7 +153,7 @@ def test_a_state_space_is_taken_as_it_is():
     assert (a.lowest.variance, a.noise_floor, a.gradient_variance) == (None, None, None)
 
 
-def test_an_unstable_pipeline_is_told_so():
+def test_an_unstable_pipeline():
     a = analyze(HEAVY_BALL, 1.0, 100.0, gradient_variance=1.0)
     assert a.stable is False
     np.testing.assert_allclose(a.margin, 0.38, rtol=1e-9)
@@ -178,7 +179,7 @@ def test_an_ascent_has_no_edge():
     assert str(still.effective_learning_rate) == "0.0"
 
 
-def test_no_step_is_too_long_where_every_curvature_is_stable():
+def test_the_edge_is_infinite_where_every_curvature_is_stable():
     implicit = theory.StateSpace(np.array([[0.5]]), np.array([0.0]), np.ones(1))
     a = analyze(implicit, 1.0, 10.0)
     assert (a.stable, a.edge, a.margin) == (True, np.inf, np.inf)
@@ -186,9 +187,9 @@ def test_no_step_is_too_long_where_every_curvature_is_stable():
 
 
 @pytest.mark.parametrize("mu", [-0.5, 0.0])
-def test_what_is_not_positive_is_spoken_of_apart_as_in_advice(mu):
+def test_a_curvature_that_is_not_positive_is_reported_separately_as_in_advice(mu):
     a = analyze(HEAVY_BALL, mu, 30.0, gradient_variance=1.0)
-    said = theory.advise(HEAVY_BALL, (mu, 30.0), certified=False)
+    said = theory.advise(HEAVY_BALL, mu, 30.0, certified=False)
     assert (a.stable, a.rate, a.half_life) == (said.stable, said.rate, said.half_life)
     assert (a.edge, a.margin, a.escape) == (said.edge, said.margin, said.escape)
     assert a.lowest.variance == np.inf
@@ -204,7 +205,7 @@ def test_a_saddle_is_left_by_the_larger_root():
     growth = np.roots([1, -(1.9 + 0.05), 0.9]).max()
     np.testing.assert_allclose(SADDLE.escape, growth, rtol=1e-12)
     np.testing.assert_allclose(SADDLE.lowest.radius, growth, rtol=1e-12)
-    assert SADDLE.noise_floor is None  # There is no lowest loss,
+    assert SADDLE.noise_floor is None  # There is no lowest loss.
     assert analyze(HEAVY_BALL, -0.5, 100.0, gradient_variance=1.0).noise_floor is None
     np.testing.assert_allclose(SADDLE.highest.variance, variance(0.1, 0.9, 30.0), rtol=1e-9)
 
@@ -217,7 +218,7 @@ def test_a_flat_direction_adds_nothing_to_the_noise_floor():
     assert not analyze(HEAVY_BALL, 0.0, 39.0).stable
 
 
-def test_stable_is_what_is_so_along_every_positive_curvature():
+def test_stable_means_along_every_positive_curvature():
     growing = linear(0.1, 1.0, 0.0, 0.0, decay=-0.1)  # θ⁺ = (1.1 - λ / 10) θ.
     for mu, stable in ((2.0, True), (0.5, False), (0.0, False), (-1.0, False)):
         a = analyze(growing, mu, 10.0)
@@ -226,7 +227,7 @@ def test_stable_is_what_is_so_along_every_positive_curvature():
     np.testing.assert_allclose(a.rate, 0.1, rtol=1e-12)  # That along L.
 
 
-def test_what_dies_out_too_slowly_for_float64_is_stable_all_the_same():
+def test_an_error_that_dies_out_too_slowly_for_float64_is_stable():
     a = analyze(optax.sgd(1e-6), 1e-10, 1.0, gradient_variance=2.0)
     assert a.stable
     assert a.edge > a.L
@@ -238,7 +239,7 @@ def test_what_dies_out_too_slowly_for_float64_is_stable_all_the_same():
 
 
 @pytest.mark.parametrize("decoupled", [False, True])
-def test_weight_decay_is_no_part_of_the_filter(decoupled):
+def test_weight_decay_is_not_part_of_the_filter(decoupled):
     tx = sgd(0.1, momentax.heavy_ball(0.9), weight_decay=0.01, decoupled=decoupled)
     assert abs(theory.frequency_response(tx, 0)) < 1e-12  # The parameters settle.
     a = analyze(tx, 1.0, 30.0)
@@ -260,7 +261,7 @@ def test_weight_decay_is_no_part_of_the_filter(decoupled):
     ],
     ids=["aggregated", "primal averaging", "chain"],
 )
-def test_without_its_decay_a_filter_is_what_it_is_without_decay(method):
+def test_the_gains_do_not_depend_on_weight_decay(method):
     plain, decayed = (
         analyze(optax.chain(*decay, method, optax.scale(-0.1)), 1.0, 2.0)
         for decay in ((), (optax.add_decayed_weights(0.01),))
@@ -293,7 +294,7 @@ def test_only_heavy_ball_discretises_the_oscillator():
         linear(0.1, 0.0, 1.0, 0.9, decay=0.01),
         linear(0.1, 0.0, 1.0, 0.0, decay=0.01),
         linear(0.1, 0.0, 1.0, 0.0, decay=-0.01),
-        theory.StateSpace(  # Three gradients with heavy ball's weights, and no more.
+        theory.StateSpace(  # Three gradients with heavy ball's weights, and no others.
             np.array([[1, -0.05, -0.025], [0, 0, 0], [0, 1, 0]]),
             np.array([-0.1, 1, 0]),
             np.eye(3)[0],
@@ -302,7 +303,7 @@ def test_only_heavy_ball_discretises_the_oscillator():
         assert analyze(tx, 0.1, 2.0).highest.oscillator is None
 
 
-def test_a_transformation_with_a_period_is_analysed_as_far_as_can_be_told():
+def test_a_transformation_with_a_period_is_analysed_as_far_as_possible():
     system = theory.state_space(LOOKAHEAD)
     a = analyze(system, 0.1, 2.0, gradient_variance=1.0)
     assert a.period == 3
@@ -340,7 +341,7 @@ def test_clipping_is_refused_with_the_reason_and_a_point_is_the_remedy():
     assert (beyond.rate, beyond.stable, beyond.effective_learning_rate) == (1.0, False, 0.0)
 
 
-def test_around_a_point_adam_hardly_answers_to_its_gradient():
+def test_around_a_point_adam_hardly_responds_to_its_gradient():
     # At rest in a constant gradient its step is -α g / (|g| + ε), of derivative -α ε / (|g| + ε)².
     a = analyze(optax.adam(0.1, b1=0.9, b2=0.99, eps=1.0), 1.0, 2.0, around=(0.0, 2.0))
     np.testing.assert_allclose(a.effective_learning_rate, 0.1 / 9, rtol=1e-9)
@@ -353,7 +354,7 @@ def test_coefficients_may_be_frozen_at_a_step():
     assert re.search(r"coefficients +those after 0 steps", repr(a))
 
 
-def test_the_table_is_what_a_teacher_shows():
+def test_the_table():
     assert repr(analyze(HEAVY_BALL, 1.0, 30.0, gradient_variance=1.0)) == (
         "curvatures                from mu = 1 to L = 30\n"
         "stable                    yes\n"

@@ -1,4 +1,4 @@
-"""Certificates: the published rates, what has none, and each proof gone through by hand."""
+"""Certificates: the published rates, systems without one, and each proof checked by hand."""
 
 import re
 import sys
@@ -110,7 +110,9 @@ def test_heavy_ball_without_certificate_cycles_for_ever():
 )
 def test_no_rate_is_below_the_one_on_quadratics(a, b, β, log_kappa, share):
     L = 10.0**log_kappa
-    system = linear(float(share * theory.stability_edge(a, b, β) / L), a, b, β)
+    system = linear(
+        float(share * theory.stability_edge(β, gradient_weight=a, velocity_weight=b) / L), a, b, β
+    )
     certificate = theory.certify(system, 1.0, L)
     if certificate is not None:
         assert slowest(system, 1.0, L) <= certificate.rate < 1
@@ -146,7 +148,7 @@ def test_the_proof_holds_in_exact_arithmetic(system, mu, L):
     np.testing.assert_array_equal(P, P.T)
     np.testing.assert_allclose(np.trace(P), 1, rtol=1e-12)
 
-    # V⁺ - ρ² V + σ (g - μ θ)(L θ - g) + η (g - μ θ) ξ, as a matrix from its values alone.
+    # V⁺ - ρ² V + σ (g - μ θ)(L θ - g) + η (g - μ θ) ξ, as a matrix from its values.
     exact = np.vectorize(Fraction, otypes=[object])
     E, F, H, Π, ρ = (exact(each) for each in (A, B, C, P, rate))
 
@@ -163,7 +165,7 @@ def test_the_proof_holds_in_exact_arithmetic(system, mu, L):
     assert positive_definite(-Q)
     assert positive_definite(Π)
 
-    # And it does what it says along a path on a function that is no quadratic.
+    # The bound holds along a path on a function that is not quadratic.
     rng = np.random.default_rng(0)
     z, ξ = rng.normal(size=len(A)), 0.0
     start = bound = np.append(z, ξ) @ P @ np.append(z, ξ)
@@ -176,7 +178,7 @@ def test_the_proof_holds_in_exact_arithmetic(system, mu, L):
 
 
 @pytest.mark.parametrize("every", [2, 5])
-def test_accumulated_gradients_are_certified_as_the_one_that_they_are(every):
+def test_accumulated_gradients_have_the_certificate_of_the_wrapped_optimizer(every):
     inside = theory.certify(nesterov(1.0, 20.0), 1.0, 20.0).rate
     α, β, _ = theory.optimal_nesterov(1.0, 20.0)
     tx = optax.MultiSteps(momentax.sgd(α, momentax.nesterov(β)), every)
@@ -188,7 +190,7 @@ def test_accumulated_gradients_are_certified_as_the_one_that_they_are(every):
 
 @pytest.mark.parametrize("period", [2, 6, 20])
 def test_lookahead_around_descent_has_its_rate_on_quadratics_everywhere(period):
-    """While no step overshoots: each contracts the fast part, the last one mixes it in."""
+    """If no step overshoots, each contracts the fast parameters and the last one mixes them in."""
     tx = optax.lookahead(optax.sgd(0.09), period, 0.3)
     exact = (0.7 + 0.3 * 0.91**period) ** (1 / period)
     rate = theory.certify(tx, 1.0, 10.0).rate
@@ -216,7 +218,7 @@ def test_the_proof_over_a_period_holds_step_by_step(tx):
     np.testing.assert_allclose(np.trace(P), 1, rtol=1e-12)
     assert np.linalg.eigvalsh(P)[0] > 0
 
-    # What all steps do at once, each to its own part of (z, ξ), and what it is weighed with.
+    # All steps at once, each on its own part of (z, ξ), and the form that is weighted.
     z, ξ, g = np.split(np.eye(n + 2 * p), [n, n + p])
     θ = C @ z
     after = np.vstack([A @ z + B @ g, np.roll(g - L * θ, 1, axis=0)])
@@ -225,7 +227,7 @@ def test_the_proof_over_a_period_holds_step_by_step(tx):
     Q += (g - mu * θ).T @ (σ[:, None] * (L * θ - g) + η[:, None] * ξ)
     assert np.linalg.eigvalsh(Q + Q.T)[-1] <= 1e-9 * np.abs(Q).max()
 
-    # And it does what it says along a path on a function that is no quadratic.
+    # The bound holds along a path on a function that is not quadratic.
     z, ξ = np.eye(n)[0] * 3, np.zeros(p)
     start = bound = np.append(z, ξ) @ P @ np.append(z, ξ)
     for t in range(90):
@@ -247,7 +249,7 @@ def test_neither_units_nor_coordinates_matter():
     np.testing.assert_allclose(theory.certify(turned, 1.0, 20.0).rate, expected, rtol=0, atol=2e-6)
 
 
-def test_states_that_do_not_matter_do_not_matter():
+def test_an_unreachable_state_is_allowed():
     unreached = linear(0.1, 1.0, 0.0, 0.5)._replace(A=np.diag([1.0, 0.5]))
     certificate = theory.certify(unreached, 1.0, 10.0)
     np.testing.assert_allclose(certificate.rate, 0.9, rtol=0, atol=1e-5)
@@ -263,7 +265,7 @@ def test_one_curvature_is_a_quadratic():
     np.testing.assert_allclose(theory.certify(descent(0.25), 2.0, 2.0).rate, 0.5, atol=2e-6)
 
 
-def test_what_diverges_or_stands_still_has_no_certificate():
+def test_a_system_that_does_not_converge_has_no_certificate():
     assert theory.certify(descent(0.21), 1.0, 10.0) is None
     assert theory.certify(descent(0.0), 1.0, 10.0) is None
 

@@ -1,150 +1,13 @@
-"""Rates, edges and damping of systems against closed forms and brute force."""
+"""The closed loop along one curvature: its matrix, damping, escape and trajectory."""
 
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-import momentax
 from momentax import nesterov, sgd, theory
 from momentax.theory import StateSpace
-
-
-def linear(α, a, b, β):
-    """θ⁺ = θ - α (a g + b v⁺), v⁺ = β v + g, as a system by hand."""
-    return StateSpace(
-        np.array([[1, -α * b * β], [0, β]]), np.array([-α * (a + b), 1.0]), np.array([1.0, 0])
-    )
-
-
-def aggregated(α, *βs):
-    n = len(βs)
-    A = np.block([[np.ones((1, 1)), -α * np.array([βs]) / n], [np.zeros((n, 1)), np.diag(βs)]])
-    return StateSpace(A, np.r_[-α, np.ones(n)], np.eye(n + 1)[0])
-
-
-def brute(system, mu, L, points=20_001):
-    return theory.spectral_radius(system, np.linspace(mu, L, points)).max()
-
-
-EDGES = [
-    (linear(1.0, 0, 1, 0.9), 3.8),
-    (linear(0.1, 0, 1, 0.9), 38.0),
-    (linear(1e-9, 0, 1, 0.9), 3.8e9),
-    (linear(1.0, 1, 0.9, 0.9), 3.8 / 2.8),
-    (linear(1.0, 1, 0, 0.5), 2.0),
-    (linear(1.0, 0.3, 0.7 * 0.1, 0.9), 3.8 / (1 + 0.9 * (1 - 1.4))),
-    (aggregated(1.0, 0, 0.9), 2 / np.mean([1, 1 / 1.9])),
-    (aggregated(1.0, 0, 0.9, 0.99), 2 / np.mean([1, 1 / 1.9, 1 / 1.99])),
-    (linear(1.0, -0.2, 1, 0.9), 0.1 / 0.18),  # Lost in a spiral.
-    (linear(1.0, 1, -0.1, 0.9), 0.0),  # It does not descend.
-    (linear(1.0, 0, -1, 0.9), 0.0),
-]
-
-
-@pytest.mark.parametrize(("system", "edge"), EDGES)
-def test_stability_edges_in_closed_form(system, edge):
-    np.testing.assert_allclose(theory.stability_edge(system), edge, rtol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("method", "edge"),
-    [
-        (momentax.heavy_ball(0.9), 3.8),
-        (momentax.heavy_ball(0.9, dampening=0.5), 7.6),
-        (momentax.nesterov(0.9), 3.8 / 2.8),
-        (momentax.quasi_hyperbolic(0.9, 0.7), 3.8 / (1 + 0.9 * (1 - 1.4))),
-        (momentax.average(0.9), 38.0),
-        (momentax.aggregated((0.0, 0.9, 0.99)), 2 / np.mean([1, 1 / 1.9, 1 / 1.99])),
-        (optax.chain(optax.ema(0.9), optax.scale(10)), 3.8),
-    ],
-    ids=lambda value: None,
-)
-def test_stability_edges_of_what_is_read(method, edge):
-    np.testing.assert_allclose(theory.stability_edge(sgd(1.0, method)), edge, rtol=1e-9)
-
-
-def test_published_edges_of_aggregated_momentum():
-    assert round(float(theory.stability_edge(aggregated(1.0, 0, 0.9, 0.99))), 6) == 2.957372
-    assert round(float(theory.stability_edge(aggregated(1.0, 0, 0.9))), 6) == 2.620690
-
-
-# κ, plain descent at 1/L and 2/(L+μ), Nesterov at 1/L, heavy ball tuned, Nesterov tuned.
-@pytest.mark.parametrize("κ", [10, 100, 1000, 10000])
-def test_rates_in_closed_form(κ):
-    μ, s = 1 / κ, np.sqrt(κ)
-    ball, standard = theory.optimal_heavy_ball(μ, 1), theory.optimal_nesterov(μ, 1)
-
-    def rate(α, a, b, β):
-        return theory.rate(linear(α, a, b, β), μ, 1)
-
-    np.testing.assert_allclose(rate(1.0, 1, 0, 0.5), max(1 - μ, 0.5), rtol=1e-10)
-    np.testing.assert_allclose(rate(2 / (1 + μ), 1, 0, 0), (κ - 1) / (κ + 1), rtol=1e-10)
-    # At critical damping half of the digits are left.
-    np.testing.assert_allclose(rate(1.0, 1, standard.beta, standard.beta), 1 - 1 / s, rtol=1e-9)
-    np.testing.assert_allclose(
-        rate(ball.learning_rate, 0, 1, ball.beta), (s - 1) / (s + 1), rtol=1e-9
-    )
-    # And in the band, where heavy ball's rate is √β throughout, there is no such loss.
-    np.testing.assert_allclose(
-        theory.rate(linear(0.5, 0, 1, 0.9), 0.01, 6), np.sqrt(0.9), rtol=1e-10
-    )
-
-
-def test_the_worst_curvature_may_lie_inside():
-    # Roots (z - 0.9)³ at λ = 0 and (z + 0.9)³ at λ = 1; halfway z³ + 2.43 z.
-    before, after = np.poly([0.9, 0.9, 0.9])[1:], np.poly([-0.9, -0.9, -0.9])[1:]
-    A = np.vstack([-before, np.eye(2, 3)])
-    system = StateSpace(A, np.eye(3)[0], before - after)
-    np.testing.assert_allclose(theory.rate(system, 0.0, 1.0), np.sqrt(2.43), rtol=1e-10)
-    for mu, L in ((0.1, 0.7), (0.2, 0.9)):  # And wherever the halfway lies between.
-        np.testing.assert_allclose(theory.rate(system, mu, L), np.sqrt(2.43), rtol=1e-10)
-    scaled = system._replace(B=1e-8 * system.B)
-    np.testing.assert_allclose(theory.rate(scaled, 0.0, 1e8), np.sqrt(2.43), rtol=1e-10)
-
-
-@given(seed=st.integers(0, 10**6), n=st.integers(1, 6), exponent=st.integers(-6, 6))
-def test_no_curvature_of_the_interval_is_worse_than_the_rate(seed, n, exponent):
-    rng = np.random.default_rng(seed)
-    A = rng.normal(size=(n, n)) / np.sqrt(n)
-    B = rng.normal(size=n) * 10.0**exponent  # Units do not matter.
-    system = StateSpace(A, B, rng.normal(size=n))
-    L = 3 / 10.0**exponent
-    rate, seen = theory.rate(system, -L, L), brute(system, -L, L, 2001)
-    assert rate >= seen * (1 - 1e-10)
-    assert rate <= brute(system, -L, L, 2001) * 1.01
-    edge = theory.stability_edge(system)
-    if np.isfinite(edge) and edge > 0:
-        assert brute(system, edge * 1e-9, edge * (1 - 1e-7), 501) <= 1 + 1e-9
-        assert theory.spectral_radius(system, edge * (1 + 1e-6)) >= 1
-
-
-@pytest.mark.parametrize(("β", "count"), [(0.999, 3), (0.9999, 2), (0.99, 5)])
-def test_the_edge_of_a_filter_that_answers_late(β, count):
-    tx = optax.chain(*[optax.ema(β, debias=False)] * count, optax.sgd(1.0))
-    edge = float(theory.stability_edge(tx))
-    z = 1 - β  # The loop (z - 1) (z - β)ⁿ + λ (1 - β)ⁿ zⁿ, its roots counted from 1.
-    for factor, stable in ((0.99, True), (1.01, False)):
-        whole = np.poly1d([1, 0]) * np.poly1d([1, z]) ** count
-        roots = (whole + factor * edge * z**count * np.poly1d([1, 1]) ** count).roots
-        assert bool(np.all(2 * roots.real + np.abs(roots) ** 2 < 0)) is stable
-
-
-def test_what_never_forgets_is_stable_nowhere():
-    for α in (0.1, 0.3, 0.5, 0.77, 1.0):
-        assert theory.stability_edge(linear(α, 0, 1, 1.0)) == 0
-    ρ = theory.rate(linear(0.5, 0, 1, 1.0), 0.0, 10.0)  # z² + 3 z + 1 at λ = 10.
-    np.testing.assert_allclose(ρ, (3 + np.sqrt(5)) / 2, rtol=1e-12)
-
-
-def test_one_curvature_may_be_gone_in_a_step():
-    assert theory.rate(linear(0.1, 1, 0.5, 0.5), 10.0, 10.0) < 1e-7
-
-
-def test_stable_for_all_curvatures_is_an_infinite_edge():
-    system = StateSpace(np.array([[0.5]]), np.array([0.0]), np.array([1.0]))
-    assert theory.stability_edge(system) == np.inf
+from momentax.theory._reading._family import Family
+from tests.theory.systems import linear
 
 
 @pytest.mark.parametrize(
@@ -179,125 +42,65 @@ def test_damping_of_plain_descent():
 def test_escape_from_a_saddle():
     system = linear(0.1, 0, 1, 0.9)
     growth = theory.escape_rate(system, [-1.0, -0.1])
-    np.testing.assert_allclose(growth, theory.spectral_radius(0.1, [-1.0, -0.1], 0, 1, 0.9))
+    np.testing.assert_allclose(growth, theory.spectral_radius(0.1, [-1.0, -0.1], 0.9))
     assert (growth > 1 + 0.1 * np.array([1.0, 0.1])).all()
     with pytest.raises(ValueError, match=r"negative_curvature must be in \(-inf, 0\), got 0.5"):
         theory.escape_rate(system, 0.5)
 
 
-def test_one_name_takes_hyperparameters_or_a_transformation():
+def test_readings_agree_with_closed_forms():
     tx, λ = sgd(0.1, nesterov(0.8)), np.array([0.5, 3.0])
     np.testing.assert_allclose(
-        theory.spectral_radius(tx, λ), theory.spectral_radius(0.1, λ, 1, 0.8, 0.8), rtol=1e-12
+        theory.rate_at(tx, λ),
+        theory.spectral_radius(0.1, λ, 0.8, gradient_weight=1, velocity_weight=0.8),
+        rtol=1e-12,
     )
     np.testing.assert_allclose(
-        theory.stability_edge(tx), theory.stability_edge(1, 0.8, 0.8) / 0.1, rtol=1e-12
+        theory.sharpness_limit(tx),
+        theory.stability_edge(0.8, gradient_weight=1, velocity_weight=0.8) / 0.1,
+        rtol=1e-12,
     )
     M = theory.closed_loop(tx, λ)
     assert M.shape == (2, 2, 2)
     np.testing.assert_allclose(np.linalg.det(M), 0.8 * (1 - 0.1 * λ), rtol=1e-12)
 
 
-def test_a_path_by_squaring_is_the_path_by_roots():
+def test_the_trajectory_by_squaring_is_the_path_by_roots():
     H, start, minimizer = np.diag([0.3, 2.0]), [1.0, -1.0], [0.5, 3.0]
-    roots = theory.quadratic_path(H, start, 300, 0.1, 1.0, 0.9, 0.9, minimizer=minimizer)
-    squared = theory.quadratic_path(linear(0.1, 1, 0.9, 0.9), H, start, 300, minimizer=minimizer)
-    np.testing.assert_allclose(squared.params, roots.params, rtol=0, atol=1e-12)
-    assert squared.velocity is None
-    at_once = theory.quadratic_path(linear(0.1, 1, 0.9, 0.9), H, start, 0)
-    np.testing.assert_array_equal(at_once.params, [start])
-    far = theory.quadratic_path(linear(10.0, 0, 1, 0.9), H, start, 5000)
-    assert not np.isfinite(far.params[-1]).all()  # And no warning on the way.
+    roots = theory.quadratic_path(
+        H, start, 300, 0.1, 0.9, gradient_weight=1.0, velocity_weight=0.9, minimizer=minimizer
+    )
+    squared = theory.trajectory(linear(0.1, 1, 0.9, 0.9), H, start, 300, minimizer=minimizer)
+    np.testing.assert_allclose(squared, roots.params, rtol=0, atol=1e-12)
+    at_once = theory.trajectory(linear(0.1, 1, 0.9, 0.9), H, start, 0)
+    np.testing.assert_array_equal(at_once, [start])
+    far = theory.trajectory(linear(10.0, 0, 1, 0.9), H, start, 5000)
+    assert not np.isfinite(far[-1]).all()  # And there is no warning.
 
 
-def test_a_period_has_a_rate_per_step_and_an_edge():
-    α, k, slow = 0.2, 3, 0.5  # Plain descent, and back half the way at every third step.
-    system = theory.state_space(optax.lookahead(optax.sgd(α), k, slow))
-    λ = np.linspace(0.1, 4, 7)
-    exact = np.abs(1 - slow + slow * (1 - α * λ) ** k) ** (1 / k)
-    np.testing.assert_allclose(theory.spectral_radius(system, λ), exact, rtol=1e-9)
-    np.testing.assert_allclose(theory.rate(system, 0.1, 4), exact.max(), rtol=1e-9)
-    np.testing.assert_allclose(theory.stability_edge(system), (1 + 3 ** (1 / 3)) / α, rtol=1e-9)
-    # The whole-step inside an interval: |1 - s + s r³| peaks where the curvature is largest.
-    worst = np.abs(1 - slow + slow * (1 - α * 14) ** k) ** (1 / k)
-    np.testing.assert_allclose(theory.rate(system, 0.1, 14), worst, rtol=1e-9)
-
-
-def test_a_long_period_keeps_its_digits():
-    α, k, slow, λ = 0.3, 30, 0.5, np.array([0.01, 1.0, 5.0, 1e12])
-    once = np.abs(1 - α * λ)
-    exact = once * (slow + (1 - slow) * once**-k) ** (1 / k)  # The last power is 10³⁴⁴.
-    system = theory.state_space(optax.lookahead(optax.sgd(α), k, slow))
-    np.testing.assert_allclose(theory.spectral_radius(system, λ), exact, rtol=1e-12)
-    np.testing.assert_allclose(theory.stability_edge(system), 2 / α, rtol=1e-12)
-    assert theory.stationary_variance(system, 1e12, 1.0) == np.inf
-
-
-def test_a_system_whose_steps_share_a_state_is_no_period():
+def test_the_steps_of_a_period_must_not_share_a_state():
     two = StateSpace(np.eye(2), -0.1 * np.eye(2), np.ones((2, 2)))
     with pytest.raises(ValueError, match="period of 2 steps must hold the states before each of"):
         theory.stationary_variance(two, 1.0, 1.0)
 
 
-def taking_turns(α, β, change):
-    """Heavy ball whose learning rate is now higher and now lower, as a system by hand."""
-    A, B, C = np.zeros((4, 4)), np.zeros((4, 2)), np.zeros((2, 4))
-    for i, each in enumerate((α * (1 + change), α * (1 - change))):
-        here, there = slice(2 * i, 2 * i + 2), slice(2 - 2 * i, 4 - 2 * i)
-        A[there, here], B[there, i], C[i, 2 * i] = [[1, -each * β], [0, β]], [-each, 1], 1
-    return StateSpace(A, B, C)
-
-
-@pytest.mark.parametrize("α", [1e-3, 1.0, 37.0])
-@pytest.mark.parametrize(("β", "change"), [(0.9, 0.3), (0.99, 0.05), (0.9999, 1e-3)])
-def test_a_resonance_is_found_however_narrow(α, β, change):
-    """Around α λ = 1 + β a root turns by a right angle a step, and both steps push alike."""
-    system = taking_turns(α, β, change)
-
-    def growth(x):
-        M = np.eye(2)
-        for each in (x * (1 + change), x * (1 - change)):
-            M = np.array([[1 - each, -each * β], [1, β]]) @ M
-        return np.abs(np.linalg.eigvals(M)).max() ** 0.5
-
-    edge = theory.stability_edge(system) * α
-    assert edge < 2 * (1 + β) * 0.8
-    assert growth(edge * (1 - 1e-7)) < 1 < growth(edge * (1 + 1e-7))
-    worst = max(growth(x) for x in np.linspace(edge, 2 * (1 + β) - edge, 1001))
-    rate = theory.rate(system, 1e-3 / α, 1.5 * edge / α)
-    np.testing.assert_allclose(rate, worst, rtol=1e-5)
-    assert rate >= worst * (1 - 1e-12)
-
-
-def test_no_edge_where_an_error_never_dies():
-    for system in (linear(0.1, 0, 1, 1.0), linear(17.0, 0, 1, 1.0), linear(0.1, 0, 0, 0.5)):
-        assert theory.stability_edge(system) == 0
-
-
 def test_bad_arguments():
     system = linear(0.1, 0, 1, 0.9)
-    with pytest.raises(ValueError, match=r"mu must not exceed L, got mu=2.0 and L=1.0; .*swapped"):
-        theory.rate(system, 2, 1)
     for curvature in (np.nan, [1.0, np.inf]):
         with pytest.raises(ValueError, match=r"curvature must be in \(-inf, inf\), got (nan|inf)"):
-            theory.spectral_radius(system, curvature)
+            theory.rate_at(system, curvature)
     with pytest.raises(TypeError, match="curvature must be real numbers"):
-        theory.spectral_radius(system, "1")
+        theory.rate_at(system, "1")
     with pytest.raises(ValueError, match="curvature must be one number"):
         theory.damping(system, [1.0, 2.0])
-    for incomplete in (
-        lambda: theory.spectral_radius(0.1, 1.0),
-        lambda: theory.stability_edge(0.0, 1.0),
-    ):
-        with pytest.raises(TypeError, match="give gradient_weight, velocity_weight and beta, or"):
-            incomplete()
 
 
-@pytest.mark.parametrize("learning_rate", [0.1, 1.5])
 @pytest.mark.parametrize("every", [2, 3])
-def test_damping_of_accumulated_gradients_is_that_of_the_steps_taken(learning_rate, every):
-    plain = theory.damping(sgd(learning_rate, momentax.heavy_ball(0.0)), 1.0)
-    accumulated = optax.MultiSteps(optax.sgd(learning_rate), every).gradient_transformation()
-    read = theory.damping(accumulated, 1.0)
-    assert read.kind == plain.kind
-    np.testing.assert_allclose(read[1:], np.array(plain[1:]) * every, rtol=1e-9)
+def test_damping_of_accumulated_gradients_is_that_of_the_steps_taken(every):
+    family = Family(lambda learning_rate: optax.MultiSteps(optax.sgd(learning_rate), every))
+    for learning_rate in (0.1, 1.5):
+        plain = theory.damping(linear(learning_rate, 1, 0, 0), 1.0)
+        accumulated = family({"learning_rate": learning_rate}, full=True).state_space
+        found = theory.damping(accumulated, 1.0)
+        assert found.kind == plain.kind
+        np.testing.assert_allclose(found[1:], np.array(plain[1:]) * every, rtol=1e-9)

@@ -1,10 +1,11 @@
-"""Rate, edge and variance read off every linear transformation, against algebra and against runs.
+"""Rate, edge and variance of every linear transformation, against algebra and against runs.
 
-The algebra is this file's own: the filter that a paper writes down, as a fraction of two
+The algebra is independent of the library: the filter of the paper, as a fraction of two
 polynomials in the delay w, and its characteristic polynomial.
 """
 
-from functools import cache
+from functools import cache, partial
+from itertools import count
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,10 @@ import pytest
 
 import momentax
 from momentax import sgd, theory
+from momentax.theory._reading._family import Family
+from tests.theory.systems import QUICK
 
-# One velocity: (transformation, α, a, b, β) of v ← β v + g, θ ← θ - α (a g + b v).
+# Methods of one velocity: the transformation and (a, b, β) of v ← β v + g, θ ← θ - (a g + b v).
 
 
 def quasi_hyperbolic(α, ν, β):
@@ -79,7 +82,7 @@ def triple_momentum(draw, _):
 def robust_momentum(draw, _):
     L, κ = draw(0.5, 100), draw(2, 100)
     r = draw(1 - κ**-0.5, 1 - 1 / κ)
-    tuned = theory.robust_momentum(L / κ, L, r)
+    tuned = theory.robust_momentum(L / κ, L, rate=r)
     method = momentax.synthesized_nesterov(tuned.beta1, tuned.beta2)
     return sgd(tuned.learning_rate, method), synthesized(
         κ * (1 - r) ** 2 * (1 + r) / L,
@@ -152,7 +155,7 @@ def item(draw, _):
     )
 
 
-FROZEN = 7  # The step at which what changes for ever is looked at.
+FROZEN = 7  # The step at which coefficients that never settle are frozen.
 
 
 def roots_sequence():
@@ -221,7 +224,7 @@ class Kernel:
         return (abs(T) + np.sqrt(T**2 - 4 * D)) / 2
 
     def rate(self, μ, L):
-        # A root that is real moves one way with λ, and √D does: the worst is at an end.
+        # A real root is monotonic in λ, and so is √D: the worst curvature is an end.
         return max(self.radius(μ), self.radius(L))
 
     def edge(self):
@@ -232,16 +235,14 @@ class Kernel:
 
     def variance(self, λ):
         T, D = self.coefficients(λ)
-        now, before = (
-            -(self.a + self.b),
-            self.a * self.β,
-        )  # Of noise, in θ_t - T θ_{t-1} + D θ_{t-2}.
+        # The coefficients of the noise in θ_t - T θ_{t-1} + D θ_{t-2}.
+        now, before = -(self.a + self.b), self.a * self.β
         squares = (1 + D) * (now**2 + before**2) + 2 * T * now * before
         return squares / ((1 - D) * ((1 + D) ** 2 - T**2))
 
 
-# Anything else that is the same at every step: α, numerator and denominator of the direction,
-# coupled decay and what decoupled decay keeps.
+# Any other filter that is the same at every step: α, the numerator and denominator of the
+# direction, coupled decay, and the factor by which decoupled decay multiplies the parameters.
 
 
 def times(*polynomials):
@@ -261,7 +262,7 @@ def chained(*filters):
 
 
 def mixed(*filters):
-    """The mean of some."""
+    """The mean of some filters."""
     numerator = sum(
         times(of, *(other for k, (_, other) in enumerate(filters) if k != i))
         for i, (of, _) in enumerate(filters)
@@ -274,7 +275,7 @@ class Filter:
         self.α, self.coupled = α, coupled
         size = max(len(numerator) + 1, len(denominator) + 1)
         self.noise = np.zeros(size)
-        self.noise[1 : len(numerator) + 1] = numerator  # θ_t hears of g at θ_{t-1}.
+        self.noise[1 : len(numerator) + 1] = numerator  # θ_t depends on g at θ_{t-1}.
         self.free = np.zeros(size)
         self.free[: len(denominator) + 1] = times([1, -keep], denominator)
 
@@ -291,7 +292,7 @@ class Filter:
         return first_unstable(self.radius)
 
     def variance(self, λ):
-        """Of Σ_i c_i Σ_k z_iᵏ ε_{t-k}, the roots taken apart."""
+        """The variance of Σ_i c_i Σ_k z_iᵏ ε_{t-k}, by partial fractions."""
         z = self.roots(λ)
         numerator = np.polyval(-self.α * self.noise[1:], z)
         slopes = np.array([np.prod(each - np.delete(z, i)) for i, each in enumerate(z)])
@@ -322,81 +323,84 @@ def first_unstable(radius):
 
 def aggregated(draw, α):
     βs = (0.0, draw(0.3, 0.9), draw(0.9, 0.99))
-    return sgd(α, momentax.aggregated(βs)), Filter(α, *mixed(*map(velocity, βs)))
+    return sgd(α, momentax.aggregated(βs)), lambda: Filter(α, *mixed(*map(velocity, βs)))
 
 
 def positive_negative(draw, α):
     β, β0 = draw(0.3, 0.95), draw(0, 2)
-    size = np.hypot(1 + β0, β0)
-    numerator = (1 - β**2) / size * np.array([1 + β0, -β0])
-    return sgd(α, momentax.positive_negative(β, β0)), Filter(α, numerator, [1, 0, -(β**2)])
+
+    def algebra():
+        numerator = (1 - β**2) / np.hypot(1 + β0, β0) * np.array([1 + β0, -β0])
+        return Filter(α, numerator, [1, 0, -(β**2)])
+
+    return sgd(α, momentax.positive_negative(β, β0)), algebra
 
 
 def optimistic(draw, α):
     β = draw(0.1, 0.9)
     tx = momentax.optimistic(sgd(α, momentax.heavy_ball(β)))
-    return tx, Filter(α, [2, -1], [1, -β])
+    return tx, lambda: Filter(α, [2, -1], [1, -β])
 
 
 def coupled_decay(draw, α):
     β, ω = draw(0.1, 0.95), draw(0.01, 0.2)
     tx = sgd(α, momentax.nesterov(β), weight_decay=ω)
-    return tx, Filter(α, [1 + β, -β], [1, -β], coupled=ω)
+    return tx, lambda: Filter(α, [1 + β, -β], [1, -β], coupled=ω)
 
 
 def decoupled_decay(draw, α):
     β, ω = draw(0.1, 0.95), draw(0.01, 0.2)
     tx = sgd(α, momentax.nesterov(β), weight_decay=ω, decoupled=True)
-    return tx, Filter(α, [1 + β, -β], [1, -β], keep=1 - α * ω)
+    return tx, lambda: Filter(α, [1 + β, -β], [1, -β], keep=1 - α * ω)
 
 
 def optax_sgd(draw, α):
-    return optax.sgd(α), Filter(α, [1], [1])
+    return optax.sgd(α), lambda: Filter(α, [1], [1])
 
 
 def optax_momentum(draw, α):
     β = draw(0.1, 0.95)
-    return optax.sgd(α, β), Filter(α, *velocity(β))
+    return optax.sgd(α, β), lambda: Filter(α, *velocity(β))
 
 
 def optax_nesterov(draw, α):
     β = draw(0.1, 0.95)
-    return optax.sgd(α, β, nesterov=True), Filter(α, [1 + β, -β], [1, -β])
+    return optax.sgd(α, β, nesterov=True), lambda: Filter(α, [1 + β, -β], [1, -β])
 
 
 def optax_ema(draw, α):
     β = draw(0.1, 0.95)
-    return optax.chain(optax.ema(β), optax.scale(-α)), Filter(α, *velocity(β, 1 - β))
+    return optax.chain(optax.ema(β), optax.scale(-α)), lambda: Filter(α, *velocity(β, 1 - β))
 
 
 def optax_two_traces(draw, α):
     β, other = draw(0.1, 0.5), draw(0.6, 0.9)
     tx = optax.chain(optax.trace(β), optax.trace(other), optax.scale(-α))
-    return tx, Filter(α, *chained(velocity(β), velocity(other)))
+    return tx, lambda: Filter(α, *chained(velocity(β), velocity(other)))
 
 
 def optax_trace_of_an_average(draw, α):
     β, other = draw(0.1, 0.5), draw(0.6, 0.9)
     tx = optax.chain(optax.ema(β, debias=False), optax.sgd(α, other, nesterov=True))
-    return tx, Filter(α, *chained(velocity(β, 1 - β), ([1 + other, -other], [1, -other])))
+    return tx, lambda: Filter(α, *chained(velocity(β, 1 - β), ([1 + other, -other], [1, -other])))
 
 
 def optax_coupled_decay(draw, α):
     β, ω = draw(0.1, 0.9), draw(0.01, 0.2)
     tx = optax.chain(optax.add_decayed_weights(ω), optax.sgd(α, β))
-    return tx, Filter(α, *velocity(β), coupled=ω)
+    return tx, lambda: Filter(α, *velocity(β), coupled=ω)
 
 
 def optax_decoupled_decay(draw, α):
     β, ω = draw(0.1, 0.9), draw(0.01, 0.2)
     tx = optax.chain(optax.trace(β), optax.add_decayed_weights(ω), optax.scale_by_learning_rate(α))
-    return tx, Filter(α, *velocity(β), keep=1 - α * ω)
+    return tx, lambda: Filter(α, *velocity(β), keep=1 - α * ω)
 
 
 def optax_optimistic(draw, α):
     one, other = draw(0.5, 1), draw(0.1, 1)
     tx = optax.optimistic_gradient_descent(α, one, other)
-    return tx, Filter(α, [one + other, -other], [1])
+    return tx, lambda: Filter(α, [one + other, -other], [1])
 
 
 def optax_partition(draw, α):
@@ -405,21 +409,21 @@ def optax_partition(draw, α):
     def labels(params):
         return jax.tree.map(lambda _: "all", params)
 
-    return optax.partition({"all": optax.sgd(α, β)}, labels), Filter(α, *velocity(β))
+    return optax.partition({"all": optax.sgd(α, β)}, labels), lambda: Filter(α, *velocity(β))
 
 
 def optax_injected(draw, α):
     β = draw(0.1, 0.9)
     tx = optax.inject_hyperparams(optax.sgd)(α, momentum=β)
-    return optax.chain(optax.trace(0.3), tx), Filter(α, *chained(velocity(0.3), velocity(β)))
+    return optax.chain(optax.trace(0.3), tx), lambda: Filter(
+        α, *chained(velocity(0.3), velocity(β))
+    )
 
 
 def optax_schedule(draw, α):
     β = draw(0.1, 0.9)
-    schedule = optax.linear_schedule(10 * α, α, 100)
-    return optax.sgd(schedule, β), Filter(
-        float(np.float32(α)), *velocity(β)
-    )  # Its values are float32.
+    schedule = optax.linear_schedule(10 * α, α, 100)  # Its values are float32.
+    return optax.sgd(schedule, β), lambda: Filter(float(np.float32(α)), *velocity(β))
 
 
 FILTERS = [
@@ -480,57 +484,103 @@ class Steps:
 
 def optax_lookahead(draw, α):
     β, slow = draw(0.1, 0.9), draw(0.2, 0.9)
-    step = [[1, 0, -α * β], [0, 1, 0], [0, 0, β]], [-α, 0, 1]  # Of (fast, slow, v).
-    back = np.array([[slow, 1 - slow, 0], [slow, 1 - slow, 0], [0, 0, 1]])
-    last = back @ step[0], back @ step[1]
-    return optax.lookahead(optax.sgd(α, β), 4, slow), Steps(step, step, step, last)
+
+    def algebra():
+        step = [[1, 0, -α * β], [0, 1, 0], [0, 0, β]], [-α, 0, 1]  # Of (fast, slow, v).
+        back = np.array([[slow, 1 - slow, 0], [slow, 1 - slow, 0], [0, 0, 1]])
+        return Steps(step, step, step, (back @ step[0], back @ step[1]))
+
+    return optax.lookahead(optax.sgd(α, β), 4, slow), algebra
 
 
 def optax_accumulated(draw, α):
     β = draw(0.1, 0.9)
-    # Of (θ, v, the gradient before), whose mean float32 holds exactly.
-    keep = [[1, 0, 0], [0, 1, 0], [0, 0, 0]], [0, 0, 1]
-    move = [[1, -α * β, -α / 2], [0, β, 0.5], [0, 0, 0]], [-α / 2, 0.5, 0]
-    tx = optax.MultiSteps(optax.sgd(α, β), 2).gradient_transformation()
-    return tx, Steps(keep, move)
+
+    def algebra():
+        # Of (θ, v, the previous gradient); float32 holds the mean of the two exactly.
+        keep = [[1, 0, 0], [0, 1, 0], [0, 0, 0]], [0, 0, 1]
+        move = [[1, -α * β, -α / 2], [0, β, 0.5], [0, 0, 0]], [-α / 2, 0.5, 0]
+        return Steps(keep, move)
+
+    return optax.MultiSteps(optax.sgd(α, β), 2).gradient_transformation(), algebra
 
 
 def optax_apply_every(draw, α):
     β = draw(0.1, 0.9)
-    # The sum enters at each third step; the trace takes zeros between.
-    keep = [[1, -α * β, 0], [0, β, 0], [0, 0, 1]], [0, 0, 1]
-    move = [[1, -α * β, -α], [0, β, 1], [0, 0, 0]], [-α, 1, 0]
-    return optax.chain(optax.apply_every(3), optax.sgd(α, β)), Steps(keep, keep, move)
+
+    def algebra():
+        # The sum enters at each third step; the trace takes zeros between.
+        keep = [[1, -α * β, 0], [0, β, 0], [0, 0, 1]], [0, 0, 1]
+        move = [[1, -α * β, -α], [0, β, 1], [0, 0, 0]], [-α, 1, 0]
+        return Steps(keep, keep, move)
+
+    return optax.chain(optax.apply_every(3), optax.sgd(α, β)), algebra
 
 
 def restarted(draw, α):
     β = draw(0.3, 0.95)
-    step = [[1, -α * β], [0, β]], [-α, 1]
-    forget = [[1, 0], [0, 0]], [-α, 1]
-    return sgd(α, momentax.restart(momentax.heavy_ball(β), 3)), Steps(forget, step, step)
+
+    def algebra():
+        step = [[1, -α * β], [0, β]], [-α, 1]
+        forget = [[1, 0], [0, 0]], [-α, 1]
+        return Steps(forget, step, step)
+
+    return sgd(α, momentax.restart(momentax.heavy_ball(β), 3)), algebra
 
 
 PERIODIC = [optax_lookahead, optax_accumulated, optax_apply_every, restarted]
 
 
+# These compute in NumPy with what they draw, or are frozen at a step: each case is read by itself.
+READ_ALONE = [*CHANGING, triple_momentum, robust_momentum, optax_schedule]
+
+
+@cache
+def family(make):
+    """The systems of a method, compiled once with all that is drawn as traced hyperparameters."""
+
+    def factory(learning_rate, **drawn):
+        draws = (drawn[f"draw_{i}"] for i in count())
+        return make(lambda low, high: next(draws), learning_rate)[0]
+
+    return Family(factory)
+
+
 @cache
 def case(make, seed):
-    """The transformation, its algebra and its system."""
+    """The transformation, its algebra, its system and some random shares."""
     rng = np.random.default_rng([seed, *map(ord, make.__name__)])
-    with jax.enable_x64(True):  # For what keeps its coefficients as arrays from the start.
-        tx, algebra = make(rng.uniform, 10 ** rng.uniform(-2, 0))
-    if make in KERNEL:
-        algebra = Kernel(*algebra)
-    step = FROZEN if make in CHANGING else None
-    return tx, algebra, theory.state_space(tx, step=step), rng.uniform(size=3)
+    learning_rate, drawn = 10 ** rng.uniform(-2, 0), {}
+
+    def draw(low, high):
+        drawn[f"draw_{len(drawn)}"] = value = rng.uniform(low, high)
+        return value
+
+    with jax.enable_x64(True):  # Some transformations keep coefficients as arrays from the start.
+        tx, algebra = make(draw, learning_rate)
+        if make in READ_ALONE:
+            system = theory.state_space(tx, step=FROZEN if make in CHANGING else None)
+        else:
+            system = family(make)({"learning_rate": learning_rate, **drawn}, full=True).state_space
+    algebra = Kernel(*algebra) if make in KERNEL else algebra()
+    return tx, algebra, system, rng.uniform(size=3)
 
 
+# What settles is run too. The scope puts the tests of a method next to each other, so that one
+# worker has them all and reads the method once.
+SETTLING = [make for make in KERNEL + FILTERS + PERIODIC if make not in CHANGING]
+
+
+def for_each(methods):
+    return pytest.mark.parametrize("make", methods, ids=lambda make: make.__name__, scope="module")
+
+
+@for_each(SETTLING + CHANGING)
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("make", KERNEL + FILTERS + PERIODIC, ids=lambda make: make.__name__)
 def test_rate_edge_and_variance_are_those_of_the_algebra(make, seed):
     _, algebra, system, share = case(make, seed)
     edge = algebra.edge()
-    np.testing.assert_allclose(theory.stability_edge(system), edge, rtol=1e-9)
+    np.testing.assert_allclose(theory.sharpness_limit(system), edge, rtol=1e-9)
     L = edge * (0.3 + 0.65 * share[0])
     μ = L / (2 + 48 * share[1])
     np.testing.assert_allclose(theory.rate(system, μ, L), algebra.rate(μ, L), rtol=1e-9)
@@ -565,7 +615,8 @@ def run(tx, H, curvatures, noisy):
 
     θ = {"all": np.ones(len(H)), "each": np.ones(2), "noisy": np.zeros(LANES)}
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        return jax.tree.map(np.asarray, jax.jit(whole)(jax.tree.map(jnp.asarray, θ), NOISE))
+        compiled = jax.jit(whole, compiler_options=QUICK)
+        return jax.tree.map(np.asarray, compiled(jax.tree.map(jnp.asarray, θ), NOISE))
 
 
 def factor(sizes, digits):
@@ -578,14 +629,10 @@ def factor(sizes, digits):
     return np.exp(np.polyfit(np.arange(8) * width, np.log(tops), 1)[0])
 
 
-@pytest.mark.parametrize(
-    "make",
-    [make for make in KERNEL + FILTERS + PERIODIC if make not in CHANGING],
-    ids=lambda make: make.__name__,
-)
-def test_compiled_runs_shrink_diverge_and_settle_as_told(make):
+@for_each(SETTLING)
+def test_compiled_runs_shrink_diverge_and_settle_as_predicted(make):
     tx, _, system, share = case(make, 0)
-    edge = theory.stability_edge(system)
+    edge = theory.sharpness_limit(system)
     L = edge * (0.3 + 0.65 * share[0])
     μ = L / (2 + 48 * share[1])
     basis = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0]
@@ -594,11 +641,11 @@ def test_compiled_runs_shrink_diverge_and_settle_as_told(make):
     seen, beside, variance = run(tx, H, sides, noisy)
     digits = 30 if make is optax_accumulated else 250  # Its mean is float32.
     found = [factor(each, digits) for each in (seen, *beside.T)]
-    expected = [theory.rate(system, μ, L), *theory.spectral_radius(system, sides)]
+    expected = [theory.rate(system, μ, L), *theory.rate_at(system, sides)]
     assert found[1] < 1 < found[2]
     np.testing.assert_allclose(found, expected, rtol=2e-3)
-    told = theory.stationary_variance(system, noisy, 1.0)
-    np.testing.assert_allclose(np.mean(variance[500:]), told, rtol=0.02)
+    predicted = theory.stationary_variance(system, noisy, 1.0)
+    np.testing.assert_allclose(np.mean(variance[500:]), predicted, rtol=0.02)
 
 
 PUBLISHED = {  # κ: heavy ball and Nesterov's momentum as tuned for quadratics.
@@ -609,14 +656,15 @@ PUBLISHED = {  # κ: heavy ball and Nesterov's momentum as tuned for quadratics.
 }
 
 
-@pytest.mark.parametrize("κ", PUBLISHED)
-def test_the_published_rates_are_read_off_the_tuned_methods(κ):
-    s, n = np.sqrt(κ), np.sqrt(3 * κ + 1)
-    ball = optax.sgd(4 / (1 + 1 / s) ** 2, ((s - 1) / (s + 1)) ** 2)
-    ahead = optax.sgd(4 / (3 + 1 / κ), (n - 2) / (n + 2), nesterov=True)
-    for tx, rate, published in zip(
-        (ball, ahead), ((s - 1) / (s + 1), 1 - 2 / n), PUBLISHED[κ], strict=True
-    ):
-        found = theory.rate(tx, 1 / κ, 1)
+@pytest.mark.parametrize("nesterov", [False, True], ids=["heavy ball", "Nesterov"])
+def test_the_tuned_methods_have_the_published_rates(nesterov):
+    family = Family(partial(optax.sgd, nesterov=nesterov))
+    for κ, published in PUBLISHED.items():
+        s, n = np.sqrt(κ), np.sqrt(3 * κ + 1)
+        settings, rate = ((4 / (1 + 1 / s) ** 2, ((s - 1) / (s + 1)) ** 2), (s - 1) / (s + 1))
+        if nesterov:
+            settings, rate = ((4 / (3 + 1 / κ), (n - 2) / (n + 2)), 1 - 2 / n)
+        system = family(dict(zip(("learning_rate", "momentum"), settings, strict=True)), full=True)
+        found = theory.rate(system.state_space, 1 / κ, 1)
         np.testing.assert_allclose(found, rate, rtol=1e-9)
-        assert round(found, 6) == published
+        assert round(found, 6) == published[nesterov]

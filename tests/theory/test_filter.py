@@ -36,7 +36,7 @@ def test_the_weights_of_heavy_ball_are_geometric():
     ],
     ids=["trace", "heavy ball", "average", "sgd"],
 )
-def test_transformations_are_read_as_the_filters_that_they_are(tx, scale):
+def test_impulse_responses_of_transformations(tx, scale):
     response = theory.impulse_response(tx, 20)
     np.testing.assert_allclose(response, scale * theory.weights(0.9, 20), rtol=1e-6)
 
@@ -51,7 +51,7 @@ def test_nesterov_and_plain_descent():
 
 
 @given(β=st.floats(0, 0.99))
-def test_a_moving_average_passes_a_constant_gradient_as_it_is(β):
+def test_a_moving_average_does_not_change_a_constant_gradient(β):
     np.testing.assert_allclose(theory.frequency_response(average(β), 0.0), 1.0, rtol=1e-12)
     steps = 1 + int(np.ceil(np.log(1e-13) / np.log(max(β, 1e-9))))
     np.testing.assert_allclose(theory.impulse_response(average(β), steps).sum(), 1, rtol=1e-12)
@@ -99,7 +99,7 @@ def test_the_response_does_not_depend_on_the_coordinates():
         np.testing.assert_allclose(of(turned), of(system), rtol=1e-12)
 
 
-def test_a_velocity_that_forgets_nothing_has_a_pole():
+def test_a_velocity_that_never_decays_has_a_pole():
     response = theory.frequency_response(linear(1.0, 0.0, 1.0, 1.0), [[0.0], [0.5]])
     assert response.shape == (2, 1)
     assert np.isinf(response[0, 0])
@@ -107,12 +107,12 @@ def test_a_velocity_that_forgets_nothing_has_a_pole():
 
 
 @given(β=st.floats(0, 0.999), α=st.floats(1e-6, 10))
-def test_heavy_ball_cleans_as_the_mean_of_so_many_gradients(β, α):
+def test_the_signal_to_noise_gain_of_heavy_ball(β, α):
     gain = theory.signal_to_noise_gain(linear(α, 0.0, 1.0, β))
     np.testing.assert_allclose(gain, (1 + β) / (1 - β), rtol=1e-9)
 
 
-def test_the_gain_is_that_of_the_response():
+def test_the_signal_to_noise_gain_follows_from_the_response():
     system = linear(0.3, 1.0, 0.9, 0.9)
     response = theory.impulse_response(system, 1000)
     expected = response.sum() ** 2 / np.sum(response**2)
@@ -122,14 +122,14 @@ def test_the_gain_is_that_of_the_response():
     )
 
 
-def test_what_lets_nothing_through_has_no_gain():
+def test_a_filter_without_updates_has_no_gain():
     nothing = linear(1.0, 0.0, 0.0, 0.9)
     np.testing.assert_array_equal(theory.impulse_response(nothing, 5), np.zeros(5))
     assert np.isnan(theory.signal_to_noise_gain(nothing))
 
 
 def updates(steps, gradients):
-    """What the steps of a period, over and over, make of gradients."""
+    """The updates that follow from gradients, by the steps of a period in turn."""
     z, out = 0 * steps[0][1], []
     for t, g in enumerate(gradients):
         A, B = steps[t % len(steps)]
@@ -139,7 +139,7 @@ def updates(steps, gradients):
 
 
 @pytest.mark.parametrize("period", [2, 5])
-def test_over_a_period_it_is_the_mean_of_what_gradients_at_each_of_its_steps_do(period):
+def test_over_a_period_the_response_is_the_mean_over_its_steps(period):
     tx, steps = (make(0.1, 0.8, period, 0.4) for make in (lookahead, lookahead_steps))
     each = [updates(steps, np.arange(30 + period) == k)[k : k + 30] for k in range(period)]
     assert np.ptp(each, axis=0).max() > 0.01
@@ -149,10 +149,10 @@ def test_over_a_period_it_is_the_mean_of_what_gradients_at_each_of_its_steps_do(
 
 
 def lookahead(α, β, period, slow):
-    return optax.lookahead(optax.sgd(α, β), period, slow)
+    return theory.state_space(optax.lookahead(optax.sgd(α, β), period, slow))
 
 
-def test_over_a_period_it_is_the_answer_at_the_frequency_that_came_in():
+def test_over_a_period_the_response_is_that_at_the_same_frequency():
     tx, steps = (make(0.1, 0.5, 3, 0.4) for make in (lookahead, lookahead_steps))
     frequencies = np.array([0.0, 1, 7, 40, 60]) / 120
     response = np.fft.fft(theory.impulse_response(tx, 120))
@@ -161,19 +161,19 @@ def test_over_a_period_it_is_the_answer_at_the_frequency_that_came_in():
     wave = np.exp(2j * np.pi * 7 / 120 * np.arange(480))
     spectrum = np.fft.fft(updates(steps, wave)[-120:]) / 120
     np.testing.assert_allclose(spectrum[7], found[2], rtol=0, atol=1e-13)
-    # And nowhere else, but at the frequencies that the period adds.
+    # The response has no other frequencies than those that the period adds.
     spectrum[[7, 47, 87]] = 0
     np.testing.assert_allclose(spectrum, 0, atol=1e-13)
 
 
 @pytest.mark.parametrize("every", [2, 4, 8])
-def test_accumulating_cleans_as_much_as_there_are_gradients(every):
-    tx = optax.MultiSteps(optax.sgd(0.3, 0.9), every)  # It keeps float32 means.
+def test_accumulation_multiplies_the_signal_to_noise_gain(every):
+    tx = theory.state_space(optax.MultiSteps(optax.sgd(0.3, 0.9), every))  # Means are float32.
     lags = np.arange(40)
     expected = -0.3 * 0.9 ** (lags // every) / every**2
     np.testing.assert_allclose(theory.impulse_response(tx, 40), expected, rtol=1e-6)
     np.testing.assert_allclose(theory.signal_to_noise_gain(tx), every * 19, rtol=1e-6)
-    summed = optax.chain(optax.apply_every(every), optax.sgd(0.3))
+    summed = theory.state_space(optax.chain(optax.apply_every(every), optax.sgd(0.3)))
     np.testing.assert_allclose(theory.signal_to_noise_gain(summed), every, rtol=1e-12)
     np.testing.assert_allclose(theory.frequency_response(summed, 0.0), -0.3, rtol=1e-12)
 
@@ -187,14 +187,14 @@ def test_over_a_period_signal_and_noise_are_those_of_all_updates():
     np.testing.assert_allclose(theory.signal_to_noise_gain(tx), expected, rtol=1e-11)
 
 
-def test_a_pole_is_infinite_whichever_turn_it_is_met_on():
+def test_a_pole_is_infinite_at_every_equivalent_frequency():
     keeps = theory.frequency_response(linear(0.1, 0.0, 1.0, 1.0), [-1.0, 0.0, 1.0, 7.0])
     assert np.isinf(keeps).all()
     flips = StateSpace(np.array([[1.0, 0.1], [0.0, -1.0]]), np.array([0.0, 1.0]), np.eye(2)[0])
     assert np.isinf(theory.frequency_response(flips, [0.5, -0.5, 1.5])).all()
 
 
-def test_what_is_the_same_at_every_step_may_be_read_with_a_period():
+def test_a_system_with_equal_steps_may_be_given_with_a_period():
     twice = StateSpace(
         np.kron([[0, 1], [1, 0]], linear(0.3, 1.0, 0.9, 0.9).A),
         np.kron([[0, 1], [1, 0]], linear(0.3, 1.0, 0.9, 0.9).B[:, None]),
@@ -206,8 +206,8 @@ def test_what_is_the_same_at_every_step_may_be_read_with_a_period():
         lambda each: theory.frequency_response(each, np.linspace(0, 0.5, 7)),
         theory.signal_to_noise_gain,
         lambda each: theory.stationary_variance(each, [0.1, 1.0, 4.0], 1.0),
-        lambda each: theory.spectral_radius(each, np.linspace(-1, 9, 9)),
-        theory.stability_edge,
+        lambda each: theory.rate_at(each, np.linspace(-1, 9, 9)),
+        theory.sharpness_limit,
         lambda each: theory.damping(each, 1.0)[1:],
     ):
         np.testing.assert_allclose(of(twice), of(once), rtol=1e-12)
@@ -220,7 +220,7 @@ def test_what_is_the_same_at_every_step_may_be_read_with_a_period():
         (lambda tx: theory.frequency_response(tx, np.inf), "frequencies must be in (-inf, inf)"),
         (
             lambda _: theory.signal_to_noise_gain(linear(1.0, 0.0, 1.0, 1.0)),
-            "tx must be a stable filter, got one that multiplies what it remembers by 1 a step",
+            "tx must be a stable filter, got one that multiplies its state by 1 per step",
         ),
     ],
 )

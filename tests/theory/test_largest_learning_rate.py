@@ -1,4 +1,4 @@
-"""The largest stable learning rate against closed forms and against what runs."""
+"""The largest stable learning rate, against closed forms and runs."""
 
 import jax
 import jax.numpy as jnp
@@ -72,18 +72,18 @@ def test_a_run_converges_just_below_and_grows_just_above():
     assert np.all(late > early)
 
 
-def test_where_there_is_no_edge_the_answer_is_0_or_infinite():
+def test_without_an_edge_the_learning_rate_is_0_or_infinite():
     def ascent(learning_rate, beta):
         return momentax.sgd(learning_rate, momentax.heavy_ball(beta), maximize=True)
 
-    def still(learning_rate, beta):  # No learning rate at all, and no function of a tracer.
+    def still(learning_rate, beta):  # Does not use the learning rate, and takes no tracer.
         return optax.sgd(0.3 * 2 / λ if learning_rate else beta)
 
     np.testing.assert_array_equal(theory.largest_learning_rate(ascent, λ, beta=[0.0, 0.9]), 0)
     np.testing.assert_array_equal(theory.largest_learning_rate(still, λ, beta=[0.0, 0.9]), np.inf)
 
 
-@pytest.mark.parametrize("least", [0.01, 1e-12])  # From the least the very end is tried.
+@pytest.mark.parametrize("least", [0.01, 1e-12])  # From 1e-12 the search reaches its end.
 def test_an_edge_that_jumps_is_found(least):
     def factory(learning_rate):
         return optax.sgd(jnp.where(learning_rate < 0.7, least / λ, 100 / λ))

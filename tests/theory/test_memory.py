@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from momentax import heavy_ball, theory
 
 
-def test_weights_are_what_an_impulse_leaves_in_the_velocity():
+def test_weights_are_the_response_of_the_velocity_to_one_gradient():
     tx = heavy_ball(0.8)
     state, left = tx.init(jnp.zeros(())), []
     for g in [1.0] + [0.0] * 9:

@@ -1,4 +1,4 @@
-"""Heavy ball and the mass on a spring: the exact identity, the way back, the limit."""
+"""Heavy ball and the mass on a spring: the exact identity, the inverse, the limit."""
 
 import re
 
@@ -11,7 +11,7 @@ from momentax import theory
 
 
 def iterates(α, β, λ, start, steps):
-    return theory.quadratic_path([[λ]], [start], steps, α, 0.0, 1.0, β).params[..., 0]
+    return theory.quadratic_path([[λ]], [start], steps, α, β).params[..., 0]
 
 
 @given(log_α=st.floats(-4, 1), β=st.floats(0, 0.999), share=st.floats(0.01, 0.9))
@@ -28,7 +28,7 @@ def test_heavy_ball_is_the_central_difference_of_the_oscillator(log_α, β, shar
 
 
 @given(log_α=st.floats(-6, 3), β=st.floats(0, 0.999))
-def test_from_oscillator_is_the_way_back(log_α, β):
+def test_from_oscillator_is_the_inverse(log_α, β):
     m, c, h, _ = theory.oscillator(10.0**log_α, β, 1.0)
     np.testing.assert_allclose(theory.from_oscillator(m, c, h), (10.0**log_α, β), atol=1e-15)
     # In other units of time it is the same heavy ball.

@@ -34,7 +34,7 @@ def test_triple_momentum_is_the_published_table(kappa, published):
 def test_robust_momentum_starts_at_triple_momentum(log_kappa, log_L):
     L, kappa = 10.0**log_L, 10.0**log_kappa
     triple = theory.triple_momentum(L / kappa, L)
-    robust = theory.robust_momentum(L / kappa, L, triple.rate)
+    robust = theory.robust_momentum(L / kappa, L, rate=triple.rate)
     np.testing.assert_allclose(robust[:3], triple[:3], rtol=1e-9)
     assert robust.delta == 0
 
@@ -43,15 +43,17 @@ def test_robust_momentum_starts_at_triple_momentum(log_kappa, log_L):
 def test_on_quadratics_the_rate_is_reached_and_not_exceeded(log_kappa, share):
     kappa = 10.0**log_kappa
     slowest, fastest = 1 - 1 / kappa, 1 - 1 / np.sqrt(kappa)
-    tuning = theory.robust_momentum(1.0, kappa, fastest + share * (slowest - fastest))
+    tuning = theory.robust_momentum(1.0, kappa, rate=fastest + share * (slowest - fastest))
     α, b1, b2, _, ρ = tuning
     curvatures = np.geomspace(1.0, kappa, 500)
-    worst = theory.spectral_radius(α, curvatures, b2 / b1, 1 + b2 - b2 / b1, b1).max()
+    worst = theory.spectral_radius(
+        α, curvatures, b1, gradient_weight=b2 / b1, velocity_weight=1 + b2 - b2 / b1
+    ).max()
     np.testing.assert_allclose(worst, ρ, rtol=1e-6)
 
 
 def test_arguments_broadcast():
-    tuning = theory.robust_momentum(1.0, [[10.0], [20.0]], [0.8, 0.85])
+    tuning = theory.robust_momentum(1.0, [[10.0], [20.0]], rate=[0.8, 0.85])
     assert isinstance(tuning, WorstCaseTuning)
     assert all(field.shape == (2, 2) for field in tuning)
 
@@ -62,12 +64,12 @@ def test_arguments_broadcast():
         (lambda: theory.triple_momentum(2.0, 1.0), "mu must not exceed L"),
         (lambda: theory.triple_momentum(0.0, 1.0), "mu must be in (0, inf), got 0.0"),
         (lambda: theory.triple_momentum(1.0, 1.0), "mu must be below L, got mu=1.0 and L=1.0"),
-        (lambda: theory.robust_momentum(1.0, 1.0, 0.0), "mu must be below L"),
+        (lambda: theory.robust_momentum(1.0, 1.0, rate=0.0), "mu must be below L"),
         (
-            lambda: theory.robust_momentum(1.0, 100.0, 0.5),
+            lambda: theory.robust_momentum(1.0, 100.0, rate=0.5),
             "rate must be in [1 - 1/√κ, 1 - 1/κ] = [0.9, 0.99] at κ = 100.0, got 0.5",
         ),
-        (lambda: theory.robust_momentum(1.0, 100.0, 1.0), "rate must be in [0, 1), got 1.0"),
+        (lambda: theory.robust_momentum(1.0, 100.0, rate=1.0), "rate must be in [0, 1), got 1.0"),
     ],
 )
 def test_bad_arguments_are_sentences(call, text):
@@ -80,7 +82,7 @@ def test_bad_arguments_are_sentences(call, text):
 def test_errors_shrink_at_the_certified_rate_where_heavy_ball_cycles(kappa):
     """A smooth strongly convex function that is no quadratic: one side steep, the other flat."""
     triple = theory.triple_momentum(1.0, kappa)
-    robust = theory.robust_momentum(1.0, kappa, (triple.rate + 1 - 1 / kappa) / 2)
+    robust = theory.robust_momentum(1.0, kappa, rate=(triple.rate + 1 - 1 / kappa) / 2)
 
     def gradient(x):
         return jnp.where(x < 0, kappa * x, x)

@@ -1,0 +1,1 @@
+"""Formulas of hyperparameters alone; no transformation is read."""

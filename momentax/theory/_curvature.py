@@ -1,0 +1,34 @@
+"""The curvatures μ and L, as two arguments or as one record, where any shape or sign is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from momentax._core.arguments import REALS, as_real, as_reals, describe, split_curvature
+from momentax._core.typing import Reals
+
+
+def _require_order(μ: Any, L: Any) -> None:
+    if np.any(μ > L):
+        raise ValueError(
+            f"mu must not exceed L, got mu={describe(μ)} and L={describe(L)}; are they swapped?"
+        )
+
+
+def real_range(mu: Any, L: float | None) -> tuple[float, float]:
+    """Return μ and L, any real numbers with μ at most L."""
+    mu, L = split_curvature(mu, L)
+    μ, largest = as_real("mu", mu, REALS), as_real("L", L, REALS)
+    _require_order(μ, largest)
+    return μ, largest
+
+
+def positive_ranges(mu: Any, L: ArrayLike | None) -> tuple[Reals, Reals, Reals]:
+    """Return arrays of μ, L and the condition number κ = L / μ, all positive, with μ at most L."""
+    mu, L = split_curvature(mu, L)
+    μ, largest = as_reals("mu", mu, "(0, inf)"), as_reals("L", L, "(0, inf)")
+    _require_order(μ, largest)
+    return μ, largest, largest / μ

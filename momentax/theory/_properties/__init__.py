@@ -1,0 +1,1 @@
+"""Properties of a linear system: rates, stability, damping, noise and responses."""

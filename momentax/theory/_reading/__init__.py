@@ -1,0 +1,1 @@
+"""Read the linear system that a transformation is."""

@@ -1,0 +1,71 @@
+"""Read the systems of a family of transformations, compiled once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from momentax._core import arguments
+from momentax.theory._reading._reader import Reader, double_precision
+from momentax.theory._reading._state_space import EXAMPLE_PARAMS, Frame, join, read, step_matrices
+from momentax.theory._system import LinearSystem
+
+_FULL_READINGS = 3  # So many are compared before the frame of the first is taken for the rest.
+
+
+class Family:
+    """The systems of the transformations that a factory makes of hyperparameters.
+
+    The first few are read like any other system. If they differ in their coefficients only,
+    only the coefficients of the rest are read, unless a full reading is asked for.
+    """
+
+    def __init__(self, factory: Callable[..., Any]):
+        self.factory = factory
+        self.reader: Reader | None = None  # The compiled one, if the factory takes tracers.
+        self.traced = True
+        self.frames: list[Frame] = []
+
+    def _transformation(self, **hyperparameters: Any) -> Any:
+        tx = self.factory(**hyperparameters)
+        return tx.gradient_transformation() if isinstance(tx, optax.MultiSteps) else tx
+
+    def __call__(self, hyperparameters: dict[str, float], full: bool = False) -> LinearSystem:
+        # First with numbers, since the value of a tracer cannot be checked.
+        tx = self._transformation(**hyperparameters)
+        arguments.require_transformation("what factory returns", tx)
+        with double_precision():
+            if not self.frames:
+                return self._read_first(tx, hyperparameters)
+            reader = self.reader or Reader(lambda: tx, EXAMPLE_PARAMS)
+            if self.traced:
+                reader.hyperparameters = hyperparameters
+            first = self.frames[0]
+            similar = all(map(first.has_course_of, self.frames))
+            if full or len(self.frames) < _FULL_READINGS or not similar:
+                system, frame = read(reader)
+                self.frames = [*self.frames[: _FULL_READINGS - 1], frame]
+                return system
+            # A reader that is not shared runs once: interpreting it is faster than compiling.
+            with nullcontext() if self.traced else jax.disable_jit():
+                if not all(map(first.equals, self.frames)):
+                    return read(reader, known=first)[0]
+                matrices = step_matrices(reader, first, np.random.default_rng(0), test=False)
+            return join(matrices, first.start, 0)
+
+    def _read_first(self, tx: Any, hyperparameters: dict[str, float]) -> LinearSystem:
+        try:
+            reader = Reader(self._transformation, EXAMPLE_PARAMS, **hyperparameters)
+            system, frame = read(reader)
+        except Exception:  # Whether a factory takes tracers can only be tried.
+            system, frame = read(Reader(lambda: tx, EXAMPLE_PARAMS))
+            self.traced = False
+        else:
+            self.reader = reader
+        self.frames = [frame]
+        return system

@@ -1,0 +1,1 @@
+"""Search the hyperparameters of a family of transformations."""
