@@ -28,17 +28,17 @@ def test_the_matrix_product_is_the_convolution():
     sizes = ((1, 16), (16, 32))
 
     @jax.jit
-    def convolve():
-        images = [jax.random.normal(jax.random.key(0), (5, 8, 8, size[0])) for size in sizes]
+    def convolve(key):  # An argument, so that XLA does not evaluate all of it while compiling.
+        images = [jax.random.normal(key, (5, 8, 8, size[0])) for size in sizes]
         return [
             [
-                nnx.Conv(*size, (3, 3), rngs=nnx.Rngs(0), **options)(image)
+                nnx.Conv(*size, (3, 3), rngs=nnx.Rngs(key), **options)(image)
                 for image, size in zip(images, sizes, strict=True)
             ]
             for options in ({}, {"conv_general_dilated": _digits.convolve_by_matmul})
         ]
 
-    convolutions, products = convolve()
+    convolutions, products = convolve(jax.random.key(0))
     chex.assert_trees_all_close(products, convolutions, atol=1e-5)
 
 

@@ -42,7 +42,9 @@ def test_a_training_is_a_plain_loop_over_batches(train_on_digits):
     found = train_on_digits([0.05, 0.1, 0.1, 0.1], [0.5] * 4, seed=3, epochs=2)
     train, test = _digits.load()
     network = nnx.eval_shape(lambda: _digits.Network(nnx.Rngs(3)))
-    params = jax.jit(lambda: nnx.state(_digits.Network(nnx.Rngs(3)), nnx.Param))()
+    params = jax.jit(lambda key: nnx.state(_digits.Network(nnx.Rngs(key)), nnx.Param))(
+        jax.random.key(3)
+    )
     tx = optax.sgd(0.1, momentum=0.5)
 
     def logits(params, images):
