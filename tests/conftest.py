@@ -41,7 +41,7 @@ UNOPTIMIZED = {
     "methods",
     "storage",
     "wrappers",
-    "test_contracts.py",
+    "contracts",
     "test_schedules.py",
     "test_sgd.py",
     "test_traps.py",
