@@ -352,7 +352,7 @@ def test_coefficients_may_be_frozen_at_a_step():
     assert a.step == 0
     np.testing.assert_allclose(
         a.system.B[0], -0.1, rtol=1e-12
-    )  # The average is the first gradient.
+    )  # It is the gradient.
     assert re.search(r"coefficients +those after 0 steps", repr(a))
 
 
