@@ -1,6 +1,7 @@
-"""Every public name, and for every transformation what the contract tests need of it.
+"""For every transformation of the library, what the contract tests need to know of it.
 
-That nothing is missing here is a test (tests/test_package.py).
+A new method needs a row here and its twin in tests/reference.py; all tests over `METHODS`,
+`WRAPPERS` or `TRANSFORMATIONS` then include it. tests/test_cases.py fails while a row is missing.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,29 +17,48 @@ from tests import reference
 
 
 class Case(NamedTuple):
-    """A transformation as a function of its hyperparameters, and what tests must know of it."""
+    """A transformation as a function of its hyperparameters, and its properties.
+
+    make: builds the transformation; its arguments are the hyperparameters.
+    hyperparameters: names and ordinary values.
+    twin: the recurrence in NumPy.
+    swept: the hyperparameter that tests map over with `jax.vmap`, or None.
+    values: the values of that hyperparameter.
+    decay: the hyperparameter by which the velocity decays when gradients are 0, or None.
+    fixed: the hyperparameters that accept no schedule.
+    intervals: the intervals of hyperparameters that differ from `INTERVALS`.
+    ranges: the ranges from which tests draw hyperparameters, where they differ from `RANGES`.
+    displayed: what errors call a hyperparameter, where it is not its name.
+    extra: returns the further arguments that `update` needs, as a function of the gradients.
+    accessed: the most bytes per parameter that a compiled step reads and writes. The parameters
+        are float32; they and the state are donated.
+    temporary: the most bytes per parameter that such a step allocates.
+    copies: the most buffers of the parameters' size that such a step copies.
+    reason: why `temporary` and `copies` cannot be 0.
+    axes: the number of leading axes that the velocity has before the parameter's axes.
+    coupled: whether the gradient of one leaf changes the velocity of another.
+    """
 
     make: Callable[..., Any]
-    hyperparameters: dict[str, float]  # Names and ordinary values.
+    hyperparameters: dict[str, float]
     twin: Callable[..., Any]
-    swept: str | None = "beta"  # The one to vmap over and to give bad schedules, if any.
-    values: tuple[float, ...] = (0.0, 0.5, 0.9, 0.99)  # Of the swept one.
-    decay: str | None = "beta"  # The factor by which the velocity decays, if one is given.
-    fixed: tuple[str, ...] = ()  # Those that take no schedule.
-    intervals: Mapping[str, str] = MappingProxyType({})  # Where one lies, if not as below,
-    drawn: Mapping[str, tuple[float, float]] = MappingProxyType({})  # and whence it is drawn.
-    shown: Mapping[str, str] = MappingProxyType({})  # What errors call one, if not by its name.
-    extra: Callable[[Any], dict[str, Any]] = lambda g: {}  # What update needs besides gradients g.
-    # Of a compiled float32 step whose parameters and state are donated, at most:
-    accessed: int = 28  # Bytes that it reads and writes per parameter,
-    temporary: float = 0  # bytes per parameter that it keeps meanwhile,
-    copies: int = 0  # and buffers of the parameters' size that it copies;
-    why: str = ""  # why it can do with no less than these two.
-    axes: int = 0  # Leading axes that the velocity has before the parameter's.
-    coupled: bool = False  # Whether one leaf's gradient has to do with another's velocity.
+    swept: str | None = "beta"
+    values: tuple[float, ...] = (0.0, 0.5, 0.9, 0.99)
+    decay: str | None = "beta"
+    fixed: tuple[str, ...] = ()
+    intervals: Mapping[str, str] = MappingProxyType({})
+    ranges: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    displayed: Mapping[str, str] = MappingProxyType({})
+    extra: Callable[[Any], dict[str, Any]] = lambda g: {}
+    accessed: int = 28
+    temporary: float = 0
+    copies: int = 0
+    reason: str = ""
+    axes: int = 0
+    coupled: bool = False
 
 
-# Where each hyperparameter lies, whichever method takes it.
+# The interval of each hyperparameter; all real numbers if it is not listed.
 INTERVALS = {
     "L": "(0, inf)",
     "beta": "[0, 1)",
@@ -68,8 +88,8 @@ INTERVALS = {
     "weight_decay": "[0, inf)",
     "xi": "(0, inf)",
 }
-# From where tests draw them, unless from 0 to 0.95.
-DRAWN = {
+# The range from which tests draw each hyperparameter; 0 to 0.95 if it is not listed.
+RANGES = {
     "L": (1, 10),
     "beta1": (0.1, 0.95),
     "beta2": (-1, 2),
@@ -105,12 +125,16 @@ def _accelerated(sequence: str, horizon: int | None) -> Callable[..., Any]:
     return lambda: momentax.accelerated(sequence, horizon=horizon)
 
 
-# Why some keep a buffer for the time of a step.
-_NORM = "XLA:CPU sums from memory: the corrected gradient, whose norm scales it afterwards."
-_DECAYED = "XLA keeps the decayed gradient for both of its readers, as it does in Optax's chain."
-# What the kin of Adam call their shares.
+# Reasons for which a step allocates a buffer.
+_NORM = (
+    "XLA:CPU writes the corrected gradient to memory before it computes the norm that scales it."
+)
+_DECAYED = (
+    "XLA writes the decayed gradient to memory, as two operations read it, also in Optax's chain."
+)
+# The shares of the methods that are related to Adam.
 _SHARES = dict.fromkeys(("beta1", "beta2", "beta3"), "[0, 1)")
-_DRAWN_SHARES = dict.fromkeys(("beta1", "beta2", "beta3"), (0, 0.95))
+_SHARE_RANGES = dict.fromkeys(("beta1", "beta2", "beta3"), (0, 0.95))
 
 
 METHODS = {
@@ -133,7 +157,7 @@ METHODS = {
         swept="beta2",
         decay="beta2",
         intervals=_SHARES,
-        drawn=_DRAWN_SHARES,
+        ranges=_SHARE_RANGES,
     ),
     "quasi_hyperbolic": Case(
         momentax.quasi_hyperbolic, {"beta": 0.9, "nu": 0.7}, reference.quasi_hyperbolic
@@ -211,8 +235,8 @@ METHODS = {
         swept="beta2",
         decay=None,
         intervals=_SHARES,
-        drawn=_DRAWN_SHARES,
-        shown={"beta1": "betas[0]", "beta2": "betas[1]", "beta3": "betas[2]"},
+        ranges=_SHARE_RANGES,
+        displayed={"beta1": "betas[0]", "beta2": "betas[1]", "beta3": "betas[2]"},
         axes=1,
         accessed=48,
     ),
@@ -238,7 +262,7 @@ METHODS = {
         swept="beta1",
         decay="beta1",
         intervals=_SHARES | {"nu1": "[0, 1]", "nu2": "[0, 1]"},
-        drawn=_DRAWN_SHARES,
+        ranges=_SHARE_RANGES,
         accessed=44,
     ),
     "torque_aware": Case(
@@ -246,7 +270,7 @@ METHODS = {
         {"beta": 0.9, "gamma": 0.9, "eps": 1e-8},
         reference.torque_aware,
         intervals={"gamma": "[0, 1)", "eps": "[0, inf)"},
-        drawn={"gamma": (0, 0.95)},
+        ranges={"gamma": (0, 0.95)},
         accessed=48,
     ),
     "amplified": Case(momentax.amplified, {"beta": 0.98, "factor": 2.0}, reference.amplified),
@@ -257,7 +281,7 @@ METHODS = {
         swept="beta1",
         decay="beta1",
         intervals=_SHARES,
-        drawn=_DRAWN_SHARES,
+        ranges=_SHARE_RANGES,
         accessed=80,
     ),
     "nadam": Case(
@@ -267,7 +291,7 @@ METHODS = {
         swept="beta1",
         decay="beta1",
         intervals=_SHARES,
-        drawn=_DRAWN_SHARES | {"psi": (0, 20)},
+        ranges=_SHARE_RANGES | {"psi": (0, 20)},
         accessed=44,
     ),
     **{
@@ -279,7 +303,7 @@ METHODS = {
             decay=None,
             accessed=40,
             temporary=1.1,
-            why="Where a gradient is not 0, a byte each, until the rows that have one are known.",
+            reason="One byte for each entry of the gradient says whether the entry is 0.",
         )
         for name, method, twin in (
             ("heavy ball", momentax.heavy_ball(0.9), _heavy_ball),
@@ -334,10 +358,10 @@ METHODS = {
         momentax.mars,
         {"beta": 0.95, "gamma": 0.025},
         reference.mars,
-        decay=None,  # The change of the gradient enters as well.
+        decay=None,  # The velocity also contains the change of the gradient.
         accessed=56,
         temporary=4,
-        why=_NORM,
+        reason=_NORM,
     ),
     "mars, exact": Case(
         lambda beta, gamma: momentax.mars(beta, gamma, approximate=False),
@@ -346,7 +370,7 @@ METHODS = {
         extra=_previous,
         accessed=40,
         temporary=4,
-        why=_NORM,
+        reason=_NORM,
     ),
     "yellowfin": Case(
         lambda learning_rate, beta, smoothing: momentax.yellowfin(
@@ -357,7 +381,7 @@ METHODS = {
         swept="smoothing",
         decay=None,
         fixed=("learning_rate", "beta"),
-        accessed=45,  # 44 and some scalars.
+        accessed=45,  # 44 and a few scalars.
         coupled=True,
     ),
 }
@@ -375,7 +399,7 @@ _DECAYING = {"learning_rate": 0.1, "beta": 0.9, "weight_decay": 0.01}
 OPTIMIZERS = {
     "sgd": Case(_descent(), {"learning_rate": 0.1, "beta": 0.9}, reference.nesterov),
     "sgd, coupled": Case(
-        _descent(), _DECAYING, reference.nesterov, accessed=40, temporary=4, why=_DECAYED
+        _descent(), _DECAYING, reference.nesterov, accessed=40, temporary=4, reason=_DECAYED
     ),
     "sgd, decoupled": Case(_descent(decoupled=True), _DECAYING, reference.nesterov),
     "sgd, parameter units": Case(
@@ -401,7 +425,7 @@ WRAPPERS = {
         reference.restart,
         accessed=68,
         temporary=8,
-        why="XLA:CPU sums from memory: the velocity tried, and by how much a gradient adds to it.",
+        reason="XLA:CPU writes to memory what it sums: the trial velocity and its product with g.",
     ),
     "restart, every 4": Case(_wrapped(momentax.restart, 4), _BETA, reference.restart_every_4),
     "restart, speed": Case(
@@ -416,7 +440,7 @@ WRAPPERS = {
         reference.cautious,
         accessed=64,
         temporary=8,
-        why="XLA:CPU sums from memory: the update, and where it agrees with the gradient.",
+        reason="XLA:CPU writes to memory what it sums: the update and where its sign is that of g.",
     ),
     "grams": Case(_wrapped(momentax.grams), _BETA, reference.grams, accessed=36),
     "optimistic": Case(
@@ -426,14 +450,14 @@ WRAPPERS = {
         accessed=56,
         temporary=4,
         copies=1,
-        why="The last update, of which the new state holds nothing, is read until parameters move.",
+        reason="The step reads the previous update, which the new state does not hold.",
     ),
     **{
         f"stored, {name}": Case(
             _wrapped(momentax.stored, storage, min_size=1),
             _BETA,
             reference.nesterov,
-            decay=None,  # But for the rounding.
+            decay=None,  # The velocity is rounded.
             **costs,
         )
         for name, storage, costs in (
@@ -442,178 +466,14 @@ WRAPPERS = {
             (
                 "int8",
                 momentax.storage.int8(),
-                {"accessed": 25, "temporary": 0.06, "why": "Three numbers a block: its scales."},
+                {
+                    "accessed": 25,
+                    "temporary": 0.06,
+                    "reason": "Three numbers for each block of 256: its scales.",
+                },
             ),
         )
     },
 }
 
 TRANSFORMATIONS = METHODS | OPTIMIZERS | WRAPPERS
-
-# The public names that are no transformations, and the test file that holds each.
-OTHERS = {
-    "momentax": {
-        "AcceleratedState": "methods/test_accelerated.py",
-        "AdanState": "methods/test_adan.py",
-        "AggregatedState": "methods/test_aggregated.py",
-        "AverageState": "test_contracts.py",
-        "Best": "sweeps/test_result.py",
-        "Curvature": "test_curvature.py",
-        "Distribution": "sweeps/test_points.py",
-        "HalvingResult": "sweeps/test_halve.py",
-        "HypergradientState": "methods/test_hypergradient.py",
-        "LazyState": "methods/test_lazy.py",
-        "LinearState": "test_contracts.py",
-        "Mean": "sweeps/test_result.py",
-        "Mutation": "sweeps/test_halve.py",
-        "NadamState": "methods/test_nadam.py",
-        "Points": "sweeps/test_points.py",
-        "PositiveNegativeState": "methods/test_positive_negative.py",
-        "ProportionalIntegralDerivativeState": "methods/test_proportional_integral_derivative.py",
-        "QuasiHyperbolicAdamState": "methods/test_quasi_hyperbolic_adam.py",
-        "ShiftedState": "test_eval_params.py",
-        "TorqueAwareState": "methods/test_torque_aware.py",
-        "MarsState": "methods/test_mars.py",
-        "RecursiveState": "methods/test_storm.py",
-        "Spectrum": "test_curvature.py",
-        "StormState": "methods/test_storm.py",
-        "StoredState": "storage/test_stored.py",
-        "bytes_per_parameter": "storage/test_stored.py",
-        "catch_up": "methods/test_lazy.py",
-        "eval_params": "test_eval_params.py",
-        "OptimisticState": "wrappers/test_optimistic.py",
-        "OrientedState": "wrappers/test_orientation.py",
-        "RestartState": "wrappers/test_restart.py",
-        "Report": "sweeps/test_result.py",
-        "Rollout": "test_rollout.py",
-        "SweepResult": "sweeps/test_result.py",
-        "YellowFinState": "methods/test_yellowfin.py",
-        "__version__": "test_package.py",
-        "conventions": "conventions/test_records.py",
-        "curvature": "test_curvature.py",
-        "grid": "sweeps/test_points.py",
-        "halve": "sweeps/test_halve.py",
-        "log_uniform": "sweeps/test_points.py",
-        "momentum_axis": "sweeps/test_points.py",
-        "momentum_uniform": "sweeps/test_points.py",
-        "mutate": "sweeps/test_halve.py",
-        "problems": "test_problems.py",
-        "random_points": "sweeps/test_points.py",
-        "repeat": "sweeps/test_points.py",
-        "replace_velocity": "test_velocity.py",
-        "reset_velocity": "test_velocity.py",
-        "rollout": "test_rollout.py",
-        "schedules": "test_schedules.py",
-        "storage": "storage/test_stored.py",
-        "sweep": "sweeps/test_sweep.py",
-        "theory": "theory/test_quadratic.py",
-        "train_step": "test_train_step.py",
-        "uniform": "sweeps/test_points.py",
-        "velocity": "test_velocity.py",
-        "velocity_norms": "test_velocity.py",
-        "use_all_cores": "sweeps/test_devices.py",
-        "zipped": "sweeps/test_points.py",
-    },
-    "momentax.conventions": {
-        "AcceleratedSGD": "conventions/test_records.py",
-        "Aggregated2": "conventions/test_records.py",
-        "Average": "conventions/test_records.py",
-        "Canonical": "conventions/test_records.py",
-        "Keras": "conventions/test_records.py",
-        "Optax": "conventions/test_records.py",
-        "PID": "conventions/test_records.py",
-        "QuasiHyperbolic": "conventions/test_records.py",
-        "Sutskever": "conventions/test_records.py",
-        "SynthesizedNesterov": "conventions/test_records.py",
-        "Torch": "conventions/test_records.py",
-        "convert": "conventions/test_records.py",
-        "Counterpart": "conventions/test_handover.py",
-        "DampedState": "conventions/test_torch.py",
-        "export_keras_state": "conventions/test_handover.py",
-        "export_params": "conventions/test_handover.py",
-        "export_torch_state": "conventions/test_handover.py",
-        "from_keras": "conventions/test_keras.py",
-        "from_torch": "conventions/test_torch.py",
-        "import_keras_state": "conventions/test_handover.py",
-        "import_params": "conventions/test_handover.py",
-        "import_torch_state": "conventions/test_handover.py",
-        "rescale_velocity": "conventions/test_handover.py",
-    },
-    "momentax.plotting": {
-        "curves": "plotting/test_curves.py",
-        "heatmap": "plotting/test_heatmap.py",
-        "parallel": "plotting/test_parallel.py",
-        "theory_overlay": "plotting/test_theory_overlay.py",
-    },
-    "momentax.problems": {
-        "Problem": "test_problems.py",
-        "plateau": "test_problems.py",
-        "quadratic": "test_problems.py",
-        "ravine": "test_problems.py",
-        "rosenbrock": "test_problems.py",
-        "saddle": "test_problems.py",
-    },
-    "momentax.schedules": {
-        "demon": "test_schedules.py",
-        "matched": "test_schedules.py",
-        "momentum_corrected": "test_schedules.py",
-        "nesterov_sequence": "test_schedules.py",
-        "one_cycle": "test_schedules.py",
-        "scheduled_restart": "test_schedules.py",
-        "sutskever": "test_schedules.py",
-        "warmup": "test_schedules.py",
-    },
-    "momentax.storage": dict.fromkeys(
-        ("Storage", "StoredState", "bfloat16", "bytes_per_parameter", "int8", "stored"),
-        "storage/test_stored.py",
-    ),
-    "momentax.theory": {
-        "Advice": "theory/test_advise.py",
-        "Analysis": "theory/test_analyze.py",
-        "Certificate": "theory/test_certify.py",
-        "Damping": "theory/test_closed_loop.py",
-        "Direction": "theory/test_analyze.py",
-        "Oscillator": "theory/test_oscillator.py",
-        "QuadraticPath": "theory/test_quadratic.py",
-        "StateSpace": "theory/test_state_space.py",
-        "TradeOff": "theory/test_tune.py",
-        "Tuned": "theory/test_tune.py",
-        "Tuning": "theory/test_rates.py",
-        "WorstCaseTuning": "theory/test_worst_case.py",
-        "advise": "theory/test_advise.py",
-        "analyze": "theory/test_analyze.py",
-        "certify": "theory/test_certify.py",
-        "closed_loop": "theory/test_closed_loop.py",
-        "damping": "theory/test_closed_loop.py",
-        "effective_learning_rate": "theory/test_memory.py",
-        "effective_window": "theory/test_memory.py",
-        "escape_rate": "theory/test_closed_loop.py",
-        "frequency_response": "theory/test_filter.py",
-        "from_oscillator": "theory/test_oscillator.py",
-        "gradient_descent_rate": "theory/test_rates.py",
-        "half_life": "theory/test_memory.py",
-        "heavy_ball_rate": "theory/test_rates.py",
-        "impulse_response": "theory/test_filter.py",
-        "largest_learning_rate": "theory/test_largest_learning_rate.py",
-        "nesterov_rate": "theory/test_rates.py",
-        "noise_floor": "theory/test_noise.py",
-        "optimal_gradient_descent": "theory/test_rates.py",
-        "optimal_heavy_ball": "theory/test_rates.py",
-        "optimal_nesterov": "theory/test_rates.py",
-        "oscillator": "theory/test_oscillator.py",
-        "oscillator_path": "theory/test_oscillator.py",
-        "quadratic_path": "theory/test_quadratic.py",
-        "rate": "theory/test_closed_loop.py",
-        "robust_momentum": "theory/test_worst_case.py",
-        "sharpness_limit": "theory/test_advise.py",
-        "signal_to_noise_gain": "theory/test_filter.py",
-        "spectral_radius": "theory/test_quadratic.py",
-        "stability_edge": "theory/test_quadratic.py",
-        "state_space": "theory/test_state_space.py",
-        "stationary_variance": "theory/test_noise.py",
-        "trade_off": "theory/test_tune.py",
-        "triple_momentum": "theory/test_worst_case.py",
-        "tune": "theory/test_tune.py",
-        "weights": "theory/test_memory.py",
-    },
-}

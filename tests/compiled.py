@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tests.compilation import fully_optimized
+
 # An instruction that copies, in whichever computation it stands: its name, then its type.
 _COPY = re.compile(r"\s*(?:ROOT )?%?[\w.-]+ = (\(?\w+\[[^=]*?) copy(?:-start)?\(")
 _SHAPE = re.compile(r"\w+\[([\d,]*)\]")
@@ -40,7 +42,7 @@ def audit(step: Callable[..., Any], *donated: Any, args: tuple[Any, ...] = ()) -
     jitted = step
     if not hasattr(step, "lower"):
         jitted = jax.jit(step, donate_argnums=tuple(range(len(donated))), keep_unused=True)
-    compiled = jitted.lower(*donated, *args).compile()
+    compiled = fully_optimized(jitted.lower(*donated, *args))
     sizes = [math.prod(leaf.shape) for leaf in jax.tree.leaves(donated[0])]
     memory = compiled.memory_analysis()
     return Audit(

@@ -1,12 +1,22 @@
-"""One configuration for every test: JAX at its strictest, Hypothesis reproducible."""
+"""One configuration for every test: strict JAX, reproducible Hypothesis, bounded memory."""
 
+import contextlib
+import ctypes
+import gc
+import os
+import resource
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import matplotlib as mpl
 import pytest
 from hypothesis import settings
 
+from tests import compilation
+
+compilation.configure()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # To see that sharding follows the parameters.
@@ -21,3 +31,111 @@ def x64() -> Iterator[None]:
     """Run a test in 64 bits."""
     with jax.enable_x64(True):
         yield
+
+
+# Compilation.
+
+# The tests that compile most. XLA's optimizations are off in them, except in tests with the marker
+# `optimized`, whose exact comparisons hold only if XLA keeps intermediate results in 64 bits.
+UNOPTIMIZED = {
+    "methods",
+    "storage",
+    "wrappers",
+    "contracts",
+    "test_schedules.py",
+    "test_sgd.py",
+    "test_traps.py",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    room = item.path.relative_to(Path(__file__).parent).parts[0]
+    off = room in UNOPTIMIZED and item.get_closest_marker("optimized") is None
+    jax.config.update("jax_disable_most_optimizations", off)
+
+
+# Memory. JAX keeps every program that a process has compiled, about 1.5 MB each.
+
+GIGABYTE = 1 << 30
+WORKER = 1.5 * GIGABYTE  # What a worker may hold.
+RELEASE_AT = 0.9 * GIGABYTE  # A worker that holds more releases what it can after the test.
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many workers as there are cores, but no more than there is memory for."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, min(cores, int(available_memory() / WORKER)))
+
+
+def available_memory() -> float:
+    """The bytes that new processes may use, as far as the system says."""
+    limits = []
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        sizes = dict(line.split(":") for line in lines)
+        limits.append(int(sizes["MemAvailable"].split()[0]) * 1024)
+    with contextlib.suppress(OSError, ValueError):  # The limit of a container, if it is a number.
+        group = Path("/sys/fs/cgroup")
+        most, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        limits.append(most - used)
+    if not limits:  # Not on Linux: half of the memory that is built in.
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2)
+    return min(limits)
+
+
+def resident_memory() -> int:
+    """The bytes of memory that this process holds, or 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Releases:
+    """Clears JAX's caches when the process has grown, after a test and its fixtures."""
+
+    def __init__(self) -> None:
+        self.limit = RELEASE_AT
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self) -> Iterator[None]:
+        result = yield
+        if resident_memory() > self.limit:
+            jax.clear_caches()
+            gc.collect()
+            if sys.platform == "linux":
+                with contextlib.suppress(AttributeError, OSError):  # Only glibc has it.
+                    ctypes.CDLL(None).malloc_trim(0)  # Return what is free to the system.
+            self.limit = max(RELEASE_AT, resident_memory() + 0.2 * GIGABYTE)
+        return result
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Releases())
+
+
+PEAKS = pytest.StashKey[list[int]]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Report the peak of memory to the summary; one process, the last, tidies the cache."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peak_memory"] = peak
+        return
+    session.config.stash.setdefault(PEAKS, []).append(peak)
+    compilation.prune()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    if "peak_memory" in getattr(node, "workeroutput", {}):
+        node.config.stash.setdefault(PEAKS, []).append(node.workeroutput["peak_memory"])
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    peaks = config.stash.get(PEAKS, [0])
+    terminalreporter.write_line(f"Most memory that one process held: {max(peaks) / 1e6:.0f} MB")

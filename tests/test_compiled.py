@@ -37,7 +37,7 @@ def audited(tx, params, extra=lambda g: {}):
 def test_a_compiled_step_copies_and_keeps_nothing(name, tree):
     """Nothing but what the case allows, which it does not without a reason."""
     case, params = TRANSFORMATIONS[name], TREES[tree]
-    assert bool(case.why) == bool(case.copies or case.temporary)
+    assert bool(case.reason) == bool(case.copies or case.temporary)
     found = audited(case.make(**case.hyperparameters), params, case.extra)
     assert len(found.copies) <= case.copies * len(jax.tree.leaves(params)), found.copies
     assert found.aliased == found.donated

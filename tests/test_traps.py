@@ -162,6 +162,7 @@ def test_apply_if_finite_around_sgd_wants_every_gradient_and_around_the_method_d
     np.testing.assert_allclose(momentax.velocity(state)["a"], 1.9)
 
 
+@pytest.mark.optimized
 @pytest.mark.usefixtures("x64")
 def test_nesterov_under_schedules_is_sutskevers_look_ahead():
     """Optax takes β_t twice, and prices old gradients at today's learning rate."""

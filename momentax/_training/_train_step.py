@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, trees, xla
+from momentax._core.sharding import place_like
 from momentax._core.typing import PyTree
 from momentax._training._donation import (
     KEEP_TYPES,
@@ -306,11 +307,11 @@ def _require_leading_axes(batch: PyTree, **lengths: int) -> None:
 
 
 def _keep_sharding(before: PyTree, after: PyTree) -> PyTree:
-    """Give new values the sharding of the old ones."""
+    """Give new values the sharding of the old ones; the compiler might choose another one."""
     if jax.tree.structure(before) != jax.tree.structure(after):
         return after
     return jax.tree.map(
-        lambda old, new: xla.with_sharding_of(old, new) if old.shape == new.shape else new,
+        lambda old, new: place_like(new, old) if old.shape == new.shape else new,
         before,
         after,
     )

@@ -8,54 +8,52 @@ import pytest
 from momentax._core import xla
 from tests.compiled import audit
 
-N = 1 << 14
-FLAT = jax.ShapeDtypeStruct((N,), jnp.float32)
+FLAT = jax.ShapeDtypeStruct((1 << 14,), jnp.float32)
 COUNT = jax.ShapeDtypeStruct((), jnp.int32)
 
 
-@pytest.mark.parametrize("β", [0.5, 0.9])
-def test_decay_and_add_is_the_sum(β):
+def test_decay_and_add_is_the_sum():
     v, g, h = (jnp.asarray(np.random.default_rng(i).normal(size=5), jnp.float32) for i in range(3))
-    found = xla.decay_and_add(jnp.int32(3), β, v, (0.5, g), (0.25, h))
-    np.testing.assert_allclose(found, β * v + 0.5 * g + 0.25 * h, rtol=1e-6)
+    for β in (0.5, 0.9):
+        found = xla.decay_and_add(jnp.int32(3), β, v, (0.5, g), (0.25, h))
+        np.testing.assert_allclose(found, β * v + 0.5 * g + 0.25 * h, rtol=1e-6)
 
 
-def step_of(add):
-    """A step that reads its new velocity twice, with equal shares of velocity and gradient."""
+def plain_sum(count, β, v, *terms):
+    return β * v + sum(γ * g for γ, g in terms)
+
+
+@pytest.mark.parametrize(("add", "copies"), [(plain_sum, 1), (xla.decay_and_add, 0)])
+def test_decay_and_add_saves_the_copy_of_the_velocity(add, copies):
+    """Of v/2 + g/2, which both results of the step contain."""
 
     def step(params, v, count, g):
-        v = add(count, v, g)
-        return params - 0.1 * (v + 0.5 * g), v, count + 1
+        v = add(count, 0.5, v, (0.5, g))
+        return params - 0.1 * v, v, count + 1
 
-    return step
-
-
-def test_decay_and_add_copies_nothing_where_the_plain_sum_does_or_not():
-    found = audit(
-        step_of(lambda count, v, g: xla.decay_and_add(count, 0.5, v, (0.5, g))),
-        FLAT,
-        FLAT,
-        COUNT,
-        args=(FLAT,),
-    )
-    assert not found.copies
-    assert found.aliased == found.donated
-
-
-def swap(after):
-    """A step that stores g and still needs the old stored value for its update."""
-
-    def step(params, stored, count, g):
-        update = g - stored
-        return params - update, after(count, g + 0.0, update), count + 1
-
-    return step
+    assert len(audit(step, FLAT, FLAT, COUNT, args=(FLAT,)).copies) == copies
 
 
 def test_computed_after_changes_no_value():
     tree, earlier = {"a": jnp.arange(3.0)}, {"a": jnp.full(3, jnp.inf)}
     found = xla.computed_after(jnp.int32(0), tree, earlier)
     np.testing.assert_array_equal(found["a"], tree["a"])
+
+
+def unchanged(count, tree, earlier):
+    return tree
+
+
+@pytest.mark.parametrize(("after", "copies"), [(unchanged, 2), (xla.computed_after, 0)])
+def test_computed_after_saves_the_copies_of_what_is_still_read(after, copies):
+    """The step stores its gradient over the last one, of which it computes a velocity."""
+
+    def step(params, v, last, count, g):
+        v = 0.9 * v + 0.1 * (g + 0.9 * (g - last))
+        return params - 0.1 * (v + g), v, after(count, g * 1.0, v), count + 1
+
+    found = audit(step, FLAT, FLAT, FLAT, COUNT, args=(FLAT,))
+    assert len(found.copies) == copies
 
 
 def test_evaluate_runs_a_traced_program():

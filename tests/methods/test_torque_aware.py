@@ -36,6 +36,7 @@ def test_the_alignment_of_parallel_gradients_is_a_geometric_sum(sign):
         np.testing.assert_allclose(d, v, rtol=1e-13)
 
 
+@pytest.mark.optimized
 @pytest.mark.usefixtures("x64")
 def test_each_tensor_has_its_own_cosine():
     g = {"a": draw(20, 2, 3), "b": draw(20, 4, seed=1)}

@@ -17,6 +17,7 @@ import momentax
 from momentax import storage, stored
 from momentax._core.codecs import unpack
 from momentax.storage import bytes_per_parameter
+from tests.compilation import fully_optimized
 from tests.storage.cases import RANDOM, STORAGES, wrap
 from tests.storage.pipelines import INNER, STEPS, runs, tree
 
@@ -205,7 +206,7 @@ def test_sharding_follows_the_parameters_and_changes_no_bit(kind):
     def run_on(place):
         params = place([jnp.ones(shape) for shape in shapes])
         state = tx.init(params)
-        compiled = jax.jit(tx.update).lower(place(gradients[0]), state, params).compile()
+        compiled = fully_optimized(jax.jit(tx.update).lower(place(gradients[0]), state, params))
         start = state
         for g in gradients:
             direction, state = compiled(place(g), state, params)
@@ -345,7 +346,8 @@ def test_the_velocity_is_replaced_reset_and_measured(kind):
 def test_restarts_work_inside_and_outside(kind, place):
     state, plain = runs(f"restart {place}")[kind].state, runs(f"restart {place}")[None].state
     expected = momentax.velocity(plain)["large"]
-    assert bytes_per_parameter(state) < bytes_per_parameter(plain) - 1.9
+    saved = 4 - STORAGES[kind].bytes
+    assert bytes_per_parameter(state) < bytes_per_parameter(plain) - 0.95 * saved
     v = momentax.velocity(state)["large"]
     np.testing.assert_allclose(v, expected, atol=0.05 * float(jnp.max(jnp.abs(expected))))
 

@@ -201,7 +201,9 @@ def scripted(*scores):
         return next((c for c, value in CODES.items() if str(value) == str(float(score))), score)
 
     rows = [[*map(encode, row), 0.0, 0.0][:3] for row in scores]
-    columns = dict(zip(("first", "second", "third"), np.transpose(rows), strict=True))
+    columns = dict(
+        zip(("first", "second", "third"), np.transpose(np.array(rows, np.float32)), strict=True)
+    )
     return SCRIPTED, zipped(run=range(len(scores)), **columns)
 
 
@@ -209,3 +211,8 @@ def count_batch_shapes(advance, score):
     """Return for how many batch shapes an advance was compiled."""
     program = _program._PROGRAMS[advance]["advance", score]
     return sum(batched._cache_size() for _, batched in program._batched.values())
+
+
+def double_output(function):
+    """Return a function that returns twice what another one returns."""
+    return lambda *args, **point: jax.tree.map(lambda leaf: leaf * 2, function(*args, **point))

@@ -15,9 +15,6 @@ from momentax.sweeps._bracket import Bracket
 from tests.sweeps.halving import (
     QUADRATIC,
     halve_in_a_loop,
-    noisy_advance,
-    noisy_init,
-    noisy_score,
     quadratics,
     require_equal,
     scripted,
@@ -104,21 +101,14 @@ def test_one_point_always_survives_and_is_enough():
         result = halve(*QUADRATIC, one, rungs=[2, 5], resample=resample)
         require_equal(result, halve_in_a_loop(QUADRATIC, one, [2, 5], resample=resample))
         assert result["advanced"] == [5]
-    seeds = grid(seed=[0, 1, 2])
-    constants = {"learning_rate": 0.1, "beta": 0.5}
-    only = halve(
-        lambda seed: noisy_init(seed=seed, **constants),
-        lambda s, seed: noisy_advance(s, seed=seed, **constants),
-        noisy_score,
-        seeds,
-        rungs=3,
-    )
+    functions = (lambda seed: seed), (lambda state, seed: 2 * state), (lambda state: state)
+    only = halve(*functions, grid(seed=[0, 1, 2]), rungs=3)
     np.testing.assert_array_equal(only["advanced"], [3, 3, 3])  # All seeds are of one setting.
 
 
 def test_the_budget_is_that_of_successive_halving():
     points = zipped(problem=range(27), learning_rate=[0.1] * 27, beta=[0.5] * 27)
-    result = halve(*QUADRATIC, points, rungs=[1, 3, 9, 27], keep=1 / 3)
+    result = halve(*QUADRATIC, points, rungs=[1, 3, 9, 27], keep=1 / 3, batch_size=12)
     reached = np.isfinite(result["history"]).sum(0)
     np.testing.assert_array_equal(reached, [27, 9, 3, 1])
     np.testing.assert_array_equal(reached * np.diff([0, 1, 3, 9, 27]), [27, 18, 18, 18])

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 from momentax._core.sharding import Devices
 from momentax._core.trees import Difference
 from momentax._core.typing import PyTree
+from momentax._core.xla import evaluate
 from momentax.sweeps._axes import describe_point
 from momentax.sweeps._run._keys import is_key
 
@@ -181,15 +182,14 @@ def compare_shapes(leaf: Any, like: Any, path: Any) -> Difference | None:
 
 def _map_over_points(jaxpr: ClosedJaxpr, devices: Devices) -> Callable[..., Any]:
     """Return the function of a batch: vmap over a device's points, shard_map over devices."""
-    from jax.extend.core import jaxpr_as_fun
-
     split = PartitionSpec(devices.axes)
-    evaluate = jaxpr_as_fun(jaxpr)
     dtypes = [aval.dtype for aval in jaxpr.out_avals]
 
     def one(*leaves: Any) -> list[Any]:
         """Evaluate one point; a jaxpr may return a constant as a Python number."""
-        return [jnp.asarray(x, dtype) for x, dtype in zip(evaluate(*leaves), dtypes, strict=True)]
+        return [
+            jnp.asarray(x, dtype) for x, dtype in zip(evaluate(jaxpr, *leaves), dtypes, strict=True)
+        ]
 
     def local(shared: list[Any], batch: list[Any]) -> list[Any]:
         if len(batch[0]) == 1:  # The program of a single point, as a loop would run it.
