@@ -36,7 +36,7 @@ def x64() -> Iterator[None]:
 # Compilation.
 
 # The tests that compile most. XLA's optimizations are off in them, except in tests with the marker
-# `optimized`, whose exact comparisons hold only if XLA keeps intermediate results in 64 bits.
+# `optimized`, whose exact comparisons hold only if XLA does not round intermediate results.
 UNOPTIMIZED = {
     "methods",
     "storage",

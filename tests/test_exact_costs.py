@@ -1,4 +1,4 @@
-"""The regression gate: what a step costs in exact quantities, where tests/test_compiled.py stops.
+"""Exact costs of a compiled step: bytes, copies and buffers, beyond tests/test_compiled.py.
 
 Trees of many leaves, every method in every storage, and Optax's own programs as the yardstick.
 Seconds are for `python -m tests.benchmarks`.
@@ -19,11 +19,11 @@ STORAGES = {
     "bfloat16, stochastic": storage.bfloat16(stochastic=True),
     "int8": storage.int8(),
 }
-# A donated step of the stored heavy ball: bytes that it moves, and keeps meanwhile, a parameter.
+# Bytes per parameter that a donated step of the stored heavy ball accesses and allocates.
 MEASURED = {"bfloat16": (18, 0), "bfloat16, stochastic": (18, 0), "int8": (20.2, 0.05)}
 SHAPES = [(64, 256), (8192,), (3, 3, 16, 32), (4096,)]
-# What scalars and short loops take besides, in bytes a parameter: less than one array of any dtype.
-LITTLE = 0.75
+# Bytes per parameter for scalars and short loops: less than one array of any dtype.
+SCALARS = 0.75
 
 
 def parameters(shapes):
@@ -31,7 +31,7 @@ def parameters(shapes):
 
 
 def stepping(tx, shapes, extra=lambda g: {}):
-    """The audit of update and apply, parameters and state donated."""
+    """Audit update and apply with donated parameters and state."""
     tx, params = optax.with_extra_args_support(tx), parameters(shapes)
 
     def step(params, state, grads):
@@ -56,15 +56,15 @@ def test_a_tree_costs_what_its_entries_cost_and_every_buffer_is_reused(name):
     cost = stepping(method(name), SHAPES, case.extra)
     assert cost.aliased == cost.donated
     assert len(cost.copies) <= case.copies * len(SHAPES)
-    assert cost.accessed <= case.accessed + LITTLE
-    assert cost.temporary <= case.temporary + LITTLE
+    assert cost.accessed <= case.accessed + SCALARS
+    assert cost.temporary <= case.temporary + SCALARS
 
 
 @pytest.mark.filterwarnings("ignore:beta = ")
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("kept", STORAGES)
 def test_each_storage_saves_its_bytes_of_every_methods_velocity(name, kept):
-    params = parameters([(64, 256), (300,)])  # The second is too small.
+    params = parameters([(64, 256), (300,)])  # The second leaf is too small to be stored.
     plain = jax.eval_shape(method(name).init, params)
     state = jax.eval_shape(momentax.stored(method(name), STORAGES[kept]).init, params)
     entries = momentax.velocity(plain)[0].size
@@ -85,7 +85,7 @@ def test_a_stored_velocity_costs_no_more_than_it_did(kept):
         assert cost.temporary <= temporary + 0.01
 
 
-@jax.numpy_dtype_promotion("standard")  # As Optax's bfloat16 accumulator wants it.
+@jax.numpy_dtype_promotion("standard")  # Optax's bfloat16 accumulator needs it.
 def test_bytes_are_fewer_than_those_of_optax():
     shapes = [(64, 1024), (64, 256)]
     rounded = momentax.stored(momentax.sgd(0.1), storage.bfloat16())
@@ -104,4 +104,4 @@ def test_bytes_are_fewer_than_those_of_optax():
         ours, theirs = costs[name]
         assert ours.accessed <= theirs.accessed - 7.9
         assert ours.copies == []
-        assert theirs.copies  # The hidden copy of the whole state.
+        assert theirs.copies  # XLA copies the whole state.
