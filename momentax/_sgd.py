@@ -1,8 +1,8 @@
-"""The one complete optimizer: a method between decay and learning rate."""
+"""The complete optimizer: a method between weight decay and learning rate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, trees
-from momentax._core.arguments import as_flag
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.keywords import explain_keywords, source_of, suggest_synonym
 from momentax._core.typing import PyTree, ScalarOrSchedule, Schedule
 from momentax._methods._heavy_ball import heavy_ball
 
@@ -19,15 +19,28 @@ _Mask = PyTree | Callable[[PyTree], PyTree] | None
 
 
 class DecayState(NamedTuple):
-    """The state of weight decay."""
+    """The state of weight decay.
 
-    count: Any  # Updates made so far, a 0-d int32 array.
+    count: updates made so far, a 0-d int32 array.
+    """
+
+    count: Any
 
 
-def _counted(
+class _DefaultMethod(optax.GradientTransformationExtraArgs):
+    """Heavy ball, which the signature of `sgd` prints as it is written."""
+
+    def __repr__(self) -> str:
+        return "heavy_ball()"
+
+
+_HEAVY_BALL = _DefaultMethod(*heavy_ball())
+
+
+def _with_count(
     step: Callable[[PyTree, Any, PyTree], PyTree], state_of: Callable[[Any], Any]
 ) -> optax.GradientTransformationExtraArgs:
-    """A transformation of updates by step(updates, count, params) that keeps its count alone."""
+    """Return the transformation step(updates, count, params), whose state is its count."""
 
     def init(params):
         del params
@@ -43,7 +56,7 @@ def _counted(
 
 def _scale(factor: Schedule) -> optax.GradientTransformationExtraArgs:
     """Scale updates by c_t, kept in float32 or wider: u ← c_t u."""
-    return _counted(
+    return _with_count(
         lambda u, t, _: arithmetic.combine((factor(t), u), like=u), optax.ScaleByScheduleState
     )
 
@@ -63,11 +76,11 @@ def _decay(
         decayed = jax.tree.map(lambda keep, leaf: leaf if keep else None, kept, params)
         return arithmetic.combine((1.0, u), (factor(t) * weight(t), decayed), like=u)
 
-    return _counted(step, DecayState)
+    return _with_count(step, DecayState)
 
 
-def _settle(updates: PyTree, params: PyTree) -> PyTree:
-    """Zeros for the parameters that have no gradient this step, as apply_updates wants them."""
+def _fill_with_zeros(updates: PyTree, params: PyTree) -> PyTree:
+    """Return zeros for parameters without a gradient, since `optax.apply_updates` needs them."""
     if params is None:
         return updates
     trees.require_params(updates, params)
@@ -79,9 +92,42 @@ def _settle(updates: PyTree, params: PyTree) -> PyTree:
     )
 
 
+def _require_method(method: Any) -> None:
+    """Refuse what is not a gradient transformation, and say what to write instead."""
+    if isinstance(method, optax.GradientTransformation):
+        return
+    remedy = given = None
+    if isinstance(method, int | float | str) and not isinstance(method, bool):
+        name = "nesterov" if "nesterov" in str(method) else "heavy_ball"
+        β = 0.9 if isinstance(method, str) else method
+        given, remedy = repr(method), f"momentax.{name}({β})"
+    elif callable(method) and getattr(method, "__name__", "").isidentifier():
+        library = method.__module__.partition(".")[0]
+        prefix = f"{library}." if library in ("momentax", "optax") else ""
+        given, remedy = f"the function {method.__name__}", f"{prefix}{method.__name__}()"
+    if remedy:
+        raise TypeError(
+            f"method must be a gradient transformation, got {given}; write "
+            f"momentax.sgd(0.1, {remedy})"
+        )
+    arguments.require_transformation("method", method)
+
+
+def _suggest(sgd: Callable[..., Any], keyword: str, given: Mapping[str, Any]) -> str | None:
+    """Say what to write in place of a keyword of other libraries."""
+    if keyword in ("momentum", "beta", "nesterov"):
+        name = "nesterov" if given.get("nesterov", False) is not False else "heavy_ball"
+        beta = source_of(given.get("momentum", given.get("beta", 0.9)), "beta")
+        return f"momentum is a method: write momentax.sgd(0.1, momentax.{name}({beta}))"
+    if keyword == "dampening":
+        return "write momentax.sgd(0.1, momentax.heavy_ball(0.9, dampening=...))"
+    return suggest_synonym(sgd, keyword, given)
+
+
+@explain_keywords(_suggest)
 def sgd(
     learning_rate: ScalarOrSchedule,
-    method: optax.GradientTransformation = heavy_ball(),
+    method: optax.GradientTransformation = _HEAVY_BALL,
     *,
     velocity_units: str = "gradient",
     weight_decay: ScalarOrSchedule = 0.0,
@@ -89,41 +135,47 @@ def sgd(
     mask: _Mask = None,
     maximize: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    """Descend along a method's directions: the one complete optimizer.
+    """Descend along the directions of a method: the complete optimizer.
 
         velocity_units="gradient":     d_t = method(g_t),         θ_t = θ_{t-1} - α_t d_t
         velocity_units="parameter":    u_t = method(-α_t g_t),    θ_t = θ_{t-1} + u_t
 
-    Coupled decay puts g_t + λ θ_{t-1} in place of g_t, so the decay enters the
-    velocity (L2); decoupled decay subtracts α_t λ θ_{t-1} from θ_t. The two
-    units agree for a constant learning rate. Under a schedule they do not: in
-    gradient units (PyTorch, optax.sgd) old gradients are repriced at today's
-    learning rate, in parameter units (Sutskever, Keras) each keeps its own.
+    Coupled weight decay replaces g_t by g_t + λ θ_{t-1}, so that the decay enters
+    the velocity (L2 regularization). Decoupled weight decay subtracts α_t λ θ_{t-1}
+    from θ_t. The two units agree for a constant learning rate and differ under a
+    schedule. In gradient units (PyTorch, optax.sgd) the current learning rate
+    multiplies all past gradients; in parameter units (Sutskever, Keras) the
+    learning rate of each gradient's own step multiplies it.
 
     Args:
-        learning_rate: α in (0, inf), in parameters per direction; a schedule
-            may return 0, and a 0-d JAX array be 0, as the value of one.
+        learning_rate: α in (0, inf), in parameters per direction. A schedule may
+            return 0, and a 0-d JAX array may be 0, as the value of a schedule.
         method: The transformation of gradients into directions.
         velocity_units: "gradient" or "parameter", what the velocity accumulates.
-        weight_decay: λ in [0, inf), per step; other than 0 it needs `params`.
-        decoupled: Whether the decay passes the velocity by.
-        mask: Which parameters decay: a tree of bools, a prefix of one, or a
-            function from the parameters to one. None is all of them.
-        maximize: Whether to ascend. Only the gradient is negated: decay still
-            shrinks the parameters.
+        weight_decay: λ in [0, inf), per step. Unless it is 0, update needs `params`.
+        decoupled: Whether the decay bypasses the velocity.
+        mask: The parameters that decay: a tree of bools, a prefix of one, or a
+            function from the parameters to one. None means all parameters.
+        maximize: Whether to ascend. Only the gradient changes its sign: decay
+            still makes the parameters smaller.
 
     Returns:
         A transformation of gradients into updates for `optax.apply_updates`, of
-        the gradients' shapes and dtypes; its state is a tuple, as of
-        `optax.chain`. Given `params`, a parameter whose gradient is None gets a
-        zero update and stays exactly as it is, decay included.
+        the shapes and dtypes of the gradients. Its state is a tuple, as that of
+        `optax.chain`. If `params` are given, a parameter whose gradient is None
+        gets a zero update and does not change, not even by decay.
 
     Raises:
-        ValueError: A concrete hyperparameter lies outside its interval,
-            velocity_units is neither word; at update, decay without `params`,
-            or trees that do not fit each other.
-        TypeError: learning_rate is None, method is no gradient transformation,
-            a flag is no bool.
+        ValueError: A concrete hyperparameter lies outside its interval, or
+            velocity_units is neither word; at update, decay is used without
+            `params`, or trees do not fit each other.
+        TypeError: learning_rate is None, method is not a gradient
+            transformation, or a flag is not a bool.
+
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.nesterov(0.9))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
+        >>> params = optax.apply_updates(params, updates)
 
     Source:
         Sutskever, Martens, Dahl and Hinton, On the importance of initialization
@@ -132,17 +184,17 @@ def sgd(
     """
     α = as_schedule("learning_rate", learning_rate)
     λ = as_schedule("weight_decay", weight_decay)
-    arguments.require_transformation("method", method)
+    _require_method(method)
     arguments.as_option("velocity_units", velocity_units, ("gradient", "parameter"))
-    as_flag("decoupled", decoupled)
+    arguments.as_flag("decoupled", decoupled)
     negation = optax.stateless(lambda u, _: arithmetic.combine((-1.0, u), like=u))
-    ascent = [negation] if as_flag("maximize", maximize) else []
+    ascent = [negation] if arguments.as_flag("maximize", maximize) else []
     descent = _scale(lambda t: -α(t))
     if velocity_units == "gradient":
         decay = _decay(λ, mask)
-        path = [method, decay, descent] if decoupled else [decay, method, descent]
+        parts = [method, decay, descent] if decoupled else [decay, method, descent]
     elif decoupled:
-        path = [descent, method, _decay(λ, mask, factor=lambda t: -α(t))]
+        parts = [descent, method, _decay(λ, mask, factor=lambda t: -α(t))]
     else:
-        path = [_decay(λ, mask), descent, method]
-    return optax.chain(*ascent, *path, optax.stateless(_settle))
+        parts = [_decay(λ, mask), descent, method]
+    return optax.chain(*ascent, *parts, optax.stateless(_fill_with_zeros))

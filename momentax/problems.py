@@ -19,13 +19,13 @@ def __dir__() -> list[str]:
 
 
 class Problem(NamedTuple):
-    """A loss and what is known of it.
+    """A loss and its known properties.
 
-    loss: from parameters of start's shape to a scalar.
-    start: where a run begins, shape (n,).
-    minimum: the minimizer, float64, or None where there is none.
-    curvatures: the Hessian's eigenvalues at the minimum or the saddle, float64;
-        ascending, not in the axes' order.
+    loss: a function from parameters of the shape of start to a scalar.
+    start: where a run begins, an array of shape (n,).
+    minimum: the minimizer, float64, or None if there is none.
+    curvatures: the eigenvalues of the Hessian at the minimum or the saddle,
+        float64, in ascending order, which is not the order of the axes.
     """
 
     loss: Callable[[jax.Array], jax.Array]
@@ -43,11 +43,16 @@ def quadratic(hessian: Any) -> Problem:
         hessian: H, a symmetric matrix of shape (n, n); it may be indefinite.
 
     Returns:
-        A Problem that starts at ones. The minimum is the origin, and None where
-        H has a negative eigenvalue.
+        A Problem that starts at ones. The minimum is the origin, or None if H
+        has a negative eigenvalue.
 
     Raises:
         ValueError: H is not a symmetric matrix.
+
+    Example:
+        >>> problem = momentax.problems.quadratic([[2.0, 0.0], [0.0, 8.0]])
+        >>> float(problem.loss(problem.start))
+        5.0
     """
     H = arguments.as_symmetric("hessian", hessian)
     curvatures = np.linalg.eigvalsh(H)
@@ -61,18 +66,22 @@ def quadratic(hessian: Any) -> Problem:
 
 
 def ravine(kappa: float = 100.0) -> Problem:
-    """Make a long narrow valley, steep across and flat along.
+    """Make a long narrow valley, steep in x and flat in y.
 
         f(x, y) = κ x² + y²
 
     Args:
-        kappa: κ in [1, inf), the condition number; 100 is the classic picture.
+        kappa: κ in [1, inf), the condition number.
 
     Returns:
         A Problem that starts at (1, 1), with curvatures (2, 2κ).
 
     Raises:
-        ValueError: kappa is no finite number of at least 1.
+        ValueError: kappa is not a finite number of at least 1.
+
+    Example:
+        >>> momentax.problems.ravine(100.0).curvatures.tolist()
+        [2.0, 200.0]
     """
     κ = arguments.as_real("kappa", kappa, "[1, inf)")
 
@@ -84,23 +93,28 @@ def ravine(kappa: float = 100.0) -> Problem:
 
 
 def plateau(slope: float = 0.01) -> Problem:
-    """Make a long gentle slope of constant gradient that ends in a bowl.
+    """Make a long slope of small constant gradient that ends in a bowl.
 
         f(x) = ½ x²             for |x| ≤ s
         f(x) = s |x| - ½ s²     beyond
 
-    On the slope every gradient is s, so plain descent advances α s a step and
-    heavy ball, once its velocity is full, α s / (1 - β).
+    On the slope every gradient is s. Plain descent moves by α s a step, and heavy
+    ball in the long run by α s / (1 - β).
 
     Args:
-        slope: s in (0, inf), the gradient on the slope and the bowl's radius.
+        slope: s in (0, inf), the gradient on the slope and the radius of the bowl.
 
     Returns:
-        A Problem that starts at x = 1, with curvature 1 at the minimum; it is
-        0 on the slope.
+        A Problem that starts at x = 1. Its curvature at the minimum is 1; the
+        curvature of the slope is 0.
 
     Raises:
-        ValueError: slope is no positive finite number.
+        ValueError: slope is not a positive finite number.
+
+    Example:
+        >>> problem = momentax.problems.plateau(0.01)
+        >>> jax.grad(problem.loss)(problem.start)
+        Array([0.01], dtype=float32)
     """
     s = arguments.as_real("slope", slope, "(0, inf)")
 
@@ -112,23 +126,27 @@ def plateau(slope: float = 0.01) -> Problem:
 
 
 def saddle(escape: float = 1.0) -> Problem:
-    """Make a saddle: a bowl along one axis, a hilltop along the other.
+    """Make a saddle: a minimum along one axis and a maximum along the other.
 
         f(x, y) = ½ x² - ½ c y²
 
-    From (1, 0) no gradient method leaves the line y = 0; from any y ≠ 0 each
-    leaves the saddle, y growing in the end by the factor
-    `theory.spectral_radius(learning_rate, -c, ...)` a step.
+    From (1, 0) no gradient method leaves the line y = 0. From any y ≠ 0 every
+    gradient method leaves the saddle: in the long run each step multiplies y by
+    `theory.spectral_radius(learning_rate, -c, ...)`.
 
     Args:
-        escape: c in (0, inf), the size of the negative curvature.
+        escape: c in (0, inf), the absolute value of the negative curvature.
 
     Returns:
         A Problem that starts at (1, 0.001), with the curvatures (-c, 1) of the
         saddle at the origin. It has no minimum.
 
     Raises:
-        ValueError: escape is no positive finite number.
+        ValueError: escape is not a positive finite number.
+
+    Example:
+        >>> momentax.problems.saddle(0.5).curvatures.tolist()
+        [-0.5, 1.0]
     """
     c = arguments.as_real("escape", escape, "(0, inf)")
 
@@ -140,19 +158,24 @@ def saddle(escape: float = 1.0) -> Problem:
 
 
 def rosenbrock(b: float = 100.0) -> Problem:
-    """Make Rosenbrock's banana: a curved valley with a flat floor.
+    """Make Rosenbrock's function: a curved valley with a flat floor.
 
         f(x, y) = (1 - x)² + b (y - x²)²
 
     Args:
-        b: in (0, inf), how steep the valley's walls are.
+        b: b in (0, inf), the steepness of the walls of the valley.
 
     Returns:
-        A Problem that starts at (-1.2, 1); its minimum is (1, 1), where the
+        A Problem that starts at (-1.2, 1). Its minimum is (1, 1), where the
         curvatures are those of the Hessian [[2 + 8b, -4b], [-4b, 2b]].
 
     Raises:
-        ValueError: b is no positive finite number.
+        ValueError: b is not a positive finite number.
+
+    Example:
+        >>> problem = momentax.problems.rosenbrock()
+        >>> float(problem.loss(problem.minimum))
+        0.0
 
     Source:
         Rosenbrock, An automatic method for finding the greatest or least value

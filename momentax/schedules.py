@@ -1,4 +1,4 @@
-"""β over time: schedules `count -> β`, the first count being 0."""
+"""β over time: schedules from a count, first 0, to β."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _RATES = hyperparameters.interval_of("learning_rate")
 _LARGEST_COUNT = 2**31 - 1  # Counts are int32.
 
 
-def _constant(
+def _as_constant(
     name: str, value: Scalar, interval: str = hyperparameters.interval_of("beta")
 ) -> Schedule:
     return hyperparameters.as_constant(name, value, interval)
 
 
-def _steps(name: str, value: Any) -> int:
+def _as_steps(name: str, value: Any) -> int:
     """Return a number of steps that a count can reach."""
     if (steps := arguments.as_count(name, value)) > _LARGEST_COUNT:
         raise ValueError(
@@ -49,61 +49,67 @@ def _steps(name: str, value: Any) -> int:
     return steps
 
 
-def _whole(count: ArrayLike) -> jax.Array:
+def _as_integer(count: ArrayLike) -> jax.Array:
     return jnp.asarray(count, jnp.int32)
 
 
-def _real(count: ArrayLike) -> jax.Array:
+def _as_float(count: ArrayLike) -> jax.Array:
     return jnp.asarray(count, hyperparameters.float_dtype())
 
 
 def _below_one(β: jax.Array) -> jax.Array:
-    """The value, where the dtype rounds it to 1 the largest number below 1."""
+    """Return β, or the largest number below 1 where the dtype rounded β to 1."""
     return jnp.minimum(β, 1 - jnp.finfo(β.dtype).epsneg)
 
 
 def warmup(start: Scalar = 0.5, end: Scalar = 0.9, steps: int = 1000) -> Schedule:
-    """Raise β on a line from one value to another and keep it there.
+    """Increase β linearly from one value to another and keep it there.
 
         β_t = start + (end - start) min(t / steps, 1),    t = 0, 1, ...
 
     Args:
         start: β at count 0, in [0, 1).
         end: β from count `steps` on, in [0, 1).
-        steps: The number of steps that the line takes, at least 1.
+        steps: The number of steps of the increase, at least 1.
 
     Returns:
         A schedule from an integer count to a 0-d array in float32 or wider.
 
     Raises:
-        ValueError: start or end lies outside its interval, or steps below 1.
-        TypeError: start or end is no number, or steps no whole one.
+        ValueError: start or end lies outside its interval, or steps is below 1.
+        TypeError: start or end is not a number, or steps is not a whole number.
+
+    Example:
+        >>> beta = momentax.schedules.warmup(0.0, 0.5, steps=1000)
+        >>> float(beta(500))
+        0.25
 
     Source:
         Sutskever, Martens, Dahl and Hinton, On the importance of initialization
-        and momentum in deep learning, ICML 2013, raise β during training; the
-        line is the plainest way to.
+        and momentum in deep learning, ICML 2013, increase β during training; a
+        linear increase is the simplest choice.
     """
-    first, last = _constant("start", start), _constant("end", end)
+    first, last = _as_constant("start", start), _as_constant("end", end)
     steps = arguments.as_count("steps", steps)
 
     def schedule(count: ArrayLike) -> jax.Array:
-        share = jnp.minimum(_real(count) / steps, 1)
+        share = jnp.minimum(_as_float(count) / steps, 1)
         return first(count) * (1 - share) + last(count) * share
 
     return schedule
 
 
 def sutskever(beta_max: Scalar = 0.99) -> Schedule:
-    """Raise β towards 1 every 250 steps, as far as a limit.
+    """Increase β towards 1 every 250 steps, up to a limit.
 
         β_t = min(1 - 2^(-1 - log₂(⌊t / 250⌋ + 1)), beta_max)
             = min(1 - 1 / (2 ⌊t / 250⌋ + 2), beta_max),    t = 0, 1, ...
 
-    The paper's t is the count: its v_{t+1} = β_t v_t - ε_t g is the update at
-    count t, and 250 updates share each value: ½, ¾, ⅚, ⅞, 0.9, ... The paper
-    scales gradients on their way into the velocity (velocity_units="parameter"
-    of `sgd`) and uses β with both `heavy_ball` and `nesterov`.
+    The t of the paper is the count: its v_{t+1} = β_t v_t - ε_t g is the update
+    at count t. Each value is used for 250 updates: ½, ¾, ⅚, ⅞, 0.9, ... In the
+    paper the learning rate multiplies gradients before they enter the velocity
+    (velocity_units="parameter" of `sgd`), and β is used with both `heavy_ball`
+    and `nesterov`.
 
     Args:
         beta_max: The limit, in [0, 1). The paper tries 0.9, 0.99, 0.995 and 0.999.
@@ -113,30 +119,35 @@ def sutskever(beta_max: Scalar = 0.99) -> Schedule:
 
     Raises:
         ValueError: A concrete beta_max lies outside its interval.
-        TypeError: beta_max is no number.
+        TypeError: beta_max is not a number.
+
+    Example:
+        >>> beta = momentax.schedules.sutskever(0.99)
+        >>> float(beta(250))
+        0.75
 
     Source:
         Sutskever, Martens, Dahl and Hinton, On the importance of initialization
         and momentum in deep learning, ICML 2013, equation 5.
     """
-    limit = _constant("beta_max", beta_max)
+    limit = _as_constant("beta_max", beta_max)
 
     def schedule(count: ArrayLike) -> jax.Array:
-        return jnp.minimum(1 - 0.5 / (_real(_whole(count) // 250) + 1), limit(count))
+        return jnp.minimum(1 - 0.5 / (_as_float(_as_integer(count) // 250) + 1), limit(count))
 
     return schedule
 
 
 def demon(beta: Scalar, steps: int) -> Schedule:
-    """Let β decay to 0 so that what a gradient adds to all later updates falls on a line.
+    """Decrease β to 0 so that the total weight of a gradient in later updates decreases linearly.
 
         β_t / (1 - β_t) = (1 - t / T) β / (1 - β),    t = 0, 1, ..., T
         β_t = β (1 - t / T) / ((1 - β) + β (1 - t / T)), and 0 from T on
 
-    The paper's t is the count: the first of the T updates uses β itself, and
-    the update after the last would use 0. The paper's step, θ_{t+1} = θ_t -
-    η_t g_t + β_t v_t, is `heavy_ball` with velocity_units="parameter" of `sgd`;
-    for a constant learning rate the units make no difference.
+    The t of the paper is the count: the first of the T updates uses β itself, and
+    the update after the last one would use 0. The step of the paper, θ_{t+1} =
+    θ_t - η_t g_t + β_t v_t, is `heavy_ball` with velocity_units="parameter" of
+    `sgd`. For a constant learning rate the units make no difference.
 
     Args:
         beta: β at count 0, in [0, 1).
@@ -148,17 +159,22 @@ def demon(beta: Scalar, steps: int) -> Schedule:
     Raises:
         ValueError: A concrete beta lies outside its interval; steps is below 1
             or above the largest count.
-        TypeError: beta is no number, or steps no whole one.
+        TypeError: beta is not a number, or steps is not a whole number.
+
+    Example:
+        >>> beta = momentax.schedules.demon(0.9, steps=1000)
+        >>> float(beta(1000))
+        0.0
 
     Source:
         Chen, Wolfe, Li and Kyrillidis, Demon: improved neural network training
         with momentum decay, 2019, arXiv:1910.04952.
     """
-    first = _constant("beta", beta)
-    steps = _steps("steps", steps)
+    first = _as_constant("beta", beta)
+    steps = _as_steps("steps", steps)
 
     def schedule(count: ArrayLike) -> jax.Array:
-        left = _real(jnp.maximum(steps - _whole(count), 0)) / steps
+        left = _as_float(jnp.maximum(steps - _as_integer(count), 0)) / steps
         kept = first(count) * left
         return kept / ((1 - first(count)) + kept)
 
@@ -174,26 +190,27 @@ def one_cycle(
     pct_final: float = 1.0,
     anneal: str = "cosine",
 ) -> Schedule:
-    """Lower β while the learning rate rises, raise it again while that falls.
+    """Decrease β and increase it again, opposite to the learning rate.
 
         β_t = high - (high - low) s(x_t),    t = 0, 1, ...
 
-    x_t rises on a line from 0 at count 0 to 1 at int(pct_start steps), falls to
-    0 at int(pct_final steps) and stays there. s(x) = x for anneal="linear" and
-    (1 - cos πx) / 2 for "cosine".
+    x_t increases linearly from 0 at count 0 to 1 at int(pct_start steps), then
+    decreases linearly to 0 at int(pct_final steps), and stays 0. s(x) = x for
+    anneal="linear" and (1 - cos πx) / 2 for "cosine".
 
-    `steps` and `pct_start` are those of Optax's learning rates: beside
+    `steps` and `pct_start` mean what they mean for Optax's learning rates: with
     `optax.cosine_onecycle_schedule(steps, peak)`, and with anneal="linear" and
-    pct_final=0.85 beside `optax.linear_onecycle_schedule(steps, peak)`, β is
+    pct_final=0.85 with `optax.linear_onecycle_schedule(steps, peak)`, β is
     lowest where the learning rate is highest. PyTorch's OneCycleLR with
-    `total_steps` n ends at count n - 1 and turns at pct_start n - 1; in steps
-    of n - 1 it is the same, its three phases with pct_final at the second turn.
+    `total_steps` n ends at count n - 1 and turns at pct_start n - 1. Its cycle is
+    this one with steps = n - 1, and its three phases with pct_final at the
+    second turn.
 
     Args:
-        steps: The number of steps that the cycle takes, at least 1.
+        steps: The number of steps of the cycle, at least 1.
         high: β at both ends, in [0, 1).
         low: β at the turn, in [0, 1), at most `high`.
-        pct_start: Where the turn is, in [0, 1], as a share of `steps`.
+        pct_start: The position of the turn, in [0, 1], as a share of `steps`.
         pct_final: Where β is `high` again, in [pct_start, 1], as a share of `steps`.
         anneal: "linear" or "cosine", the shape of both halves.
 
@@ -203,8 +220,13 @@ def one_cycle(
     Raises:
         ValueError: A concrete argument lies outside its interval, low is above
             high, or anneal is neither word.
-        TypeError: high or low is no number, or steps no whole one; pct_start or
-            pct_final is traced.
+        TypeError: high or low is not a number, steps is not a whole number, or
+            pct_start or pct_final is traced.
+
+    Example:
+        >>> beta = momentax.schedules.one_cycle(1000, high=0.95, low=0.85)
+        >>> float(beta(300))
+        0.85...
 
     Source:
         Smith and Topin, Super-convergence: very fast training of neural
@@ -212,8 +234,8 @@ def one_cycle(
         cycle; Smith, A disciplined approach to neural network hyper-parameters,
         2018, arXiv:1803.09820, for β opposite to the learning rate.
     """
-    steps = _steps("steps", steps)
-    top, bottom = _constant("high", high), _constant("low", low)
+    steps = _as_steps("steps", steps)
+    top, bottom = _as_constant("high", high), _as_constant("low", low)
     if not (arguments.is_traced(high) or arguments.is_traced(low)) and float(low) > float(high):
         raise ValueError(f"low must be at most high, got {low} and {high}")
     pct_start = arguments.as_real("pct_start", pct_start, "[0, 1]")
@@ -222,9 +244,9 @@ def one_cycle(
     turn, final = int(pct_start * steps), int(pct_final * steps)  # Truncated, as Optax does.
 
     def schedule(count: ArrayLike) -> jax.Array:
-        t = _whole(count)
-        rising = _real(t) / max(turn, 1)
-        falling = _real(jnp.maximum(final - t, 0)) / max(final - turn, 1)
+        t = _as_integer(count)
+        rising = _as_float(t) / max(turn, 1)
+        falling = _as_float(jnp.maximum(final - t, 0)) / max(final - turn, 1)
         share = jnp.where(t < turn, rising, falling)
         if anneal == "cosine":
             share = (1 - jnp.cos(math.pi * share)) / 2
@@ -233,31 +255,29 @@ def one_cycle(
     return schedule
 
 
-def _sequence(k: jax.Array) -> jax.Array:
-    return _below_one(_real(k) / (_real(k) + 3))
+def _nesterov_beta(k: jax.Array) -> jax.Array:
+    return _below_one(_as_float(k) / (_as_float(k) + 3))
 
 
 def nesterov_sequence() -> Schedule:
-    """Raise β as Nesterov's method for convex functions does, for ever.
+    """Increase β as Nesterov's method for convex functions does.
 
         β_t = max(t - 1, 0) / (t + 2),    t = 0, 1, ...
 
-    It is made for `nesterov`, whose update at count t weighs the velocity by
-    β_{t+1} = t / (t + 3): the papers' (k - 1) / (k + 2) at step k = t + 1, so
-    that the first update is a plain one; `accelerated()` takes the same steps.
-    Where the dtype rounds β to 1 it is the largest number below. The parameters
-    are the look-ahead points y, and the guarantee is for x_N = y_{N-1} - α g_N:
-    where the loss f is convex, its gradient L-Lipschitz and α = 1 / L,
-    f(x_N) - f* ≤ 2 L ‖x_0 - x*‖² / (N + 1)².
-
-    Args:
-        None: The sequence has no parameters.
+    The schedule is made for `nesterov`, whose update at count t multiplies the
+    velocity by β_{t+1} = t / (t + 3). That is (k - 1) / (k + 2) at step k = t + 1
+    of the papers, so that the first update is a plain one. `accelerated()` takes
+    the same steps. Where the dtype would round β to 1, β is the largest number
+    below 1. The parameters are the look-ahead points y, and the guarantee is for
+    x_N = y_{N-1} - α g_N: where the loss f is convex, its gradient is L-Lipschitz
+    and α = 1 / L, f(x_N) - f* ≤ 2 L ‖x_0 - x*‖² / (N + 1)².
 
     Returns:
         A schedule from an integer count to a 0-d array in float32 or wider.
 
-    Raises:
-        Nothing.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.nesterov(momentax.schedules.nesterov_sequence()))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Nesterov, A method of solving a convex programming problem with
@@ -266,7 +286,7 @@ def nesterov_sequence() -> Schedule:
     """
 
     def schedule(count: ArrayLike) -> jax.Array:
-        return _sequence(jnp.maximum(_whole(count) - 1, 0))
+        return _nesterov_beta(jnp.maximum(_as_integer(count) - 1, 0))
 
     return schedule
 
@@ -274,29 +294,29 @@ def nesterov_sequence() -> Schedule:
 def scheduled_restart(
     steps: int, boundaries: Iterable[int] = (), *, growth: str = "linear", ratio: float = 2.0
 ) -> Schedule:
-    """Run Nesterov's sequence in cycles, each starting from 0 again.
+    """Run Nesterov's sequence in cycles, each of which starts from 0 again.
 
         β_{t+1} = k / (k + 3),    k = (t - b_i) mod F_i,    t = 0, 1, ...
         F_i = F (1 + (r - 1) i)  for growth="linear",    F rⁱ  for "exponential"
 
-    and β_0 = 0. Stage i lasts from count b_i to b_{i+1} - 1, with b_0 = 0; the
-    paper starts one at each drop of the learning rate. Every cycle takes
-    exactly F_i updates, rounded to a whole number, halves up, and a stage
-    starts a cycle. The authors' code has F_i - 1, and does not start one at a
-    stage. One boundary at the end of each cycle makes every cycle longer than
-    the one before.
+    and β_0 = 0. Stage i lasts from count b_i to b_{i+1} - 1, with b_0 = 0. The
+    paper starts a stage at each decrease of the learning rate. Every cycle takes
+    exactly F_i updates, rounded to a whole number, halves up, and each stage
+    starts with a new cycle. The authors' code has F_i - 1 and starts no cycle at
+    a stage. With one boundary at the end of each cycle, every cycle is longer
+    than the one before.
 
-    It is made for `nesterov`, whose update at count t weighs the velocity by
-    β_{t+1}: with velocity_units="parameter" of `sgd`, and for a constant
-    learning rate in either units, the iterates are the paper's.
+    The schedule is made for `nesterov`, whose update at count t multiplies the
+    velocity by β_{t+1}. With velocity_units="parameter" of `sgd`, and for a
+    constant learning rate in both units, the iterates are those of the paper.
 
     Args:
         steps: F, the number of steps in a cycle of the first stage, at least 1.
         boundaries: b_1 < b_2 < ..., the counts at which the next stage starts,
             such as those of `optax.piecewise_constant_schedule`.
         growth: "linear" or "exponential", how F_i grows from stage to stage.
-        ratio: r in [1, inf), F_1 / F. The paper's best for CIFAR-10 are F = 30
-            and r = 2 linear, F = 40 and r = 1.25 exponential.
+        ratio: r in [1, inf), F_1 / F. The best values in the paper for CIFAR-10
+            are F = 30 and r = 2 linear, F = 40 and r = 1.25 exponential.
 
     Returns:
         A schedule from an integer count to a 0-d array in float32 or wider.
@@ -304,16 +324,21 @@ def scheduled_restart(
     Raises:
         ValueError: steps, a boundary or ratio lies outside its interval, the
             boundaries do not increase, or growth is neither word.
-        TypeError: steps or a boundary is no whole number, or ratio is traced.
+        TypeError: steps or a boundary is not a whole number, or ratio is traced.
+
+    Example:
+        >>> beta = momentax.schedules.scheduled_restart(30, boundaries=[90, 150])
+        >>> float(beta(30)) > 0.9, float(beta(31))
+        (True, 0.0)
 
     Source:
         Wang, Nguyen, Bertozzi, Baraniuk and Osher, Scheduled restart momentum
         for accelerated stochastic gradient descent, 2020, arXiv:2002.10583.
     """
-    steps = _steps("steps", steps)
+    steps = _as_steps("steps", steps)
     if not isinstance(boundaries, Iterable):
         raise TypeError(f"boundaries must be a sequence of counts, got {boundaries!r}")
-    starts = np.array([0, *(_steps("each boundary", b) for b in boundaries)], np.int32)
+    starts = np.array([0, *(_as_steps("each boundary", b) for b in boundaries)], np.int32)
     if np.any(np.diff(starts) <= 0):
         raise ValueError(f"boundaries must increase, got {starts[1:].tolist()}")
     arguments.as_option("growth", growth, ("linear", "exponential"))
@@ -324,9 +349,9 @@ def scheduled_restart(
         lengths = np.floor(np.minimum(steps * factors, _LARGEST_COUNT) + 0.5).astype(np.int32)
 
     def schedule(count: ArrayLike) -> jax.Array:
-        t = jnp.maximum(_whole(count) - 1, 0)
+        t = jnp.maximum(_as_integer(count) - 1, 0)
         i = jnp.searchsorted(starts, t, side="right", method="compare_all") - 1
-        return _sequence((t - jnp.asarray(starts)[i]) % jnp.asarray(lengths)[i])
+        return _nesterov_beta((t - jnp.asarray(starts)[i]) % jnp.asarray(lengths)[i])
 
     return schedule
 
@@ -336,34 +361,39 @@ def matched(learning_rate_schedule: ScalarOrSchedule, effective: Scalar) -> Sche
 
         β_t = 1 - α_t / effective,    t = 0, 1, ...
 
-    A smaller learning rate means a longer memory. No β in [0, 1) matches a
-    learning rate above `effective`, where β_t is 0 and the effective rate that
-    of plain descent, α_t; nor a learning rate of 0, where β_t is the largest
-    number below 1.
+    A smaller learning rate gives a longer memory. Two learning rates have no β in
+    [0, 1). Above `effective`, β_t is 0 and the effective learning rate is α_t,
+    that of plain descent. At a learning rate of 0, β_t is the largest number
+    below 1.
 
     Args:
         learning_rate_schedule: α, the learning rate that `sgd` is given: a
             schedule, or a number in (0, inf).
-        effective: α / (1 - β) in (0, inf), by which a gradient that stays the
-            same moves the parameters each step.
+        effective: α / (1 - β) in (0, inf), by which a constant gradient of 1
+            moves the parameters each step in the long run.
 
     Returns:
         A schedule from an integer count to a 0-d array in float32 or wider.
 
     Raises:
         ValueError: A concrete argument lies outside its interval.
-        TypeError: effective is no number.
+        TypeError: effective is not a number.
+
+    Example:
+        >>> learning_rate = optax.cosine_decay_schedule(0.1, 1000)
+        >>> beta = momentax.schedules.matched(learning_rate, effective=1.0)
+        >>> tx = momentax.sgd(learning_rate, momentax.heavy_ball(beta))
 
     Source:
         The effective learning rate: Sutskever, Martens, Dahl and Hinton, On the
         importance of initialization and momentum in deep learning, ICML 2013.
     """
     α = hyperparameters.as_schedule("learning_rate_schedule", learning_rate_schedule, _RATES)
-    target = _constant("effective", effective, "(0, inf)")
+    target = _as_constant("effective", effective, "(0, inf)")
 
     def schedule(count: ArrayLike) -> jax.Array:
-        t = _whole(count)
-        return _below_one(jnp.maximum(1 - _real(α(t)) / target(t), 0))
+        t = _as_integer(count)
+        return _below_one(jnp.maximum(1 - _as_float(α(t)) / target(t), 0))
 
     return schedule
 
@@ -371,54 +401,61 @@ def matched(learning_rate_schedule: ScalarOrSchedule, effective: Scalar) -> Sche
 def momentum_corrected(
     learning_rate_schedule: ScalarOrSchedule,
     beta: ScalarOrSchedule,
-    velocity_units: str = "parameter",
+    velocity_units: str = "gradient",
 ) -> Schedule:
-    """Correct β so that one velocity's iterates are those of the other with plain β.
+    """Correct β so that a velocity in one kind of units gives the iterates of the other kind.
 
-        velocity_units="parameter":    β'_t = β_t α_t / α_{t-1},    t = 1, 2, ...
-        velocity_units="gradient":     β'_t = β_t α_{t-1} / α_t
+        velocity_units="gradient":     β'_t = β_t α_{t-1} / α_t,    t = 1, 2, ...
+        velocity_units="parameter":    β'_t = β_t α_t / α_{t-1}
 
-    and β'_0 meets a velocity of zero. Under a schedule α of the learning rate
-    these two take the same steps, to rounding, for every sequence of gradients:
+    β'_0 has no effect, since the velocity is 0. Under a schedule α of the learning
+    rate these two take the same steps, up to rounding, for every sequence of
+    gradients:
 
-        sgd(α, heavy_ball(momentum_corrected(α, β)), velocity_units="parameter")
-        sgd(α, heavy_ball(β), velocity_units="gradient")
-
-    and so do these:
-
-        corrected = momentum_corrected(α, β, "gradient")
-        sgd(α, heavy_ball(corrected), velocity_units="gradient")
+        sgd(α, heavy_ball(momentum_corrected(α, β)), velocity_units="gradient")
         sgd(α, heavy_ball(β), velocity_units="parameter")
 
-    Only the velocity's own decay is corrected. A method that uses β elsewhere
-    keeps the plain one there: Nesterov's momentum is then
+    and so do these two:
+
+        corrected = momentum_corrected(α, β, "parameter")
+        sgd(α, heavy_ball(corrected), velocity_units="parameter")
+        sgd(α, heavy_ball(β), velocity_units="gradient")
+
+    Only the decay of the velocity is corrected. A method that uses β elsewhere
+    needs the original β there: Nesterov's momentum is then
     `linear(1.0, lambda t: β(t + 1), beta=corrected)`.
 
-    Where α rises (in parameter units; falls, in gradient units) by a factor of
-    1 / β or more in one step, β' is 1 or above, and it is returned as it is: no
-    other β' gives the same iterates, and the velocity stays bounded, for the
-    one of parameters is always -α_t times the one of gradients.
+    β' is 1 or larger where α changes by a factor of 1 / β or more in one step:
+    where it decreases in gradient units, and where it increases in parameter
+    units. No other β' gives the same iterates. The velocity stays bounded, since
+    the velocity in parameter units is always -α_t times that in gradient units.
 
-    A divisor of 0 leaves nothing to correct: a velocity of parameters has
-    forgotten the gradients that a learning rate of 0 scaled, and a velocity of
-    gradients cannot coast through one. Where the divisor is traced, β' is 0
-    there: the velocity starts afresh. A warm-up from 0 is exact in gradient
-    units, for α_0 divides nothing there.
+    Where the divisor is 0, no β' is correct: a velocity in parameter units does
+    not contain the gradients that a learning rate of 0 multiplied, and a velocity
+    in gradient units does not move the parameters. If the divisor is traced, β'
+    is 0 there, so that the velocity starts from 0. In gradient units a warm-up
+    from 0 is exact, since α_0 is never a divisor.
 
     Args:
         learning_rate_schedule: α, the learning rate that `sgd` is given: a
             schedule, or a number in (0, inf).
         beta: β in [0, 1), the share of the other velocity kept each step.
-        velocity_units: "parameter" or "gradient", the units of the `sgd` that
+        velocity_units: "gradient" or "parameter", the units of the `sgd` that
             is given the corrected schedule.
 
     Returns:
         A schedule from an integer count to a 0-d array in float32 or wider.
 
     Raises:
-        ValueError: A concrete argument lies outside its interval, velocity_units
-            is neither word; when called, a concrete learning rate to divide by
-            is 0.
+        ValueError: A concrete argument lies outside its interval, or
+            velocity_units is neither word; when the schedule is called, a
+            concrete learning rate that is a divisor is 0.
+
+    Example:
+        >>> learning_rate = optax.exponential_decay(0.1, 1, 0.5)
+        >>> beta = momentax.schedules.momentum_corrected(learning_rate, 0.4)
+        >>> float(beta(1))
+        0.8...
 
     Source:
         Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1
@@ -429,14 +466,14 @@ def momentum_corrected(
     arguments.as_option("velocity_units", velocity_units, ("gradient", "parameter"))
 
     def schedule(count: ArrayLike) -> jax.Array:
-        t = _whole(count)
+        t = _as_integer(count)
         before = jnp.maximum(t - 1, 0)
         above, below = (t, before) if velocity_units == "parameter" else (before, t)
-        divisor = _real(α(below))
+        divisor = _as_float(α(below))
         if not (arguments.is_traced(t) or arguments.is_traced(divisor)) and divisor == 0 < t:
             raise ValueError(
-                f"learning_rate_schedule is 0 at count {below}, which no beta corrects the "
-                "velocity for; keep it above 0"
+                f"learning_rate_schedule is 0 at count {below}, which no beta corrects; keep it "
+                "above 0"
             )
         ratio = jnp.where(divisor == 0, 0, α(above) / jnp.where(divisor == 0, 1, divisor))
         return β(t) * ratio

@@ -28,8 +28,8 @@ def decay(count):
 EVERY = {
     "demon": lambda: schedules.demon(0.9, 30),
     "matched": lambda: schedules.matched(decay, 0.8),
-    "momentum_corrected": lambda: schedules.momentum_corrected(decay, 0.9),
-    "momentum_corrected, gradient": lambda: schedules.momentum_corrected(decay, 0.9, "gradient"),
+    "momentum_corrected": lambda: schedules.momentum_corrected(decay, 0.9, "parameter"),
+    "momentum_corrected, gradient": lambda: schedules.momentum_corrected(decay, 0.9),
     "nesterov_sequence": schedules.nesterov_sequence,
     "one_cycle": lambda: schedules.one_cycle(30),
     "one_cycle, linear": lambda: schedules.one_cycle(30, pct_final=0.8, anneal="linear"),
@@ -474,7 +474,7 @@ def test_a_warm_up_from_zero_is_exact_in_gradient_units_and_refused_in_parameter
     start_ = jnp.asarray(start)
     corrected = schedules.momentum_corrected(α, 0.9, "gradient")
     np.testing.assert_allclose(path("gradient", corrected), path("parameter", 0.9), rtol=1e-12)
-    refused = schedules.momentum_corrected(α, 0.9)
+    refused = schedules.momentum_corrected(α, 0.9, "parameter")
     refused(0)
     with pytest.raises(
         ValueError, match="learning_rate_schedule is 0 at count 0, which no beta corrects"

@@ -11,15 +11,16 @@ import optax
 
 from momentax._core import arguments, arithmetic, trees
 from momentax._core.typing import PyTree
+from momentax._methods._keywords import explain_keywords
 
 
 class AcceleratedState(NamedTuple):
-    """The state of a method that follows a sequence of its own.
+    """The state of a method whose coefficients come from a sequence.
 
     count: updates made so far, a 0-d int32 array.
     velocity: v, shaped like the parameters, in float32 or wider.
     shift: s, a 0-d array; `eval_params` reads it.
-    sequence: what the sequence has reached, a 0-d array in float32 or wider.
+    sequence: the current term of the sequence, a 0-d array in float32 or wider.
     """
 
     count: Any
@@ -42,39 +43,41 @@ _SEQUENCES: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+@explain_keywords
 def accelerated(
     sequence: str = "nesterov", *, horizon: int | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Accelerate descent on convex functions by a velocity that is kept ever longer.
+    """Accelerate descent on convex functions with a β that grows towards 1.
 
         β_t = (θ_{t-1} - 1) / θ_t,    θ_0 = 1
 
         "nesterov":    θ_t = θ_{t-1} + 1/2, so that β_t = (t - 1) / (t + 2)
         "fista":       θ_t = (1 + √(1 + 4 θ²_{t-1})) / 2
                        both v_t = β_{t-1} v_{t-1} + g_t,    d_t = g_t + β_t v_t
-        "ogm":         θ_t as "fista", but at the horizon with 8 in place of 4
+        "ogm":         θ_t as "fista", but with 8 in place of 4 at the horizon
                        v_t = β_t v_{t-1} + (β_t + θ_{t-1} / θ_t) g_t,    d_t = g_t + v_t
 
-    Take the learning rate 1/L, for gradients with the Lipschitz constant L.
-    Then f(x_t) - f* is at most c L ‖x_0 - x*‖² with c = 2 / (t² + 5t + 6),
-    2 / (t + 1)² and, at the horizon, 1 / (2 θ²_t): no first-order method has a
-    smaller bound. The parameters are the extrapolated point y; `eval_params`
-    gives x_t = y_{t-1} - α g_t. At OGM's horizon the parameters themselves
-    carry the bound, and `eval_params` gives them.
+    For gradients with the Lipschitz constant L, use the learning rate 1/L. Then
+    f(x_t) - f* is at most c L ‖x_0 - x*‖², where c is 2 / (t² + 5t + 6) for
+    "nesterov", 2 / (t + 1)² for "fista" and 1 / (2 θ²_t) for "ogm" at the
+    horizon, which is the smallest bound of all first-order methods. The
+    parameters are the extrapolated point y, and `eval_params` returns
+    x_t = y_{t-1} - α g_t. At the horizon of "ogm" the bound holds for the
+    parameters, and `eval_params` returns them.
 
     Args:
         sequence: "nesterov", "fista" or "ogm".
-        horizon: For "ogm", the number of the step that is the last, at least 1.
-            None never comes to it; steps after it carry no guarantee.
-
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider.
+        horizon: For "ogm", the number of the last step, at least 1; the bound
+            does not hold for later steps. None means that no step is the last.
 
     Raises:
-        ValueError: An unknown sequence, a horizon below 1 or for another
-            sequence than "ogm".
-        TypeError: horizon is no whole number.
+        ValueError: The sequence is unknown, the horizon is below 1, or a
+            horizon is given for another sequence than "ogm".
+        TypeError: horizon is not a whole number.
+
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.accelerated("fista"))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Nesterov, A method of solving a convex programming problem with
@@ -107,7 +110,7 @@ def accelerated(
         β = (θ - 1) / θ_next
         if sequence == "ogm":
             kept, gain, b = β, β + θ / θ_next, 1.0
-        else:  # Until now the shift is the last step's β.
+        else:  # The state keeps the β of the last step as the shift.
             kept, gain, b, shift = shift, 1.0, β, β
         v = arithmetic.combine((kept, v), (gain, updates), like=v)
         d = arithmetic.combine((1.0, updates), (b, v), like=updates)

@@ -11,7 +11,8 @@ import optax
 from momentax._core import arithmetic, trees, xla
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
-from momentax._methods import _average
+from momentax._methods._average import update_average
+from momentax._methods._keywords import explain_keywords
 
 
 class AdanState(NamedTuple):
@@ -19,11 +20,12 @@ class AdanState(NamedTuple):
 
     count: updates made so far, a 0-d int32 array.
     velocity: m, shaped like the parameters, in float32 or wider.
-    difference: v, likewise.
-    squares: n, likewise and real.
-    gradient: the newest gradient, likewise.
-    weight, difference_weight, squares_weight: what the weights in each of the
-        averages sum to, 0-d arrays.
+    difference: v, shaped like the parameters, in float32 or wider.
+    squares: n, shaped like the parameters, real, in float32 or wider.
+    gradient: the last gradient, shaped like the parameters, in float32 or wider.
+    weight: the sum of the weights in m, a 0-d array.
+    difference_weight: the sum of the weights in v, a 0-d array.
+    squares_weight: the sum of the weights in n, a 0-d array.
     """
 
     count: Any
@@ -40,40 +42,37 @@ class AdanState(NamedTuple):
     shift = 0.0
 
 
+@explain_keywords
 def adan(
     beta1: ScalarOrSchedule = 0.98,
     beta2: ScalarOrSchedule = 0.92,
     beta3: ScalarOrSchedule = 0.99,
     eps: ScalarOrSchedule = 1e-8,
 ) -> optax.GradientTransformationExtraArgs:
-    """Divide the average gradient, led by its average change, by the root of the squares.
+    """Divide the average gradient, extrapolated by its average change, by the root of the squares.
 
         m_t = β1 m_{t-1} + (1 - β1) g_t
         v_t = β2 v_{t-1} + (1 - β2) (g_t - g_{t-1}),    g_0 = g_1
         n_t = β3 n_{t-1} + (1 - β3) |g_t + β2 (g_t - g_{t-1})|²
         d_t = (m̂_t + β2 v̂_t) / (√n̂_t + ε)
 
-    m, v and n start at 0, and a hat divides by the sum of the weights: 1 - β1ᵗ
-    for a constant β1. The velocity is m. The paper writes β for 1 - β. Its decay
-    is proximal, θ ← θ / (1 + α λ) after the step; the decoupled decay of `sgd`
-    agrees with it to first order in α λ. `optax.adan` weighs the differences by
-    1 - β2 in place of β2, which is another method.
+    m, v and n start at 0. A hat divides by the sum of the weights, which is
+    1 - β1ᵗ for a constant β1. The velocity is m. The paper writes β for 1 - β.
+    Its decay is proximal, θ ← θ / (1 + α λ) after the step; the decoupled decay
+    of `sgd` agrees with it to first order in α λ. `optax.adan` multiplies the
+    differences by 1 - β2 in place of β2, which is another method. For a leaf
+    whose first gradient comes after the first step, the gradient before it is 0.
 
     Args:
         beta1: β1 in [0, 1), the share of the average gradient kept each step.
-        beta2: β2 in [0, 1), the share of the average difference kept each step
-            and its weight.
+        beta2: β2 in [0, 1), the share of the average difference kept each step,
+            and the weight of the difference.
         beta3: β3 in [0, 1), the share of the squares kept each step.
         eps: ε in (0, inf), in units of the gradient.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds the velocity and three more trees of that size,
-        in float32 or wider, and three scalars, which all leaves share. A leaf
-        whose first gradient comes late finds 0 for the one before.
-
-    Raises:
-        ValueError: A concrete hyperparameter lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(1e-3, momentax.adan(), weight_decay=0.02, decoupled=True)
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Xie, Zhou, Li, Lin and Yan, Adan: adaptive Nesterov momentum algorithm
@@ -96,9 +95,9 @@ def adan(
         g, seen = arithmetic.upcast(updates), jnp.where(t == 0, 0.0, 1.0)
         change = arithmetic.combine((seen, g), (-seen, before), like=g)
         ahead = arithmetic.combine((1.0, g), (β2(t), change), like=g)
-        m, wm = _average.step(β1(t), m, wm, g)
-        v, wv = _average.step(β2(t), v, wv, change)
-        n, wn = _average.step(β3(t), n, wn, arithmetic.squared(ahead))
+        m, wm = update_average(β1(t), m, wm, g)
+        v, wv = update_average(β2(t), v, wv, change)
+        n, wn = update_average(β3(t), n, wn, arithmetic.squared(ahead))
         lead = arithmetic.combine((1 / wm, m), (β2(t) / wv, v), like=m)
         d = arithmetic.normalized(lead, arithmetic.combine((1 / wn, n), like=n), ε(t), like=updates)
         before = xla.computed_after(t, arithmetic.combine((1.0, g), like=before), v, n)

@@ -13,6 +13,7 @@ import optax
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 
 
 class AggregatedState(NamedTuple):
@@ -30,6 +31,7 @@ class AggregatedState(NamedTuple):
     shift = 0.0
 
 
+@explain_keywords
 def aggregated(
     betas: Sequence[ScalarOrSchedule] | np.ndarray | jax.Array = (0.0, 0.9, 0.99),
 ) -> optax.GradientTransformationExtraArgs:
@@ -38,22 +40,22 @@ def aggregated(
         vᵢ_t = βᵢ vᵢ_{t-1} + g_t,    vᵢ_0 = 0,    i = 1 .. K
         d_t = (1/K) Σᵢ vᵢ_t
 
-    The largest β gives the speed and the others damp its oscillations. K = 1 is
-    heavy ball; betas (0, β) are `linear` at weights (1/2, 1/2). The authors take
-    βᵢ = 1 - 0.1^{i-1}.
+    The largest β makes the method fast, and the smaller ones damp its
+    oscillations. K = 1 is heavy ball, and betas (0, β) are `linear` with the
+    weights (1/2, 1/2). The authors use βᵢ = 1 - 0.1^{i-1}. The velocities are
+    stacked on a leading axis, which is not sharded.
 
     Args:
         betas: β1 .. βK in [0, 1), the share of each velocity kept each step: a
-            sequence of numbers, 0-d arrays or schedules, or an array of one axis.
-
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds K velocities, in float32 or wider, on a leading
-        axis that is not sharded.
+            sequence of numbers, 0-d arrays or schedules, or a 1-d array.
 
     Raises:
-        ValueError: A concrete β lies outside its interval, or there is none.
-        TypeError: betas is no sequence and no array.
+        ValueError: A concrete β lies outside its interval, or betas is empty.
+        TypeError: betas is neither a sequence nor a 1-d array.
+
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.aggregated((0.0, 0.9, 0.99)))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Lucas, Sun, Zemel and Grosse, Aggregated momentum: stability through

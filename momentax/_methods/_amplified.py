@@ -8,9 +8,11 @@ import optax
 
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import Scalar, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import linear
 
 
+@explain_keywords
 def amplified(
     beta: ScalarOrSchedule = 0.98, factor: ScalarOrSchedule = 2.0
 ) -> optax.GradientTransformationExtraArgs:
@@ -19,21 +21,17 @@ def amplified(
         v_t = β v_{t-1} + (1 - β) g_t,    v_1 = g_1
         d_t = g_t + λ v_t
 
-    This is Grokfast-EMA: chain it before an optimizer, as in
-    `optax.chain(amplified(), optax.adamw(1e-3))`. The average starts at the
-    first gradient; a leaf whose first gradient comes later, or whose velocity
-    is reset, starts at 0.
+    This is Grokfast-EMA. Chain it before an optimizer. The average starts at the
+    first gradient. The average of a leaf whose first gradient comes after the
+    first step, or whose velocity was reset, starts at 0.
 
     Args:
         beta: β in [0, 1), the share of the average kept each step.
-        factor: λ in [0, inf), how many times the average is added.
+        factor: λ in [0, inf), the multiple of the average that is added.
 
-    Returns:
-        A transformation of gradients into amplified gradients of the same
-        shapes and dtypes; its state holds one velocity, in float32 or wider.
-
-    Raises:
-        ValueError: A concrete beta or factor lies outside its interval.
+    Example:
+        >>> tx = optax.chain(momentax.amplified(0.98, factor=2.0), optax.adamw(1e-3))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Lee, Kang, Kim and Lee, Grokfast: accelerated grokking by amplifying

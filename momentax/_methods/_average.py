@@ -12,6 +12,7 @@ from momentax._core import arithmetic, hyperparameters, trees, xla
 from momentax._core.arguments import as_flag
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import linear
 
 
@@ -21,7 +22,7 @@ class AverageState(NamedTuple):
     count: updates made so far, a 0-d int32 array.
     velocity: v, the average before debiasing, shaped like the parameters, in
         float32 or wider.
-    weight: w, what the weights of the gradients in the velocity sum to, a 0-d array.
+    weight: w, the sum of the weights of the gradients in the velocity, a 0-d array.
     """
 
     count: Any
@@ -33,12 +34,15 @@ class AverageState(NamedTuple):
     shift = 0.0
 
 
-def step(β: Any, mean: PyTree, weight: jax.Array, new: PyTree) -> tuple[PyTree, jax.Array]:
-    """Take one more tree into a running average that starts at 0, and into its weight."""
+def update_average(
+    β: Any, mean: PyTree, weight: jax.Array, new: PyTree
+) -> tuple[PyTree, jax.Array]:
+    """Return a running average and the sum of its weights after one more tree."""
     mean = xla.decay_and_add(weight, β, mean, (1 - β, new))
     return mean, jnp.asarray(β * weight + (1 - β), weight.dtype)
 
 
+@explain_keywords
 def average(
     beta: ScalarOrSchedule = 0.9, *, debias: bool = True
 ) -> optax.GradientTransformationExtraArgs:
@@ -48,24 +52,19 @@ def average(
         w_t = β w_{t-1} + (1 - β),        w_0 = 0
         d_t = v_t / w_t
 
-    For a constant β, w_t = 1 - βᵗ; under a schedule of β, w is still exactly
-    the sum of the weights. Without debiasing d_t = v_t, which is heavy ball at
-    a learning rate smaller by the factor 1 - β.
+    For a constant β, w_t = 1 - βᵗ; under a schedule of β, w is the exact sum of
+    the weights. All leaves share w, which also grows at a step without a
+    gradient. Without debiasing d_t = v_t, which is heavy ball at a learning rate
+    smaller by the factor 1 - β.
 
     Args:
         beta: β in [0, 1), the share of the average kept each step.
         debias: Whether to divide by w, so that the first directions are
-            averages of the gradients seen and not pulled towards 0.
+            averages of the first gradients and not smaller.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider, and with
-        debiasing the scalar w. A leaf whose gradient is None keeps its
-        velocity while w, which all leaves share, goes on.
-
-    Raises:
-        ValueError: A concrete beta lies outside its interval.
-        TypeError: debias is no bool.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.average(0.9))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Kingma and Ba, Adam: a method for stochastic optimization, 2015,
@@ -83,7 +82,7 @@ def average(
         del params, extra_args
         t, v, w = state
         trees.require_gradients(updates, v)
-        v, w = step(β(t), v, w, updates)
+        v, w = update_average(β(t), v, w, updates)
         d = arithmetic.combine((1 / w, v), like=updates)
         return d, AverageState(optax.safe_increment(t), v, w)
 

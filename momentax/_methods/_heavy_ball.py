@@ -6,9 +6,11 @@ import optax
 
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import linear
 
 
+@explain_keywords
 def heavy_ball(
     beta: ScalarOrSchedule = 0.9, *, dampening: ScalarOrSchedule = 0.0
 ) -> optax.GradientTransformationExtraArgs:
@@ -17,20 +19,17 @@ def heavy_ball(
         v_t = β v_{t-1} + (1 - τ) g_t,    v_0 = 0
         d_t = v_t
 
-    β = 0 is plain descent. τ = β makes v a running average whose weights sum to
-    1 - βᵗ. PyTorch leaves its first gradient undamped: with τ > 0 its buffer
+    β = 0 is plain descent. With τ = β, v is a running average whose weights sum
+    to 1 - βᵗ. PyTorch does not dampen the first gradient: with τ > 0 its buffer
     is larger by τ βᵗ⁻¹ g_1.
 
     Args:
         beta: β in [0, 1), the share of the velocity kept each step.
         dampening: τ in [0, 1), the share of each gradient left out.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider.
-
-    Raises:
-        ValueError: A concrete beta or dampening lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.heavy_ball(0.9))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Polyak, Some methods of speeding up the convergence of iteration

@@ -1,4 +1,4 @@
-"""Heavy ball that descends on its own learning rate and β."""
+"""Heavy ball with gradient descent on its learning rate and β."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import optax
 from momentax._core import arithmetic, hyperparameters, trees
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, Scalar, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 
 
 class HypergradientState(NamedTuple):
@@ -20,7 +21,7 @@ class HypergradientState(NamedTuple):
     count: updates made so far, a 0-d int32 array.
     velocity: v, shaped like the parameters, in float32 or wider.
     learning_rate: α of the last step, a 0-d array in float32 or wider.
-    beta: β of the last step, likewise.
+    beta: β of the last step, a 0-d array in float32 or wider.
     change: v_t - v_{t-1}, shaped like the parameters, in float32 or wider; None
         where β is constant.
     """
@@ -36,6 +37,7 @@ class HypergradientState(NamedTuple):
     shift = 0.0
 
 
+@explain_keywords
 def hypergradient(
     learning_rate: Scalar,
     beta: Scalar = 0.9,
@@ -43,37 +45,32 @@ def hypergradient(
     learning_rate_step: ScalarOrSchedule = 1e-4,
     beta_step: ScalarOrSchedule = 1e-4,
 ) -> optax.GradientTransformationExtraArgs:
-    """Adapt heavy ball's learning rate and β by the chain rule through the last step.
+    """Adapt the learning rate and β of heavy ball by the chain rule through the last step.
 
         α_t = max(α_{t-1} + κ_t ⟨g_t, v_{t-1}⟩, 0)
         β_t = min(max(β_{t-1} + κ'_t ⟨g_t, w_{t-1}⟩, 0), 1⁻)
         w_t = α_t v_{t-1},    v_t = β_t v_{t-1} + g_t,    w_0 = v_0 = 0
         d_t = α_t v_t
 
-    with inner products over all leaves and 1⁻ the largest float below 1. Since
-    ∂f(θ_{t-1})/∂α_{t-1} = -⟨g_t, v_{t-1}⟩ and ∂f(θ_{t-1})/∂β_{t-1} =
+    The inner products are over all leaves, and 1⁻ is the largest float below 1.
+    Since ∂f(θ_{t-1})/∂α_{t-1} = -⟨g_t, v_{t-1}⟩ and ∂f(θ_{t-1})/∂β_{t-1} =
     -⟨g_t, w_{t-1}⟩, both are gradient descent on the loss after the last step,
-    all before that step being held fixed. The direction is the whole step: use
-    `sgd(1.0, hypergradient(0.01))`. κ = κ' = 0 is heavy ball, and κ' = 0 with
-    β = 0 the learning rate's rule for plain descent.
+    with everything before that step fixed. The direction is the whole step: use
+    the learning rate 1.0 in `sgd`. κ = κ' = 0 is heavy ball. κ' = 0 with β = 0
+    adapts the learning rate of plain descent.
 
     Args:
-        learning_rate: α_0 in (0, inf), the first learning rate.
-        beta: β_0 in [0, 1), the first share of the velocity kept.
-        learning_rate_step: κ in [0, inf), the step size of α. It has the units
-            of α over those of a squared gradient.
-        beta_step: κ' in [0, inf), the step size of β, per unit of the loss. The
-            number 0 keeps β and saves the memory of the change.
+        learning_rate: α_0 in (0, inf), the first learning rate, not a schedule.
+        beta: β_0 in [0, 1), the first share of the velocity kept, not a schedule.
+        learning_rate_step: κ in [0, inf), the step size of α, in the units of α
+            over those of a squared gradient.
+        beta_step: κ' in [0, inf), the step size of β, per unit of the loss. With
+            the number 0, β is constant and the state does not keep the change
+            of the velocity.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state, HypergradientState, holds the velocity and its last
-        change, from which w follows, in float32 or wider, and α and β.
-
-    Raises:
-        ValueError: A concrete hyperparameter lies outside its interval.
-        TypeError: learning_rate or beta is a schedule; they are where α and β
-            start.
+    Example:
+        >>> tx = momentax.sgd(1.0, momentax.hypergradient(0.01))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         The learning rate: Baydin and others, Online learning rate adaptation
@@ -105,10 +102,10 @@ def hypergradient(
             below_1 = np.nextafter(β.dtype.type(1), β.dtype.type(0))
             β = arithmetic.as_scalar(jnp.minimum(jnp.maximum(β + κ_β(t) * along_w, 0), below_1))
             change = arithmetic.combine((1.0, updates), (β - 1, v), like=change)
-            # v_t written from the new change; the last term holds back where there is no gradient.
+            # v_t is computed from the new change. The last term keeps v where g_t is None.
             v = arithmetic.combine((1.0, v), (1.0, change), (0.0, updates), like=v)
         else:
-            # β itself, but so v waits for α, or XLA would copy v for the inner product.
+            # kept is β, but depends on α, whose inner product reads the old v (see _core.xla).
             kept = jnp.where(jnp.isnan(α), α, β)
             v = arithmetic.combine((kept, v), (1.0, updates), like=v)
         d = arithmetic.combine((α, v), like=updates)

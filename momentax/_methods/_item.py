@@ -9,8 +9,10 @@ import optax
 from momentax._core import arguments, arithmetic, hyperparameters, trees
 from momentax._core.typing import Scalar
 from momentax._methods._accelerated import AcceleratedState
+from momentax._methods._keywords import explain_keywords
 
 
+@explain_keywords
 def item(mu: Scalar, L: Scalar) -> optax.GradientTransformationExtraArgs:
     """Contract the distance to the minimizer of a strongly convex function at the best rate.
 
@@ -20,22 +22,18 @@ def item(mu: Scalar, L: Scalar) -> optax.GradientTransformationExtraArgs:
         v_t = b_t ((1 - q δ_{t-1}) v_{t-1} + (δ_{t-1} - 1) g_t),    v_0 = 0
         d_t = g_t + (1 / b_t - 1) v_t
 
-    Take the learning rate 1/L. The parameters are the point y_t where gradients
-    are taken; `eval_params` gives z_t = y_t - α v_t, for which ‖z_t - x*‖² is at
-    most ‖z_0 - x*‖² / (1 + q A_t). A grows geometrically; the state keeps
+    Use the learning rate 1/L. The parameters are the point y_t where gradients
+    are taken. `eval_params` returns z_t = y_t - α v_t, for which ‖z_t - x*‖² is
+    at most ‖z_0 - x*‖² / (1 + q A_t). A grows geometrically. The state keeps
     1 / (1 + A_t), which cannot overflow.
 
     Args:
-        mu: μ in (0, L), the smallest curvature.
-        L: L in (0, inf), the largest curvature.
+        mu: μ in (0, L), the smallest curvature, not a schedule.
+        L: L in (0, inf), the largest curvature, not a schedule.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider.
-
-    Raises:
-        ValueError: A concrete mu or L lies outside its interval.
-        TypeError: mu or L is no number; a schedule has no meaning here.
+    Example:
+        >>> tx = momentax.sgd(1 / 100.0, momentax.item(mu=1.0, L=100.0))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Taylor and Drori, An optimal gradient method for smooth strongly convex
@@ -48,7 +46,7 @@ def item(mu: Scalar, L: Scalar) -> optax.GradientTransformationExtraArgs:
     q = smallest / largest
 
     def coefficients(p: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """b, δ and the next p, where p = 1 / (1 + A) and ratio = A_{t+1} / (1 + A_t)."""
+        """Return b, δ and the next p, where p = 1 / (1 + A) and ratio = A_{t+1} / (1 + A_t)."""
         ratio = ((1 + q) * (1 - p) + 2 * (p + jnp.sqrt(p + q * (1 - p)))) / (1 - q) ** 2
         b = (1 - p) / ((1 - q) * ratio)
         δ = ((1 - q) ** 2 * ratio - (1 + q) * (1 - p)) / (2 * ((1 + q) * p + q * (1 - p)))

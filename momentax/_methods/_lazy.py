@@ -1,4 +1,4 @@
-"""Momentum for sparse gradients: rows that have none wait, and catch up exactly."""
+"""Momentum for sparse gradients: rows without a gradient wait and catch up exactly."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import optax
 
 from momentax._core import arguments, arithmetic, hyperparameters, trees
 from momentax._core.typing import PyTree
+from momentax._methods._keywords import explain_keywords
 
 
 class LazyState(NamedTuple):
@@ -18,10 +19,11 @@ class LazyState(NamedTuple):
 
     count: updates made so far, a 0-d int32 array.
     velocity: v, shaped like the parameters, in float32 or wider.
-    last: per leaf and row, the count up to which the row has moved, int32.
+    last: for each row of each leaf, the count up to which it was updated, int32.
     shift: s, a 0-d array; `eval_params` reads it, after all rows have caught up.
     kept: β, a 0-d array; `catch_up` reads it.
-    coast: how far a velocity of 1 moves in a step without a gradient, likewise.
+    coast: b β, how far a velocity of 1 moves in a step without a gradient, a 0-d
+        array; `catch_up` reads it.
     """
 
     count: Any
@@ -35,19 +37,20 @@ class LazyState(NamedTuple):
     sums_gradients = False
 
 
+@explain_keywords
 def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Step only the rows that have a gradient; the others keep their velocity and wait.
+    """Update only the rows that have a gradient; the other rows wait.
 
         v_t = β v_{t-1} + γ g_t,    d_t = a g_t + b v_t    in a row with a gradient
-        v_t = v_{t-1},              d_t = 0                in the others
+        v_t = v_{t-1},              d_t = 0                in the other rows
 
-    A row is an entry of a leaf's first axis, as of an embedding table. One that
-    has waited k steps of a dense method, for which v ← βᵏ v and θ moves
-    by -α b (β + ... + βᵏ) v, takes all of them at once in `catch_up`. Called
-    before the gradient on the rows about to be read, and on all rows before the
-    parameters are evaluated or saved, it makes each iterate that is read the
-    dense method's. Without it the steps that a row waits never happen to it, as
-    in the lazy variants that other frameworks have.
+    A row is an entry of the first axis of a leaf, such as the vector of one word
+    in an embedding table. During k steps without a gradient the dense method
+    computes v ← βᵏ v and moves θ by -α b (β + ... + βᵏ) v. `catch_up` takes these
+    k steps at once. Call it before the gradient, on the rows that the gradient
+    reads, and on all rows before the parameters are evaluated or saved. Then each
+    iterate that is read is that of the dense method. Without `catch_up` these
+    steps are never taken, as in the lazy variants of other frameworks.
 
         tx = sgd(0.1, lazy(heavy_ball(0.9)))
         rows = {"table": ids}
@@ -55,13 +58,16 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
         grads = jax.grad(loss)(params, ids)
         updates, state = tx.update(grads, state, params)
 
-    α must not change, and weight decay has no part in the steps that a row waits:
-    leave it out.
+    The learning rate must be constant. Do not use weight decay: the steps that
+    rows wait do not include it.
 
-    A dense gradient has the parameters' shapes, and a row of zeros in it waits.
-    Pass `rows` to update and it takes gradients of these rows alone, of shapes
-    (n, ...), and returns their directions; only they are read and written. Such
-    a step goes without params, and is added to its rows:
+    A dense gradient has the shapes of the parameters, and a row of zeros in it
+    waits. With the extra argument `rows`, a tree like the parameters of 1-d
+    integer arrays, update takes the gradients of these rows only, of shapes
+    (n, ...), and returns their directions. It reads and writes only these rows.
+    They must be distinct. Rows beyond the last are ignored, such as the fill
+    values of `jnp.unique(ids, size=n, fill_value=len(table))`. Call such an
+    update without params, and add its result to the rows:
 
         updates, state = tx.update(row_grads, state, rows=rows)
         table = params["table"].at[ids].add(updates["table"])
@@ -71,17 +77,17 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
             as `heavy_ball`, `nesterov` or `quasi_hyperbolic`.
 
     Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state, LazyState, holds one velocity, in float32 or wider,
-        and an int32 counter a row. The extra argument `rows` is a tree like the
-        parameters of 1-d integer arrays: the rows of each leaf, distinct. Rows
-        beyond the last are ignored, such as those with which
-        `jnp.unique(ids, size=n, fill_value=len(table))` fills up.
+        A transformation with the state LazyState: one velocity, and for each
+        row the int32 count of its last update.
 
     Raises:
-        TypeError: method is no gradient transformation.
+        TypeError: method is not a gradient transformation.
         ValueError: method has a schedule or is not of the linear family; at
-            update, gradients do not fit the velocity or its rows.
+            update, the gradients do not fit the velocity or its rows.
+
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.lazy(momentax.heavy_ball(0.9)))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         The sum of a geometric series over the steps that a row waits; for
@@ -106,31 +112,31 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
             rows = trees.as_rows(rows, v)
             v, last = (jax.tree.map(arithmetic.read_rows, tree, rows) for tree in (v, last))
         trees.require_gradients(updates, v)
-        touched = jax.tree.map(_touched, updates)
+        has_gradient = jax.tree.map(_has_gradient, updates)
 
-        # A leaf without a gradient stays as it is, and its rows wait for nothing.
-        def keep(row: Any, v: Any, g: Any) -> Any:
+        # A row of None stands for a leaf without a gradient: it does not change and does not wait.
+        def next_velocity(row: Any, v: Any, g: Any) -> Any:
             if row is None:
                 return v
             share = jnp.where(arithmetic.broadcast_rows(row, v), β, 1)
             return arithmetic.combine((share, v), (γ, g), like=v)
 
-        def move(row: Any, v: Any, g: Any) -> Any:
+        def direction(row: Any, v: Any, g: Any) -> Any:
             if row is None:
                 return None
             share = jnp.where(arithmetic.broadcast_rows(row, v), b, 0)
             return arithmetic.combine((a, g), (share, v), like=g)
 
-        def mark(row: Any, n: Any) -> Any:
+        def next_last(row: Any, n: Any) -> Any:
             if row is None:
                 return n if n is None else n + (count - state.count)
             return jnp.where(row, count, n)
 
-        def over(step: Any, *others: PyTree) -> PyTree:
-            return jax.tree.map(step, touched, *others, is_leaf=trees.is_none)
+        def map_rows(step: Any, *others: PyTree) -> PyTree:
+            return jax.tree.map(step, has_gradient, *others, is_leaf=trees.is_none)
 
-        v = over(keep, v, updates)
-        d, last = over(move, v, updates), over(mark, last)
+        v = map_rows(next_velocity, v, updates)
+        d, last = map_rows(direction, v, updates), map_rows(next_last, last)
         if rows is not None:
             v = jax.tree.map(arithmetic.write_rows, state.velocity, rows, v)
             last = jax.tree.map(arithmetic.write_rows, state.last, rows, last)
@@ -139,37 +145,38 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _touched(g: jax.Array) -> jax.Array:
+def _has_gradient(g: jax.Array) -> jax.Array:
+    """Return for each row whether its gradient is not all zeros."""
     return jnp.any(jnp.not_equal(g, 0), axis=tuple(range(1, jnp.ndim(g))))
 
 
 def _coefficients(method: Any) -> list[Any]:
-    """a, b, β, γ and s of a linear method, by its answers to zeros and ones."""
+    """Return a, b, β, γ and s of a linear method, read from its updates of zeros and ones."""
     with jax.ensure_compile_time_eval():
         state = method.init(jnp.zeros((), hyperparameters.float_dtype()))
         extra = set(getattr(state, "_fields", ())) - {"count", "velocity", "shift"}
         if extra or not hasattr(state, "velocity"):
             raise ValueError(
-                "lazy needs a method of the linear family, whose state is a velocity and no more, "
-                f"got one with the state {type(state).__name__}; an optimizer goes around it: "
+                "lazy needs a method of the linear family, whose state keeps only a velocity, "
+                f"got one with the state {type(state).__name__}; put lazy inside of an optimizer: "
                 "sgd(learning_rate, lazy(heavy_ball(0.9)))"
             )
 
-        def answer(v: float, g: float, count: int = 0) -> np.ndarray | jax.Array:
+        def respond(v: float, g: float, count: int = 0) -> np.ndarray | jax.Array:
             started = state._replace(count=jnp.int32(count), velocity=arithmetic.as_scalar(v))
             d, after = method.update(arithmetic.as_scalar(g), started)
             return jnp.stack([after.velocity, d, arithmetic.as_scalar(getattr(after, "shift", 0))])
 
-        coast, push = answer(1, 0), answer(0, 1)
-        if not arguments.is_traced(coast + push):
+        to_velocity, to_gradient = respond(1, 0), respond(0, 1)
+        if not arguments.is_traced(to_velocity + to_gradient):
             for count in (0, 1, 10, 10**6):
-                if not np.allclose(answer(2, -1, count), 2 * coast - push, rtol=1e-5):
+                if not np.allclose(respond(2, -1, count), 2 * to_velocity - to_gradient, rtol=1e-5):
                     raise ValueError(
-                        "lazy needs a method with constant coefficients: a row that waits could "
-                        "not catch up in one step under a schedule, got one that changes by count "
+                        "lazy needs a method with constant coefficients: a row cannot catch up in "
+                        "one step under a schedule, got coefficients that change by count "
                         f"{count}"
                     )
-        β, γ = coast[0], push[0]
-        b = jnp.where(β == 0, 0, coast[1] / jnp.where(β == 0, 1, β))
-        exact = push[1] - b * γ, b, β, γ, push[2]
-        return [x if arguments.is_traced(x) else np.asarray(x)[()] for x in exact]
+        β, γ = to_velocity[0], to_gradient[0]
+        b = jnp.where(β == 0, 0, to_velocity[1] / jnp.where(β == 0, 1, β))
+        values = to_gradient[1] - b * γ, b, β, γ, to_gradient[2]
+        return [x if arguments.is_traced(x) else np.asarray(x)[()] for x in values]

@@ -1,4 +1,4 @@
-"""The kernel: one velocity and four coefficients. Most methods are a row of it."""
+"""The kernel: one velocity and four coefficients. Most methods are a choice of coefficients."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import optax
 from momentax._core import arithmetic, trees, xla
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 
 
 class LinearState(NamedTuple):
@@ -44,6 +45,7 @@ class ShiftedState(NamedTuple):
     sums_gradients = True
 
 
+@explain_keywords
 def linear(
     gradient_weight: ScalarOrSchedule,
     velocity_weight: ScalarOrSchedule,
@@ -57,35 +59,28 @@ def linear(
         v_t = β_t v_{t-1} + γ_t g_t,    v_0 = 0
         d_t = a_t g_t + b_t v_t
 
-    (a, b, γ) = (0, 1, 1) is heavy ball and (1, β, 1) Nesterov's momentum. A
-    coefficient that is the number 0 drops its term from the compiled program.
+    (a, b, γ) = (0, 1, 1) is heavy ball and (1, β, 1) is Nesterov's momentum. The
+    compiled program leaves out a term whose coefficient is the number 0.
 
     The parameters are the point where gradients are taken. The base iterate of
-    the method, which `eval_params` returns, is that point plus α_t s_t v_t.
+    the method, which `eval_params` returns, is the parameters plus α_t s_t v_t.
 
     Args:
-        gradient_weight: a, the gradient's weight in the direction; any real number.
-        velocity_weight: b, the velocity's weight in the direction; any real number.
+        gradient_weight: a, the weight of the gradient in the direction; any real number.
+        velocity_weight: b, the weight of the velocity in the direction; any real number.
         beta: β in [0, 1), the share of the velocity kept each step.
-        gain: γ, the gradient's weight in the velocity; any real number.
+        gain: γ, the weight of the gradient in the velocity; any real number.
         shift: s, how far the base iterate lies from the parameters along the
             velocity; any real number.
-        Each is a number, a 0-d array or a schedule of the count, which is 0 at
-        the first update.
 
     Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes. Its state, LinearState(count, velocity), or with a shift other
-        than the number 0 ShiftedState(count, velocity, shift), keeps the
-        velocity in float32 or wider. A None gradient leaves its velocity as it
-        is and is passed on.
+        A transformation with the state LinearState, or with the state
+        ShiftedState unless the shift is the number 0.
 
-    Raises:
-        ValueError: A coefficient is not finite or not scalar, or beta lies
-            outside its interval; at update, the gradients' structure or shapes
-            are not those of the velocity.
-        TypeError: A coefficient is no number; at init, a parameter is neither
-            floating nor complex.
+    Example:
+        >>> beta = 0.9
+        >>> nesterov = momentax.linear(gradient_weight=1.0, velocity_weight=beta, beta=beta)
+        >>> updates, state = nesterov.update(grads, nesterov.init(params))
 
     Source:
         The common form of Polyak, Some methods of speeding up the convergence
@@ -101,7 +96,7 @@ def linear(
 
     def init(params):
         count, v = jnp.zeros((), jnp.int32), arithmetic.zeros_like(params)
-        # A velocity put in from elsewhere is then shifted too, before the first update.
+        # The shift must be right before the first update, for a velocity that was put in.
         return (
             ShiftedState(count, v, arithmetic.as_scalar(s(count)))
             if shifted

@@ -1,4 +1,4 @@
-"""Lion: the sign of an average of the gradients that leans towards the newest."""
+"""Lion: the sign of an average of the gradients with more weight on the newest."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import optax
 from momentax._core import arithmetic, hyperparameters, trees, xla
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import LinearState
 
 
+@explain_keywords
 def lion(
     beta1: ScalarOrSchedule = 0.9, beta2: ScalarOrSchedule = 0.99
 ) -> optax.GradientTransformationExtraArgs:
@@ -21,24 +23,18 @@ def lion(
         d_t = sign(β1 v_{t-1} + (1 - β1) g_t)
         v_t = β2 v_{t-1} + (1 - β2) g_t,    v_0 = 0
 
-    β1 = β2 is `sign_average`, and β1 = 0 signSGD. sign(0) = 0, and of a complex
-    number z it is z / |z|. The paper's optimizer decays decoupled:
-    `sgd(1e-4, lion(), weight_decay=1.0, decoupled=True)`.
-
-    A step writes v in place where β1 ≤ β2 are numbers, as by default. Where
-    β1 > β2, or one of them is a schedule or traced, the compiled step copies v.
+    β1 = β2 is `sign_average`, and β1 = 0 is signSGD. sign(0) = 0, and the sign of
+    a complex number z is z / |z|. The paper uses decoupled weight decay. If
+    β1 ≤ β2 are numbers, as by default, a compiled step updates v in place;
+    otherwise it copies v.
 
     Args:
         beta1: β1 in [0, 1), the share of the average in the mixture.
         beta2: β2 in [0, 1), the share of the average kept each step.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state, LinearState(count, velocity), holds one velocity, in
-        float32 or wider.
-
-    Raises:
-        ValueError: A concrete beta1 or beta2 lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(1e-4, momentax.lion(), weight_decay=1.0, decoupled=True)
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Chen and others, Symbolic discovery of optimization algorithms, 2023,
@@ -55,24 +51,24 @@ def lion(
         del params, extra_args
         t, v = state
         trees.require_gradients(updates, v)
-        # Numbers are rounded last: of 0.9999 float32 leaves 1e-4 only to within 1e-8, which may
-        # turn a sign.
+        # Coefficients are computed from exact numbers: in float32 1 - 0.9999 is 1e-4 only to
+        # within 1e-8, which may change a sign.
         b1, b2 = (s(t) if b is None else b for s, b in zip((β1, β2), numbers, strict=True))
         new = xla.decay_and_add(t, b2, v, (1 - b2, updates))
-        mixture = arithmetic.combine(*_terms(b1, b2, v, new, updates), like=v)
+        mixture = arithmetic.combine(*_mixture_terms(b1, b2, v, new, updates), like=v)
         return arithmetic.sign(mixture, like=updates), LinearState(optax.safe_increment(t), new)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _terms(β1: Any, β2: Any, v: PyTree, new: PyTree, g: PyTree) -> Any:
-    """The terms of β1 v + (1 - β1) g, from the new velocity where that loses no digit.
+def _mixture_terms(β1: Any, β2: Any, v: PyTree, new: PyTree, g: PyTree) -> Any:
+    """Return the terms of β1 v_{t-1} + (1 - β1) g_t, from the new velocity where that is exact.
 
-    Where both outputs of a step read the old velocity, XLA copies it. The same
-    mixture is (β1 v_t + (β2 - β1) g_t) / β2. Rounding v_t moves it by a factor
-    β1 (1 - β2) / (β2 (1 - β1)) more, at most, than rounding its own terms: by no
-    more for β1 ≤ β2, but without bound towards β2 = 0, where v_t = g_t holds
-    nothing of v_{t-1} and no form of it could tell the sign.
+    A step that reads the new velocity only is done in place (see momentax._core.xla). The same
+    mixture is (β1 v_t + (β2 - β1) g_t) / β2. The rounding error of v_t changes it by at most
+    β1 (1 - β2) / (β2 (1 - β1)) times the rounding error of the original terms. That factor is
+    at most 1 for β1 ≤ β2, and without bound as β2 goes to 0, where v_t = g_t does not depend
+    on v_{t-1}.
     """
     if not arithmetic.is_known(β1, β2) or not 0 < β1 <= β2:
         return (β1, v), (1 - β1, g)

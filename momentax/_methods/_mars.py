@@ -12,6 +12,7 @@ from momentax._core import arithmetic, trees, xla
 from momentax._core.arguments import as_flag
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import LinearState
 from momentax._methods._previous import previous
 
@@ -33,41 +34,42 @@ class MarsState(NamedTuple):
     shift = 0.0
 
 
+@explain_keywords
 def mars(
     beta: ScalarOrSchedule = 0.95, gamma: ScalarOrSchedule = 0.025, *, approximate: bool = True
 ) -> optax.GradientTransformationExtraArgs:
-    """Average gradients that are corrected by how they have changed.
+    """Average gradients that are corrected by their change.
 
         c_t = g_t + γ β / (1 - β) (g_t - g'_t)
         v_t = β v_{t-1} + (1 - β) c_t / max(1, ‖c_t‖),    v_0 = 0
         d_t = v_t
 
-    with the norm of each leaf by itself. In the exact form g'_t is the gradient
-    at the previous parameters on step t's batch: pass it to update as
-    `prev_grad`; the first step takes g'_1 = g_1 whatever is passed. The
-    approximate form takes the last step's gradient, g'_t = g_{t-1}, and g'_1 = 0
-    as the authors' code does.
+    Each leaf has its own norm. In the exact form, g'_t is the gradient at the
+    previous parameters on the batch of step t: pass it to update as `prev_grad`.
+    At the first step g'_1 = g_1, whatever `prev_grad` is. In the approximate form
+    g'_t is the gradient of the last step, g_{t-1}, and g'_1 = 0 as in the
+    authors' code.
 
-    The paper preconditions v: followed by `optax.scale_by_sign` it is
-    MARS-Lion, orthogonalized MARS-Shampoo. γ = 0 averages clipped gradients.
-    γ = 1 in the exact form is `recursive_momentum` where nothing is clipped,
-    but for its first velocity, which here is (1 - β) g_1.
+    The paper preconditions v: `mars` followed by `optax.scale_by_sign` is
+    MARS-Lion, and orthogonalized it is MARS-Shampoo. γ = 0 averages clipped
+    gradients. Without clipping, γ = 1 in the exact form is `recursive_momentum`,
+    except that the first velocity is (1 - β) g_1.
 
     Args:
         beta: β in [0, 1), the share of the average kept each step.
         gamma: γ in [0, inf), the scale of the correction.
-        approximate: Whether the last gradient stands for `prev_grad`.
-
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider, and in the
-        approximate form the last gradient beside it.
+        approximate: Whether the last gradient replaces `prev_grad`. The state
+            then keeps the last gradient.
 
     Raises:
         ValueError: A concrete beta or gamma lies outside its interval; at
             update, `prev_grad` is needed and missing, or does not fit the
             gradients.
-        TypeError: approximate is no bool.
+        TypeError: approximate is not a bool.
+
+    Example:
+        >>> tx = optax.chain(momentax.mars(), optax.scale_by_sign(), optax.scale(-1e-4))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Yuan, Liu, Wu, Zhou and Gu, MARS: unleashing the power of variance
@@ -106,5 +108,5 @@ def mars(
 
 
 def _clipped(leaf: jax.Array) -> jax.Array:
-    """A leaf divided by its norm where that exceeds 1."""
+    """Return a leaf divided by its norm where the norm is larger than 1."""
     return arithmetic.combine((1 / jnp.maximum(arithmetic.norm(leaf), 1), leaf), like=leaf)

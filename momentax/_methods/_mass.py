@@ -7,35 +7,34 @@ import optax
 
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import Scalar, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import linear
 
 
+@explain_keywords
 def mass(
     beta: ScalarOrSchedule = 0.9, compensation: ScalarOrSchedule = 0.05
 ) -> optax.GradientTransformationExtraArgs:
-    """Step back a little along the last gradient after looking ahead.
+    """Look ahead as Nesterov's momentum does, then step back a little along the last gradient.
 
         w_t = u_{t-1} - α g_t,    g_t at u_{t-1}
         u_t = w_t + β_{t+1} (w_t - w_{t-1}) + α c_{t+1} g_t
 
-    The parameters hold u and move by
+    The parameters are u. They move by
 
         v_t = β_{t+1} v_{t-1} + (β_{t+1} - c_{t+1}) g_t,    v_0 = 0
         d_t = g_t + v_t
 
-    and `eval_params` gives w. c = 0 is Nesterov's momentum. In the paper's
-    letters η1 = α, η2 = α c and γ = β.
+    `eval_params` returns w. c = 0 is Nesterov's momentum. In the letters of the
+    paper η1 = α, η2 = α c and γ = β.
 
     Args:
         beta: β in [0, 1), the share of the velocity kept each step.
-        compensation: c in [0, inf), the share of the last step taken back.
+        compensation: c in [0, inf), the share of the last step that is taken back.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider.
-
-    Raises:
-        ValueError: A concrete beta or compensation lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.mass(0.9, compensation=0.05))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Liu and Belkin, Accelerating SGD with momentum for over-parameterized

@@ -1,4 +1,4 @@
-"""Heavy ball with Polyak's step size, which the value of the loss sets."""
+"""Heavy ball with Polyak's step size, computed from the value of the loss."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import optax
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import LinearState
 
 
+@explain_keywords
 def momentum_polyak(
     beta: ScalarOrSchedule = 0.9,
     *,
@@ -21,33 +23,32 @@ def momentum_polyak(
     gamma_max: ScalarOrSchedule = 10.0,
     lower_bound: ScalarOrSchedule = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Accumulate steps whose size is the loss still to lose over the squared gradient.
+    """Accumulate steps whose size is the gap to the least loss over the squared gradient.
 
         α_t = (1 - β) min(max(f_t - l, 0) / (c ‖g_t‖²), γ_max)
         v_t = β v_{t-1} + α_t g_t,    v_0 = 0
         d_t = v_t
 
-    with f_t the loss where g_t is its gradient and the norm over all leaves. It
+    f_t is the loss whose gradient is g_t, and the norm is over all leaves. This
     is MomSPS: θ_t = θ_{t-1} - α_t g_t + β (θ_{t-1} - θ_{t-2}). The direction is
-    the whole step: use `sgd(1.0, momentum_polyak())` and pass `value=f_t` to
-    its update. β = 0 is the stochastic Polyak step.
+    the whole step: use the learning rate 1.0 in `sgd`, and pass `value=f_t` to
+    update. β = 0 is the stochastic Polyak step.
 
     Args:
         beta: β in [0, 1), the share of the last step kept.
-        c: c in (0, inf), what the step size is divided by; 1 is Polyak's own
-            step.
+        c: c in (0, inf), which divides the step size; c = 1 is Polyak's step.
         gamma_max: γ_max in (0, inf), the largest step size before the factor
-            1 - β, parameters per gradient.
+            1 - β, in parameters per gradient.
         lower_bound: l, the least value of the loss on this batch, or a number
             below it, in units of the loss; any real number.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider.
-
     Raises:
         ValueError: A concrete hyperparameter lies outside its interval; at
-            update, `value` is missing or no scalar.
+            update, `value` is missing or is not a scalar.
+
+    Example:
+        >>> tx = momentax.sgd(1.0, momentax.momentum_polyak(0.9))
+        >>> updates, state = tx.update(grads, tx.init(params), params, value=0.5)
 
     Source:
         Oikonomou and Loizou, Stochastic Polyak step-sizes and momentum:
@@ -67,7 +68,7 @@ def momentum_polyak(
         t, v = state
         trees.require_gradients(updates, v)
         gap = jnp.maximum(_loss(value, updates) - bound(t), 0)
-        # A gradient of 0 has nothing to step along: the quotient need only not be NaN.
+        # For a gradient of 0 the step is 0, provided that the quotient is not NaN.
         squared = jnp.maximum(
             c_t(t) * arithmetic.inner_product(updates, updates), jnp.finfo(gap.dtype).tiny
         )
@@ -80,7 +81,7 @@ def momentum_polyak(
 
 
 def _loss(value: Any, updates: PyTree) -> jax.Array:
-    """The loss as a scalar in the dtype of hyperparameters."""
+    """Return the loss as a scalar in the dtype of hyperparameters."""
     if value is None and not jax.tree.leaves(updates):
         value = 0.0
     if value is None or jnp.shape(value) != ():

@@ -1,4 +1,4 @@
-"""Nadam: Adam with Nesterov's look-ahead and a share of the velocity that grows."""
+"""Nadam: Adam with Nesterov's look-ahead and a growing weight of the velocity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import optax
 from momentax._core import arithmetic, trees, xla
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
-from momentax._methods import _average
+from momentax._methods._average import update_average
+from momentax._methods._keywords import explain_keywords
 
 
 class NadamState(NamedTuple):
@@ -19,9 +20,9 @@ class NadamState(NamedTuple):
 
     count: updates made so far, a 0-d int32 array.
     velocity: v, shaped like the parameters, in float32 or wider.
-    squares: s, likewise and real.
+    squares: s, shaped like the parameters, real, in float32 or wider.
     weight: w, a 0-d array.
-    squares_weight: what the weights in the squares sum to, a 0-d array.
+    squares_weight: the sum of the weights in the squares, a 0-d array.
     """
 
     count: Any
@@ -35,13 +36,14 @@ class NadamState(NamedTuple):
     shift = 0.0
 
 
+@explain_keywords
 def nadam(
     beta1: ScalarOrSchedule = 0.9,
     beta2: ScalarOrSchedule = 0.999,
     eps: ScalarOrSchedule = 1e-8,
     psi: ScalarOrSchedule = 0.004,
 ) -> optax.GradientTransformationExtraArgs:
-    """Divide the velocity that the next step will keep by the root of the squares.
+    """Divide the velocity that the next step keeps by the root of the squares.
 
         μ_t = β1 (1 - 0.96^{tψ} / 2),          w_t = 1 - μ_1 μ_2 ⋯ μ_t
         v_t = β1 v_{t-1} + (1 - β1) g_t,       v_0 = 0
@@ -49,9 +51,9 @@ def nadam(
         d_t = (μ_{t+1} v_t / w_{t+1} + (1 - μ_t) g_t / w_t) / (√(s_t / (1 - β2ᵗ)) + ε)
 
     μ grows from β1 / 2 to β1 with a time constant of 24.5 / ψ steps. Under
-    schedules μ_{t+1} takes the next step's β1 and ψ, and the squares are divided
-    by the sum of their weights. `optax.nadam` has μ = β1 throughout, to which a
-    large ψ leads. Adam's learning rates fit.
+    schedules μ_{t+1} uses β1 and ψ of the next step, and the squares are divided
+    by the sum of their weights. `optax.nadam` uses μ = β1 throughout, which is the
+    limit of a large ψ. Use a learning rate as for Adam.
 
     Args:
         beta1: β1 in [0, 1), the share of the velocity kept each step.
@@ -59,13 +61,9 @@ def nadam(
         eps: ε in (0, inf), in units of the gradient.
         psi: ψ in [0, inf), how fast μ grows.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds the velocity and the squares, in float32 or
-        wider, and two scalars, which all leaves share.
-
-    Raises:
-        ValueError: A concrete hyperparameter lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(1e-3, momentax.nadam())
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Dozat, Incorporating Nesterov momentum into Adam, ICLR workshop 2016.
@@ -76,7 +74,7 @@ def nadam(
     ψ = as_schedule("psi", psi, "[0, inf)")
 
     def μ(t: Any) -> jax.Array:
-        """μ of the update whose count is t, which is the paper's t + 1."""
+        """Return μ of the update at count t, which is step t + 1 of the paper."""
         return β1(t) * (1 - 0.96 ** (arithmetic.as_scalar(t + 1) * ψ(t)) / 2)
 
     def init(params):
@@ -93,8 +91,8 @@ def nadam(
         next_t = optax.safe_increment(t)
         μ_t, μ_next = μ(t), μ(next_t)
         v = xla.decay_and_add(t, β1(t), v, (1 - β1(t), updates))
-        s, u = _average.step(β2(t), s, u, arithmetic.squared(updates))
-        # 1 - w is a product of μ; kept as a sum of weights, w loses no digits and restarts at 0.
+        s, u = update_average(β2(t), s, u, arithmetic.squared(updates))
+        # 1 - w is a product of μ. As a sum of weights, w loses no digits and restarts at 0.
         w = arithmetic.as_scalar(μ_t * w + (1 - μ_t))
         w_next = μ_next * w + (1 - μ_next)
         ahead = arithmetic.combine((μ_next / w_next, v), ((1 - μ_t) / w, updates), like=v)

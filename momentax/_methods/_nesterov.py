@@ -1,4 +1,4 @@
-"""Nesterov's momentum: the gradient taken where the velocity is about to lead."""
+"""Nesterov's momentum: gradients at the point that the velocity leads to."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ import optax
 
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import Scalar, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import linear
 
 
+@explain_keywords
 def nesterov(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationExtraArgs:
-    """Move along the gradient g and the velocity that the next step will keep.
+    """Move along the gradient g and the velocity that the next step keeps.
 
         v_t = β_t v_{t-1} + g_t,    v_0 = 0
         d_t = g_t + β_{t+1} v_t
 
-    The parameters hold the look-ahead point: where θ' is the base iterate,
-    which `eval_params` returns, g_t is the gradient at θ'_{t-1} - α β_t v_{t-1}.
-    Under a schedule of β the look-ahead needs the next step's β; taking β_t
-    twice is another method. Under a schedule of the learning rate only
-    velocity_units="parameter" of `sgd` looks ahead exactly.
+    The parameters are the look-ahead point: g_t is the gradient at
+    θ'_{t-1} - α β_t v_{t-1}, where θ' is the base iterate that `eval_params`
+    returns. Under a schedule of β the look-ahead needs the β of the next step;
+    using β_t twice is another method. Under a schedule of the learning rate the
+    look-ahead is exact only with velocity_units="parameter" of `sgd`.
 
     Args:
         beta: β in [0, 1), the share of the velocity kept each step.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider.
-
-    Raises:
-        ValueError: A concrete beta lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.nesterov(0.9))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Nesterov, A method of solving a convex programming problem with

@@ -1,4 +1,4 @@
-"""Overshoot: gradients taken well beyond where the velocity is about to lead."""
+"""Overshoot: gradients beyond the point that the velocity leads to."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import optax
 
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._synthesized_nesterov import synthesized_nesterov
 
 
+@explain_keywords
 def overshoot(
     beta: ScalarOrSchedule = 0.9, gamma: ScalarOrSchedule = 5.0
 ) -> optax.GradientTransformationExtraArgs:
@@ -17,20 +19,17 @@ def overshoot(
         v_t = β_t v_{t-1} + g_t,    v_0 = 0,    g_t at θ'_{t-1} - α γ_t v_{t-1}
         θ'_t = θ'_{t-1} - α v_t
 
-    It is `synthesized_nesterov` with β1 = β and β2 = γ: the parameters hold the
-    overshot point and move along (γ_t / β_t) g_t + (1 + γ_{t+1} - γ_t / β_t) v_t,
-    and `eval_params` gives θ'. γ = β is Nesterov's momentum, γ = 0 heavy ball.
+    This is `synthesized_nesterov` with β1 = β and β2 = γ. The parameters are the
+    overshot point. They move along (γ_t / β_t) g_t + (1 + γ_{t+1} - γ_t / β_t) v_t,
+    and `eval_params` returns θ'. γ = β is Nesterov's momentum, γ = 0 is heavy ball.
 
     Args:
         beta: β in (0, 1), the share of the velocity kept each step.
         gamma: γ in [0, inf), how many velocities ahead gradients are taken.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider.
-
-    Raises:
-        ValueError: A concrete beta or gamma lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.overshoot(0.9, gamma=5.0))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Kopal, Gregor, de Leon-Martinez and Simko, Overshoot: taking advantage

@@ -9,9 +9,11 @@ import optax
 
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import Scalar, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import linear
 
 
+@explain_keywords
 def pid(
     kp: ScalarOrSchedule, ki: ScalarOrSchedule, kd: ScalarOrSchedule
 ) -> optax.GradientTransformationExtraArgs:
@@ -25,22 +27,19 @@ def pid(
         v_t = β v_{t-1} + (1 - β) g_t,    v_0 = 0
         d_t = (kI - kP² / kD) g_t + (kP² / kD) v_t
 
-    which is `quasi_hyperbolic` at ν = kP² / (kI kD) and the learning rate α kI.
-    Under schedules of the gains the second form is the method.
+    This is `quasi_hyperbolic` with ν = kP² / (kI kD) and the learning rate α kI.
+    Under schedules of the gains, the second form defines the method.
     `proportional_integral_derivative` is another controller.
 
     Args:
-        kp: kP in (-inf, 0), the proportional gain. A positive one would put β
-            outside of [0, 1].
+        kp: kP in (-inf, 0), the proportional gain. A positive gain would give a
+            β outside of [0, 1].
         ki: kI in (0, inf), the integral gain, on the sum of the gradients.
         kd: kD in (0, inf), the gain of the smoothed derivative.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider.
-
-    Raises:
-        ValueError: A concrete gain lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.pid(kp=-0.5, ki=1.0, kd=2.0))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Recht, The best things in life are model free, 2018, argmin.net; the

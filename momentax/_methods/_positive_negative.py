@@ -1,4 +1,4 @@
-"""Positive-negative momentum: two interleaved averages, one taken against the other."""
+"""Positive-negative momentum: the weighted difference of two interleaved averages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import optax
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 
 
 class PositiveNegativeState(NamedTuple):
@@ -17,7 +18,7 @@ class PositiveNegativeState(NamedTuple):
 
     count: updates made so far, a 0-d int32 array.
     velocity: m_t, the newest average, shaped like the parameters, in float32 or wider.
-    change: m_t - m_{t-1}, likewise.
+    change: m_t - m_{t-1}, shaped like the parameters, in float32 or wider.
     """
 
     count: Any
@@ -29,16 +30,17 @@ class PositiveNegativeState(NamedTuple):
     shift = 0.0
 
 
+@explain_keywords
 def positive_negative(
     beta: ScalarOrSchedule = 0.9, beta0: ScalarOrSchedule = 1.0
 ) -> optax.GradientTransformationExtraArgs:
-    """Average every other gradient, twice, and weigh the averages against each other.
+    """Subtract from one average of every second gradient the average of the other gradients.
 
         m_t = β² m_{t-2} + (1 - β²) g_t,    m_0 = m_{-1} = 0
         d_t = ((1 + β0) m_t - β0 m_{t-1}) / √((1 + β0)² + β0²)
 
-    The two averages share no gradient: the direction has the noise of one of
-    them, and √((1 + β0)² + β0²) times less of the mean gradient. The state
+    The two averages have no gradient in common. So the direction has the noise of
+    one average, and the mean gradient divided by √((1 + β0)² + β0²). The state
     keeps the velocity v_t = m_t and its change q_t:
 
         q_t = (1 - β²) (g_t - v_{t-1}) - β² q_{t-1},    v_0 = q_0 = 0
@@ -49,12 +51,9 @@ def positive_negative(
         beta: β in [0, 1); β² is the share of an average kept every second step.
         beta0: β0 in [0, inf), the weight of the older average.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds the velocity and its change, in float32 or wider.
-
-    Raises:
-        ValueError: A concrete beta or beta0 lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.positive_negative(0.9, beta0=1.0))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Xie, Yuan, Zhu and Sugiyama, Positive-negative momentum: manipulating
@@ -73,9 +72,9 @@ def positive_negative(
         t, v, q = state
         trees.require_gradients(updates, v)
         kept, b = β(t) ** 2, β0(t)
-        # The change first, then all else from it: m_t and m_{t-1} themselves would need a copy.
+        # Everything is computed from the new change, so that a donated step copies no buffer.
         q = arithmetic.combine((-kept, q), (1 - kept, updates), (kept - 1, v), like=q)
-        # A weight of 0 reads no gradient, but None there keeps the velocity too.
+        # The term of weight 0 reads no gradient. It keeps v where the gradient is None.
         v = arithmetic.combine((1.0, v), (1.0, q), (0.0, updates), like=v)
         scale = ((1 + b) ** 2 + b**2) ** -0.5
         d = arithmetic.combine((scale, v), (b * scale, q), like=updates)

@@ -1,4 +1,4 @@
-"""The gradient at the previous parameters, as variance-reduced methods are given it."""
+"""The gradient at the previous parameters, which variance-reduced methods need."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from momentax._core.typing import PyTree
 
 
 def previous(method: str, prev_grad: PyTree, updates: PyTree) -> PyTree:
-    """The extra argument `prev_grad` where there are gradients, None where they are None.
+    """Return the extra argument `prev_grad`, with None where the gradients are None.
 
-    Optax hands extra arguments through `masked` and `partition` as they are, so that it may
-    have leaves which the gradients have not.
+    Optax passes extra arguments through `masked` and `partition` unchanged, so that `prev_grad`
+    may have leaves that the gradients do not have.
     """
     if prev_grad is None and jax.tree.leaves(updates):
         raise ValueError(
-            f"{method} needs the gradient of the present batch's loss at the previous parameters: "
+            f"{method} needs the gradient of this batch's loss at the previous parameters: "
             "call update(grads, state, params, prev_grad=jax.grad(loss)(prev_params, batch))"
         )
 

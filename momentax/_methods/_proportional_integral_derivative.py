@@ -1,4 +1,4 @@
-"""A controller with the gradient, its decaying sum and its smoothed change."""
+"""A controller from the gradient, its decaying sum and its smoothed change."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import optax
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 
 
 class ProportionalIntegralDerivativeState(NamedTuple):
@@ -17,8 +18,9 @@ class ProportionalIntegralDerivativeState(NamedTuple):
 
     count: updates made so far, a 0-d int32 array.
     velocity: I, shaped like the parameters, in float32 or wider.
-    derivative: D, likewise.
-    rest: g - D, the newest gradient without its smoothed change, likewise.
+    derivative: D, shaped like the parameters, in float32 or wider.
+    rest: g - D, the last gradient minus its smoothed change, shaped like the
+        parameters, in float32 or wider.
     """
 
     count: Any
@@ -31,35 +33,32 @@ class ProportionalIntegralDerivativeState(NamedTuple):
     shift = 0.0
 
 
+@explain_keywords
 def proportional_integral_derivative(
     beta: ScalarOrSchedule = 0.9, ki: ScalarOrSchedule = 5.0, kd: ScalarOrSchedule = 10.0
 ) -> optax.GradientTransformationExtraArgs:
-    """Add the smoothed change of the gradient to momentum, to brake where it grows.
+    """Add the smoothed change of the gradient to momentum, which damps the motion.
 
         I_t = β I_{t-1} + g_t,                        I_0 = 0
         D_t = β D_{t-1} + (1 - β) (g_t - g_{t-1}),    D_1 = 0
         d_t = g_t + kI I_t + kD D_t
 
-    The velocity is I. A gradient that stays the same comes to move the
-    parameters 1 + kI / (1 - β) times as far as in plain descent: 51 times at
-    the defaults. With a constant β, D is (1 - β) (g_t - (1 - β) I_{t-1}) but for
-    the term (1 - β) βᵗ⁻¹ g_1, which fades; the method becomes `linear` at
+    The velocity is I. A constant gradient moves the parameters in the long run
+    1 + kI / (1 - β) times as far as in plain descent: 51 times with the defaults.
+    With a constant β, D is (1 - β) (g_t - (1 - β) I_{t-1}) minus (1 - β) βᵗ⁻¹ g_1,
+    a term that decays. Without this term the method is `linear` with
     a = 1 + kD (1 - β) / β and b = kI - kD (1 - β)² / β. `pid` is another
-    controller.
+    controller. For a leaf whose first gradient comes after the first step, the
+    gradient before it is 0.
 
     Args:
         beta: β in [0, 1), the share of I and of D kept each step.
         ki: kI in [0, inf), the integral gain, on the velocity.
         kd: kD in [0, inf), the gain of the smoothed change.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds the velocity and two more trees of that size, in
-        float32 or wider. A None gradient leaves all three as they are; a leaf
-        whose first gradient comes late finds 0 for the one before.
-
-    Raises:
-        ValueError: A concrete hyperparameter lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(0.01, momentax.proportional_integral_derivative())
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         An, Wang, Sun, Xu, Dai and Zhang, A PID controller approach for
@@ -70,7 +69,7 @@ def proportional_integral_derivative(
     kD = as_schedule("kd", kd, "[0, inf)")
 
     def init(params):
-        # Three trees, not one thrice: a buffer can be donated only once.
+        # Three separate trees, since a buffer can be donated only once.
         trees = (arithmetic.zeros_like(params) for _ in range(3))
         return ProportionalIntegralDerivativeState(jnp.zeros((), jnp.int32), *trees)
 
@@ -80,8 +79,7 @@ def proportional_integral_derivative(
         trees.require_gradients(updates, v)
         γ = jnp.where(t == 0, 0.0, 1 - β(t))
         v = arithmetic.combine((β(t), v), (1.0, updates), like=v)
-        # The gradient before is rest + change. Kept as it is, it would have to be copied, since
-        # the derivative reads the old one.
+        # The last gradient is rest + change. If the state kept it, a donated step would copy it.
         change = arithmetic.combine((β(t) - γ, change), (γ, updates), (-γ, rest), like=change)
         rest = arithmetic.combine((1.0, updates), (-1.0, change), like=rest)
         d = arithmetic.combine((1.0, updates), (kI(t), v), (kD(t), change), like=updates)

@@ -6,9 +6,11 @@ import optax
 
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import linear
 
 
+@explain_keywords
 def quasi_hyperbolic(
     beta: ScalarOrSchedule = 0.999, nu: ScalarOrSchedule = 0.7
 ) -> optax.GradientTransformationExtraArgs:
@@ -24,12 +26,9 @@ def quasi_hyperbolic(
         beta: β in [0, 1), the share of the average kept each step.
         nu: ν in [0, 1], the weight of the average in the direction.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider.
-
-    Raises:
-        ValueError: A concrete beta or nu lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.quasi_hyperbolic(0.999, nu=0.7))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Ma and Yarats, Quasi-hyperbolic momentum and Adam for deep learning,

@@ -1,4 +1,4 @@
-"""Quasi-hyperbolic Adam: both of Adam's averages mixed with the newest gradient."""
+"""Quasi-hyperbolic Adam: both averages of Adam mixed with the newest gradient."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import optax
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
-from momentax._methods import _average
+from momentax._methods._average import update_average
+from momentax._methods._keywords import explain_keywords
 
 
 class QuasiHyperbolicAdamState(NamedTuple):
@@ -19,9 +20,9 @@ class QuasiHyperbolicAdamState(NamedTuple):
 
     count: updates made so far, a 0-d int32 array.
     velocity: v, shaped like the parameters, in float32 or wider.
-    squares: s, likewise and real.
-    weight: what the weights of the gradients in the velocity sum to, a 0-d array.
-    squares_weight: what those in the squares sum to, a 0-d array.
+    squares: s, shaped like the parameters, real, in float32 or wider.
+    weight: w, the sum of the weights in the velocity, a 0-d array.
+    squares_weight: u, the sum of the weights in the squares, a 0-d array.
     """
 
     count: Any
@@ -35,6 +36,7 @@ class QuasiHyperbolicAdamState(NamedTuple):
     shift = 0.0
 
 
+@explain_keywords
 def quasi_hyperbolic_adam(
     beta1: ScalarOrSchedule = 0.995,
     beta2: ScalarOrSchedule = 0.999,
@@ -42,29 +44,25 @@ def quasi_hyperbolic_adam(
     nu2: ScalarOrSchedule = 1.0,
     eps: ScalarOrSchedule = 1e-8,
 ) -> optax.GradientTransformationExtraArgs:
-    """Divide a mix of gradient and average by the root of a mix of their squares.
+    """Divide a mixture of gradient and average by the root of a mixture of their squares.
 
         v_t = β1 v_{t-1} + (1 - β1) g_t,       w_t = β1 w_{t-1} + 1 - β1
         s_t = β2 s_{t-1} + (1 - β2) |g_t|²,    u_t = β2 u_{t-1} + 1 - β2
         d_t = ((1 - ν1) g_t + ν1 v_t / w_t) / (√((1 - ν2) |g_t|² + ν2 s_t / u_t) + ε)
 
-    All start at 0. For constant β, w_t = 1 - β1ᵗ and u_t = 1 - β2ᵗ. ν1 = ν2 = 1
-    is Adam, whose learning rates fit.
+    All four start at 0. For constant β, w_t = 1 - β1ᵗ and u_t = 1 - β2ᵗ.
+    ν1 = ν2 = 1 is Adam. Use a learning rate as for Adam.
 
     Args:
         beta1: β1 in [0, 1), the share of the velocity kept each step.
         beta2: β2 in [0, 1), the share of the squares kept each step.
-        nu1: ν1 in [0, 1], the weight of the average in the mix.
-        nu2: ν2 in [0, 1], the weight of the average in the mix of squares.
+        nu1: ν1 in [0, 1], the weight of the average in the mixture.
+        nu2: ν2 in [0, 1], the weight of the average in the mixture of squares.
         eps: ε in (0, inf), in units of the gradient.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds the velocity and the squares, in float32 or
-        wider, and the scalars w and u, which all leaves share.
-
-    Raises:
-        ValueError: A concrete hyperparameter lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(1e-3, momentax.quasi_hyperbolic_adam())
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Ma and Yarats, Quasi-hyperbolic momentum and Adam for deep learning,
@@ -90,8 +88,8 @@ def quasi_hyperbolic_adam(
         t, v, s, w, u = state
         trees.require_gradients(updates, v)
         square = arithmetic.squared(updates)
-        v, w = _average.step(β1(t), v, w, updates)
-        s, u = _average.step(β2(t), s, u, square)
+        v, w = update_average(β1(t), v, w, updates)
+        s, u = update_average(β2(t), s, u, square)
         mix = arithmetic.combine((1 - ν1(t), updates), (ν1(t) / w, v), like=v)
         squares = arithmetic.combine((1 - ν2(t), square), (ν2(t) / u, s), like=s)
         d = arithmetic.normalized(mix, squares, ε(t), like=updates)

@@ -1,4 +1,4 @@
-"""Stochastic recursive momentum: a velocity carried along to the new parameters."""
+"""Stochastic recursive momentum: a velocity corrected for the change of the parameters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import optax
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._previous import previous
 
 
@@ -19,7 +20,7 @@ class RecursiveState(NamedTuple):
 
     count: updates made so far, a 0-d int32 array.
     velocity: v, shaped like the parameters, in float32 or wider.
-    weight: 1 once the velocity holds a gradient and 0 before, a 0-d array.
+    weight: 0 before the first gradient and 1 after it, a 0-d array.
     """
 
     count: Any
@@ -54,32 +55,33 @@ def _corrected(β: Any, v: PyTree, updates: PyTree, prev_grad: PyTree) -> PyTree
     return arithmetic.combine((1.0, updates), (β, v), (-β, prev_grad), like=v)
 
 
+@explain_keywords
 def recursive_momentum(
     beta: ScalarOrSchedule = 0.9,
 ) -> optax.GradientTransformationExtraArgs:
-    """Correct the velocity by how the gradient of the same batch has changed.
+    """Correct the velocity by the change of the gradient on the same batch.
 
         v_t = g_t + β_t (v_{t-1} - g'_t),    v_1 = g_1
         d_t = v_t
 
-    with g_t the gradient at θ_{t-1} and g'_t that at θ_{t-2}, both of step t's
-    batch: pass the latter to update as `prev_grad`, and at the first step any
-    finite numbers of its shape, such as g_1. The batch's noise is in both and
-    cancels, so that v estimates the full gradient ever better. It is `storm`
-    with a = 1 - β given. β = 0 is plain descent; without noise it is so for
-    every β. Were g' always 0, it would be heavy ball.
+    g_t is the gradient at θ_{t-1} and g'_t the gradient at θ_{t-2}, both on the
+    batch of step t. Pass g'_t to update as `prev_grad`; at the first step pass any
+    finite numbers of its shape, such as g_1. Both gradients contain the noise of
+    the batch, which cancels, so that v approaches the full gradient. This is
+    `storm` with a = 1 - β given. β = 0 is plain descent, and without noise so is
+    every β. If g' were always 0, this would be heavy ball.
 
     Args:
         beta: β in [0, 1), the share of the corrected velocity kept each step.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider. Of
-        `prev_grad` it reads the leaves that have a gradient.
-
     Raises:
         ValueError: A concrete beta lies outside its interval; at update,
-            `prev_grad` is missing or does not fit the gradients.
+            `prev_grad` is missing or does not fit the gradients. Only its leaves
+            that have a gradient are read.
+
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.recursive_momentum(0.9))
+        >>> updates, state = tx.update(grads, tx.init(params), params, prev_grad=grads)
 
     Source:
         Cutkosky and Orabona, Momentum-based variance reduction in non-convex
@@ -103,35 +105,36 @@ def recursive_momentum(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+@explain_keywords
 def storm(
     k: ScalarOrSchedule = 0.1, w: ScalarOrSchedule = 0.1, c: ScalarOrSchedule = 10.0
 ) -> optax.GradientTransformationExtraArgs:
-    """Reduce the gradient's variance by recursive momentum that adapts itself and its step.
+    """Reduce the gradient's variance by recursive momentum with an adaptive β and step size.
 
         η_t = k / (w + Σ_{s≤t} ‖g_s‖²)^{1/3}
         v_t = g_t + (1 - a_t) (v_{t-1} - g'_t),    a_1 = 1
         d_t = η_t v_t,    a_{t+1} = min(c η_t², 1)
 
-    with g_t the gradient at θ_{t-1} and g'_t that at θ_{t-2}, both of step t's
-    batch, and norms over all leaves. The direction is the whole step: use
-    `sgd(1.0, storm())` and pass g'_t to its update as `prev_grad`, at the first
-    step any finite numbers of its shape. `recursive_momentum` takes 1 - a as
-    given. The paper's constants keep c η² at most 1 without the minimum.
+    g_t is the gradient at θ_{t-1} and g'_t the gradient at θ_{t-2}, both on the
+    batch of step t. The norms are over all leaves. The direction is the whole
+    step: use the learning rate 1.0 in `sgd`, and pass g'_t to update as
+    `prev_grad`; at the first step pass any finite numbers of its shape.
+    `recursive_momentum` takes 1 - a as an argument. With the constants of the
+    paper c η² is at most 1 without the minimum.
 
     Args:
         k: k in (0, inf), the scale of the step size.
-        w: w in (0, inf), what keeps the first step size finite, a squared norm.
-        c: c in [0, inf), the scale of a; 0 never forgets.
-
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider, and the sum
-        of the squared norms. Of `prev_grad` it reads the leaves that have a
-        gradient.
+        w: w in (0, inf), a squared norm that bounds the first step size.
+        c: c in [0, inf), the scale of a; with 0 the velocity never forgets.
 
     Raises:
         ValueError: A concrete hyperparameter lies outside its interval; at
-            update, `prev_grad` is missing or does not fit the gradients.
+            update, `prev_grad` is missing or does not fit the gradients. Only
+            its leaves that have a gradient are read.
+
+    Example:
+        >>> tx = momentax.sgd(1.0, momentax.storm())
+        >>> updates, state = tx.update(grads, tx.init(params), params, prev_grad=grads)
 
     Source:
         Cutkosky and Orabona, Momentum-based variance reduction in non-convex

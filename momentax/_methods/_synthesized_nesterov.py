@@ -8,13 +8,15 @@ import optax
 from momentax._core.arguments import REALS
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import Scalar, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import linear
 
 
+@explain_keywords
 def synthesized_nesterov(
     beta1: ScalarOrSchedule, beta2: ScalarOrSchedule, *, delta: ScalarOrSchedule = 0.0
 ) -> optax.GradientTransformationExtraArgs:
-    """Look ahead by another share of the velocity than the one that is kept.
+    """Look ahead by another multiple of the velocity than the share that is kept.
 
         ξ_t = ξ_{t-1} + β1_t (ξ_{t-1} - ξ_{t-2}) - α g_t,    g_t at y_{t-1}
         y_t = ξ_t + β2_{t+1} (ξ_t - ξ_{t-1})
@@ -24,22 +26,19 @@ def synthesized_nesterov(
         v_t = β1_t v_{t-1} + g_t,    v_0 = 0
         d_t = (β2_t / β1_t) g_t + (1 + β2_{t+1} - β2_t / β1_t) v_t
 
-    β1 = β2 is Nesterov's momentum and β2 = 0 heavy ball.
-    `theory.triple_momentum` and `theory.robust_momentum` give the
+    β1 = β2 is Nesterov's momentum, and β2 = 0 is heavy ball.
+    `theory.triple_momentum` and `theory.robust_momentum` return the
     hyperparameters that are best in the worst case over smooth strongly convex
-    functions. `eval_params` gives the output x_t = ξ_t + δ (ξ_t - ξ_{t-1}).
+    functions. `eval_params` returns the output x_t = ξ_t + δ (ξ_t - ξ_{t-1}).
 
     Args:
         beta1: β1 in (0, 1), the share of the velocity kept each step.
         beta2: β2, how far along the velocity gradients are taken; any real number.
         delta: δ, how far along the velocity the output lies; any real number.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider.
-
-    Raises:
-        ValueError: A concrete hyperparameter lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.synthesized_nesterov(0.9, 0.5))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Lessard, Recht and Packard, Analysis and design of optimization
@@ -56,7 +55,7 @@ def synthesized_nesterov(
 
     return linear(
         gradient_weight=lambda t: β2(t) / β1(t),
-        # 1 + β2_{t+1} - β2_t / β1_t without its cancellation near β1 = 1.
+        # 1 + β2_{t+1} - β2_t / β1_t, in a form that does not cancel near β1 = 1.
         velocity_weight=lambda t: 1 + (next_β2(t) - β2(t)) - β2(t) * (1 - β1(t)) / β1(t),
         beta=β1,
         shift=lambda t: next_β2(t) - δ(t),

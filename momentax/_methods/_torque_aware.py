@@ -1,4 +1,4 @@
-"""Torque-aware momentum: gradients that turn the velocity count for less."""
+"""Torque-aware momentum: gradients that turn the velocity get less weight."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import optax
 from momentax._core import arithmetic, trees, xla
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 
 
 class TorqueAwareState(NamedTuple):
@@ -30,32 +31,29 @@ class TorqueAwareState(NamedTuple):
     shift = 0.0
 
 
+@explain_keywords
 def torque_aware(
     beta: ScalarOrSchedule = 0.9, gamma: ScalarOrSchedule = 0.9, eps: ScalarOrSchedule = 1e-8
 ) -> optax.GradientTransformationExtraArgs:
-    """Accumulate each tensor's gradient by how well it agrees with the velocity.
+    """Weight each gradient by its agreement with the velocity.
 
         c_t = cos(v_{t-1}, g_t)
         s_t = γ s_{t-1} + (1 - γ) c_t,                s_0 = 0
         v_t = β v_{t-1} + (ε + (1 + s_t) / 2) g_t,    v_0 = 0
         d_t = v_t
 
-    There is one cosine for each leaf of the tree; it is 0 where the velocity or
-    the gradient is 0, and of complex leaves it is the real part. Gradients at
-    random angles, s = 0, are heavy ball at half the learning rate.
+    Each leaf of the tree has its own cosine. It is 0 where the velocity or the
+    gradient is 0, and the real part for complex leaves. Gradients at random
+    angles, for which s = 0, give heavy ball at half the learning rate.
 
     Args:
         beta: β in [0, 1), the share of the velocity kept each step.
         gamma: γ in [0, 1), the share of the smoothed cosine kept each step.
         eps: ε in [0, inf), the least weight of a gradient.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state holds one velocity, in float32 or wider, and a scalar
-        for each leaf.
-
-    Raises:
-        ValueError: A concrete hyperparameter lies outside its interval.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.torque_aware(0.9))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Malviya, Mordido, Baratin, Babanezhad Harikandeh, Dziugaite, Pascanu and

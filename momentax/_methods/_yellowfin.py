@@ -1,4 +1,4 @@
-"""YellowFin: heavy ball tuned by what the gradients say of curvature, noise and distance."""
+"""YellowFin: heavy ball tuned to the curvature, noise and distance that gradients imply."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import optax
 from momentax._core import arguments, arithmetic, hyperparameters, trees
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, Scalar, ScalarOrSchedule
+from momentax._methods._keywords import explain_keywords
 
 
 class YellowFinState(NamedTuple):
-    """The state of YellowFin; of the averages, none is debiased.
+    """The state of YellowFin. No average is debiased.
 
     count: updates made so far, a 0-d int32 array.
     velocity: v, shaped like the parameters, in float32 or wider.
-    mean: the average gradient, likewise.
-    weight: what the weights in an average sum to, a 0-d array, as all below
-        but for the window are.
-    window: the last squared gradient norms, the newest last.
-    h_min: the average of the window's least.
-    h_max: the average of the window's largest.
-    square: the average squared gradient norm.
-    norm: the average gradient norm.
-    distance: the average distance to the minimizer.
-    learning_rate: α of the last step.
-    beta: β of the last step.
+    mean: the average gradient, shaped like the parameters, in float32 or wider.
+    weight: the sum of the weights in each average, a 0-d array.
+    window: the last squared gradient norms, the newest last, a 1-d array.
+    h_min: the average of the least entry of the window, a 0-d array.
+    h_max: the average of the largest entry of the window, a 0-d array.
+    square: the average squared gradient norm, a 0-d array.
+    norm: the average gradient norm, a 0-d array.
+    distance: the average distance to the minimizer, a 0-d array.
+    learning_rate: α of the last step, a 0-d array.
+    beta: β of the last step, a 0-d array.
     """
 
     count: Any
@@ -50,6 +50,7 @@ class YellowFinState(NamedTuple):
     shift = 0.0
 
 
+@explain_keywords
 def yellowfin(
     learning_rate: Scalar = 1.0,
     beta: Scalar = 0.0,
@@ -57,46 +58,42 @@ def yellowfin(
     smoothing: ScalarOrSchedule = 0.999,
     window: int = 20,
 ) -> optax.GradientTransformationExtraArgs:
-    """Tune heavy ball to the curvature, noise and distance that the gradients tell of.
+    """Tune heavy ball to the curvature, the noise and the distance that gradients imply.
 
         h_t = ‖g_t‖²
         low, high = E[least h], E[largest h]    of the last 20 steps
-        C = E[h] - ‖E[g]‖²                      the gradients' variance
+        C = E[h] - ‖E[g]‖²                      the variance of the gradients
         D = E[E[‖g‖] / E[h]]                    the distance to the minimizer
         √μ_t = max(x, (√high - √low) / (√high + √low)),    x D² low² = 2 C (1 - x)³
         β_t = s β_{t-1} + (1 - s) μ_t,    α_t = s α_{t-1} + (1 - s) (1 - √μ_t)² / low
         v_t = β_t v_{t-1} + g_t,    v_0 = 0
         d_t = α_t v_t
 
-    with E a running average that keeps the share s and is debiased as `average`
-    is, and norms over all leaves. μ and its learning rate minimize the expected
-    squared distance after one step on a quadratic with such a noise, among
-    those that are stable on every curvature from low to high. As long as all
-    gradients are 0, α and β stay. The direction is the whole step: use
-    `sgd(1.0, yellowfin())`.
+    E is a running average that keeps the share s and is debiased as `average` is.
+    The norms are over all leaves. μ and its learning rate minimize the expected
+    squared distance after one step on a quadratic with this noise, among those
+    that are stable for every curvature from low to high. While all gradients are
+    0, α and β do not change. The direction is the whole step: use the learning
+    rate 1.0 in `sgd`.
 
-    These are the paper's four algorithms. The authors' code differs: it adds
-    1e-6 in many places, averages the logarithm of low, lets α grow over the
-    first 200 steps, clips gradients and, in its last version, steps with μ_t
-    and its learning rate as they are, without β_t and α_t.
+    These are the four algorithms of the paper. The authors' code differs: it adds
+    1e-6 in many places, averages the logarithm of low, lets α grow over the first
+    200 steps, clips gradients and, in its last version, uses μ_t and its learning
+    rate directly, without β_t and α_t.
 
     Args:
-        learning_rate: α_0 in (0, inf), the first learning rate. It fades only
-            as fast as s does, so take one at which descent is stable.
-        beta: β_0 in [0, 1), the first share of the velocity kept.
+        learning_rate: α_0 in (0, inf), the first learning rate, not a schedule.
+            Its share of α_t decreases by the factor s each step, so take one at
+            which descent is stable.
+        beta: β_0 in [0, 1), the first share of the velocity kept, not a schedule.
         smoothing: s in [0, 1), the share of each average kept per step.
-        window: How many steps' gradients tell the range of the curvature, a
-            whole number; `optax.inject_hyperparams` needs it among static_args.
+        window: The number of last steps whose gradients give the range of the
+            curvature, a whole number. With `optax.inject_hyperparams`, list it
+            among the static_args.
 
-    Returns:
-        A transformation of gradients into directions of the same shapes and
-        dtypes; its state, YellowFinState, holds the velocity and the average
-        gradient, in float32 or wider, and the averages, α and β as scalars.
-
-    Raises:
-        ValueError: A concrete hyperparameter lies outside its interval.
-        TypeError: learning_rate or beta is a schedule; they are where α and β
-            start. window is no whole number.
+    Example:
+        >>> tx = momentax.sgd(1.0, momentax.yellowfin(0.1))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Zhang and Mitliagkas, YellowFin and the art of momentum tuning, 2017,
@@ -109,7 +106,7 @@ def yellowfin(
 
     def init(params):
         count, v = jnp.zeros((), jnp.int32), arithmetic.zeros_like(params)
-        mean = arithmetic.zeros_like(params)  # Not v once more: a buffer can be donated only once.
+        mean = arithmetic.zeros_like(params)  # Not v again: a buffer can be donated only once.
         last = jnp.zeros(size, hyperparameters.float_dtype())
         scalars = (arithmetic.as_scalar(value) for value in (0, 0, 0, 0, 0, α_0, β_0))
         return YellowFinState(count, v, mean, arithmetic.as_scalar(0), last, *scalars)
@@ -137,7 +134,7 @@ def yellowfin(
         )
         μ, rate = single_step(distance / weight, variance, h_min / weight, h_max / weight)
         below_1 = np.nextafter(μ.dtype.type(1), μ.dtype.type(0))
-        # Gradients that were all 0 have said nothing yet.
+        # While all gradients are 0 there is no estimate, and β and α do not change.
         β = jnp.where(h_min > 0, average(state.beta, jnp.minimum(μ, below_1)), state.beta)
         α = jnp.where(h_min > 0, average(state.learning_rate, rate), state.learning_rate)
         v = arithmetic.combine((β, v), (1.0, updates), like=v)
@@ -151,15 +148,15 @@ def yellowfin(
 def single_step(
     distance: jax.Array, variance: jax.Array, h_min: jax.Array, h_max: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The β and learning rate that minimize the expected squared distance after one step.
+    """Return the β and learning rate that minimize the expected squared distance after one step.
 
         √β = max(x, (√h_max - √h_min) / (√h_max + √h_min)),    α = (1 - √β)² / h_min
 
-    with x the root of x p = (1 - x)³, p = D² h_min² / (2 C). By 1 - x =
-    (2 / r) sinh(arsinh(3 r / 2) / 3), r = √(3 / p), no digits cancel.
+    x is the root of x p = (1 - x)³, p = D² h_min² / (2 C). The closed form 1 - x =
+    (2 / r) sinh(arsinh(3 r / 2) / 3), r = √(3 / p), is free of cancellation.
     """
     r = jnp.sqrt(6 * variance) / jnp.maximum(distance * h_min, jnp.finfo(h_min.dtype).tiny)
-    r = jnp.minimum(jnp.maximum(r, 1e-18), 1e18)  # Beyond, 1 - x is 1 and 0.
+    r = jnp.minimum(jnp.maximum(r, 1e-18), 1e18)  # At these bounds 1 - x is 1 and 0.
     rest = 2 / r * jnp.sinh(jnp.arcsinh(1.5 * r) / 3)
     low, high = jnp.sqrt(jnp.maximum(h_min, jnp.finfo(h_min.dtype).tiny)), jnp.sqrt(h_max)
     rest = jnp.minimum(rest, 2 * low / (low + jnp.maximum(low, high)))

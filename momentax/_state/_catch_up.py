@@ -1,4 +1,4 @@
-"""The steps that rows of a lazy method have waited, taken at once."""
+"""Take the steps that rows of a lazy method have waited, all at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from momentax._core import arithmetic, trees
 from momentax._core.typing import PyTree, Scalar
 from momentax._methods._lazy import LazyState
-from momentax._state._velocity import amend, holder, own_rate, pick, unmasked
+from momentax._state._units import node_and_units, step_size, velocity_like_params
+from momentax._state._velocity import find_velocity, map_node
 
 
 def catch_up(
@@ -25,65 +26,79 @@ def catch_up(
 
         θ ← θ - α b (β + β² + ... + βᵏ) v,    v ← βᵏ v    after k steps
 
-    Call it on the rows that the next gradient will be taken at, and on all rows
-    before the parameters are evaluated, saved or handed to another optimizer.
+    Call it on the rows that the next gradient reads, and on all rows before the
+    parameters are evaluated, saved or given to another optimizer.
 
     Args:
-        params: The parameters after the update that gave `state`.
-        state: The optimizer's state, or a pytree that holds it.
-        rows: Which rows: a tree like the parameters of 1-d integer arrays. A
-            row may occur more than once; those beyond the last are ignored.
-            None is all rows.
+        params: The parameters after the update that returned `state`.
+        state: The optimizer's state, or a pytree that contains it.
+        rows: A tree like the parameters of 1-d integer arrays: the rows of each
+            leaf. A row may occur more than once, and rows beyond the last are
+            ignored. None means all rows.
         learning_rate: α in (0, inf), the same at every step, for a velocity in
-            gradient units. None where `sgd` keeps the velocity in parameter
-            units; elsewhere give -1 for those.
-        path: Which velocity, as in `velocity`.
+            gradient units. Leave it out where `sgd` keeps the velocity in
+            parameter units; in other chains give -1 for these units.
+        path: The path of the velocity, as in `velocity`.
 
     Returns:
-        The parameters and the state with these rows caught up, of the
-        structures, shapes and dtypes given.
+        The parameters and the state after these steps, in the structures, shapes
+        and dtypes of the arguments.
 
     Raises:
-        ValueError: As `velocity`; the velocity is not one of `lazy`'s;
+        ValueError: As `velocity`; the velocity is not that of `lazy`;
             learning_rate is missing, or given for parameter units; rows or
             params do not fit the velocity.
-        TypeError: learning_rate is no number; under a schedule rows cannot catch
-            up in one step.
+        TypeError: learning_rate is not a number. Under a schedule, several steps
+            cannot be taken at once.
+
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.lazy(momentax.heavy_ball(0.9)))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
+        >>> params = optax.apply_updates(params, updates)
+        >>> params, state = momentax.catch_up(params, state, learning_rate=0.1)
     """
-    node, units = holder(state, path)
+    node, units = node_and_units(state, path)
     if not isinstance(node, LazyState):
         raise ValueError(
             f"catch_up needs the state of momentax.lazy, got one that holds a {type(node).__name__}"
         )
-    α = own_rate(learning_rate, units)
-    unmasked(node.velocity, params)
-
-    def caught_up(part: Any, v: Any, last: Any, index: Any) -> tuple[Any, ...]:
-        if trees.is_masked(v):
-            return part, v, last
-        whole = part, v, last
-        if index is not None:
-            part, v, last = (arithmetic.read_rows(leaf, index) for leaf in whole)
-        k = arithmetic.broadcast_rows(node.count - last, v).astype(node.kept.dtype)
-        log = jnp.where(k == 0, 0, k * jnp.log1p(node.kept - 1))  # Of βᵏ; no digits cancel.
-        coasted = -node.coast * jnp.expm1(log) / (1 - node.kept)
-        new = (
-            arithmetic.combine((1.0, part), (-α * coasted, v), like=part),
-            arithmetic.combine((jnp.exp(log), v), like=v),
-            jnp.full_like(last, node.count),
-        )
-        if index is None:
-            return new
-        return tuple(
-            arithmetic.write_rows(*each) for each in zip(whole, (index,) * 3, new, strict=True)
-        )
+    α = step_size(learning_rate, units)
+    velocity_like_params(node.velocity, params)  # Raises if the parameters do not fit.
 
     leaves, structure = jax.tree.flatten(node.velocity, is_leaf=trees.is_masked)
     indices = [None] * len(leaves)
     if rows is not None:
         indices = structure.flatten_up_to(trees.as_rows(rows, node.velocity))
     columns = (structure.flatten_up_to(tree) for tree in (params, node.velocity, node.last))
-    done = [caught_up(*each) for each in zip(*columns, indices, strict=True)]
-    params, v, last = (structure.unflatten([new[i] for new in done]) for i in range(3))
-    new = node._replace(velocity=v, last=last)
-    return params, amend(state, pick(state, path)[0], lambda *_: new)
+    results = [_catch_up_leaf(node, α, *each) for each in zip(*columns, indices, strict=True)]
+    params, v, last = (structure.unflatten([each[i] for each in results]) for i in range(3))
+    new_node = node._replace(velocity=v, last=last)
+    return params, map_node(state, find_velocity(state, path)[0], lambda *_: new_node)
+
+
+def _catch_up_leaf(
+    node: LazyState, α: Any, param: Any, v: Any, last: Any, index: Any
+) -> tuple[Any, Any, Any]:
+    """Return a parameter, its velocity and its row counts after the steps of the rows in `index`.
+
+    An index of None means all rows.
+    """
+    if trees.is_masked(v):
+        return param, v, last
+    leaves = param, v, last
+    if index is not None:
+        param, v, last = (arithmetic.read_rows(leaf, index) for leaf in leaves)
+    k = arithmetic.broadcast_rows(node.count - last, v).astype(node.kept.dtype)
+    log_power = jnp.where(k == 0, 0, k * jnp.log1p(node.kept - 1))  # log βᵏ without cancellation.
+    distance = -node.coast * jnp.expm1(log_power) / (1 - node.kept)
+    new = (
+        arithmetic.combine((1.0, param), (-α * distance, v), like=param),
+        arithmetic.combine((jnp.exp(log_power), v), like=v),
+        jnp.full_like(last, node.count),
+    )
+    if index is None:
+        return new
+    new_param, new_v, new_last = (
+        arithmetic.write_rows(leaf, index, rows) for leaf, rows in zip(leaves, new, strict=True)
+    )
+    return new_param, new_v, new_last

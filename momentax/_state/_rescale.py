@@ -9,7 +9,8 @@ import numpy as np
 
 from momentax._core import arguments, arithmetic, hyperparameters
 from momentax._core.typing import PyTree, Scalar
-from momentax._state import _velocity
+from momentax._state._replace import replace_velocity
+from momentax._state._velocity import find_velocity
 
 
 def rescale_velocity(
@@ -67,9 +68,9 @@ def rescale_velocity(
     interval = "(0, inf)" if in_gradients else "[0, inf)"
     new = _as_learning_rate("new_learning_rate", new_learning_rate, interval)
     factor = old / new if in_gradients else new / old
-    velocity = _velocity.velocity(state, path=path)
+    velocity = find_velocity(state, path)[1]
     velocity = arithmetic.combine((factor, velocity), like=velocity)
-    return _velocity.replace_velocity(state, velocity, path=path)
+    return replace_velocity(state, velocity, path=path)
 
 
 def _as_learning_rate(name: str, value: Any, interval: str) -> Any:

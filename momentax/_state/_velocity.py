@@ -1,307 +1,208 @@
-"""Find, replace, reset and measure the velocity in any Optax state."""
+"""Find the velocity in the state of any Optax pipeline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import optax
 
-from momentax._core import arithmetic, hyperparameters, trees
+from momentax._core import arithmetic
 from momentax._core.codecs import decode, encode_like
-from momentax._core.typing import PyTree, Scalar
+from momentax._core.typing import PyTree
 
-# Where Optax keeps a velocity: the state's class and the field. Any NamedTuple with a field
-# called "velocity", as momentax's own states have, needs no row.
-_FIELDS = {
-    "TraceState": ("trace",),
-    "EmaState": ("ema",),
-    "ScaleByAdamState": ("mu",),
-    "ScaleByAmsgradState": ("mu",),
-    "ScaleByBeliefState": ("mu",),
-    "ScaleByLionState": ("mu",),
-    "ScaleByNovogradState": ("mu",),
-    "ScaleByAdanState": ("m",),
-    "MuonState": ("mu",),
-    "SophiaState": ("mu",),
-    "MomoState": ("exp_avg",),
-    "MomoAdamState": ("exp_avg",),
-    "ProdigyState": ("exp_avg",),
-    "DAdaptAdamWState": ("exp_avg",),
-    "ScaleByAdemamixState": ("m1", "m2"),
-    "ScaleBySimplifiedAdEMAMixState": ("m",),
+
+class _OptaxState(NamedTuple):
+    """Where a state of Optax's keeps its velocities, and what restarts with them."""
+
+    velocities: tuple[str, ...]
+    restarts: tuple[str, ...] = ()  # Fields that only the debiasing of the velocity reads.
+
+
+# Optax's own states by the names of their classes: importing optax.contrib for the classes
+# would slow down `import momentax`. Adam and its variants use one count for both moments. A
+# count of 0 would inflate the second moment, so that the count does not restart there. States
+# of momentax's need no row: they have a field `velocity` and the class attributes that
+# momentax/_methods/__init__.py names.
+_OPTAX_STATES = {
+    "TraceState": _OptaxState(("trace",)),
+    "EmaState": _OptaxState(("ema",), restarts=("count",)),
+    "ScaleByAdamState": _OptaxState(("mu",)),
+    "ScaleByAmsgradState": _OptaxState(("mu",)),
+    "ScaleByBeliefState": _OptaxState(("mu",)),
+    "ScaleByLionState": _OptaxState(("mu",)),
+    "ScaleByNovogradState": _OptaxState(("mu",)),
+    "ScaleByAdanState": _OptaxState(("m",)),
+    "MuonState": _OptaxState(("mu",), restarts=("count",)),
+    "SophiaState": _OptaxState(("mu",)),
+    "MomoState": _OptaxState(("exp_avg",)),
+    "MomoAdamState": _OptaxState(("exp_avg",)),
+    "ProdigyState": _OptaxState(("exp_avg",)),
+    "DAdaptAdamWState": _OptaxState(("exp_avg",)),
+    "ScaleByAdemamixState": _OptaxState(("m1", "m2")),
+    "ScaleBySimplifiedAdEMAMixState": _OptaxState(("m",)),
 }
-# Fields of Optax's states that restart with the velocity, because only its debiasing reads them.
-# Adam's family shares one count between both moments. Setting that count to 0 would inflate the
-# second moment, so it goes on. momentax's own states say what restarts in a class attribute.
-_RESTARTS_IN_OPTAX = {"EmaState": ("count",), "MuonState": ("count",)}
 
 
-def _library(node: Any) -> str:
-    return type(node).__module__.partition(".")[0]
+def is_optax_state(node: Any, name: str) -> bool:
+    """Return whether a node of a state is Optax's class of this name."""
+    kind = type(node)
+    return kind.__name__ == name and kind.__module__.partition(".")[0] == "optax"
 
 
-def _fields(node: Any) -> tuple[str, ...]:
+def _optax_state(node: Any) -> _OptaxState | None:
+    name = type(node).__name__
+    return _OPTAX_STATES.get(name) if is_optax_state(node, name) else None
+
+
+def _velocity_fields(node: Any) -> tuple[str, ...]:
+    """Return the fields in which a node keeps velocities; any NamedTuple may have `velocity`."""
     if "velocity" in getattr(node, "_fields", ()):
         return ("velocity",)
-    return _FIELDS.get(type(node).__name__, ()) if _library(node) == "optax" else ()
+    row = _optax_state(node)
+    return row.velocities if row else ()
 
 
-def _restarts(node: Any) -> tuple[str, ...]:
-    """Return the fields that restart with the velocity."""
-    if _library(node) == "optax":
-        return _RESTARTS_IN_OPTAX.get(type(node).__name__, ())
-    return getattr(node, "restarts_with_velocity", ())
+def fields_that_restart(node: Any) -> tuple[str, ...]:
+    """Return the fields of a node that restart with its velocity."""
+    row = _optax_state(node)
+    return row.restarts if row else getattr(node, "restarts_with_velocity", ())
 
 
-def _holds_velocity(node: Any) -> bool:
-    return bool(_fields(node))
+def has_velocity(node: Any) -> bool:
+    """Return whether a node keeps a velocity; an `is_leaf` for `jax.tree` functions."""
+    return bool(_velocity_fields(node))
 
 
-def _place(path: Any, field: str) -> str:
-    return jax.tree_util.keystr((*path, jax.tree_util.GetAttrKey(field)))
-
-
-def velocities(state: PyTree) -> dict[str, PyTree]:
-    """Every velocity by its place."""
-    nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=_holds_velocity)
+def paths_of_velocities(path: Any, node: Any) -> dict[str, str]:
+    """Return the path of each velocity of a node, and the field that keeps it."""
     return {
-        _place(at, field): decode(getattr(node, field))
-        for at, node in nodes
-        for field in _fields(node)
+        jax.tree_util.keystr((*path, jax.tree_util.GetAttrKey(field))): field
+        for field in _velocity_fields(node)
     }
 
 
-def pick(state: PyTree, path: str | None) -> tuple[str, PyTree]:
-    """The place and the value of the one velocity asked for."""
+def _nodes(state: PyTree) -> dict[str, tuple[Any, str]]:
+    """Return the node and the field of every velocity in a state, by the velocity's path."""
+    found = jax.tree_util.tree_leaves_with_path(state, is_leaf=has_velocity)
+    return {
+        path: (node, field)
+        for at, node in found
+        for path, field in paths_of_velocities(at, node).items()
+    }
+
+
+def velocities(state: PyTree) -> dict[str, PyTree]:
+    """Return every velocity in a state, decoded, by its path."""
+    return {path: decode(getattr(node, field)) for path, (node, field) in _nodes(state).items()}
+
+
+def find_velocity(state: PyTree, path: str | None) -> tuple[str, PyTree]:
+    """Return the path and the value of the velocity at `path`, or of the only one."""
     found = velocities(state)
     if path is not None:
         if path not in found:
             raise ValueError(f"there is no velocity at path={path!r}; {_listed(found)}")
         return path, found[path]
-    # Optax fills a branch that owns no parameter, as of a partition, with empty velocities.
-    held = {place: v for place, v in found.items() if jax.tree.leaves(v)} or found
-    if len(held) != 1:
-        raise ValueError(_listed(held))
-    return next(iter(held.items()))
+    # Optax gives a branch without parameters, such as one of a partition, empty velocities.
+    nonempty = {path: v for path, v in found.items() if jax.tree.leaves(v)} or found
+    if len(nonempty) != 1:
+        raise ValueError(_listed(nonempty))
+    return next(iter(nonempty.items()))
 
 
 def _listed(found: dict[str, PyTree]) -> str:
     if not found:
-        return "the state holds no velocity: no momentax method and no momentum of Optax's is in it"
-    places, many = ", ".join(found), "velocities" if len(found) > 1 else "velocity"
-    return f"the state holds {len(found)} {many}, at {places}; pick with path={next(iter(found))!r}"
-
-
-def exchange(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> PyTree:
-    """The state with the node that holds the velocity at one place, as it is kept, changed."""
-
-    def visit(path: Any, node: Any) -> Any:
-        for field in _fields(node):
-            if _place(path, field) == place:
-                return change(node, field)
-        return node
-
-    return jax.tree_util.tree_map_with_path(visit, state, is_leaf=_holds_velocity)
-
-
-def amend(state: PyTree, place: str, change: Callable[[Any, str], Any]) -> PyTree:
-    """As `exchange`, but the change sees the velocity decoded, and what is encoded stays so."""
-    return exchange(
-        state, place, lambda node, field: encode_like(change(decode(node), field), node)
-    )
-
-
-def holder(state: PyTree, path: str | None = None) -> tuple[Any, str | None]:
-    """The NamedTuple that holds the velocity, and its units where `sgd` tells.
-
-    In a chain the learning rate comes after a velocity in gradient units and
-    before one in parameter units, however deep in its own part the velocity
-    lies. The state of a named chain does not say in which order it runs.
-    """
-    place = pick(state, path)[0]
-    stops = jax.tree_util.tree_leaves_with_path(
-        state, is_leaf=lambda node: _holds_velocity(node) or _scales(node)
-    )
-    at, node = next(
-        (at, node) for at, node in stops for field in _fields(node) if _place(at, field) == place
-    )
-    beside = [
-        stop
-        for stop, other in stops
-        if _scales(other)
-        and stop[:-1] == at[: len(stop) - 1]
-        and isinstance(stop[-1], jax.tree_util.SequenceKey)
-    ]
-    if not beside:
-        return decode(node), None
-    nearest = max(beside, key=len)
-    return decode(node), "parameter" if nearest[-1].idx < at[len(nearest) - 1].idx else "gradient"
-
-
-def own_rate(learning_rate: Scalar | None, units: str | None) -> Any:
-    """α for a velocity in gradient units and -1 for one in parameter units: θ moves by -α v."""
-    if (learning_rate is None) != (units == "parameter"):
-        raise ValueError(
-            "the velocity is in parameter units, which hold the learning rate: leave learning_rate "
-            f"out, got {learning_rate!r}"
-            if units == "parameter"
-            else "learning_rate is needed, as the last update used it, since the velocity is not "
-            "known to be in parameter units; for a chain of your own that scales gradients before "
-            "the method give -1"
+        return (
+            "the state holds no velocity: it contains no state of a momentax method and none of "
+            "an Optax transformation with momentum"
         )
-    α = -1 if learning_rate is None else learning_rate
-    return hyperparameters.as_constant("learning_rate", α, "(-inf, inf)")(0)
+    paths, noun = ", ".join(found), "velocities" if len(found) > 1 else "velocity"
+    return f"the state holds {len(found)} {noun}, at {paths}; pick with path={next(iter(found))!r}"
 
 
-def unmasked(velocity: PyTree, params: PyTree) -> PyTree:
-    """The velocity with None where a mask leaves parameters out, checked to fit the others."""
-    v = jax.tree.map(
-        lambda leaf: None if trees.is_masked(leaf) else leaf, velocity, is_leaf=trees.is_masked
-    )
-    remedy = "pass the params that the state's updates were applied to"
-    trees.require_fit("the velocity", v, "the parameter", params, remedy)
-    return v
+def velocity_node(state: PyTree, path: str) -> Any:
+    """Return the node of the velocity at `path`, decoded."""
+    return decode(_nodes(state)[path][0])
 
 
-def _scales(node: Any) -> bool:
-    return isinstance(node, optax.ScaleByScheduleState)
+def map_encoded_node(state: PyTree, path: str, function: Callable[[Any, str], Any]) -> PyTree:
+    """Return the state with the node of one velocity replaced by function(node, field).
+
+    The function sees the node as `stored` encodes it.
+    """
+
+    def visit(at: Any, node: Any) -> Any:
+        field = paths_of_velocities(at, node).get(path)
+        return node if field is None else function(node, field)
+
+    return jax.tree_util.tree_map_with_path(visit, state, is_leaf=has_velocity)
+
+
+def map_node(state: PyTree, path: str, function: Callable[[Any, str], Any]) -> PyTree:
+    """Return the state with the node of one velocity replaced by function(node, field).
+
+    The function sees the node decoded, and what it returns is encoded again.
+    """
+
+    def change(node: Any, field: str) -> Any:
+        return encode_like(function(decode(node), field), node)
+
+    return map_encoded_node(state, path, change)
 
 
 def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
     """Find the velocity in the state of any Optax pipeline, at any depth.
 
-    It is found in momentax's states, in those of Optax that keep one (`trace`,
-    `ema`, Adam's and its kin's first moment, `lion`, `contrib.muon`, ...), in
-    any NamedTuple with a field called `velocity`, and inside `chain`, `masked`,
-    `partition`, `inject_hyperparams`, `MultiSteps`, `apply_if_finite` and any
-    other container. A state may also keep something shaped like the parameters,
-    as `MultiSteps` does; if these are such NamedTuples themselves, `path` picks.
+    The velocity is found in momentax's states, in the states of Optax that keep
+    one (those of `trace`, `ema`, `lion`, `contrib.muon` and of Adam and its
+    variants, whose velocity is the first moment), and in any NamedTuple with a
+    field called `velocity`. The state may be nested in `chain`, `masked`,
+    `partition`, `inject_hyperparams`, `MultiSteps`, `apply_if_finite` or any
+    other container. If a state contains several velocities, `path` picks one.
 
     Args:
-        state: An optimizer state, or a pytree that holds one.
-        path: Which velocity, where there are several: a path as the error for
-            several lists it, such as "[0].trace".
+        state: An optimizer state, or a pytree that contains one.
+        path: The path of the velocity where there are several, such as
+            "[0].trace". The error for several velocities lists their paths.
 
     Returns:
-        The velocity as it is kept, shaped like the parameters and not debiased;
-        what `stored` encodes is decoded to float32. Parameters that another
-        branch of a `partition` owns are MaskedNodes.
+        The velocity as the state keeps it, shaped like the parameters and not
+        debiased. A velocity that `stored` encodes is decoded to float32.
+        Parameters that another branch of a `partition` owns are MaskedNodes.
 
     Raises:
-        ValueError: There is no velocity, none at `path`, or several and no
-            `path`; the message lists them.
+        ValueError: The state contains no velocity, none at `path`, or several
+            and `path` is None. The message lists them.
+
+    Example:
+        >>> tx = optax.chain(optax.clip(1.0), optax.trace(0.9), optax.scale(-0.1))
+        >>> _, state = tx.update(grads, tx.init(params))
+        >>> momentax.velocity(state)
+        {'w': Array([0.1, 0.2, 0.3], dtype=float32)}
     """
-    return pick(state, path)[1]
+    return find_velocity(state, path)[1]
 
 
 def velocity_norms(state: PyTree, *, path: str | None = None) -> dict[str, jax.Array]:
     """Measure each leaf of the velocity by its Euclidean norm.
 
     Args:
-        state: An optimizer state, or a pytree that holds one.
-        path: Which velocity, as in `velocity`.
+        state: An optimizer state, or a pytree that contains one.
+        path: The path of the velocity, as in `velocity`.
 
     Returns:
-        A dict from each leaf's path, such as "['dense']['kernel']", to its norm,
-        a 0-d array in float32 or wider. It can be returned from jit.
+        A dict from the path of each leaf, such as "['dense']['kernel']", to the
+        leaf's norm, a 0-d array in float32 or wider. A function under `jax.jit`
+        can return it.
 
     Raises:
         ValueError: As `velocity`.
+
+    Example:
+        >>> state = momentax.heavy_ball(0.9).init(params)
+        >>> momentax.velocity_norms(state)
+        {"['w']": Array(0., dtype=float32)}
     """
     leaves = jax.tree_util.tree_leaves_with_path(velocity(state, path=path))
-    return {jax.tree_util.keystr(place): arithmetic.norm(leaf) for place, leaf in leaves}
-
-
-def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = None) -> PyTree:
-    """Put another velocity in the place of the one in a state.
-
-    Args:
-        state: An optimizer state, or a pytree that holds one.
-        new_velocity: A pytree of the structure and shapes of `velocity(state)`;
-            it is kept in the dtypes of the velocity it replaces, weak or not.
-        path: Which velocity, as in `velocity`.
-
-    Returns:
-        The state with the new velocity and everything else as it was.
-
-    Raises:
-        ValueError: As `velocity`; or new_velocity has another structure or
-            other shapes, and the first path that differs is named.
-        TypeError: A leaf is complex where the velocity is real, or real where it is complex.
-    """
-    place, old = pick(state, path)
-    remedy = "shape the new velocity like momentax.velocity(state)"
-    trees.require_fit("new_velocity", new_velocity, "the velocity", old, remedy, none_fits=False)
-    new = jax.tree.map(arithmetic.cast_like, new_velocity, old)
-    return amend(state, place, lambda node, field: node._replace(**{field: new}))
-
-
-def reset_velocity(state: PyTree, *, path: str | None = None) -> PyTree:
-    """Set the velocity to zero.
-
-    Debiasing that serves the velocity alone restarts, so that the next average
-    is the next gradient (`average`, `adan`, `optax.ema`, `contrib.muon`, ...),
-    and so does the change of the velocity in `positive_negative`. A count that
-    something else reads too goes on: a β schedule, or Adam's second moment,
-    which a count of zero would inflate by 1 / (1 - β₂).
-
-    Args:
-        state: An optimizer state, or a pytree that holds one.
-        path: Which velocity, as in `velocity`.
-
-    Returns:
-        The state with a velocity of zeros and everything else as it was.
-
-    Raises:
-        ValueError: As `velocity`.
-    """
-    place, old = pick(state, path)
-    zeros = jax.tree.map(jnp.zeros_like, old)
-
-    def restart(node: Any, field: str) -> Any:
-        fresh = {
-            name: jax.tree.map(jnp.zeros_like, getattr(node, name)) for name in _restarts(node)
-        }
-        return node._replace(**{field: zeros}, **fresh)
-
-    return amend(state, place, restart)
-
-
-def renew(
-    state: PyTree,
-    init: Callable[[PyTree], PyTree],
-    updates: PyTree,
-    params: PyTree,
-    *,
-    where: Any,
-    path: str | None = None,
-) -> PyTree:
-    """Put the node that holds the velocity to what init gives, where a condition holds.
-
-    Without params the gradients stand in for them: they have the same shapes.
-    """
-    place, old = pick(state, path)
-    fresh = init(updates if params is None else params)
-    if params is None:
-        trees.require_gradients(pick(fresh, place)[1], old)
-        if jax.tree.structure(fresh) != jax.tree.structure(state):
-            raise ValueError(
-                "a restart needs the parameters where a gradient is None: "
-                "call update(grads, state, params)"
-            )
-
-    def choose(new: Any, held: jax.Array) -> jax.Array:
-        return jnp.where(where, jnp.asarray(new, held.dtype), held)
-
-    return amend(state, place, lambda node, _: jax.tree.map(choose, node_at(fresh, place), node))
-
-
-def node_at(state: PyTree, place: str) -> Any:
-    """The NamedTuple that holds the velocity at one place."""
-    nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=_holds_velocity)
-    return next(
-        decode(node) for at, node in nodes for field in _fields(node) if _place(at, field) == place
-    )
+    return {jax.tree_util.keystr(at): arithmetic.norm(leaf) for at, leaf in leaves}

@@ -10,19 +10,20 @@ from momentax._wrappers._orientation import oriented
 
 
 def cautious(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Keep of each update u the coordinates that agree with the gradient g.
+    """Set the coordinates of an update u that disagree with the gradient g to zero.
 
         φ_t = 1[u_t h_t > 0]
         u_t ← u_t φ_t / max(mean(φ_t), 10⁻³)
 
-    The mean is over one leaf. Around a bare method, whose directions follow the
-    gradient, h = g; around a complete optimizer, whose updates oppose it,
-    h = -g. Which of the two tx is, each leaf finds out by itself, from how its
-    update changes when the gradient alone changes its sign; until the first
-    update that does change, as while a learning rate warms up from 0, updates
-    pass as they are. For complex leaves u h is the real part of conj(u) h.
+    The mean is over one leaf. Around a method, whose directions follow the
+    gradient, h = g. Around a complete optimizer, whose updates oppose the
+    gradient, h = -g. The wrapper detects for each leaf which of the two holds,
+    from the change of the update when only the gradient changes its sign. It
+    returns updates unchanged until the first update that changes, for example
+    while a learning rate of 0 warms up. For complex leaves u h is the real part
+    of conj(u) h.
 
-    Decay in tx is masked with the rest. The paper's C-AdamW is
+    Weight decay in tx is masked as well. The paper's C-AdamW does not mask it:
 
         optax.chain(
             cautious(optax.scale_by_adam()),
@@ -31,27 +32,22 @@ def cautious(tx: optax.GradientTransformation) -> optax.GradientTransformationEx
         )
 
     Args:
-        tx: The transformation, a bare method or a complete optimizer.
+        tx: The transformation to wrap, a method or a complete optimizer.
 
-    Returns:
-        A transformation into updates of the shapes and dtypes of tx's. Its
-        state, OrientedState(orientation, inner_state), holds one integer a
-        leaf beside tx's state. A leaf whose gradient is None keeps the update
-        that tx gives it.
-
-    Raises:
-        TypeError: tx is no gradient transformation.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.cautious(momentax.heavy_ball(0.9)))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Liang, Chen, Liu and Liu, Cautious optimizers: improving training with
-        one line of code, 2024, arXiv:2411.16085, in the form of its second
-        version's code; the first divided by the mean with one count more.
+        one line of code, 2024, arXiv:2411.16085, as in the code of its second
+        version. The first version divides by the mean of one more coordinate.
     """
-    return oriented(tx, _masked)
+    return oriented(tx, _mask_disagreement)
 
 
-def _masked(h: jax.Array, u: jax.Array) -> jax.Array:
-    # Of the signs, so that no product underflows.
+def _mask_disagreement(h: jax.Array, u: jax.Array) -> jax.Array:
+    # A product of signs does not underflow, as a product of u and h may.
     agrees = jnp.real(jnp.conj(jnp.sign(u)) * jnp.sign(h)) > 0
     share = jnp.mean(agrees, dtype=u.real.dtype)
     return jnp.where(agrees, u, 0) / jnp.maximum(share, 1e-3).astype(u.dtype)

@@ -1,7 +1,8 @@
-"""Grams: momentum says how far, the gradient alone says which way."""
+"""Grams: the magnitude of momentum with the sign of the gradient."""
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -9,30 +10,30 @@ from momentax._wrappers._orientation import oriented
 
 
 def grams(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Give each coordinate of an update u the sign that the gradient g asks for.
+    """Give each coordinate of an update u the sign of the gradient g.
 
         u_t ← sign(h_t) |u_t|
 
-    Around a bare method, whose directions follow the gradient, h = g; around a
-    complete optimizer, whose updates oppose it, h = -g; found out as in
-    `cautious`. A coordinate whose gradient is 0 stays. For complex leaves
-    sign(h) = h / |h|.
+    Around a method, whose directions follow the gradient, h = g. Around a
+    complete optimizer, whose updates oppose the gradient, h = -g. The wrapper
+    detects which of the two holds, as `cautious` does. A coordinate whose
+    gradient is 0 does not move. For complex leaves sign(h) = h / |h|.
 
     Args:
-        tx: The transformation, a bare method or a complete optimizer. Decay in
-            it is signed with the rest; chain it behind.
+        tx: The transformation to wrap, a method or a complete optimizer. Weight
+            decay in it gets the sign of the gradient as well; chain the decay
+            after the wrapper to prevent this.
 
-    Returns:
-        A transformation into updates of the shapes and dtypes of tx's. Its
-        state, OrientedState(orientation, inner_state), holds one integer a
-        leaf beside tx's state. A leaf whose gradient is None keeps the update
-        that tx gives it.
-
-    Raises:
-        TypeError: tx is no gradient transformation.
+    Example:
+        >>> tx = momentax.sgd(0.1, momentax.grams(momentax.heavy_ball(0.9)))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Cao, Li and Song, Grams: gradient descent with adaptive momentum
         scaling, 2024, arXiv:2412.17107.
     """
-    return oriented(tx, lambda h, u: jnp.sign(h) * jnp.abs(u).astype(h.dtype))
+    return oriented(tx, _with_sign_of)
+
+
+def _with_sign_of(h: jax.Array, u: jax.Array) -> jax.Array:
+    return jnp.sign(h) * jnp.abs(u).astype(h.dtype)

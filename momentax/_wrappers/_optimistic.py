@@ -1,4 +1,4 @@
-"""Optimism: each update, and its change since the last one once more."""
+"""Optimism: updates extrapolated by their last change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OptimisticState(NamedTuple):
 
     count: updates made so far, a 0-d int32 array.
     previous: the last update of tx, in float32 or wider.
-    inner_state: tx's own.
+    inner_state: the state of tx.
     """
 
     count: Any
@@ -30,27 +30,26 @@ def optimistic(tx: optax.GradientTransformation) -> optax.GradientTransformation
 
         d_t = 2 u_t - u_{t-1},    u_0 = u_1
 
-    What is extrapolated are the updates, as in the paper's Optimistic Adam, and
-    not the gradients that tx gets; for plain descent the two are the same. On
-    the bilinear game x y plain descent of both players spirals out and this
-    converges. The first update is tx's own, as in
+    The wrapper extrapolates the updates, as the paper's Optimistic Adam does, and
+    not the gradients that tx gets; for plain descent both are the same. On the
+    bilinear game x y the iterates of plain descent by both players diverge, and
+    those of this method converge. The first update is that of tx, as in
     `optax.optimistic_gradient_descent`; u_0 = 0 would double it.
 
     Args:
-        tx: The transformation, a bare method or a complete optimizer. Under a
-            schedule of the learning rate, a complete optimizer's last update
-            keeps the learning rate that it was made with.
-
-    Returns:
-        A transformation into updates of the shapes and dtypes of tx's. Its
-        state, OptimisticState(count, previous, inner_state), holds the last
-        update in float32 or wider. A leaf whose gradient is None keeps its
-        last update, which is 0 before its first, and gets the update that tx
-        gives it.
+        tx: The transformation to wrap, a method or a complete optimizer. Under a
+            schedule of the learning rate, the last update of a complete
+            optimizer contains the learning rate of its own step. A leaf whose
+            gradient is None keeps its last update, which is 0 before its first
+            gradient.
 
     Raises:
-        TypeError: tx is no gradient transformation; at init, a parameter is
+        TypeError: tx is not a gradient transformation; at init, a parameter is
             neither floating nor complex.
+
+    Example:
+        >>> tx = momentax.optimistic(optax.sgd(0.1))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:
         Daskalakis, Ilyas, Syrgkanis and Zeng, Training GANs with optimism,
@@ -66,14 +65,13 @@ def optimistic(tx: optax.GradientTransformation) -> optax.GradientTransformation
     def update(updates, state, params=None, **extra_args):
         t, last, inner = state
         raw, inner = tx.update(updates, inner, params, **extra_args)
-        # None where there is no gradient: tx may have put zeros there for apply_updates.
+        # tx may have replaced a None gradient by zeros. Such a leaf is not extrapolated.
         u = jax.tree.map(lambda g, u: None if g is None else u, updates, raw, is_leaf=trees.is_none)
         current = arithmetic.combine((1.0, u), like=last)
         last = jax.tree.map(lambda new, old: jnp.where(t == 0, new, old), current, last)
         d = arithmetic.combine((2.0, u), (-1.0, last), like=u)
         d = jax.tree.map(lambda d, r: r if d is None else d, d, raw, is_leaf=trees.is_none)
-        # The old update is still read when this one takes its place: of both, XLA copies but one.
-        current = xla.computed_after(t, current, last)
+        current = xla.computed_after(t, current, last)  # The direction reads the old update.
         return d, OptimisticState(optax.safe_increment(t), current, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -1,4 +1,4 @@
-"""Adaptive restart: momentum starts again from rest when it leads the wrong way."""
+"""Adaptive restart: the velocity restarts from zero when it leads in a wrong direction."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import optax
 
 from momentax._core import arguments, arithmetic, hyperparameters, trees
 from momentax._core.typing import PyTree
-from momentax._state import _velocity
+from momentax._state._reset import reinitialize_where
+from momentax._state._velocity import velocity
 from momentax._wrappers._orientation import negative
 
-_UNLIKE = (
-    "the velocity is not shaped like the gradients, so that when='gradient' has no inner product; "
-    "choose 'function', 'speed' or a whole number of updates"
+_NO_INNER_PRODUCT = (
+    "when='gradient' needs the inner product of the gradients and the velocity, but the velocity "
+    "is not shaped like the gradients; choose 'function', 'speed' or a whole number of updates"
 )
 
 
@@ -24,8 +25,9 @@ class RestartState(NamedTuple):
 
     since: updates that the present run has made, a 0-d int32 array.
     restarts: restarts so far, a 0-d int32 array.
-    previous: the loss or speed that the next one is compared with, a 0-d array.
-    inner_state: tx's own.
+    previous: the loss or speed of the last update, with which the next one is
+        compared, a 0-d array.
+    inner_state: the state of tx.
     """
 
     since: Any
@@ -41,50 +43,56 @@ def restart(
     min_steps: int | None = None,
     path: str | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Start the velocity v again from rest when a test on the gradients g asks for it.
+    """Restart the velocity v from zero when a test on the gradients g asks for it.
 
-        when="gradient":    ⟨g_t, v_t⟩ < 0, v climbs
-        when="function":    f_t > f_{t-1}, the loss rose
-        when="speed":       ‖v_{t-1}‖ < ‖v_{t-2}‖, the last step was a slower one
-        when=k:             k updates have been made since the last restart
+        when="gradient":    ⟨g_t, v_t⟩ < 0, the step would go uphill
+        when="function":    f_t > f_{t-1}, the loss has increased
+        when="speed":       ‖v_{t-1}‖ < ‖v_{t-2}‖, the last step was slower
+        when=k:             k updates were made since the last restart
 
-    To start again is to put the NamedTuple that holds the velocity, with its
-    count, sequences and second moments, to what tx.init gives at the current
-    parameters. Nothing else changes: a learning rate's schedule goes on. Under
-    "function", "speed" and k, update t itself is the first of the new run.
-    Under "gradient" update t is made from g_t alone, as a first update is, and
-    the new run begins with the next one, which drops the velocity held till
-    then: the paper's new run starts at the point that the gradient step leads
-    to. At a constant β the first update of `nesterov` looks ahead by β g_t as
-    well, and so does this one.
+    A restart sets the NamedTuple that contains the velocity, with its count,
+    sequences and second moments, to what tx.init returns for the current
+    parameters. Everything else is kept; a schedule of the learning rate goes
+    on. With "function", "speed" and k, update t is the first update of the new
+    run. With "gradient", update t is made from g_t alone, as a first update is,
+    and the new run starts with update t + 1, which sets the velocity to zero
+    once more: in the paper the new run starts at the point that the gradient
+    step reaches. The first update of `nesterov` at a constant β looks ahead by
+    β g_t, and so does this update.
 
-    Where v sums gradients it climbs if ⟨g, v⟩ < 0, where it sums steps (`sgd`
-    in parameter units) if ⟨g, v⟩ > 0; which of the two holds is seen at each
-    update from what -g would have made of v. The tests are those of the papers,
-    with f taken at the parameters, where v is a constant times the step
-    x_{t-1} - x_t between the base iterates x: around `nesterov` in parameter
-    units, and in gradient units at a constant learning rate. A velocity that
-    is something else is tested as it is kept.
+    The step would go uphill if ⟨g, v⟩ < 0 for a velocity that sums gradients,
+    and if ⟨g, v⟩ > 0 for one that sums steps (`sgd` in parameter units). Each
+    update detects which of the two holds, from the velocity that -g leads to.
+    The tests are those of the papers, with f evaluated at the parameters, where
+    v is a constant times the step x_{t-1} - x_t between the base iterates x:
+    around `nesterov` in parameter units, and in gradient units at a constant
+    learning rate. Any other velocity is tested as the state keeps it.
 
     Args:
-        tx: The transformation, a bare method or a complete optimizer.
+        tx: The transformation to wrap, a method or a complete optimizer.
         when: "gradient", "function", "speed", or a whole number of updates.
-        min_steps: The updates that a run makes at the least, a whole number;
-            None is 10 for "speed", as an accelerated sequence starts without
+        min_steps: The least number of updates in a run, a whole number. None
+            means 10 for "speed", since an accelerated sequence starts without
             momentum and slows down at first, and 1 for the others.
-        path: Which velocity of tx's state, as in `momentax.velocity`.
+        path: The path of the velocity in the state of tx, as in
+            `momentax.velocity`.
 
     Returns:
-        A transformation into tx's updates. Its state, RestartState(since,
-        restarts, previous, inner_state), counts the updates of the present run
-        and the restarts. "function" needs the extra argument `value`, the
-        loss at the parameters: update(grads, state, params, value=loss).
+        The updates of tx. The state counts the updates of the present run and
+        the restarts. With "function", pass the loss at the parameters to
+        update: update(grads, state, params, value=loss).
 
     Raises:
-        ValueError: when is another word, or a number below 1; at init, tx holds
-            no velocity, or several and no path picks one; at update, `value` is
-            missing, or params are missing where a gradient is None.
-        TypeError: tx is no gradient transformation, or a number is not whole.
+        ValueError: when is another word, or a number below 1; at init, the state
+            of tx contains no velocity, or several and path is None; at update,
+            `value` is missing, or params are missing where a gradient is None.
+        TypeError: tx is not a gradient transformation, or a number is not whole.
+
+    Example:
+        >>> tx = momentax.restart(momentax.sgd(0.1, momentax.nesterov(0.9)))
+        >>> updates, state = tx.update(grads, tx.init(params), params)
+        >>> int(state.restarts)
+        0
 
     Source:
         O'Donoghue and Candès, Adaptive restart for accelerated gradient
@@ -103,41 +111,40 @@ def restart(
 
     def init(params):
         inner = tx.init(params)
-        _velocity.velocity(inner, path=path)  # What is wrong with it is said now.
+        velocity(inner, path=path)  # Raises if there is none, or several.
         start = jnp.full((), jnp.inf if when == "function" else 0, hyperparameters.float_dtype())
         return RestartState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), start, inner)
 
     def update(updates, state, params=None, **extra_args):
         since, restarts, previous, inner = state
-        made: Any = optax.safe_increment(since) if when == "gradient" else since
+        run_length: Any = optax.safe_increment(since) if when == "gradient" else since
 
         def step(g: PyTree, inner: Any) -> tuple[PyTree, Any]:
             return tx.update(g, inner, params, **extra_args)
 
-        def renewed(inner: Any, where: Any) -> Any:
-            return _velocity.renew(inner, tx.init, updates, params, where=where, path=path)
+        def restart_where(condition: Any, inner: Any) -> Any:
+            return reinitialize_where(condition, inner, tx.init, updates, params, path=path)
 
         current = previous
         if when == "gradient":
-            inner = renewed(inner, (since == 0) & (restarts > 0))
-            # Of these two trials only the velocity is read: the rest is never computed under jit.
+            inner = restart_where((since == 0) & (restarts > 0), inner)
+            # Only the velocities of these two trials are used. Under jit, XLA drops the rest.
             ahead, back = (
-                _velocity.velocity(step(g, inner)[1], path=path)
-                for g in (updates, negative(updates))
+                velocity(step(g, inner)[1], path=path) for g in (updates, negative(updates))
             )
             gained = arithmetic.combine((1.0, ahead), (-1.0, back), like=ahead)
-            fires = _inner(updates, ahead) * jnp.sign(_inner(updates, gained)) < 0
+            fires = _inner_product(updates, ahead) * jnp.sign(_inner_product(updates, gained)) < 0
         elif when == "function":
             current = _loss(extra_args).astype(previous.dtype)
             fires = current > previous
         elif when == "speed":
-            current = arithmetic.norm(_velocity.velocity(inner, path=path))
+            current = arithmetic.norm(velocity(inner, path=path))
             fires = current < previous
         else:
             fires = since >= when
-        fires &= made >= least
-        d, inner = step(updates, renewed(inner, fires))
-        if when == "speed":  # A new run's first step has none to be slower than.
+        fires &= run_length >= least
+        d, inner = step(updates, restart_where(fires, inner))
+        if when == "speed":  # The first step of a run is not compared with an earlier one.
             current = jnp.where(fires, 0, current)
         first = 0 if when == "gradient" else 1
         since = jnp.where(fires, first, optax.safe_increment(since))
@@ -161,16 +168,16 @@ def _loss(extra_args: dict[str, Any]) -> jax.Array:
     return value
 
 
-def _inner(gradients: PyTree, velocity: PyTree) -> jax.Array:
-    """The real inner product over all leaves that have both."""
+def _inner_product(gradients: PyTree, velocity: PyTree) -> jax.Array:
+    """Return the real part of the inner product over the leaves that both trees have."""
 
     def real(v: Any, g: Any) -> Any:
         if trees.is_absent(v) or trees.is_absent(g):
             return None
-        # Several velocities of one parameter are stacked in front.
+        # Several velocities of one parameter are stacked on leading axes.
         axes = v.ndim - jnp.ndim(g) if jax.tree_util.all_leaves([g]) else -1
         if axes < 0 or v.shape[axes:] != jnp.shape(g):
-            raise ValueError(_UNLIKE)
+            raise ValueError(_NO_INNER_PRODUCT)
         dtype = arithmetic.compute_dtype(v, g)
         v, g = jnp.asarray(v, dtype).sum(tuple(range(axes))), jnp.asarray(g, dtype)
         return jnp.sum(jnp.real(jnp.conj(g) * v)).astype(hyperparameters.float_dtype())
@@ -178,5 +185,5 @@ def _inner(gradients: PyTree, velocity: PyTree) -> jax.Array:
     try:
         products = jax.tree.map(real, velocity, gradients, is_leaf=trees.is_absent)
     except ValueError:
-        raise ValueError(_UNLIKE) from None
+        raise ValueError(_NO_INNER_PRODUCT) from None
     return sum(jax.tree.leaves(products), start=jnp.zeros((), hyperparameters.float_dtype()))

@@ -82,9 +82,9 @@ def _velocities(state: PyTree, path: str | None) -> dict[str, PyTree]:
     found = {place: v for place, v in _velocity.velocities(state).items() if jax.tree.leaves(v)}
     names = [name for velocity in found.values() for name in leaves_by_path(velocity)]
     if path is not None or not found or len(names) > len(set(names)):
-        found = dict([_velocity.pick(state, path)])
+        found = dict([_velocity.find_velocity(state, path)])
     for place in found:
-        if not sums_gradients(node := _velocity.node_at(state, place)):
+        if not sums_gradients(node := _velocity.velocity_node(state, place)):
             raise ValueError(
                 f"the velocity at {place} is in a {type(node).__name__}, which is not the sum of "
                 "gradients that SGD keeps; convert it yourself and set it with "
@@ -169,7 +169,7 @@ def fill_velocity(
     arrays = {name: buffers[key] for name, key in keys.items() if key in buffers}
     source = _Buffers(given, arrays, units)
     for place in found:
-        state = _velocity.amend(state, place, source.fill)
+        state = _velocity.map_node(state, place, source.fill)
     return (
         state if count is None else _set_counts(state, arguments.as_count("count", count, least=0))
     )
@@ -188,7 +188,7 @@ def read_velocity(
     given = read_mapping(mapping, names, elsewhere=elsewhere)
     buffers: dict[str | int, np.ndarray | None] = {}
     for place, velocity in found.items():
-        started = leaves_by_path(getattr(_velocity.node_at(state, place), "started", None))
+        started = leaves_by_path(getattr(_velocity.velocity_node(state, place), "started", None))
         for name, leaf in leaves_by_path(velocity).items():
             entry, where = given[name], describe_velocity(given[name], name)
             buffer = units.to_buffer(write_array(leaf, entry, where), where)

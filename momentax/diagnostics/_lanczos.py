@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from momentax._core.arithmetic import compute_dtype
+from momentax._core.sharding import place_like, replicate_like
 from momentax._core.typing import PyTree
 
 # The progress bars on the screen. A program that was compiled once finds the bar of each run by
@@ -147,29 +148,14 @@ def _unflatten(vector: jax.Array, params: PyTree) -> PyTree:
     ends = np.cumsum([leaf.size for leaf in leaves])
     parts = zip(jnp.split(vector, ends[:-1]), leaves, strict=True)
     return structure.unflatten(
-        _place_like(part.reshape(leaf.shape).astype(leaf.dtype), leaf) for part, leaf in parts
+        place_like(part.reshape(leaf.shape).astype(leaf.dtype), leaf) for part, leaf in parts
     )
 
 
 def _flatten(tree: PyTree, dtype: Any) -> jax.Array:
     """Return all numbers of a tree in one vector, which lies whole on every device."""
-    parts = (_replicate_like(leaf, leaf) for leaf in jax.tree.leaves(tree))
+    parts = (replicate_like(leaf, leaf) for leaf in jax.tree.leaves(tree))
     return jnp.concatenate([part.ravel().astype(dtype) for part in parts])
-
-
-def _place_like(part: jax.Array, like: jax.Array) -> jax.Array:
-    sharding = jax.typeof(like).sharding
-    if sharding.mesh.empty:
-        return part
-    return jax.sharding.reshard(part, jax.sharding.NamedSharding(sharding.mesh, sharding.spec))
-
-
-def _replicate_like(part: jax.Array, like: jax.Array) -> jax.Array:
-    mesh = jax.typeof(like).sharding.mesh
-    if mesh.empty:
-        return part
-    everywhere = jax.sharding.PartitionSpec()
-    return jax.sharding.reshard(part, jax.sharding.NamedSharding(mesh, everywhere))
 
 
 def _require_representable_squares(diagonal: float, length: float, digits: Any) -> None:

@@ -143,7 +143,7 @@ def _encode_velocities(state: Any, storage: Storage, least: int, mask: PyTree) -
         return node._replace(**{field: codecs.pack(v, storage.packed_type)})
 
     for place in places:
-        state = _velocity.exchange(state, place, encode_field)
+        state = _velocity.map_encoded_node(state, place, encode_field)
     return state
 
 
@@ -277,7 +277,7 @@ def _shares_kept(tx: optax.GradientTransformationExtraArgs, params: PyTree) -> l
         return node._replace(**{field: v})
 
     for place in _velocity.velocities(state):
-        state = _velocity.exchange(state, place, fill_with_ones)
+        state = _velocity.map_encoded_node(state, place, fill_with_ones)
     for count in (0, 10**6):
         late = jax.tree.map(
             lambda leaf, count=count: leaf + count if leaf.dtype == jnp.int32 else leaf, state

@@ -64,21 +64,33 @@ def relaxed():
         yield
 
 
-def scan(transformation, sign=1.0):
-    """Return the path of an Optax transformation, in the default dtypes of the caller."""
-    transformation = optax.with_extra_args_support(transformation)
+def scan_all(transformations, signs):
+    """Return the path of each Optax transformation, all compiled as one program.
+
+    The dtypes are the default ones of the caller.
+    """
+    transformations = [optax.with_extra_args_support(tx) for tx in transformations]
+
+    def move(tx, sign, x, state, t):
+        g = sign * gradient(x, t, jnp)
+        u, state = tx.update(g, state, x, value=value(x, t, jnp))
+        return optax.apply_updates(x, u), state
 
     def step(carry, t):
-        x, state = carry
-        g = sign * gradient(x, t, jnp)
-        u, state = transformation.update(g, state, x, value=value(x, t, jnp))
-        x = optax.apply_updates(x, u)
-        return (x, state), x
+        runs = zip(transformations, signs, carry, strict=True)
+        after = [move(tx, sign, x, state, t) for tx, sign, (x, state) in runs]
+        return after, [x for x, _ in after]
 
     def run(x):
-        return jax.lax.scan(step, (x, transformation.init(x)), jnp.arange(STEPS))[1]
+        carry = [(x, tx.init(x)) for tx in transformations]
+        return jax.lax.scan(step, carry, jnp.arange(STEPS))[1]
 
-    return np.concatenate([START[None], jax.jit(run)(jnp.asarray(START))])
+    return [np.concatenate([START[None], path]) for path in jax.jit(run)(jnp.asarray(START))]
+
+
+def scan(transformation, sign=1.0):
+    """Return the path of one Optax transformation."""
+    return scan_all([transformation], [sign])[0]
 
 
 def follow(values):

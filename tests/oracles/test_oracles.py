@@ -36,7 +36,7 @@ from momentax import (
     synthesized_nesterov,
 )
 from tests.oracles import record
-from tests.oracles.peers import RUNS, follow, followed, relaxed, scan
+from tests.oracles.peers import RUNS, follow, followed, relaxed, scan_all
 from tests.oracles.problem import BETAS, NUS, RATES, START, STEPS, gap, value
 
 alpha, beta, nu = follow(RATES), follow(BETAS), follow(NUS)
@@ -147,12 +147,15 @@ TRANSFORMATIONS = {
 VERSIONS, RECORDED = record.read()
 
 
-@functools.cache
-def path(name):
+@pytest.fixture(scope="module")
+def paths():
+    """The path of momentax for each run of a peer."""
     with relaxed():
-        if name == "torch.OneCycleLR":
-            return np.array([[schedules.one_cycle(STEPS - 1)(t)] for t in range(STEPS + 1)])
-        return scan(TRANSFORMATIONS[name](), RUNS[name].sign)
+        transformations = [make() for make in TRANSFORMATIONS.values()]
+        signs = [RUNS[name].sign for name in TRANSFORMATIONS]
+        found = dict(zip(TRANSFORMATIONS, scan_all(transformations, signs), strict=True))
+        momenta = [[schedules.one_cycle(STEPS - 1)(t)] for t in range(STEPS + 1)]
+        return found | {"torch.OneCycleLR": np.array(momenta)}
 
 
 def test_every_run_has_a_record_and_a_transformation():
@@ -164,16 +167,16 @@ def test_the_record_has_the_versions_of_the_extra():
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_momentax_follows_the_recorded_path(name):
-    assert gap(path(name)[record.RECORDED_STEPS], RECORDED[name]) <= RUNS[name].tolerance
+def test_momentax_follows_the_recorded_path(paths, name):
+    assert gap(paths[name][record.RECORDED_STEPS], RECORDED[name]) <= RUNS[name].tolerance
 
 
 @pytest.mark.oracles
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", RUNS)
-def test_momentax_follows_the_peer_at_every_step(name):
+def test_momentax_follows_the_peer_at_every_step(paths, name):
     live = RUNS[name]()
-    assert gap(path(name), live) <= RUNS[name].tolerance
+    assert gap(paths[name], live) <= RUNS[name].tolerance
     assert gap(live[record.RECORDED_STEPS], RECORDED[name]) <= RUNS[name].tolerance
 
 

@@ -78,15 +78,15 @@ def test_many_values_have_few_and_round_labels():
 
 def test_all_settings_diverged_a_single_setting_and_given_axes(tmp_path):
     result = results.accuracy()
-    lost = SweepResult(result.points, result.values, np.ones((3, 2), bool))
-    ax = parallel(lost, "loss")
+    diverged = SweepResult(result.points, result.values, np.ones((3, 2), bool))
+    ax = parallel(diverged, "loss")
     assert len(paths(ax, "--")) == 6
     figure, (left, right) = plt.subplots(1, 2)
     one = SweepResult(grid(beta=[0.5]), np.ones(1), np.zeros(1, bool))
     assert parallel(one, "value", ax=right) is right
     assert not left.lines
     figure.savefig(tmp_path / "parallel.png")
-    ax.figure.savefig(tmp_path / "lost.png")
+    ax.figure.savefig(tmp_path / "diverged.png")
 
 
 def test_bad_arguments():

@@ -1,4 +1,4 @@
-"""The base iterate, beside each method written in the sequences of its paper."""
+"""The base iterate is the one of each paper, whose sequences are written out here."""
 
 import chex
 import jax
@@ -17,12 +17,12 @@ SLOPES = np.random.default_rng(1).uniform(0.5, 2, size=5)
 
 
 def gradient(x, xp=np):
-    """Of a smooth strongly convex function that is no quadratic."""
+    """Return the gradient of a smooth strongly convex function that is not quadratic."""
     return 0.2 * x + SLOPES * xp.tanh(SLOPES * (x - 1))
 
 
-# Each method in its paper's sequences: (where gradients are taken, what is evaluated) a step. Its
-# hyperparameters are functions of the count, its learning rate is a number.
+# Each method in the sequences of its paper yields after each step the point where gradients are
+# taken and the point to evaluate. Its hyperparameters are functions of the count.
 
 
 def look_ahead(x, α, beta):
@@ -88,7 +88,7 @@ SEQUENCES = {
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("units", ["gradient", "parameter"])
 @pytest.mark.parametrize("method", SEQUENCES, ids=lambda method: method.__name__)
-def test_parameters_and_base_iterate_are_the_papers_sequences_under_schedules(method, units):
+def test_parameters_and_base_iterate_are_the_sequences_of_the_paper_under_schedules(method, units):
     sequences, ranges = SEQUENCES[method]
 
     @jax.jit
@@ -119,7 +119,7 @@ def test_parameters_and_base_iterate_are_the_papers_sequences_under_schedules(me
 
 @pytest.mark.usefixtures("x64")
 def test_nesterov_in_parameter_units_is_exact_under_a_learning_rate_schedule():
-    """Sutskever's method: the gradient at θ + μ_t v, with a rate of its own for each gradient."""
+    """Sutskever's method takes the gradient at θ + μ_t v, and each gradient has its own rate."""
     rng = np.random.default_rng(3)
     rates, betas = rng.uniform(0.001, 0.05, STEPS + 1), rng.uniform(0, 0.95, STEPS + 1)
     α, β = jnp.asarray(rates), jnp.asarray(betas)
@@ -134,7 +134,7 @@ def test_nesterov_in_parameter_units_is_exact_under_a_learning_rate_schedule():
         np.testing.assert_allclose(eval_params(params, state), x, rtol=1e-12)
 
 
-def test_parameters_that_are_the_base_iterate_come_back_as_they_are():
+def test_parameters_that_are_the_base_iterate_are_returned():
     params = {"a": jnp.ones(2)}
     for tx in (
         sgd(0.1),
@@ -147,7 +147,7 @@ def test_parameters_that_are_the_base_iterate_come_back_as_they_are():
 
 
 @pytest.mark.parametrize("b1", [0.5, 0.9])
-def test_schedule_free_gives_what_its_own_function_gives(b1):
+def test_schedule_free_agrees_with_the_function_of_optax(b1):
     params = {"a": jnp.ones(2), "b": jnp.full(3, -1.0)}
     tx = optax.chain(optax.clip(1.0), optax.contrib.schedule_free(optax.sgd(0.1), 0.1, b1=b1))
     state = tx.init(params)
@@ -159,7 +159,7 @@ def test_schedule_free_gives_what_its_own_function_gives(b1):
 
 
 @pytest.mark.parametrize("decoupled", [False, True])
-def test_units_are_read_off_the_state_of_sgd(decoupled):
+def test_the_state_of_sgd_tells_its_units(decoupled):
     params = jnp.ones(2)
     for units, wrong, text in (
         ("gradient", None, "learning_rate is needed"),
@@ -183,11 +183,12 @@ def test_units_are_read_off_the_state_of_sgd(decoupled):
     ],
     ids=["restart", "chain", "masked", "inject_hyperparams"],
 )
-def test_units_are_read_however_deep_in_its_part_of_sgd_the_method_lies(inner):
+def test_the_state_tells_the_units_of_a_nested_method(inner):
     params = jnp.array([1.0, -2.0])
     for units, rate in (("gradient", 0.1), ("parameter", None)):
         plain, tx = (sgd(0.1, method, velocity_units=units) for method in (nesterov(), inner))
-        tx = optax.chain(optax.scale_by_schedule(lambda count: 1.0), tx)  # No learning rate of v's.
+        other = optax.scale_by_schedule(lambda count: 1.0)  # It does not scale the velocity.
+        tx = optax.chain(other, tx)
         _, expected = plain.update(params, plain.init(params), params)
         _, state = tx.update(params, tx.init(params), params)
         chex.assert_trees_all_close(
@@ -196,7 +197,7 @@ def test_units_are_read_however_deep_in_its_part_of_sgd_the_method_lies(inner):
         )
 
 
-def test_a_chain_with_names_does_not_tell_its_units():
+def test_a_chain_with_names_needs_the_learning_rate_or_minus_one():
     params = jnp.array([1.0, -2.0])
     scale, own = optax.scale_by_schedule(lambda count: -0.1), nesterov()
     for parts, rate in (((own, scale), 0.1), ((scale, own), -1)):
@@ -210,7 +211,7 @@ def test_a_chain_with_names_does_not_tell_its_units():
         )
 
 
-def test_a_chain_of_ones_own_in_parameter_units_takes_the_rate_minus_one():
+def test_another_chain_in_parameter_units_takes_the_learning_rate_minus_one():
     params = jnp.array([1.0, -2.0])
     own = optax.chain(optax.scale(-0.1), momentax.nesterov())
     ours = sgd(0.1, momentax.nesterov(), velocity_units="parameter")
@@ -233,11 +234,11 @@ def test_masked_parts_none_and_low_precision():
     chex.assert_trees_all_close(base["a"], jnp.full(2, 1.05, jnp.bfloat16))
 
 
-def test_what_cannot_be_known_is_refused():
+def test_a_state_or_a_learning_rate_that_does_not_fit_is_refused():
     params = {"a": jnp.ones(2)}
-    optaxs = optax.sgd(0.1, momentum=0.9, nesterov=True)
+    nesterov_of_optax = optax.sgd(0.1, momentum=0.9, nesterov=True)
     with pytest.raises(ValueError, match=r"a TraceState does not say .* momentax\.nesterov"):
-        eval_params(params, optaxs.init(params), learning_rate=0.1)
+        eval_params(params, nesterov_of_optax.init(params), learning_rate=0.1)
     with pytest.raises(ValueError, match="the state holds no velocity"):
         eval_params(params, optax.sgd(0.1).init(params), learning_rate=0.1)
     tx = sgd(0.1, momentax.nesterov())
@@ -250,7 +251,7 @@ def test_what_cannot_be_known_is_refused():
 
 
 def test_frameworks_that_look_ahead_give_their_base_iterate():
-    """φ = θ - α μ b in PyTorch, θ + μ v in Keras, with the velocity of the same gradients."""
+    """φ = θ - α μ b in PyTorch and θ + μ v in Keras, for the same gradients."""
     params = jnp.array([1.0, -2.0])
     from_torch, from_keras = momentax.conventions.from_torch, momentax.conventions.from_keras
     for tx, rate in (
@@ -267,7 +268,7 @@ def test_frameworks_that_look_ahead_give_their_base_iterate():
         chex.assert_trees_all_close(eval_params(φ, state, learning_rate=rate), θ, rtol=1e-5)
 
 
-def test_a_named_chain_does_not_say_its_units():
+def test_a_named_chain_does_not_tell_its_units():
     tx = optax.named_chain(
         ("method", momentax.nesterov()), ("descent", optax.scale_by_learning_rate(lambda _: 0.1))
     )
@@ -280,7 +281,7 @@ def test_a_named_chain_does_not_say_its_units():
     chex.assert_trees_all_close(eval_params(params, state, learning_rate=0.1), expected)
 
 
-def test_the_shift_is_named_in_the_state():
+def test_the_state_keeps_the_shift():
     state = momentax.nesterov(0.75).init(jnp.ones(2))
     assert isinstance(state, momentax.states.ShiftedState)
     _, state = momentax.nesterov(0.75).update(jnp.ones(2), state)

@@ -1,4 +1,4 @@
-"""The velocity in any Optax state: found, measured, replaced, reset."""
+"""Finding, measuring, replacing and resetting the velocity in any Optax state."""
 
 import re
 
@@ -17,7 +17,7 @@ PARAMS = {"kernel": jnp.ones((4, 3)), "bias": jnp.full(3, 2.0)}
 MATRICES = {"kernel": jnp.ones((4, 3)), "other": jnp.ones((2, 5))}
 
 
-def after(tx, params=PARAMS, steps=2):
+def state_after(tx, params=PARAMS, steps=2):
     state = tx.init(params)
     for _ in range(steps):
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -25,7 +25,7 @@ def after(tx, params=PARAMS, steps=2):
     return state
 
 
-# Each pipeline with one velocity, and how to read it off without momentax.
+# Each pipeline has one velocity. The function reads it without momentax.
 PIPELINES = {
     "momentax.heavy_ball": (momentax.heavy_ball(), lambda s: s.velocity),
     "momentax.average": (momentax.average(), lambda s: s.velocity),
@@ -97,7 +97,7 @@ PIPELINES = {
 @pytest.mark.parametrize("name", PIPELINES)
 def test_finds_measures_replaces_and_resets(name):
     tx, read = PIPELINES[name]
-    state = after(tx)
+    state = state_after(tx)
     v = velocity(state)
     chex.assert_trees_all_equal(v, read(state))
     assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(v))
@@ -118,7 +118,7 @@ def test_finds_measures_replaces_and_resets(name):
     chex.assert_trees_all_equal_shapes_and_dtypes(reset, state)
     chex.assert_trees_all_equal(read(reset), jax.tree.map(jnp.zeros_like, v))
     if name not in ("ema", "signum", "momentax.average"):
-        chex.assert_trees_all_equal(replace_velocity(reset, v), state)  # And nothing else changed.
+        chex.assert_trees_all_equal(replace_velocity(reset, v), state)  # Nothing else changed.
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_finds_measures_replaces_and_resets(name):
     ],
     ids=["momo", "momo_adam", "prodigy", "dadapt_adamw", "simplified_ademamix", "sophia"],
 )
-def test_finds_it_in_contrib(tx, read):
+def test_finds_the_velocity_in_contrib(tx, read):
     state = tx.init(PARAMS)
     chex.assert_trees_all_equal(velocity(state), jax.tree.map(jnp.zeros_like, PARAMS))
     marked = replace_velocity(state, PARAMS)
@@ -141,10 +141,10 @@ def test_finds_it_in_contrib(tx, read):
 
 
 def test_muon_has_one_velocity_on_matrices_and_two_with_vectors():
-    state = after(optax.contrib.muon(0.1), MATRICES)
+    state = state_after(optax.contrib.muon(0.1), MATRICES)
     chex.assert_trees_all_equal_shapes(velocity(state), MATRICES)
     assert int(reset_velocity(state).inner_states["muon"].inner_state[0].count) == 0
-    mixed = after(optax.contrib.muon(0.1), PARAMS)
+    mixed = state_after(optax.contrib.muon(0.1), PARAMS)
     with pytest.raises(ValueError, match="the state holds 2 velocities") as error:
         velocity(mixed)
     places = re.findall(r"\.inner_states\S+\.mu", str(error.value))[:2]
@@ -155,8 +155,8 @@ def test_muon_has_one_velocity_on_matrices_and_two_with_vectors():
     assert sorted(leaf.shape for leaf in found) == [(3,), (4, 3)]
 
 
-def test_several_are_listed_and_a_path_picks_one():
-    state = after(optax.chain(optax.trace(0.9), momentax.heavy_ball(0.5)))
+def test_several_velocities_are_listed_and_a_path_picks_one():
+    state = state_after(optax.chain(optax.trace(0.9), momentax.heavy_ball(0.5)))
     with pytest.raises(ValueError, match=r"2 velocities, at \[0\].trace, \[1\].velocity") as error:
         velocity(state)
     path = re.search(r"path='(.*)'", str(error.value))[1]
@@ -172,7 +172,7 @@ def test_several_are_listed_and_a_path_picks_one():
 
 
 def test_two_velocities_in_one_state():
-    state = after(optax.contrib.ademamix(0.1))
+    state = state_after(optax.contrib.ademamix(0.1))
     with pytest.raises(ValueError, match=r"\[0\].m1, \[0\].m2"):
         velocity(state)
     replaced = replace_velocity(state, PARAMS, path="[0].m2")
@@ -181,7 +181,7 @@ def test_two_velocities_in_one_state():
 
 
 @pytest.mark.parametrize("tx", [optax.sgd(0.1), optax.adagrad(0.1), optax.identity()])
-def test_none_is_an_error(tx):
+def test_a_state_without_a_velocity_is_refused(tx):
     for call in (velocity, velocity_norms, reset_velocity):
         with pytest.raises(ValueError, match="the state holds no velocity"):
             call(tx.init(PARAMS))
@@ -192,7 +192,7 @@ def test_a_third_party_state_with_a_velocity_field_is_found():
 
     class Theirs(NamedTuple):
         velocity: Any
-        mu: Any  # A name that means a velocity in Optax's states alone.
+        mu: Any  # Only in Optax's states does this name mean a velocity.
 
     state = (Theirs(velocity=PARAMS, mu=jnp.ones(2)),)
     chex.assert_trees_all_equal(velocity(state), PARAMS)
@@ -201,7 +201,7 @@ def test_a_third_party_state_with_a_velocity_field_is_found():
         mu: Any
 
     class TraceState(NamedTuple):
-        trace: Any  # Optax's name for the class, but not Optax's class.
+        trace: Any  # The class has the name of Optax's class, but is another one.
 
     for state in (Unrelated(jnp.ones(2)), TraceState(jnp.ones(2))):
         with pytest.raises(ValueError, match="no velocity"):
@@ -214,27 +214,27 @@ def test_empty_parameters_have_an_empty_velocity():
 
 @pytest.mark.parametrize("tx", [momentax.average(0.9), optax.ema(0.9)], ids=["average", "ema"])
 def test_reset_restarts_debiasing(tx):
-    state = after(tx, steps=50)
+    state = state_after(tx, steps=50)
     g = jax.tree.map(lambda leaf: 3 * leaf, PARAMS)
-    with jax.numpy_dtype_promotion("standard"):  # optax.ema raises a float to an int.
+    with jax.numpy_dtype_promotion("standard"):  # optax.ema raises a float to an integer power.
         d, _ = tx.update(g, reset_velocity(state))
     chex.assert_trees_all_close(d, g, rtol=1e-6)
 
 
-def test_reset_leaves_a_beta_schedule_where_it_is():
+def test_reset_keeps_the_count_of_a_beta_schedule():
     tx = momentax.heavy_ball(momentax.schedules.warmup(0.0, 0.9, 10))
-    assert int(reset_velocity(after(tx, steps=7)).count) == 7
+    assert int(reset_velocity(state_after(tx, steps=7)).count) == 7
 
 
-def test_reset_of_adam_leaves_the_second_moment_and_its_debiasing():
-    state = after(optax.adam(0.1), steps=5)
+def test_reset_of_adam_keeps_the_second_moment_and_its_debiasing():
+    state = state_after(optax.adam(0.1), steps=5)
     reset = reset_velocity(state)
     chex.assert_trees_all_equal(reset[0].nu, state[0].nu)
     assert int(reset[0].count) == 5
 
 
-def test_replacement_keeps_the_dtype_and_refuses_what_does_not_fit():
-    state = after(optax.sgd(0.1, momentum=0.9, accumulator_dtype=jnp.bfloat16))
+def test_replacement_keeps_the_dtype_and_refuses_trees_that_do_not_fit():
+    state = state_after(optax.sgd(0.1, momentum=0.9, accumulator_dtype=jnp.bfloat16))
     replaced = replace_velocity(state, jax.tree.map(np.asarray, PARAMS))
     chex.assert_trees_all_equal_dtypes(replaced, state)
     for new, path, text in (
@@ -251,7 +251,7 @@ def test_replacement_keeps_the_dtype_and_refuses_what_does_not_fit():
 def test_norms_are_taken_in_float32():
     state = optax.TraceState(jnp.full(4096, 1.0, jnp.bfloat16))
     assert velocity_norms(state)[""] == 64
-    state = optax.TraceState(jnp.full(100, 300.0, jnp.float16))  # Whose square is not finite there.
+    state = optax.TraceState(jnp.full(100, 300.0, jnp.float16))  # The squares overflow float16.
     assert velocity_norms(state)[""] == 3000
 
 
@@ -279,22 +279,22 @@ def test_weak_types_stay_weak():
     assert (reset.trace["a"].weak_type, reset.trace["b"].weak_type) == (True, False)
 
 
-def test_debiasing_is_restarted_in_the_classes_it_is_known_of_alone():
+def test_fields_of_other_states_do_not_restart():
     from typing import Any, NamedTuple
 
     class EmaState(NamedTuple):
-        velocity: Any  # Optax's name for the class, but without Optax's count.
+        velocity: Any  # The class has the name of Optax's class, but no count.
 
     class AverageState(NamedTuple):
         velocity: Any
-        weight: Any  # Not what a velocity is divided by.
+        weight: Any  # This weight does not debias the velocity.
 
     assert reset_velocity(EmaState(jnp.ones(2))).velocity.tolist() == [0, 0]
     reset = reset_velocity(AverageState(jnp.ones(2), jnp.float32(3)))
     assert (reset.velocity.tolist(), float(reset.weight)) == ([0, 0], 3)
 
 
-def test_parameters_with_a_field_called_velocity_are_picked_apart_by_path():
+def test_parameters_with_a_field_called_velocity_need_a_path():
     from typing import Any, NamedTuple
 
     class Body(NamedTuple):
@@ -302,9 +302,9 @@ def test_parameters_with_a_field_called_velocity_are_picked_apart_by_path():
         velocity: Any
 
     params = Body(jnp.ones(2), jnp.full(2, 2.0))
-    chex.assert_trees_all_equal(velocity(after(momentax.sgd(0.1), params, 1)), params)
+    chex.assert_trees_all_equal(velocity(state_after(momentax.sgd(0.1), params, 1)), params)
     slow = optax.MultiSteps(momentax.sgd(0.1), 2).gradient_transformation()
-    state = after(slow, params, 2)  # Which keeps a sum shaped like the parameters.
+    state = state_after(slow, params, 2)  # It has a sum of gradients, shaped like params.
     with pytest.raises(ValueError, match=r"2 velocities, .*\.acc_grads\.velocity"):
         velocity(state)
     path = ".inner_opt_state[1].velocity"
@@ -313,11 +313,11 @@ def test_parameters_with_a_field_called_velocity_are_picked_apart_by_path():
 
 @pytest.mark.parametrize("tx", [momentax.average(0.9), optax.ema(0.9)], ids=["average", "ema"])
 def test_reset_restarts_debiasing_inside_flax_containers(tx):
-    """An nnx.Optimizer wraps every leaf of the state, the weight and the count among them."""
+    """An nnx.Optimizer wraps every leaf of the state, also the weight and the count."""
     model = nnx.Linear(2, 2, use_bias=False, rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, optax.chain(tx, optax.scale(-1.0)), wrt=nnx.Param)
     gradients = nnx.state(model, nnx.Param)
-    with jax.numpy_dtype_promotion("standard"):  # optax.ema raises a float to an int.
+    with jax.numpy_dtype_promotion("standard"):  # optax.ema raises a float to an integer power.
         for _ in range(3):
             optimizer.update(model, gradients)
         held = jax.tree.leaves(optimizer.opt_state, is_leaf=_is_variable)
@@ -328,7 +328,8 @@ def test_reset_restarts_debiasing_inside_flax_containers(tx):
         before = np.asarray(model.kernel[...])
         g = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3.0), gradients)
         optimizer.update(model, g)
-    np.testing.assert_allclose(before - model.kernel[...], 3.0, rtol=1e-6)  # The gradient itself.
+    moved = before - model.kernel[...]  # The average is the gradient.
+    np.testing.assert_allclose(moved, 3.0, rtol=1e-6)
 
 
 def _is_variable(node):

@@ -346,7 +346,8 @@ def test_the_velocity_is_replaced_reset_and_measured(kind):
 def test_restarts_work_inside_and_outside(kind, place):
     state, plain = runs(f"restart {place}")[kind].state, runs(f"restart {place}")[None].state
     expected = momentax.velocity(plain)["large"]
-    assert bytes_per_parameter(state) < bytes_per_parameter(plain) - 1.9
+    saved = 4 - STORAGES[kind].bytes
+    assert bytes_per_parameter(state) < bytes_per_parameter(plain) - 0.95 * saved
     v = momentax.velocity(state)["large"]
     np.testing.assert_allclose(v, expected, atol=0.05 * float(jnp.max(jnp.abs(expected))))
 

@@ -70,8 +70,8 @@ def test_every_dtype_is_restored_bit_for_bit(name, tmp_path):
     make_result(grid(a=[1, 2]), {"x": leaf}).save(tmp_path / "r")
     again = SweepResult.load(tmp_path / "r")
     assert bits(again["x"]) == bits(leaf)
-    with np.load(tmp_path / "r", allow_pickle=False) as stored:
-        plain = stored["values/x"]
+    with np.load(tmp_path / "r", allow_pickle=False) as archive:
+        plain = archive["values/x"]
     assert plain.dtype.isbuiltin == 1
     np.testing.assert_array_equal(
         plain, leaf.astype(plain.dtype)
@@ -85,17 +85,17 @@ def test_a_file_can_be_read_without_momentax(tmp_path):
         points, {"loss": random_values(points), "ß/β": random_values(points, 1, 3)}, [2]
     )
     swept.save(path)
-    with np.load(path, allow_pickle=False) as stored:
-        assert sorted(stored.files) == [
+    with np.load(path, allow_pickle=False) as archive:
+        assert sorted(archive.files) == [
             "about", "axes/beta", "axes/method", "axes/seed", "diverged", "values/loss",
             "values/ß/β",
         ]  # fmt: skip
-        about = json.loads(stored["about"].item())
-        np.testing.assert_array_equal(stored["values/loss"], swept["loss"])
-        np.testing.assert_array_equal(stored["values/ß/β"], swept["ß/β"])
-        np.testing.assert_array_equal(stored["axes/beta"], points.axes["beta"])
-        assert stored["axes/method"].tolist() == ["named", "x"]
-        np.testing.assert_array_equal(stored["diverged"], swept.diverged)
+        about = json.loads(archive["about"].item())
+        np.testing.assert_array_equal(archive["values/loss"], swept["loss"])
+        np.testing.assert_array_equal(archive["values/ß/β"], swept["ß/β"])
+        np.testing.assert_array_equal(archive["axes/beta"], points.axes["beta"])
+        assert archive["axes/method"].tolist() == ["named", "x"]
+        np.testing.assert_array_equal(archive["diverged"], swept.diverged)
     assert about["format"] == 1
     assert about["momentax"] == momentax.__version__
     assert about["dims"] == {"method": ["method"], "beta": ["beta"], "seed": ["seed"]}

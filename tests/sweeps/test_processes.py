@@ -71,7 +71,7 @@ def alone(tmp_path_factory):
 
 def test_two_processes_get_the_result_of_one(together, alone):
     for found in together[1]:
-        for name in ("sweep", "stored", "again"):
+        for name in ("sweep", "with store", "again"):
             assert found[name] == alone[1]
         assert found["report of again"] == {"resumed": len(two_processes.POINTS), "devices": 2}
         assert found["auto"] == {"resumed": 0, "devices": 2}
@@ -79,7 +79,7 @@ def test_two_processes_get_the_result_of_one(together, alone):
 
 def test_two_processes_halve_as_one_does(together, alone):
     for found in together[1]:
-        for name in ("halved", "halved and stored", "halved again"):
+        for name in ("halved", "halved with store", "halved again"):
             assert found[name] == alone[2]
         assert found["report of halved again"]["resumed"] > len(two_processes.RACERS)
 

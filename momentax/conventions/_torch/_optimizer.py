@@ -37,6 +37,7 @@ class DampedState(NamedTuple):
 
     restarts_with_velocity = ("started",)
     sums_gradients = True
+    shift = 0.0
 
 
 class _Coefficients(NamedTuple):
@@ -74,9 +75,8 @@ def _select(condition: Any, yes: Any, no: Any) -> Any:
     return yes if condition else no
 
 
-def _damped(coefficients: _Coefficients) -> optax.GradientTransformationExtraArgs:
+def _damped(c: _Coefficients) -> optax.GradientTransformationExtraArgs:
     """Build the kernel in which the first gradient of each parameter is not dampened."""
-    c = coefficients
 
     def init(params):
         zeros = arithmetic.zeros_like(params)

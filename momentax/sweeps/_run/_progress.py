@@ -40,8 +40,8 @@ class ProgressBar:
         if self._bar is None:
             return
         if self._metric is not None:
-            index, name, sign = self._metric
-            kept = sign * np.asarray(jax.tree.leaves(values)[index], np.float64)[~diverged]
+            position, name, sign = self._metric
+            kept = sign * np.asarray(jax.tree.leaves(values)[position], np.float64)[~diverged]
             self._best = max([self._best, *kept[np.isfinite(kept)]])
             if np.isfinite(self._best):
                 self._bar.set_postfix_str(f"best {name} {sign * self._best:.4g}", refresh=False)
@@ -49,18 +49,18 @@ class ProgressBar:
 
 
 class _Metric(NamedTuple):
-    """A metric by its index among the leaves, its name, and 1 if greater is better, else -1."""
+    """A metric by its position among the leaves, its name, and 1 if greater is better, else -1."""
 
-    index: int
+    position: int
     name: str
     sign: int
 
 
 def _first_metric(out: PyTree, mode: str | None) -> _Metric | None:
     """Return the first metric that has one floating number per point."""
-    for index, (name, leaf) in enumerate(name_leaves(out).items()):
+    for position, (name, leaf) in enumerate(name_leaves(out).items()):
         if leaf.shape == () and jnp.issubdtype(leaf.dtype, jnp.floating):
-            return _Metric(index, name, 1 if (mode or default_mode(name)) == "max" else -1)
+            return _Metric(position, name, 1 if (mode or default_mode(name)) == "max" else -1)
     return None
 
 

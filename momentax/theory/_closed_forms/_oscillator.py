@@ -147,7 +147,7 @@ def oscillator_path(
 
     Example:
         >>> np.round(momentax.theory.oscillator_path(0.01, 0.9, 1.0, 1.0, 2), 4)
-        array([0.9987, 0.9886, 0.9693])
+        array([0.9987, 0.9888, 0.97  ])
 
     Source:
         As of `oscillator`.

@@ -154,7 +154,7 @@ def noise_floor(
     Example:
         >>> floor = momentax.theory.noise_floor(optax.sgd(0.1, 0.9), [1.0, 10.0], 1.0)
         >>> round(float(floor), 6)
-        0.59589
+        0.596042
     """
     λ = np.atleast_1d(as_reals("curvatures", curvatures, "[0, inf)"))
     σ2 = as_reals("gradient_variance", gradient_variance, "[0, inf)")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from momentax._core.typing import Reals
 from momentax.theory._reading._reader import HISTORY_STEPS, Reader, integer_histories
 
-# The count of the long run. It leaves warm-ups behind, and schedules still tell it from the
-# next count: many convert counts to 32 bits.
+# The count of the long run. It is past all warm-ups, and a schedule that converts counts to 32
+# bits, as many do, still distinguishes it from the next count.
 _LONG_RUN = 2**23
 _LONGEST_PERIOD = 64
 _TOO_LONG = f"tx has a period of more than {_LONGEST_PERIOD} steps, too long to read over all of it"

@@ -57,7 +57,7 @@ def require_linear(
     remedy = "give around=(θ, g) to linearise it at a point"
     if at == 0:
         raise ValueError(f"tx is not linear: {reason}; {remedy}")
-    where, limit = _linear_range(step, _SCALES[at - 1])
+    where, limit = _linear_range(step, float(_SCALES[at - 1]))
     raise ValueError(
         f"tx is linear only within a range, as clipping makes it: for {where} up to about "
         f"{limit:.4g}. Beyond it, {reason}; leave the clipping out to read the system within the "

@@ -1,0 +1,41 @@
+"""Replace the velocity in a state."""
+
+from __future__ import annotations
+
+import jax
+
+from momentax._core import arithmetic, trees
+from momentax._core.typing import PyTree
+from momentax._state._velocity import find_velocity, map_node
+
+
+def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = None) -> PyTree:
+    """Replace the velocity in a state by another one.
+
+    Args:
+        state: An optimizer state, or a pytree that contains one.
+        new_velocity: A pytree of the structure and shapes of `velocity(state)`.
+            Each leaf is cast to the dtype, weak or not, of the leaf that it
+            replaces.
+        path: The path of the velocity, as in `velocity`.
+
+    Returns:
+        The state with the new velocity and everything else unchanged.
+
+    Raises:
+        ValueError: As `velocity`; or new_velocity has another structure or
+            other shapes. The message names the first path that differs.
+        TypeError: A leaf is complex where the velocity is real, or real where
+            the velocity is complex.
+
+    Example:
+        >>> state = momentax.heavy_ball(0.9).init(params)
+        >>> state = momentax.replace_velocity(state, grads)
+        >>> momentax.velocity(state)
+        {'w': Array([0.1, 0.2, 0.3], dtype=float32)}
+    """
+    path, old = find_velocity(state, path)
+    remedy = "shape the new velocity like momentax.velocity(state)"
+    trees.require_fit("new_velocity", new_velocity, "the velocity", old, remedy, none_fits=False)
+    new = jax.tree.map(arithmetic.cast_like, new_velocity, old)
+    return map_node(state, path, lambda node, field: node._replace(**{field: new}))

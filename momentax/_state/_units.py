@@ -1,0 +1,73 @@
+"""How far a velocity moves the parameters: its units, and its step size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import optax
+
+from momentax._core import hyperparameters, trees
+from momentax._core.codecs import decode
+from momentax._core.typing import PyTree, Scalar
+from momentax._state._velocity import find_velocity, has_velocity, paths_of_velocities
+
+
+def node_and_units(state: PyTree, path: str | None = None) -> tuple[Any, str | None]:
+    """Return the node of a velocity, decoded, and the velocity's units, or None if unknown.
+
+    `sgd` and other chains scale the directions by the learning rate after a velocity in
+    gradient units, and the gradients before a velocity in parameter units. So the position
+    of that scaling in the innermost chain that contains both tells the units. The state of
+    a named chain does not tell in which order its parts run.
+    """
+    path, _ = find_velocity(state, path)
+    found = jax.tree_util.tree_leaves_with_path(
+        state, is_leaf=lambda node: has_velocity(node) or _scales_updates(node)
+    )
+    at, node = next((at, node) for at, node in found if path in paths_of_velocities(at, node))
+    scalings = [
+        other
+        for other, node in found
+        if _scales_updates(node)
+        and other[:-1] == at[: len(other) - 1]
+        and isinstance(other[-1], jax.tree_util.SequenceKey)
+    ]
+    if not scalings:
+        return decode(node), None
+    innermost = max(scalings, key=len)
+    scaled_before = innermost[-1].idx < at[len(innermost) - 1].idx
+    return decode(node), "parameter" if scaled_before else "gradient"
+
+
+def _scales_updates(node: Any) -> bool:
+    return isinstance(node, optax.ScaleByScheduleState)
+
+
+def step_size(learning_rate: Scalar | None, units: str | None) -> Any:
+    """Return c such that a velocity v moves the parameters by -c v.
+
+    That is the learning rate for a velocity in gradient units, and -1 for one in parameter
+    units.
+    """
+    if (learning_rate is None) != (units == "parameter"):
+        raise ValueError(
+            "the velocity is in parameter units, which contain the learning rate: leave "
+            f"learning_rate out, got {learning_rate!r}"
+            if units == "parameter"
+            else "learning_rate is needed, as the last update used it, since the velocity is not "
+            "known to be in parameter units; for a chain of your own that scales the gradients "
+            "before the method give -1"
+        )
+    α = -1 if learning_rate is None else learning_rate
+    return hyperparameters.as_constant("learning_rate", α, "(-inf, inf)")(0)
+
+
+def velocity_like_params(velocity: PyTree, params: PyTree) -> PyTree:
+    """Return a velocity that fits the parameters, with None where a mask leaves some out."""
+    v = jax.tree.map(
+        lambda leaf: None if trees.is_masked(leaf) else leaf, velocity, is_leaf=trees.is_masked
+    )
+    remedy = "pass the params that the state's updates were applied to"
+    trees.require_fit("the velocity", v, "the parameter", params, remedy)
+    return v

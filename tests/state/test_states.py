@@ -1,0 +1,52 @@
+"""Every state with a velocity says about itself what the velocity tools need to know."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import momentax
+from momentax import states
+
+STATES = {name: getattr(states, name) for name in states.__all__}
+WITH_VELOCITY = {name: state for name, state in STATES.items() if "velocity" in state._fields}
+
+
+def test_the_walk_finds_states_with_and_without_a_velocity():
+    assert {"LinearState", "AdanState", "DampedState"} <= set(WITH_VELOCITY)
+    assert {"RestartState", "StoredState", "DecayState"} <= set(STATES) - set(WITH_VELOCITY)
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state_is_a_named_tuple_that_documents_its_fields(name):
+    state = STATES[name]
+    assert issubclass(state, tuple)
+    starts = [line.partition(":")[0] for line in inspect.getdoc(state).splitlines()]
+    assert tuple(start for start in starts if start in state._fields) == state._fields
+
+
+@pytest.mark.parametrize("name", WITH_VELOCITY)
+def test_a_state_with_a_velocity_declares_what_the_tools_read(name):
+    state = WITH_VELOCITY[name]
+    declared = vars(state)  # Not inherited and not defaults of a reader.
+    assert isinstance(declared["restarts_with_velocity"], tuple)
+    assert set(declared["restarts_with_velocity"]) <= set(state._fields) - {"velocity"}
+    assert isinstance(declared["sums_gradients"], bool)
+    assert "shift" in state._fields or declared["shift"] == 0.0
+
+
+@pytest.mark.parametrize("name", WITH_VELOCITY)
+def test_reset_zeroes_the_velocity_and_the_fields_that_the_state_declares(name):
+    state = WITH_VELOCITY[name]
+    ones = state(**{field: jnp.ones(2) for field in state._fields})
+    reset = momentax.reset_velocity((optax.EmptyState(), ones))[1]
+    zeroed = {field for field in state._fields if not jnp.any(getattr(reset, field))}
+    assert zeroed == {"velocity", *state.restarts_with_velocity}
+
+
+def test_every_state_that_has_no_velocity_of_its_own_wraps_another_state():
+    for name in set(STATES) - set(WITH_VELOCITY) - {"DecayState"}:
+        assert "inner_state" in STATES[name]._fields
+    assert jax.tree.leaves(states.DecayState(jnp.zeros(()))) == [0]
