@@ -13,8 +13,7 @@ A codec is two classes, which stand beside the storage that uses them (`momentax
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import jax
 
@@ -39,9 +38,13 @@ class EncodedArray(ABC):
     def pack(self) -> tuple[jax.Array, ...]:
         """Return the plain arrays that this consists of."""
 
-    # A class method that undoes `pack`. Its arguments are the leaves at one place of the packed
-    # trees; a leaf that was not encoded is returned as it is.
-    unpack: ClassVar[Callable[..., Any]]
+    @classmethod
+    @abstractmethod
+    def unpack(cls, *parts: Any) -> Any:
+        """Undo `pack`, from the leaves at one place of a packed tree.
+
+        A leaf that was not encoded is returned as it is.
+        """
 
 
 def is_encoded(leaf: object) -> bool:
