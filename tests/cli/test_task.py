@@ -31,15 +31,28 @@ def sweep(mine, capsys):
     return run
 
 
-def test_a_network_and_data_are_found_in_the_current_directory(mine, sweep):
+def test_a_network_and_data_in_the_current_directory_are_swept_and_halved(mine, sweep):
     assert not {"", os.getcwd()} & set(sys.path)  # As for an installed script.
-    lines, report = sweep(*OWN, "--epochs", "3", "--seeds", "2")
-    assert (report["model"], report["data"]) == ("mine:Network", "mine:data")
-    assert np.shape(report["results"]["test_loss"]) == (2, 2, 2)
-    assert report["best"]["test_accuracy"] > 0.9
-    assert report["best"]["standard_error"] < 0.1
+    lines, whole = sweep(*OWN, "--epochs", "4", "--seeds", "2", "--metric", "test_loss")
+    assert (whole["model"], whole["data"]) == ("mine:Network", "mine:data")
+    assert np.shape(whole["results"]["test_accuracy"]) == (2, 2, 2)
+    assert np.max(whole["results"]["test_accuracy"]) > 0.9
+    assert whole["best"]["standard_error"] < 0.1
     assert " ± " in "\n".join(lines)
     assert os.path.getsize(mine / "sweep.png")
+
+    grid = ["--learning-rates", "0.001", "0.1", "1e30", "--betas", "0.5", "--epochs", "4"]
+    lines, halved = sweep(*OWN, *grid, "--seeds", "2", "--halving", "1", "4", "--batch-size", "2")
+    rows = [line.split() for line in lines]
+    assert rows[0] == ["learning", "rate", "β", "effective", "epochs", "test_loss"]
+    assert rows[1][:4] == ["0.1", "0.5", "0.2", "4"]
+    assert rows[2][:4] == ["0.001", "0.5", "0.002", "1"]
+    assert halved["halving"] == [1, 4]
+    assert halved["results"]["advanced"] == [[[1, 1]], [[4, 4]], [[1, 1]]]  # Seeds go together.
+    assert (list(halved["axes"]), halved["seeds"]) == (["learning_rate", "beta", "seed"], 2)
+    losses = whole["results"]["test_loss"][0][1]  # At the same point, which trained to the end.
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(halved["best"]["test_loss"], np.mean(losses), rtol=1e-4)
 
 
 @pytest.mark.usefixtures("mine")
@@ -60,23 +73,6 @@ def test_an_averaging_method_trains(mine, sweep):
     lines, _ = sweep(*NETWORK, *options)
     assert "0 of 4 points diverged" in lines
     assert (mine / "sweep.png").stat().st_size > 0
-
-
-def test_halving_continues_with_the_best_third_and_keeps_seeds_together(sweep):
-    own = [*OWN, "--betas", "0.5", "--seeds", "2"]
-    rates = ["--learning-rates", "0.001", "0.1", "1e30", "--epochs", "4"]
-    lines, report = sweep(*own, *rates, "--halving", "1", "4")
-    rows = [line.split() for line in lines]
-    assert rows[0] == ["learning", "rate", "β", "effective", "epochs", "test_loss"]
-    assert rows[1][:4] == ["0.1", "0.5", "0.2", "4"]
-    assert rows[2][:4] == ["0.001", "0.5", "0.002", "1"]
-    assert report["halving"] == [1, 4]
-    assert report["results"]["advanced"] == [[[1, 1]], [[4, 4]], [[1, 1]]]
-    assert (list(report["axes"]), report["seeds"]) == (["learning_rate", "beta", "seed"], 2)
-    _, whole = sweep(*own, "--learning-rates", "0.1", "--epochs", "4", "--metric", "test_loss")
-    losses = np.ravel(whole["results"]["test_loss"])
-    assert losses[0] != losses[1]
-    np.testing.assert_allclose(report["best"]["test_loss"], losses.mean(), rtol=1e-4)
 
 
 def test_a_training_function_is_ranked_by_the_first_number_that_it_returns(sweep):
