@@ -350,9 +350,7 @@ def test_around_a_point_adam_hardly_responds_to_its_gradient():
 def test_coefficients_may_be_frozen_at_a_step():
     a = analyze(sgd(0.1, momentax.average(0.9)), 1.0, 2.0, step=np.int64(0))
     assert a.step == 0
-    np.testing.assert_allclose(
-        a.system.B[0], -0.1, rtol=1e-12
-    )  # It is the gradient.
+    np.testing.assert_allclose(a.system.B[0], -0.1, rtol=1e-12)  # It is the gradient.
     assert re.search(r"coefficients +those after 0 steps", repr(a))
 
 
