@@ -6,7 +6,8 @@ import io
 import sys
 from collections.abc import Sequence
 
-from momentax._cli._parser import UsageError, make_parser
+from momentax._cli._parser import make_parser
+from momentax._cli._usage import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,6 +14,7 @@ import jax
 import momentax
 from momentax import sgd
 from tests import reference
+from tests.storage.cases import STORAGES
 
 
 class Case(NamedTuple):
@@ -454,25 +455,13 @@ WRAPPERS = {
     ),
     **{
         f"stored, {name}": Case(
-            _wrapped(momentax.stored, storage, min_size=1),
+            _wrapped(momentax.stored, case.make(), min_size=1),
             _BETA,
             reference.nesterov,
             decay=None,  # The velocity is rounded.
-            **costs,
+            **case.nesterov,
         )
-        for name, storage, costs in (
-            ("bfloat16", momentax.storage.bfloat16(), {"accessed": 22}),
-            ("stochastic bfloat16", momentax.storage.bfloat16(True), {"accessed": 22}),
-            (
-                "int8",
-                momentax.storage.int8(),
-                {
-                    "accessed": 25,
-                    "temporary": 0.06,
-                    "reason": "Three numbers for each block of 256: its scales.",
-                },
-            ),
-        )
+        for name, case in STORAGES.items()
     },
 }
 

@@ -1,7 +1,7 @@
-"""Exact costs of a compiled step: bytes, copies and buffers, beyond tests/test_compiled.py.
+"""The exact costs of a step beyond tests/test_compiled.py.
 
-Trees of many leaves, every method in every storage, and Optax's own programs as the yardstick.
-Seconds are for `python -m tests.benchmarks`.
+They are those of trees with many leaves, of every method in every storage, and of Optax's own
+programs for comparison. `python -m tests.benchmarks` measures times.
 """
 
 import jax
@@ -13,17 +13,11 @@ import momentax
 from momentax import storage
 from tests.cases import METHODS
 from tests.compiled import audit
+from tests.storage.cases import STORAGES
 
-STORAGES = {
-    "bfloat16": storage.bfloat16(),
-    "bfloat16, stochastic": storage.bfloat16(stochastic=True),
-    "int8": storage.int8(),
-}
-# Bytes per parameter that a donated step of the stored heavy ball accesses and allocates.
-MEASURED = {"bfloat16": (18, 0), "bfloat16, stochastic": (18, 0), "int8": (20.2, 0.05)}
 SHAPES = [(64, 256), (8192,), (3, 3, 16, 32), (4096,)]
-# Bytes per parameter for scalars and short loops: less than one array of any dtype.
-SCALARS = 0.75
+# The bytes a parameter of scalars and short loops, which are fewer than those of any array.
+LITTLE = 0.75
 
 
 def parameters(shapes):
@@ -31,7 +25,7 @@ def parameters(shapes):
 
 
 def stepping(tx, shapes, extra=lambda g: {}):
-    """Audit update and apply with donated parameters and state."""
+    """Audit update and apply, with parameters and state donated."""
     tx, params = optax.with_extra_args_support(tx), parameters(shapes)
 
     def step(params, state, grads):
@@ -56,36 +50,36 @@ def test_a_tree_costs_what_its_entries_cost_and_every_buffer_is_reused(name):
     cost = stepping(method(name), SHAPES, case.extra)
     assert cost.aliased == cost.donated
     assert len(cost.copies) <= case.copies * len(SHAPES)
-    assert cost.accessed <= case.accessed + SCALARS
-    assert cost.temporary <= case.temporary + SCALARS
+    assert cost.accessed <= case.accessed + LITTLE
+    assert cost.temporary <= case.temporary + LITTLE
 
 
 @pytest.mark.filterwarnings("ignore:beta = ")
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("kept", STORAGES)
 def test_each_storage_saves_its_bytes_of_every_methods_velocity(name, kept):
-    params = parameters([(64, 256), (300,)])  # The second leaf is too small to be stored.
+    params = parameters([(64, 256), (300,)])  # The second is too small.
+    case = STORAGES[kept]
     plain = jax.eval_shape(method(name).init, params)
-    state = jax.eval_shape(momentax.stored(method(name), STORAGES[kept]).init, params)
-    entries = momentax.velocity(plain)[0].size
-    saved = entries * 3 - entries // 256 * 4 if kept == "int8" else entries * 2
-    count, seed = 4, 0 if kept == "bfloat16" else 4
+    state = jax.eval_shape(momentax.stored(method(name), case.make()).init, params)
+    saved = momentax.velocity(plain)[0].size * (4 - case.bytes)
+    count, seed = 4, 4 if case.is_random else 0
     assert size(state) == size(plain) - saved + count + seed
 
 
 @pytest.mark.parametrize("kept", STORAGES)
-def test_a_stored_velocity_costs_no_more_than_it_did(kept):
-    tx = momentax.stored(momentax.sgd(0.1, momentax.heavy_ball()), STORAGES[kept])
-    accessed, temporary = MEASURED[kept]
+def test_a_stored_velocity_costs_no_more_than_was_measured(kept):
+    case = STORAGES[kept]
+    tx = momentax.stored(momentax.sgd(0.1, momentax.heavy_ball()), case.make())
     for shapes in ([(64, 1024)], [(64, 512), (3, 3, 16, 32), (8192,)]):
         cost = stepping(tx, shapes)
         assert cost.aliased == cost.donated
         assert cost.copies == []
-        assert cost.accessed <= accessed + 0.01
-        assert cost.temporary <= temporary + 0.01
+        assert cost.accessed <= case.accessed + 0.01
+        assert cost.temporary <= case.temporary + 0.01
 
 
-@jax.numpy_dtype_promotion("standard")  # Optax's bfloat16 accumulator needs it.
+@jax.numpy_dtype_promotion("standard")  # For Optax's accumulator in bfloat16.
 def test_bytes_are_fewer_than_those_of_optax():
     shapes = [(64, 1024), (64, 256)]
     rounded = momentax.stored(momentax.sgd(0.1), storage.bfloat16())

@@ -9,7 +9,7 @@ import optax
 
 import momentax
 from momentax._cli._output import as_json, print_lines
-from momentax._cli._parser import WITHOUT_BETA, UsageError
+from momentax._cli._usage import WITHOUT_BETA, UsageError
 
 
 def run(options: Namespace) -> bool:

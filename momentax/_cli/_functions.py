@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from momentax._cli._parser import UsageError
+from momentax._cli._usage import UsageError
 from momentax._core.arguments import describe
 
 

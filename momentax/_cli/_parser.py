@@ -12,15 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import momentax
+from momentax._cli._usage import METHODS, WITHOUT_BETA, UsageError
 
-METHODS = ("heavy_ball", "nesterov", "average", "quasi_hyperbolic")
-WITHOUT_BETA = "gradient_descent"
 _LEARNING_RATES = (0.003, 0.007, 0.016, 0.036, 0.08, 0.19, 0.44, 1.0)
 _BETAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
-
-
-class UsageError(Exception):
-    """A mistake in the arguments of a command, as a sentence for the person who typed them."""
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -17,9 +17,9 @@ from jax.sharding import Mesh
 
 from momentax import plotting
 from momentax._cli._output import print_lines, succeeds
-from momentax._cli._parser import UsageError
 from momentax._cli._report import make_report, make_table
 from momentax._cli._task import Task, make_task
+from momentax._cli._usage import UsageError
 from momentax._core.arguments import as_count, describe
 from momentax.sweeps import Points, SweepResult, grid, halve, repeat, sweep, use_all_cores
 

@@ -15,8 +15,8 @@ from flax import nnx
 import momentax
 from momentax._cli import _digits
 from momentax._cli._functions import accepts, describe_parameters, import_function, parameters_of
-from momentax._cli._parser import UsageError
 from momentax._cli._training import METRICS, Training
+from momentax._cli._usage import UsageError
 from momentax._core.arguments import describe, dtype_of, is_real
 
 _POINT = ("learning_rate", "beta")

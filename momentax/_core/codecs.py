@@ -41,7 +41,7 @@ class EncodedArray(ABC):
     @classmethod
     @abstractmethod
     def unpack(cls, *parts: Any) -> Any:
-        """Undo `pack`: from the leaves at one place of a packed tree.
+        """Undo `pack`, from the leaves at one place of a packed tree.
 
         A leaf that was not encoded is returned as it is.
         """

@@ -69,9 +69,22 @@ def hide_constant(x: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(x)
 
 
+# The next two functions import from JAX when they are called, which keeps `import momentax` fast.
+
+
+def with_sharding_of(old: jax.Array, new: jax.Array) -> jax.Array:
+    """Return `new` in the sharding of `old`, an array of the same shape; for traced arrays.
+
+    Without this the compiler may choose another sharding for a result than its argument has.
+    """
+    from jax.experimental.shard_alike import shard_alike
+
+    return shard_alike(old, new)[1]
+
+
 def evaluate(closed_jaxpr: Any, *args: Any) -> list[Any]:
     """Run a traced program (a ClosedJaxpr) on the leaves of its arguments."""
-    from jax.extend.core import jaxpr_as_fun  # Imported here: `import momentax` must be fast.
+    from jax.extend.core import jaxpr_as_fun
 
     return jaxpr_as_fun(closed_jaxpr)(*args)
 

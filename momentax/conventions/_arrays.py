@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -42,10 +41,3 @@ def require_dtype(array: np.ndarray, like: Any, where: str) -> None:
             f"{where} has dtype {array.dtype}, which {dtype} cannot represent without loss; "
             f"convert it first, or keep the parameters in {array.dtype}"
         )
-
-
-def place_like(array: Any, leaf: Any) -> jax.Array:
-    """Return an array in the dtype of a leaf and, if that is committed to devices, on those."""
-    value = jnp.asarray(array, leaf.dtype)
-    committed = isinstance(leaf, jax.Array) and leaf.committed
-    return jax.device_put(value, leaf.sharding) if committed else value

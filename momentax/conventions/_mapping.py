@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from momentax._core import trees
 from momentax._core.arguments import describe
+from momentax._core.sharding import place_like
 from momentax._core.typing import PyTree
-from momentax.conventions._arrays import as_numpy, place_like, require_dtype
+from momentax.conventions._arrays import as_numpy, require_dtype
 
 # The axes of PyTorch's kernels in Flax's order: dense, and convolutions over 1, 2 and 3 axes.
 _KERNELS = [(1, 0), (2, 1, 0), (2, 3, 1, 0), (2, 3, 4, 1, 0)]
@@ -252,7 +254,8 @@ def import_params(arrays: Mapping[Any, Any], params: PyTree, mapping: PyTree) ->
         where = f"{entry.name!r} for the parameter at {describe_path(path)}"
         if entry.name not in arrays:
             raise ValueError(f"{where} is missing; there are {', '.join(map(repr, arrays))}")
-        return place_like(read_array(arrays[entry.name], entry, leaf, where), leaf)
+        array = read_array(arrays[entry.name], entry, leaf, where)
+        return place_like(jnp.asarray(array, leaf.dtype), leaf)
 
     return jax.tree_util.tree_map_with_path(read, params)
 

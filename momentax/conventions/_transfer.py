@@ -12,9 +12,9 @@ import numpy as np
 import optax
 
 from momentax._core import arguments
+from momentax._core.sharding import place_like
 from momentax._core.typing import PyTree
 from momentax._state import _velocity
-from momentax.conventions._arrays import place_like
 from momentax.conventions._mapping import (
     Counterpart,
     describe_path,
@@ -119,7 +119,8 @@ class _Buffers:
         entry = self.counterparts[path]
         where = describe_velocity(entry, path)
         array = read_array(self.arrays[path], entry, old, where)
-        return place_like(self.units.to_velocity(array, where), old)
+        velocity = self.units.to_velocity(array, where)
+        return place_like(jnp.asarray(velocity, old.dtype), old)
 
     def started_like(self, at: Any, old: Any) -> jax.Array:
         """Return whether there is a buffer for one leaf."""

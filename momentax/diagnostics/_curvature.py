@@ -90,7 +90,7 @@ def curvature(
         ModuleNotFoundError: The extra `curvature` is not installed.
 
     Example:
-        >>> found = momentax.curvature(lambda p: jnp.sum(jnp.arange(1, 4) * p["w"] ** 2), params)
+        >>> found = momentax.curvature(lambda p: jnp.sum(params["w"] * p["w"] ** 2), params)
         >>> round(found.mu, 4), round(found.L, 4)
         (2.0, 6.0)
 

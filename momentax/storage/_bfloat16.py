@@ -31,7 +31,8 @@ class Bfloat16Array(EncodedArray):
         return (self.value,)
 
     @classmethod
-    def unpack(cls, value: Any) -> Any:
+    def unpack(cls, *parts: Any) -> Any:
+        (value,) = parts
         return cls(value) if value.dtype == jnp.bfloat16 else value
 
 

@@ -44,7 +44,8 @@ class Int8Array(EncodedArray):
         return self.codes, self.scales
 
     @classmethod
-    def unpack(cls, codes: Any, scales: Any) -> Any:
+    def unpack(cls, *parts: Any) -> Any:
+        codes, scales = parts
         return codes if scales is None else cls(codes, scales)
 
     @property

@@ -16,6 +16,7 @@ from tests.benchmarks.limit import Loop
 from tests.benchmarks.measure import Contestant, Maker, bytes_of, compiled, stepping
 from tests.benchmarks.workloads import Arena
 from tests.cases import METHODS
+from tests.storage.cases import STORAGES, wrap
 
 RATE, BETA = peers.RATE, peers.BETA
 
@@ -234,17 +235,9 @@ def method(name: str) -> Callable[[], Any]:
     return lambda: momentax.sgd(RATE, case.make(**case.hyperparameters))
 
 
-def storages() -> dict[str, Callable[[], Any]]:
-    return {
-        "bfloat16": lambda: momentax.storage.bfloat16(),
-        "bfloat16, stochastic": lambda: momentax.storage.bfloat16(stochastic=True),
-        "int8": lambda: momentax.storage.int8(),
-    }
-
-
 def stored(name: str, storage: str) -> Maker:
-    make, keep = method(name), storages()[storage]
-    return optimizer(lambda: momentax.stored(make(), keep()), extra=METHODS[name].extra)
+    make = method(name)
+    return optimizer(lambda: wrap(storage, make()), extra=METHODS[name].extra)
 
 
 CONTESTANTS: dict[str, Maker] = {
@@ -263,7 +256,7 @@ CONTESTANTS: dict[str, Maker] = {
         name: optimizer(method(name), extra=case.extra)  # Each with its case's hyperparameters.
         for name, case in METHODS.items()
     },
-    **{f"{name} + {storage}": stored(name, storage) for name in METHODS for storage in storages()},
+    **{f"{name} + {storage}": stored(name, storage) for name in METHODS for storage in STORAGES},
     "apply_if_finite(heavy_ball)": optimizer(lambda: optax.apply_if_finite(heavy_ball(), 5)),
     "clip_by_global_norm, heavy_ball": optimizer(
         lambda: optax.chain(optax.clip_by_global_norm(1.0), heavy_ball())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tests.benchmarks.contestants import CONTESTANTS, storages
+from tests.benchmarks.contestants import CONTESTANTS
 from tests.cases import METHODS
+from tests.storage.cases import STORAGES
 
 # Methods with one velocity and the four coefficients of the kernel, as in the README.
 LINEAR = [
@@ -26,7 +27,7 @@ LINEAR = [
     "accelerated, ogm",
     "item",
 ]
-STORED = [f"heavy_ball + {storage}" for storage in storages()]
+STORED = [f"heavy_ball + {storage}" for storage in STORAGES]
 LION = [name for name in ("lion", "sign_average") if name in METHODS]
 OPTAX = [name for name in CONTESTANTS if name.startswith("optax.")]
 TORCH = [name for name in CONTESTANTS if name.startswith(("torch.", "lion_pytorch."))]
@@ -66,7 +67,7 @@ SUITES = {
     "storages": Suite(
         "Every method in every storage",
         ["1e7"],
-        [f"{name} + {storage}" for name in METHODS for storage in storages()],
+        [f"{name} + {storage}" for name in METHODS for storage in STORAGES],
     ),
     "train_step": Suite(
         "Gradient, update and apply",

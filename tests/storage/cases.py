@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import momentax
 from momentax import storage
 
@@ -34,6 +36,9 @@ class StorageCase(NamedTuple):
     temporary: float
     # The same for Nesterov's momentum, as fields of tests.cases.Case.
     nesterov: dict[str, Any]
+    # If it rounds at random: 4096 numbers in the middle between two codes, where an entry in 256
+    # may lie on a code.
+    halfway: np.ndarray | None = None
 
 
 STORAGES = {
@@ -64,6 +69,7 @@ STORAGES = {
         accessed=18,
         temporary=0,
         nesterov={"accessed": 22},
+        halfway=np.full(4096, 1 + 2.0**-8),
     ),
     "int8": StorageCase(
         storage.int8,
@@ -80,13 +86,14 @@ STORAGES = {
         nesterov={
             "accessed": 25,
             "temporary": 0.06,
-            "why": "Three numbers of each block, among them its scale.",
+            "reason": "Three numbers for each block of 256, among them its scale.",
         },
+        halfway=np.where(np.arange(4096) % 256 == 0, 127**2, (40**2 + 41**2) / 2),
     ),
 }
 RANDOM = [name for name, case in STORAGES.items() if case.is_random]
 
 
 def wrap(kind: str | None, tx: Any, **options: Any) -> Any:
-    """Keep the velocity of tx in a storage; None leaves tx as it is."""
+    """Keep the velocity of tx in a storage; with None return tx itself."""
     return tx if kind is None else momentax.stored(tx, STORAGES[kind].make(), **options)

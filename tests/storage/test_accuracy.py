@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 
 import momentax
 from momentax._cli import _digits
-from momentax._cli._training import Training
 from momentax.theory import optimal_heavy_ball
 from tests.storage.cases import RANDOM, STORAGES, wrap
+
+pytestmark = pytest.mark.optimized  # Loops of thousands of steps run faster than they compile.
 
 N = 4096  # 16 blocks.
 SEEDS = np.arange(4)
@@ -106,15 +106,15 @@ CODES = {
 }
 
 
-def program(run):
+def program(run, naive=tuple(NAIVE)):
     """A function of a code's name and of the arguments of run(code, seed, ...) over all seeds.
 
-    All naive codes share one compiled program.
+    The given naive codes share one compiled program.
     """
 
     def selected(which, seed, *args):
         def rounding(*given):
-            return jax.lax.switch(which, list(NAIVE.values()), *given)
+            return jax.lax.switch(which, [NAIVE[name] for name in naive], *given)
 
         return run(rounded_by(rounding), seed, *args)
 
@@ -127,12 +127,12 @@ def program(run):
         return jax.jit(mapped)
 
     compiled = {name: over_seeds(functools.partial(run, code), 0) for name, code in CODES.items()}
-    naive = over_seeds(selected, 1)
+    compiled_naive = over_seeds(selected, 1)
 
     def call(name, *args):
         if name in compiled:
             return jax.tree.map(np.asarray, compiled[name](*args))
-        return jax.tree.map(np.asarray, naive(list(NAIVE).index(name), *args))
+        return jax.tree.map(np.asarray, compiled_naive(naive.index(name), *args))
 
     return call
 
@@ -298,7 +298,7 @@ def decay(code, seed, β, steps):
     return g, v, last, total
 
 
-DECAY = program(decay)
+DECAY = program(decay, ("bfloat16 throughout",))
 
 
 def decayed(code, β, length=5):
@@ -350,7 +350,8 @@ def accumulate(code, seed, gradients):
     return jax.lax.scan(step, tx.init(gradients[0]), gradients)[1]
 
 
-ACCUMULATE = program(accumulate)
+BIASED = ("bfloat16 throughout", "int8 linear, nearest", "int8 quadratic, nearest")
+ACCUMULATE = program(accumulate, BIASED)
 MANY = 200
 
 
@@ -393,9 +394,7 @@ def test_the_mean_over_the_seeds_is_the_velocity(code):
         assert np.max(abs(found[step])) < 4
 
 
-@pytest.mark.parametrize(
-    "code", ["bfloat16 throughout", "int8 linear, nearest", "int8 quadratic, nearest"]
-)
+@pytest.mark.parametrize("code", BIASED)
 def test_rounding_to_the_nearest_is_biased(code):
     assert np.mean(errors(code)[-1] ** 2) > 1.6
     assert np.max(abs(errors(code)[-1])) > 4
@@ -404,15 +403,55 @@ def test_rounding_to_the_nearest_is_biased(code):
 # A network.
 
 
-class Perceptron(nnx.Module):
-    """A network of 4,810 parameters. At a min_size of 256 all but 74 biases are encoded."""
+@functools.cache
+def digits():
+    """Images of digits, 1,437 for training, with the batches and first parameters of each seed."""
+    train, test = (jax.tree.map(np.asarray, tuple(part)) for part in _digits.load())
+    batches, starts = [], []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        orders = [rng.permutation(len(train[1]))[: 44 * 32].reshape(44, 32) for _ in range(8)]
+        batches.append(np.concatenate(orders))
+        starts.append(
+            {
+                "first": rng.normal(size=(64, 64)).astype(np.float32) / 8,
+                "last": rng.normal(size=(64, 10)).astype(np.float32) / 8,
+                "first bias": np.zeros(64, np.float32),
+                "last bias": np.zeros(10, np.float32),
+            }
+        )
+    starts = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
+    return train, test, np.stack(batches), starts
 
-    def __init__(self, rngs):
-        self.first = nnx.Linear(64, 64, rngs=rngs)
-        self.last = nnx.Linear(64, 10, rngs=rngs)
 
-    def __call__(self, images):
-        return self.last(nnx.relu(self.first(images.reshape(len(images), -1))))
+def logits_of(p, images):
+    flat = images.reshape(len(images), 64)
+    hidden = jax.nn.relu(flat @ p["first"] + p["first bias"][None])
+    return hidden @ p["last"] + p["last bias"][None]
+
+
+def accuracies(kind):
+    """The test accuracy of a small network for each seed; all but the biases is encoded."""
+    (images, labels), (test_images, test_labels), batches, starts = digits()
+    tx = momentax.sgd(0.1, wrap(kind, momentax.heavy_ball(0.9), min_size=256))
+
+    def loss(p, rows):
+        given = jnp.asarray(images)[rows], jnp.asarray(labels)[rows]
+        logits = logits_of(p, given[0])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, given[1]).mean()
+
+    def step(carry, rows):
+        p, state = carry
+        updates, state = tx.update(jax.grad(loss)(p, rows), state, p)
+        return (optax.apply_updates(p, updates), state), None
+
+    @jax.jit
+    @jax.vmap
+    def train(start, batches):
+        p, _ = jax.lax.scan(step, (start, tx.init(start)), batches)[0]
+        return logits_of(p, jnp.asarray(test_images)).argmax(-1)
+
+    return (np.asarray(train(starts, batches)) == test_labels).mean(axis=1)
 
 
 def test_digits_are_learnt_as_well_with_every_storage():
@@ -421,18 +460,9 @@ def test_digits_are_learnt_as_well_with_every_storage():
     It can show that something is wrong and not that a code is good, since naive
     roundings pass it too. The quadratics above distinguish those.
     """
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def accuracies(kind):
-        def method(beta):
-            return wrap(kind, momentax.heavy_ball(beta), **({"min_size": 256} if kind else {}))
-
-        run = Training(method, 8, 0, Perceptron, _digits.load()).run
-        return jax.vmap(lambda seed: run(0.1, 0.9, seed)["test_accuracy"])(jnp.arange(5))
-
-    exact = np.asarray(accuracies(None), float)
+    exact = accuracies(None)
     assert exact.mean() > 0.95
     for kind in STORAGES:
-        difference = np.asarray(accuracies(kind), float) - exact
+        difference = accuracies(kind) - exact
         noise = max(difference.std(ddof=1) / math.sqrt(5), 1 / 360)
         assert abs(difference.mean()) < 3 * noise, (kind, difference)

@@ -12,8 +12,6 @@ import momentax
 from momentax import storage
 from tests.storage.cases import RANDOM, STORAGES, wrap
 
-N = 4096
-
 
 def test_the_mean_over_all_random_bits_is_exact_in_bfloat16():
     x = np.random.default_rng(1).normal(size=512).astype(np.float32)[:64] ** 3
@@ -40,15 +38,9 @@ def test_a_number_that_the_storage_holds_exactly_never_moves(kind):
         np.testing.assert_array_equal(momentax.velocity(state), held)
 
 
-HALFWAY = {  # Numbers in the middle between two codes.
-    "bfloat16, stochastic": np.full(N, 1 + 2.0**-8),
-    "int8": np.where(np.arange(N) % 256 == 0, 127**2, (40**2 + 41**2) / 2),
-}
-
-
 @pytest.mark.parametrize("kind", RANDOM)
 def test_roundings_of_seeds_steps_leaves_and_neighbours_are_independent(kind):
-    x = HALFWAY[kind]
+    x = STORAGES[kind].halfway
     grads = dict.fromkeys("ab", x.astype(np.float32))
 
     @jax.jit
@@ -63,7 +55,7 @@ def test_roundings_of_seeds_steps_leaves_and_neighbours_are_independent(kind):
     runs = [directions(np.uint32(seed)) for seed in (0, 1, 2**31)]
     jax.tree.map(np.testing.assert_array_equal, runs[0], directions(np.uint32(0)))
     rows = np.concatenate([np.asarray(run[leaf]) for run in runs for leaf in grads])
-    signs = np.sign(rows - np.asarray(x))[:, np.arange(N) % 256 != 0]
+    signs = np.sign(rows - x)[:, np.arange(x.size) % 256 != 0]
     assert np.all(signs != 0)
     shifted = [np.roll(signs, places, axis=1) for places in (1, 2, 255)]
     correlation = np.concatenate([signs, *shifted]) @ signs.T / signs.shape[1]

@@ -87,7 +87,7 @@ def failures(tmp_path_factory):
     process = start_module(
         "eight_devices", tmp_path_factory.mktemp("eight"), stdout=subprocess.PIPE, text=True
     )
-    printed, _ = process.communicate(timeout=240)
+    printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0
     return json.loads(printed)
 

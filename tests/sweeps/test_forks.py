@@ -26,7 +26,7 @@ def outcomes(tmp_path_factory):
         start_new_session=True,  # So that the forks too can be ended.
     )
     try:
-        printed, _ = process.communicate(timeout=300)
+        printed, _ = process.communicate(timeout=1200)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, 9)
@@ -110,6 +110,6 @@ def test_a_function_is_recognized_in_another_process(outcomes):
     assert found["fingerprint"] == 0
     environment = ENVIRONMENT | {"PYTHONHASHSEED": "2"}
     process = start_module("forks", folder, "sweep_everything", env=environment)
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=600) == 0
     resumed = [int((folder / f"resumed {seed}").read_text()) for seed in (1, 2)]
     assert resumed == [0, 4]

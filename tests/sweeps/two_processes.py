@@ -25,7 +25,7 @@ DATA = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
 POINTS = repeat(grid(method=["plain", "heavy"], learning_rate=np.linspace(0.1, 1, 5)), 3)
 RACERS = repeat(grid(learning_rate=np.linspace(0.1, 1, 5), beta=[0.0, 0.5, 0.9]), 2)
 EACH = 2  # Points a device.
-TIMEOUT = 90  # Seconds, after which a process ends by itself.
+TIMEOUT = 600  # Seconds, after which a process ends by itself.
 
 
 def run(method, learning_rate, seed):
