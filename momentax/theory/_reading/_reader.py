@@ -186,8 +186,8 @@ class Reader:
     def probe(self, y: Any, directions: Any, discrete: list[Any]) -> tuple[Reals, Reals, list[Any]]:
         """Step from rows of y: the next x, its derivatives along directions, the discrete part."""
         rows = len(y)
-        padding = ((0, self.batch - rows), (0, 0))
-        padded = np.pad(y, padding), np.pad(directions, padding)
+        padded = np.zeros((2, self.batch, self.size + self.num_params))
+        padded[0, :rows], padded[1, :rows] = y, directions
         x, slope, new = self._compiled_probe(self.hyperparameters, *padded, discrete)
         return np.asarray(x)[:rows], np.asarray(slope)[:rows], [p[:rows] for p in _to_host(new)]
 
