@@ -99,7 +99,9 @@ def prune() -> None:
 
 def fully_optimized(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """Compile a program as XLA does by default, to read from it what users get."""
-    options = dict.fromkeys(_FLAGS, True) if _KNOWS_FLAGS else {}
+    # LLVM's optimizations change neither the buffers nor the bytes that a program reads and writes.
+    options: dict[str, bool | int] = {"xla_backend_optimization_level": 0}
+    options |= dict.fromkeys(_FLAGS, True) if _KNOWS_FLAGS else {}
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     try:

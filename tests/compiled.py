@@ -1,4 +1,4 @@
-"""What the compiled program of a donated step does with memory, read from the program itself."""
+"""Read from a compiled program what a donated step does with memory."""
 
 import math
 import re
@@ -10,17 +10,17 @@ import jax.numpy as jnp
 
 from tests.compilation import fully_optimized
 
-# An instruction that copies, in whichever computation it stands: its name, then its type.
+# An instruction that copies, in any computation of the module: its name, then its type.
 _COPY = re.compile(r"\s*(?:ROOT )?%?[\w.-]+ = (\(?\w+\[[^=]*?) copy(?:-start)?\(")
 _SHAPE = re.compile(r"\w+\[([\d,]*)\]")
 
 
 class Audit(NamedTuple):
-    """What a step costs; "per parameter" is per element of the first donated argument.
+    """The costs of a step; "per parameter" is per element of the first donated argument.
 
     copies: each copy of at least as many elements as the smallest leaf of the parameters, of any
         dtype and shape and also inside of fusions, loops and branches: its line in the program.
-    temporary: bytes per parameter that the step keeps meanwhile.
+    temporary: bytes per parameter that the step allocates.
     aliased: bytes of the outputs that lie in buffers which were donated.
     donated: bytes that were donated.
     accessed: bytes per parameter that the step reads and writes.
@@ -34,7 +34,7 @@ class Audit(NamedTuple):
 
 
 def audit(step: Callable[..., Any], *donated: Any, args: tuple[Any, ...] = ()) -> Audit:
-    """Compile step(*donated, *args), which nothing is run of, and read what it costs.
+    """Compile step(*donated, *args) without running it, and return its costs.
 
     The first donated argument is the parameters. Arrays may be given as
     `jax.ShapeDtypeStruct`. A step that is jitted already keeps its own donation.
@@ -58,7 +58,7 @@ def audit(step: Callable[..., Any], *donated: Any, args: tuple[Any, ...] = ()) -
 
 
 def copies(program: str, least: int) -> list[str]:
-    """The lines of an optimized HLO program that copy an array of at least so many elements."""
+    """Return the lines of an optimized HLO program that copy at least so many elements."""
 
     def large(type_: str) -> bool:
         shapes = (dims.split(",") for dims in _SHAPE.findall(type_))

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from tests import compilation
+from tests.quick import QUICK
 
 compilation.configure()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -33,10 +34,22 @@ def x64() -> Iterator[None]:
         yield
 
 
+# Selection.
+
+TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that is not in tests/quick.py as slow."""
+    for item in items:
+        if not item.nodeid.removeprefix("tests/").startswith(QUICK):
+            item.add_marker(pytest.mark.slow)
+
+
 # Compilation.
 
 # The tests that compile most. XLA's optimizations are off in them, except in tests with the marker
-# `optimized`, whose exact comparisons hold only if XLA keeps intermediate results in 64 bits.
+# `optimized`, whose exact comparisons hold only if XLA does not round intermediate results.
 UNOPTIMIZED = {
     "methods",
     "storage",
@@ -50,7 +63,7 @@ UNOPTIMIZED = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    room = item.path.relative_to(Path(__file__).parent).parts[0]
+    room = item.path.relative_to(TESTS).parts[0]
     off = room in UNOPTIMIZED and item.get_closest_marker("optimized") is None
     jax.config.update("jax_disable_most_optimizations", off)
 

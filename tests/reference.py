@@ -1,9 +1,8 @@
-"""Each recurrence once more, in float64 NumPy and the letters of its docstring.
+"""Each recurrence in float64 NumPy, in the letters of its docstring.
 
 A twin is step(v, g, t, **hyperparameters) -> (d, v), with v starting at 0. Every
-hyperparameter is a function of the count t, as is whatever else a step needs. A method
-that carries more than a velocity returns a tuple, the velocity first, and finds 0.0 at the
-start. Nothing here imports momentax.
+hyperparameter is a function of the count t. A method that keeps more than a velocity returns
+a tuple that starts with the velocity, and gets 0.0 at the start. Nothing here imports momentax.
 """
 
 import numpy as np
@@ -51,8 +50,8 @@ def lion(v, g, t, *, beta1, beta2):
     return d, beta2(t) * v + (1 - beta2(t)) * g
 
 
-# The methods below are written in the sequences of their papers. With the learning rate 1 the
-# parameters move by the negative of the direction; they start at 0.
+# The methods below are written in the sequences of their papers, with the learning rate 1 and
+# the start 0: each step subtracts the direction from the parameters.
 
 
 def synthesized_nesterov(carried, g, t, *, beta1, beta2, delta=None):
@@ -216,7 +215,7 @@ def storm(carried, g, t, *, k, w, c, prev_grad):
 
 
 def mars(carried, g, t, *, beta, gamma, prev_grad=None):
-    """The exact form given prev_grad, else the approximate one."""
+    """With prev_grad the exact form, without it the approximate one."""
     v, before = carried or (0.0, 0.0)
     if prev_grad is not None:
         before = g if t == 0 else prev_grad
@@ -291,7 +290,7 @@ def restart(v, g, t, *, beta):
     d, v = nesterov(v if j else 0.0, g, j, beta=beta)
     if np.sum(g * v) < 0:
         d, v = nesterov(0.0, g, 0, beta=beta)
-        return d, (v, 0)  # v is held, and forgotten by the next step.
+        return d, (v, 0)  # The next step starts with a velocity of 0.
     return d, (v, j + 1)
 
 

@@ -1,4 +1,4 @@
-"""What every transformation's compiled step does with memory, and that the audit would tell."""
+"""Copies, buffers and memory traffic of every transformation's compiled step."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from tests.cases import TRANSFORMATIONS
 from tests.compiled import audit, copies
 
 N = 1 << 16
-SLACK = 1000 / N  # For scalars: a count, the partial sums of a norm.
+SLACK = 1000 / N  # A few scalars: a count, the partial sums of a norm.
 FLAT = jax.ShapeDtypeStruct((N,), jnp.float32)
 TREES = {
     "flat": FLAT,
@@ -23,7 +23,7 @@ HALF = jax.ShapeDtypeStruct((N,), jnp.bfloat16)
 
 
 def audited(tx, params, extra=lambda g: {}):
-    """The audit of a step that has everything donated but the gradient."""
+    """Audit a step that donates the parameters and the state."""
 
     def step(params, state, grads):
         updates, state = tx.update(grads, state, params, **extra(grads))
@@ -34,27 +34,26 @@ def audited(tx, params, extra=lambda g: {}):
 
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 @pytest.mark.parametrize("tree", TREES)
-def test_a_compiled_step_copies_and_keeps_nothing(name, tree):
-    """Nothing but what the case allows, which it does not without a reason."""
+def test_a_compiled_step_copies_and_allocates_no_more_than_its_case_allows(name, tree):
     case, params = TRANSFORMATIONS[name], TREES[tree]
     assert bool(case.reason) == bool(case.copies or case.temporary)
     found = audited(case.make(**case.hyperparameters), params, case.extra)
     assert len(found.copies) <= case.copies * len(jax.tree.leaves(params)), found.copies
     assert found.aliased == found.donated
     assert found.temporary <= case.temporary + SLACK
-    # Two passes as a rule: v' from v and g; θ' from v', θ and, with Nesterov or the like, g again.
+    # Most steps make two passes: v' from v and g; θ' from v', θ and, with Nesterov, g again.
     assert found.accessed <= case.accessed + SLACK
 
 
 def halved(case):
-    """With 1/2 for every share of the velocity that is kept."""
+    """Build the transformation of a case with all its β equal to 1/2."""
     shares = {"beta", "beta1", "beta2", "beta3"} & set(case.hyperparameters)
     return case.make(**(case.hyperparameters | dict.fromkeys(shares, 0.5)))
 
 
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
-def test_nor_does_one_with_equal_shares_of_velocity_and_gradient(name):
-    """Of v/2 + g/2 XLA makes (v + g)/2, and may compute that twice. Of bfloat16 parameters too."""
+def test_a_step_with_equal_shares_of_velocity_and_gradient_copies_nothing_either(name):
+    """XLA rewrites v/2 + g/2 as (v + g)/2 and may compute it twice; bfloat16 is tested as well."""
     case, params = TRANSFORMATIONS[name], {"full": FLAT, "half": HALF}
     found = audited(halved(case), params, case.extra)
     assert len(found.copies) <= case.copies * len(params), found.copies
@@ -62,7 +61,7 @@ def test_nor_does_one_with_equal_shares_of_velocity_and_gradient(name):
 
 
 def lion_from_the_old_velocity(beta1=0.9, beta2=0.99):
-    """Lion as the paper's program has it, and Optax."""
+    """Lion as in the paper's program and in Optax."""
 
     def update(updates, state, params=None):
         d = jax.tree.map(lambda g, v: jnp.sign(beta1 * v + (1 - beta1) * g), updates, state)
@@ -73,7 +72,7 @@ def lion_from_the_old_velocity(beta1=0.9, beta2=0.99):
 
 @pytest.mark.parametrize("tree", TREES)
 @pytest.mark.parametrize("peer", [lion_from_the_old_velocity, optax.scale_by_lion])
-def test_the_audit_fails_a_direction_from_the_old_velocity(tree, peer):
+def test_the_audit_detects_a_direction_computed_from_the_old_velocity(tree, peer):
     with jax.numpy_dtype_promotion("standard"):
         found = audited(optax.with_extra_args_support(peer(0.9, 0.99)), TREES[tree])
     assert len(found.copies) == len(jax.tree.leaves(TREES[tree]))
@@ -81,7 +80,7 @@ def test_the_audit_fails_a_direction_from_the_old_velocity(tree, peer):
     assert found.accessed > audited(momentax.lion(), TREES[tree]).accessed + 4
 
 
-def test_the_audit_sees_the_copies_inside_of_a_loop():
+def test_the_audit_detects_copies_inside_a_loop():
     tx = lion_from_the_old_velocity()
 
     def steps(params, state, grads):
@@ -98,13 +97,13 @@ def test_the_audit_sees_the_copies_inside_of_a_loop():
     assert not audit(steps, FLAT, jax.eval_shape(tx.init, FLAT), args=(three,)).copies
 
 
-def test_the_audit_sees_a_buffer_that_is_not_used_again():
+def test_the_audit_detects_a_donated_buffer_that_is_not_reused():
     found = audit(lambda params: params.astype(jnp.bfloat16), FLAT)
     assert found.aliased == 0
     assert found.donated == 4 * N
 
 
-def test_large_copies_are_found_in_whatever_form():
+def test_large_copies_are_found_in_every_form_of_the_instruction():
     large = """
   %copy.1 = f32[1024]{0} copy(%p)
   ROOT %copy = bf16[32,32]{0,1} copy(%param_0.3), metadata={op_name="jit(step)/add"}
@@ -132,7 +131,7 @@ def test_large_copies_are_found_in_whatever_form():
         ((0.9, lambda count: jnp.where(count < 5, 0.9, 0.99)), "old"),
     ],
 )
-def test_lion_copies_only_where_the_new_velocity_does_not_tell_the_old(betas, form):
+def test_lion_copies_only_where_the_new_velocity_does_not_determine_the_old_one(betas, form):
     found = audited(momentax.lion(*betas), FLAT)
     assert len(found.copies) == (0 if form == "new" else 1)
     assert found.temporary == pytest.approx(0 if form == "new" else 4, abs=SLACK)

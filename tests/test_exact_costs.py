@@ -1,4 +1,4 @@
-"""The exact costs of a step beyond tests/test_compiled.py.
+"""Exact costs of a compiled step: bytes, copies and buffers, beyond tests/test_compiled.py.
 
 They are those of trees with many leaves, of every method in every storage, and of Optax's own
 programs for comparison. `python -m tests.benchmarks` measures times.
@@ -16,8 +16,8 @@ from tests.compiled import audit
 from tests.storage.cases import STORAGES
 
 SHAPES = [(64, 256), (8192,), (3, 3, 16, 32), (4096,)]
-# The bytes a parameter of scalars and short loops, which are fewer than those of any array.
-LITTLE = 0.75
+# Bytes per parameter for scalars and short loops: less than one array of any dtype.
+SCALARS = 0.75
 
 
 def parameters(shapes):
@@ -25,7 +25,7 @@ def parameters(shapes):
 
 
 def stepping(tx, shapes, extra=lambda g: {}):
-    """Audit update and apply, with parameters and state donated."""
+    """Audit update and apply with donated parameters and state."""
     tx, params = optax.with_extra_args_support(tx), parameters(shapes)
 
     def step(params, state, grads):
@@ -50,15 +50,15 @@ def test_a_tree_costs_what_its_entries_cost_and_every_buffer_is_reused(name):
     cost = stepping(method(name), SHAPES, case.extra)
     assert cost.aliased == cost.donated
     assert len(cost.copies) <= case.copies * len(SHAPES)
-    assert cost.accessed <= case.accessed + LITTLE
-    assert cost.temporary <= case.temporary + LITTLE
+    assert cost.accessed <= case.accessed + SCALARS
+    assert cost.temporary <= case.temporary + SCALARS
 
 
 @pytest.mark.filterwarnings("ignore:beta = ")
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("kept", STORAGES)
 def test_each_storage_saves_its_bytes_of_every_methods_velocity(name, kept):
-    params = parameters([(64, 256), (300,)])  # The second is too small.
+    params = parameters([(64, 256), (300,)])  # The second leaf is too small to be stored.
     case = STORAGES[kept]
     plain = jax.eval_shape(method(name).init, params)
     state = jax.eval_shape(momentax.stored(method(name), case.make()).init, params)
@@ -79,7 +79,7 @@ def test_a_stored_velocity_costs_no_more_than_was_measured(kept):
         assert cost.temporary <= case.temporary + 0.01
 
 
-@jax.numpy_dtype_promotion("standard")  # For Optax's accumulator in bfloat16.
+@jax.numpy_dtype_promotion("standard")  # Optax's bfloat16 accumulator needs it.
 def test_bytes_are_fewer_than_those_of_optax():
     shapes = [(64, 1024), (64, 256)]
     rounded = momentax.stored(momentax.sgd(0.1), storage.bfloat16())

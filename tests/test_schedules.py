@@ -1,4 +1,4 @@
-"""Schedules of β."""
+"""Schedules of β over time."""
 
 import itertools
 import math
@@ -20,11 +20,11 @@ LARGEST = 2**31 - 1
 
 
 def decay(count):
-    """A learning rate that falls and is never 0."""
+    """Return a learning rate that decreases and is never 0."""
     return 0.05 + 0.1 / (1 + jnp.asarray(count, jnp.result_type(float)))
 
 
-# One of each, for what holds of every schedule.
+# One schedule of each kind, for the tests of what all have in common.
 EVERY = {
     "demon": lambda: schedules.demon(0.9, 30),
     "matched": lambda: schedules.matched(decay, 0.8),
@@ -40,16 +40,16 @@ EVERY = {
 
 
 def drops(first, factors):
-    """A learning rate that is scaled by a factor from each of a few counts on."""
+    """Return a learning rate that a factor multiplies at each of a few counts."""
     return lambda t: first * math.prod(jnp.where(t < at, 1, f) for at, f in factors.items())
 
 
 def values(schedule, counts):
-    """The values at many counts, in one traced call."""
+    """Return the values at many counts, computed in one traced call."""
     return np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(counts, jnp.int32)))
 
 
-def test_every_schedule_is_here():
+def test_every_public_schedule_is_in_the_table():
     assert {name.partition(",")[0] for name in EVERY} == set(schedules.__all__)
 
 
@@ -183,7 +183,7 @@ def test_demon_has_the_published_values():
 
 @given(β=st.floats(0, 0.9999), steps=st.integers(1, LARGEST), share=st.floats(0, 1.5))
 @pytest.mark.usefixtures("x64")
-def test_demon_lets_the_later_share_of_a_gradient_fall_on_a_line(β, steps, share):
+def test_demon_decreases_the_later_contribution_of_a_gradient_linearly(β, steps, share):
     t = min(int(share * steps), LARGEST)
     value = schedules.demon(β, steps)(t)
     line = max(1 - t / steps, 0) * β / (1 - β)
@@ -191,7 +191,7 @@ def test_demon_lets_the_later_share_of_a_gradient_fall_on_a_line(β, steps, shar
     assert schedules.demon(β, steps)(min(t + steps, LARGEST)) <= value
 
 
-def test_demon_decays_to_the_last_digit_in_a_long_run_in_32_bits():
+def test_demon_reaches_zero_at_the_end_of_a_long_run_in_32_bits():
     t = np.array([LARGEST - 1000, LARGEST - 10, LARGEST - 1, LARGEST])
     left = (LARGEST - t) / LARGEST
     β = values(schedules.demon(0.999, LARGEST), t)
@@ -269,7 +269,7 @@ def test_one_cycle_stays_between_its_ends(steps, ends, pct, share, anneal):
 
 
 def unit_displacements(schedule, steps):
-    """How far x_N = y_{N-1} - g has gone after N steps of constant unit gradients."""
+    """Return how far x_N = y_{N-1} - g is from the start after N constant unit gradients."""
     tx = nesterov(schedule)
 
     def step(carry, _):
@@ -282,8 +282,8 @@ def unit_displacements(schedule, steps):
 
 @pytest.mark.parametrize("name", ["nesterov_sequence", "scheduled_restart"])
 @pytest.mark.usefixtures("x64")
-def test_nesterov_sequence_meets_the_huber_oracle(name):
-    # One cycle that lasts for the whole run is the sequence itself.
+def test_nesterov_sequence_attains_the_worst_case_on_a_huber_loss(name):
+    # A single cycle as long as the run is the sequence without restarts.
     make = {"scheduled_restart": lambda: schedules.scheduled_restart(20)}
     schedule = make.get(name, schedules.nesterov_sequence)()
     c = unit_displacements(schedule, 20)
@@ -300,7 +300,7 @@ def test_nesterov_sequence_meets_the_huber_oracle(name):
 
 
 @pytest.mark.usefixtures("x64")
-def test_nesterov_sequence_is_that_of_the_papers_one_count_early():
+def test_nesterov_sequence_is_that_of_the_papers_shifted_by_one_count():
     β = values(schedules.nesterov_sequence(), np.arange(100))
     t = np.arange(1, 100)
     assert β[0] == 0
@@ -309,7 +309,7 @@ def test_nesterov_sequence_is_that_of_the_papers_one_count_early():
 
 
 def paper_restart(gradient, θ, steps, learning_rate, length):
-    """SR-SGD as its paper writes it; length(k) is the cycle's length and the stage's start."""
+    """SR-SGD as in its paper; length(k) returns the length of the cycle and the stage's start."""
     v, path = θ, [θ]
     for k in range(steps):
         F, start = length(k)
@@ -379,7 +379,7 @@ def test_a_boundary_after_each_cycle_makes_every_cycle_longer():
     np.testing.assert_allclose(values(schedule, np.arange(1, 22)), expected, rtol=1e-6)
 
 
-def test_cycles_may_outgrow_the_counts():
+def test_cycles_may_be_longer_than_the_largest_count():
     schedule = schedules.scheduled_restart(LARGEST, (7,), growth="exponential", ratio=1e300)
     np.testing.assert_array_equal(values(schedule, [1, 8]), 0)
     assert values(schedule, [LARGEST]) < 1
@@ -411,7 +411,7 @@ def test_matched_moves_a_steady_gradient_at_the_effective_rate():
     np.testing.assert_allclose([path[99] - path[98], path[-1] - path[-2]], -0.8, rtol=1e-4)
 
 
-UNITS = {"parameter": "gradient", "gradient": "parameter"}  # The corrected one, the other.
+UNITS = {"parameter": "gradient", "gradient": "parameter"}  # The corrected units, and the others.
 
 
 @pytest.mark.parametrize("nesterov_like", [False, True])
@@ -480,7 +480,7 @@ def test_a_warm_up_from_zero_is_exact_in_gradient_units_and_refused_in_parameter
         ValueError, match="learning_rate_schedule is 0 at count 0, which no beta corrects"
     ):
         refused(1)
-    np.testing.assert_array_equal(values(refused, [0, 1]), 0)  # Traced, the velocity starts afresh.
+    np.testing.assert_array_equal(values(refused, [0, 1]), 0)  # Under jit β is 0.
 
 
 def test_a_learning_rate_of_zero_in_the_middle_is_refused_where_it_divides():
@@ -498,7 +498,7 @@ def test_a_learning_rate_of_zero_in_the_middle_is_refused_where_it_divides():
                 drops(x, {3: 0.0}), 0.9, units
             )(t)
         )
-        assert jax.jit(slope)(0.1) == 0  # And not NaN.
+        assert jax.jit(slope)(0.1) == 0  # The gradient is not NaN.
 
 
 BAD = {

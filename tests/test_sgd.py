@@ -1,4 +1,4 @@
-"""sgd: units, decay, ascent and the ends of the chain."""
+"""sgd: velocity units, weight decay, ascent, and what it does before and after the method."""
 
 import itertools
 
@@ -135,7 +135,7 @@ def test_units_agree_for_a_constant_learning_rate_only():
     assert np.abs(halved[0] - halved[1]).max() > 1e-2
 
 
-def test_maximize_negates_the_gradient_and_decay_still_shrinks():
+def test_maximize_negates_the_gradient_but_not_the_decay():
     tx = sgd(0.1, heavy_ball(0.0), weight_decay=0.5, maximize=True)
     θ = jnp.array([2.0])
     u, _ = tx.update(jnp.array([3.0]), tx.init(θ), θ)
@@ -152,7 +152,7 @@ def test_learning_rate_keeps_float32_precision_on_bfloat16():
 
 @pytest.mark.parametrize("form", ["tree", "prefix", "function"])
 @pytest.mark.parametrize("decoupled", [False, True])
-def test_mask_forms_agree_and_none_gradients_pass_through_them(form, decoupled):
+def test_the_forms_of_a_mask_agree_and_accept_none_gradients(form, decoupled):
     params = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "head": jnp.ones((3, 1))}
     mask = {
         "tree": {"dense": {"kernel": True, "bias": True}, "head": False},
@@ -180,7 +180,7 @@ def test_a_schedule_may_start_at_zero():
 
 
 @pytest.mark.parametrize("jit", [False, True])
-def test_a_warm_up_from_zero_may_come_through_inject_hyperparams(jit):
+def test_inject_hyperparams_may_supply_a_learning_rate_of_zero(jit):
     θ = jnp.ones(2)
     tx = optax.inject_hyperparams(sgd)(optax.linear_schedule(0.0, 1.0, 4))
     update, state = jax.jit(tx.update) if jit else tx.update, tx.init(θ)
@@ -194,7 +194,7 @@ def test_a_warm_up_from_zero_may_come_through_inject_hyperparams(jit):
 def test_any_optax_transformation_can_be_the_method():
     θ = jnp.ones(2)
     ours, peer = sgd(0.1, optax.scale_by_adam()), optax.adam(0.1)
-    with jax.numpy_dtype_promotion("standard"):  # Adam raises a float to an int.
+    with jax.numpy_dtype_promotion("standard"):  # Adam mixes dtypes.
         updates = [tx.update(θ, tx.init(θ), θ)[0] for tx in (ours, peer)]
     chex.assert_trees_all_close(*updates, rtol=1e-6)
 
@@ -244,7 +244,7 @@ def test_bad_arguments(case):
         call()
 
 
-def test_decay_without_params_says_how_to_call():
+def test_the_error_for_decay_without_params_shows_the_call():
     tx, θ = sgd(0.1, weight_decay=0.1), jnp.ones(2)
     with pytest.raises(ValueError, match=r"weight_decay needs the parameters: call update\(grads"):
         tx.update(θ, tx.init(θ))
@@ -259,7 +259,7 @@ def test_bad_masks(mask, error):
         tx.update(θ, tx.init(θ), θ)
 
 
-def test_params_that_do_not_fit_the_gradients_are_named():
+def test_the_error_names_the_parameter_that_does_not_fit_its_gradient():
     tx, θ = sgd(0.1), {"a": jnp.ones(2)}
     with pytest.raises(ValueError, match=r"\['a'\] does not fit the parameter: shape \(2,\)"):
         tx.update(θ, tx.init(θ), {"a": jnp.ones(3)})

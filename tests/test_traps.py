@@ -1,6 +1,6 @@
-"""What Optax users trip over, and what momentax does instead.
+"""Pitfalls of Optax, and what momentax does instead.
 
-Each test first shows Optax doing it, so that a fix there is noticed.
+Each test first shows what Optax does, so that it fails when Optax changes.
 """
 
 import warnings
@@ -16,7 +16,7 @@ from tests import reference
 
 
 def steps(tx, gradients, params):
-    """Every update of a sequence of gradients, and the last state."""
+    """Return the update for each gradient of a sequence, and the last state."""
     state, out = tx.init(params), []
     for g in gradients:
         u, state = tx.update(g, state, params)
@@ -59,14 +59,14 @@ def test_a_bfloat16_trace_neither_decays_at_0_999_nor_reaches_100_at_0_99():
     one, zero = jnp.ones((), jnp.bfloat16), jnp.zeros((), jnp.bfloat16)
     with jax.numpy_dtype_promotion("standard"):
         _, kept = steps(optax.trace(0.999), [one] + [zero] * 100, one)
-        _, settled = steps(optax.trace(0.99), [one] * 1000, one)
-    assert float(kept.trace) == 1.0  # Still the whole first gradient.
-    assert float(settled.trace) == 64.0
+        _, long_run = steps(optax.trace(0.99), [one] * 1000, one)
+    assert float(kept.trace) == 1.0  # The first gradient has not decayed.
+    assert float(long_run.trace) == 64.0
 
     _, kept = steps(momentax.heavy_ball(0.999), [one] + [zero] * 100, one)
     np.testing.assert_allclose(kept.velocity, 0.999**100, rtol=1e-5)
-    _, settled = steps(momentax.heavy_ball(0.99), [one] * 1000, one)
-    np.testing.assert_allclose(settled.velocity, 100, rtol=1e-4)
+    _, long_run = steps(momentax.heavy_ball(0.99), [one] * 1000, one)
+    np.testing.assert_allclose(long_run.velocity, 100, rtol=1e-4)
 
 
 def test_inject_hyperparams_changes_the_type_of_a_bfloat16_trace():
@@ -87,7 +87,7 @@ def test_inject_hyperparams_changes_the_type_of_a_bfloat16_trace():
     state = scan(injected(momentax.heavy_ball, beta=0.999))
     np.testing.assert_allclose(state.hyperparams["beta"], 0.999, rtol=1e-6)
     np.testing.assert_allclose(momentax.velocity(state), 1.999, rtol=1e-6)
-    # Left to itself inject_hyperparams rounds β to bfloat16's 1: an error here, not a slow drift.
+    # By default inject_hyperparams rounds β to 1 in bfloat16, which momentax refuses.
     with pytest.raises(ValueError, match="beta must be in"):
         optax.inject_hyperparams(momentax.heavy_ball)(beta=0.999).init(params)
 
@@ -95,7 +95,7 @@ def test_inject_hyperparams_changes_the_type_of_a_bfloat16_trace():
 def test_a_beta_schedule_fails_at_update_in_optax():
     params, schedule = jnp.ones(2), optax.linear_schedule(0.5, 0.9, 10)
     tx = optax.sgd(0.1, momentum=schedule)
-    state = tx.init(params)  # Nothing is said here.
+    state = tx.init(params)  # This does not raise.
     with pytest.raises(TypeError, match="operand"):
         tx.update(params, state, params)
 
@@ -104,7 +104,7 @@ def test_a_beta_schedule_fails_at_update_in_optax():
 
 
 @pytest.mark.parametrize("beta", [1.5, float("nan"), True, np.ones((2, 1))], ids=repr)
-def test_bad_momentum_passes_in_silence_in_optax(beta):
+def test_optax_accepts_bad_momentum(beta):
     params = jnp.ones((2, 2))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         steps(optax.sgd(0.1, momentum=beta), [params] * 2, params)
@@ -115,20 +115,20 @@ def test_bad_momentum_passes_in_silence_in_optax(beta):
 def test_learning_rate_none_ascends_in_optax():
     params = jnp.ones(2)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # If Optax says something by now, it still ascends.
+        warnings.simplefilter("ignore")  # Later versions may warn.
         (update,), _ = steps(optax.sgd(None), [params], params)
     assert (update > 0).all()
     with pytest.raises(TypeError, match=r"learning_rate must be in \(0, inf\), got None"):
         momentax.sgd(None)
 
 
-def test_one_nan_gradient_poisons_a_velocity_for_ever():
+def test_the_velocity_stays_nan_after_one_nan_gradient():
     params, bad = jnp.ones(2), jnp.array([jnp.nan, 1.0])
     _, state = steps(optax.trace(0.9), [params, bad] + [params] * 1000, params)
     assert jnp.isnan(state.trace[0])
 
-    # momentax keeps to the recurrence, so a NaN does reach the velocity. It is kept out by Optax's
-    # own guard around any method, and got out of any state, Optax's too, by the velocity tools.
+    # In momentax a NaN reaches the velocity, too, as the recurrence says. Optax's apply_if_finite
+    # keeps it out of any method, and the velocity tools remove it from any state, Optax's too.
     guarded = optax.apply_if_finite(momentax.sgd(0.1), max_consecutive_errors=10)
     out, guarded_state = steps(guarded, [params, bad, params], params)
     np.testing.assert_array_equal(out[1], 0)
@@ -140,8 +140,8 @@ def test_one_nan_gradient_poisons_a_velocity_for_ever():
     np.testing.assert_array_equal(reset.trace, 1)
 
 
-def test_apply_if_finite_around_sgd_wants_every_gradient_and_around_the_method_does_not():
-    """Skipping, Optax gives back zeros of the gradients' structure, where sgd gives the params'."""
+def test_apply_if_finite_accepts_missing_gradients_around_the_method_but_not_around_sgd():
+    """Skipped updates are zeros like the gradients in Optax, and like the parameters in sgd."""
     params = {"a": jnp.ones(2), "b": jnp.ones(3)}
     missing = {"a": jnp.ones(2), "b": None}
     bad = {"a": jnp.array([jnp.nan, 1.0]), "b": None}
@@ -149,7 +149,7 @@ def test_apply_if_finite_around_sgd_wants_every_gradient_and_around_the_method_d
     with pytest.raises(TypeError, match="cond branch outputs"):
         steps(outside, [missing], params)
     accumulated = optax.MultiSteps(momentax.sgd(0.1), 2).gradient_transformation()
-    with pytest.raises(ValueError, match="tree"):  # In Optax's own sum, before momentax is asked.
+    with pytest.raises(ValueError, match="tree"):  # MultiSteps raises before it calls momentax.
         steps(accumulated, [missing], params)
 
     inside = momentax.sgd(0.1, optax.apply_if_finite(momentax.heavy_ball(0.9), 10))
@@ -165,7 +165,7 @@ def test_apply_if_finite_around_sgd_wants_every_gradient_and_around_the_method_d
 @pytest.mark.optimized
 @pytest.mark.usefixtures("x64")
 def test_nesterov_under_schedules_is_sutskevers_look_ahead():
-    """Optax takes β_t twice, and prices old gradients at today's learning rate."""
+    """Optax uses β_t twice, and multiplies old gradients by the current learning rate."""
     rng = np.random.default_rng(0)
     A = rng.normal(size=(4, 4))
     H = A @ A.T / 4 + np.eye(4)
@@ -200,7 +200,7 @@ def test_nesterov_under_schedules_is_sutskevers_look_ahead():
     assert np.abs(optaxes - exact).max() > 1e-3
 
 
-def test_optax_monitor_breaks_scan_where_rollout_records_the_angle():
+def test_optax_monitor_fails_in_scan_and_rollout_records_the_angle():
     params = jnp.ones(2)
     tx = optax.chain(optax.monitor({"norm": jnp.linalg.norm}))
     with pytest.raises(TypeError, match="carry"):
@@ -212,8 +212,8 @@ def test_optax_monitor_breaks_scan_where_rollout_records_the_angle():
     assert run.history["angle"][0] == 0
 
 
-def test_without_one_name_for_the_velocity_no_one_code_finds_it():
-    """Optax calls it trace, ema, mu, m, exp_avg; momentax.velocity reads them all."""
+def test_velocity_finds_what_optax_calls_by_five_names():
+    """Optax calls the velocity trace, ema, mu, m or exp_avg."""
     params = jnp.ones((2, 2))
     named = {
         "trace": optax.trace(0.9),

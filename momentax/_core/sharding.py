@@ -13,7 +13,6 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from momentax._core import xla
 from momentax._core.typing import PyTree
 
 _P = ParamSpec("_P")
@@ -32,8 +31,11 @@ def place_like(array: Any, like: Any) -> jax.Array:
         sharding = jax.typeof(like).sharding
         if AxisType.Explicit in sharding.mesh.axis_types:
             return jax.sharding.reshard(array, NamedSharding(sharding.mesh, sharding.spec))
-        same_shape = np.shape(array) == np.shape(like)
-        return xla.with_sharding_of(like, array) if same_shape else array
+        if np.shape(array) != np.shape(like):
+            return array
+        from jax.experimental.shard_alike import shard_alike  # Few programs need it.
+
+        return shard_alike(like, array)[1]
     is_committed = isinstance(like, jax.Array) and like.committed
     return jax.device_put(array, like.sharding) if is_committed else array
 

@@ -1,11 +1,11 @@
-"""A transformation followed along a sequence of gradients."""
+"""Run a transformation on a sequence of gradients."""
 
 import jax
 import numpy as np
 
 
 def follow(tx, gradients):
-    """The directions, stacked as NumPy arrays, and the last state."""
+    """Return the directions, stacked as NumPy arrays, and the last state."""
     state = tx.init(jax.tree.map(lambda leaf: leaf[0], gradients))
 
     def step(state, g):
@@ -17,7 +17,7 @@ def follow(tx, gradients):
 
 
 def follow_peer(tx, gradients):
-    """The same of a transformation that mixes dtypes, as Optax's do."""
+    """Run a transformation that mixes dtypes, as those of Optax do."""
     with jax.numpy_dtype_promotion("standard"):
         return follow(tx, gradients)
 

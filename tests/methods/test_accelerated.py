@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def run(method, gradient, start, steps, α=1.0):
-    """Parameters and base iterates after each step."""
+    """Return the parameters and the base iterates after each step."""
     tx = sgd(α, method)
 
     def step(carry, _):
@@ -27,7 +27,7 @@ def run(method, gradient, start, steps, α=1.0):
 
 
 def huber(τ):
-    """The gradient of a function that is quadratic on [-τ, τ] and linear beyond, with L = 1."""
+    """Return the gradient of a function that is quadratic on [-τ, τ] and linear outside, L = 1."""
     return lambda x: jnp.clip(x, -τ, τ)
 
 
@@ -79,7 +79,7 @@ N, ROWS = 6, 8
 
 
 def problem(seed):
-    """A start and the rows and offsets of a convex function with L = 1 that is no quadratic."""
+    """Return a start, and the rows and offsets of a convex function that is not quadratic."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(ROWS, N))
     return rng.normal(size=N), rows / np.linalg.norm(rows, 2), rng.normal(size=ROWS)
@@ -108,7 +108,7 @@ def test_parameters_and_iterates_are_the_two_sequences_of_the_papers(sequence):
             root = (1 + np.sqrt(1 + (8 if (sequence, t) == ("ogm", steps) else 4) * θ**2)) / 2
             x_new = y - α * g
             z = z - 2 * θ * α * g
-            if sequence == "ogm":  # Kim and Fessler write it with z, we with a velocity.
+            if sequence == "ogm":  # Kim and Fessler write OGM with z, momentax with a velocity.
                 y = (1 - 1 / root) * x_new + z / root
             else:
                 m = (t - 1) / (t + 2) if sequence == "nesterov" else (θ - 1) / root
@@ -117,7 +117,7 @@ def test_parameters_and_iterates_are_the_two_sequences_of_the_papers(sequence):
             ys.append(y)
             xs.append(x)
         if sequence == "ogm":
-            xs[-1] = ys[-1]  # At the horizon the parameters are the answer.
+            xs[-1] = ys[-1]  # At the horizon the result is the parameters.
         params, base = compiled(start, rows, offsets)
         np.testing.assert_allclose(params, ys, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(base, xs, rtol=1e-12, atol=1e-12)
@@ -165,7 +165,7 @@ def test_item_reaches_its_bound_at_both_ends_of_the_curvatures():
     check()
 
 
-def test_item_runs_on_after_its_sequence_has_left_the_range_of_floats():
+def test_item_stays_finite_after_its_sequence_overflows():
     start = jnp.ones(2, jnp.float32)
     params, base = run(item(0.5, 1.0), lambda x: jnp.array([0.5, 1.0], x.dtype) * x, start, 2000)
     assert jnp.all(jnp.isfinite(params))
@@ -185,6 +185,6 @@ def test_item_runs_on_after_its_sequence_has_left_the_range_of_floats():
         (lambda: item(1.0, 1.0), ValueError, r"mu must be in \(0, L\)"),
     ],
 )
-def test_bad_arguments_are_sentences(call, error, text):
+def test_errors_of_bad_arguments(call, error, text):
     with pytest.raises(error, match=text):
         call()

@@ -13,7 +13,7 @@ from tests.methods.runs import draw, follow, follow_peer
 
 
 @pytest.mark.usefixtures("x64")
-def test_equal_gradients_are_their_own_average_under_any_schedule():
+def test_the_direction_of_equal_gradients_is_their_sign_under_any_schedule():
     g = np.tile([3.0, -0.25, 1e-3], (30, 1))
     shares = (draw(3, 30, seed=1) % 1.0) * 0.999
     schedules = [lambda t, row=row: jnp.asarray(row)[t] for row in shares]
@@ -24,8 +24,8 @@ def test_equal_gradients_are_their_own_average_under_any_schedule():
 
 
 @pytest.mark.usefixtures("x64")
-def test_gradients_on_a_line_are_led_by_their_slope():
-    """For a slope c and one β, the mean lags by cβ/(1 - β) in the end, and the lead is βc."""
+def test_gradients_that_grow_linearly_are_extrapolated_by_their_slope():
+    """For a slope c and equal β, the mean lags by cβ/(1 - β) in the long run; βc is added to it."""
     β, c = 0.5, 0.25
     g = c * np.arange(200.0)[:, None]
     _, state = follow(adan(β, β, 0.0), g)
@@ -46,7 +46,7 @@ def test_optax_adan_is_adan_where_beta2_is_one_half(dtype):
 
 
 @pytest.mark.usefixtures("x64")
-def test_optax_adan_goes_elsewhere_at_the_published_betas():
+def test_optax_adan_differs_at_the_published_betas():
     """By more than a hundredth of the way within 100 steps."""
     hessian = np.diag([1.0, 10.0, 100.0])
 

@@ -1,4 +1,4 @@
-"""Aggregated momentum: what it is for one and two velocities, and how its β are given."""
+"""Aggregated momentum: its special cases with one and two velocities, and the forms of betas."""
 
 import chex
 import jax
@@ -23,7 +23,7 @@ def test_one_velocity_is_heavy_ball():
 
 
 @pytest.mark.usefixtures("x64")
-def test_two_velocities_of_which_one_forgets_all_are_the_kernel_at_equal_weights():
+def test_two_velocities_with_one_beta_of_zero_are_the_kernel_with_equal_weights():
     g, β = draw(300, 3), 0.95
     d, state = follow(aggregated((0.0, β)), g)
     expected, single = follow(momentax.linear(0.5, 0.5, β), g)
@@ -84,12 +84,12 @@ def test_betas_are_a_sequence_an_array_or_traced():
 
 
 @pytest.mark.parametrize("betas", [0.9, "0.9", None, np.zeros((2, 2)), jnp.float32(0.9)], ids=str)
-def test_what_is_no_sequence_is_refused(betas):
+def test_betas_that_are_not_a_sequence_are_refused(betas):
     with pytest.raises(TypeError, match=r"^betas must be a sequence of numbers in"):
         aggregated(betas)
 
 
-def test_an_empty_sequence_and_a_bad_entry_are_named():
+def test_the_error_names_an_empty_sequence_and_a_bad_entry():
     with pytest.raises(ValueError, match=r"^betas must be a sequence of numbers .*, got \(\)"):
         aggregated(())
     with pytest.raises(ValueError, match=r"^betas\[1\] must be in \[0, 1\), got 1.5$"):
@@ -98,7 +98,7 @@ def test_an_empty_sequence_and_a_bad_entry_are_named():
         aggregated(np.array([0.0, 0.5, -0.5]))
 
 
-def test_reset_and_norms_take_all_velocities():
+def test_reset_and_norms_include_all_velocities():
     _, state = follow(aggregated(), {"a": np.ones((5, 2), np.float32)})
     norms = momentax.velocity_norms(state)
     np.testing.assert_allclose(norms["['a']"], np.linalg.norm(state.velocity["a"]), rtol=1e-6)

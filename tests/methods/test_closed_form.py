@@ -1,4 +1,4 @@
-"""Every linear method, compiled, against its path on quadratics solved without stepping."""
+"""Every linear method against its path on quadratics, computed in closed form."""
 
 import chex
 import jax
@@ -14,7 +14,7 @@ from momentax import theory
 
 STEPS, MOST = 500, 20
 
-# The method as a function of β and one more number s in (0, 1), and its weights at gain 1.
+# The method as a function of β and a number s in (0, 1), its weights at gain 1, and its gain.
 LINEAR = {
     "linear": (
         lambda β, s: momentax.linear(s, 1 - s, β, gain=0.5),
@@ -52,7 +52,7 @@ LINEAR = {
 
 
 def runner(name):
-    """The compiled run: padded to the largest size with a curvature whose error starts at 0."""
+    """Compile a run of the largest size; smaller problems are padded by entries without error."""
     make = LINEAR[name][0]
 
     @jax.jit
@@ -71,7 +71,7 @@ def runner(name):
 
 
 def random_problem(rng, n, κ):
-    """A random SPD Hessian with condition number κ, a start and a minimizer."""
+    """Draw an SPD Hessian with condition number κ, its eigenvalues, a start and a minimizer."""
     λ = np.exp(rng.uniform(0, np.log(κ), n))
     λ[[0, -1]] = 1, (κ if n > 1 else 1)
     basis = np.linalg.qr(rng.normal(size=(n, n)))[0]
@@ -80,12 +80,12 @@ def random_problem(rng, n, κ):
 
 
 def learning_rate(regime, λ, a, b, β, share):
-    """A stable learning rate at which one curvature is damped as the regime says."""
+    """Return a stable learning rate at which the largest curvature has the damping of a regime."""
     edge = theory.stability_edge(β, gradient_weight=a, velocity_weight=b) / λ.max()
     if regime == "edge":
         return edge * (0.05 + 0.9 * share)
-    # The discriminant (1 + β - αλ(a + b))² - 4β(1 - αλa) as a quadratic in αλ; its lesser root is
-    # where damping is critical.
+    # Damping is critical at the smaller root in αλ of the discriminant
+    # (1 + β - αλ(a + b))² - 4β(1 - αλa).
     coefficients = (a + b) ** 2, -2 * (1 + β) * (a + b) + 4 * β * a, (1 - β) ** 2
     roots = np.roots(coefficients)
     critical = min((r.real for r in roots if abs(r.imag) < 1e-9 and r.real > 0), default=1.0)
@@ -110,13 +110,13 @@ def check_against_closed_form(name, run, n, log_κ, β, s, share, regime, at_ori
     )
 
     error, velocity = np.asarray(θ)[:, :n] - minimizer, np.asarray(v)[:, :n] / gain
-    # Position and velocity in one unit, so that the norm has no zero crossings.
+    # Position and velocity have one unit, so that their joint norm does not cross 0.
     unit = np.sqrt(α / λ.max())
     ours = np.concatenate([error, velocity * unit], axis=1)
     exact = np.concatenate([path.params[1:] - minimizer, path.velocity[1:] * unit], axis=1)
-    # Relative to the error that is left, however small, over three steps as it may swing through 0.
-    # More is allowed where rounding decides what is left: of αλ, if the first step lands on the
-    # minimizer; of θ, away from the origin; of the least eigenvalue beside the largest, by κ.
+    # The tolerance is relative to the remaining error, taken over three steps as it may cross 0.
+    # It grows where rounding determines the remaining error: that of αλ, if the first step reaches
+    # the minimizer; that of θ, away from the origin; that of the smallest eigenvalue, with κ.
     size, missed = (np.linalg.norm(each, axis=1) for each in (exact, ours - exact))
     around = np.max([size, np.append(size[1:], 0), np.append(0, size[:-1])], axis=0)
     lands = theory.spectral_radius(α, λ, β, gradient_weight=a, velocity_weight=b).max() < 1e-6
@@ -150,7 +150,7 @@ def test_follows_the_closed_form_for_500_steps(name):
 @pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.usefixtures("x64")
 def test_observed_rate_is_the_spectral_radius(name):
-    """From the iterates alone: a two-term recurrence has θ_{t+1} = T θ_t - D θ_{t-1}."""
+    """The rate is read from the iterates, as θ_{t+1} = T θ_t - D θ_{t-1}."""
     run = runner(name)
     padded = np.eye(MOST)
     start = np.pad([1.0], (0, MOST - 1))
@@ -176,7 +176,7 @@ def test_observed_rate_is_the_spectral_radius(name):
         else:
             other = abs(determinant) / ρ
             assume(other < 0.999 * ρ)
-            # Far enough on that the lesser root is gone, near enough that nothing underflows.
+            # The smaller root must have decayed, and nothing may underflow yet.
             t = int(np.ceil(np.log(1e-13) / np.log(max(other, 1e-300) / ρ)))
             assume(t < STEPS - 1 and abs(path[t]) > 1e-250)
             observed = abs(path[t + 1] / path[t])
@@ -187,8 +187,8 @@ def test_observed_rate_is_the_spectral_radius(name):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("at_origin", [False, True])
-def test_a_broken_recurrence_would_be_seen(at_origin, monkeypatch):
-    """Nesterov's β on the velocity alone is enough to fail: the comparison has teeth."""
+def test_the_comparison_detects_a_slightly_wrong_recurrence(at_origin, monkeypatch):
+    """A change of Nesterov's β in the eighth digit, in the direction only, fails the comparison."""
     broken = (lambda β, s: momentax.linear(1.0, β ** (1 + 1e-8), β), *LINEAR["nesterov"][1:])
     monkeypatch.setitem(LINEAR, "nesterov", broken)
     with pytest.raises(AssertionError):
@@ -198,7 +198,7 @@ def test_a_broken_recurrence_would_be_seen(at_origin, monkeypatch):
 
 
 @pytest.mark.usefixtures("x64")
-def test_special_cases_are_one_another():
+def test_special_cases_are_equal():
     """The equalities that the docstrings claim."""
     rng = np.random.default_rng(0)
     gradients = jnp.asarray(rng.normal(size=(50, 4)))
@@ -235,7 +235,7 @@ def test_equals_optax_where_optax_is_right():
             d, state = tx.update(g, state)
             return state, d
 
-        with jax.numpy_dtype_promotion("standard"):  # optax.ema raises a float to an int.
+        with jax.numpy_dtype_promotion("standard"):  # optax.ema mixes dtypes.
             return jax.lax.scan(step, tx.init(gradients[0]), gradients)[1]
 
     for ours, theirs in (
@@ -247,7 +247,7 @@ def test_equals_optax_where_optax_is_right():
         chex.assert_trees_all_close(directions(ours), directions(theirs), rtol=1e-12, atol=1e-14)
 
 
-def test_counts_stop_at_the_largest_integer_and_schedules_never_see_a_negative_one():
+def test_counts_stop_at_the_largest_integer_so_that_schedules_never_get_a_negative_one():
     last = jnp.iinfo(jnp.int32).max
     tx = momentax.nesterov(lambda count: jnp.where(count < 0, jnp.nan, 0.5))
     state = tx.init(jnp.ones(2))._replace(count=jnp.int32(last), velocity=jnp.ones(2))

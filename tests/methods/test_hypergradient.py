@@ -1,4 +1,4 @@
-"""Hypergradients against automatic differentiation, and heavy ball where there are none."""
+"""Hypergradients against automatic differentiation, and heavy ball as the special case."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def start():
 
 
 @pytest.mark.usefixtures("x64")
-def test_both_descend_on_the_loss_after_the_last_step():
+def test_learning_rate_and_beta_descend_on_the_loss_after_the_last_step():
     """α_t = α_{t-1} - κ ∂f/∂α and β_t = β_{t-1} - κ' ∂f/∂β, by automatic differentiation."""
     κ_α, κ_β = 1e-3, 2e-3
     tx = momentax.sgd(1.0, hypergradient(0.02, 0.6, learning_rate_step=κ_α, beta_step=κ_β))
@@ -109,7 +109,7 @@ def test_complex_inner_products_are_real():
     np.testing.assert_allclose(state.learning_rate, 0.1 + 0.01 * 5, rtol=1e-6)
 
 
-def test_it_speeds_up_a_learning_rate_that_is_too_small():
+def test_it_increases_a_learning_rate_that_is_too_small():
     problem = momentax.problems.ravine()
 
     def end(step):
@@ -119,7 +119,7 @@ def test_it_speeds_up_a_learning_rate_that_is_too_small():
     assert end(1e-7) < 0.5 * end(0.0)
 
 
-def test_a_reset_forgets_the_last_change_too():
+def test_a_reset_clears_the_last_change_too():
     tx, g = hypergradient(0.1, 0.5, beta_step=0.1), jnp.ones(2)
     state = tx.init(g)
     for _ in range(3):

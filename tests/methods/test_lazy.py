@@ -1,4 +1,4 @@
-"""Lazy rows: whatever is read of them is what the dense method has, to round-off."""
+"""Lazy rows: every row that is read equals that of the dense method, up to rounding."""
 
 import chex
 import jax
@@ -26,12 +26,12 @@ METHODS = {
 
 
 def gradient(θ, t):
-    """Of a nonlinear loss of the rows that are read, each with a number of its own."""
+    """Return the gradient of a nonlinear loss that differs from step to step."""
     return jnp.sin(2 * θ + t) + 0.3 * θ
 
 
 def patterns(seed):
-    """Which rows each step reads: the first at every step, the last at none, runs of absence."""
+    """Draw the rows that each step reads: the first always, the last never, others at random."""
     rng = np.random.default_rng(seed)
     present = rng.random((STEPS, ROWS)) < rng.choice([0.05, 0.5], size=ROWS)
     present[:, 0], present[:, -1] = True, False
@@ -43,7 +43,7 @@ def start():
 
 
 def compiled(name, units="gradient"):
-    """The dense run and the lazy one, with what each reads at every step."""
+    """Compile a dense and a lazy run that return what they read at every step."""
     α = 0.05
     rate = {"learning_rate": α} if units == "gradient" else {}
     dense = sgd(α, METHODS[name], velocity_units=units)
@@ -62,7 +62,7 @@ def compiled(name, units="gradient"):
         def lazy_step(carry, each):
             on, t = each
             θ, state = carry
-            # The rows read, padded with one beyond the last; the first occurs twice.
+            # The rows read, padded with an index beyond the last; the first occurs twice.
             rows = jnp.nonzero(on, size=ROWS, fill_value=ROWS)[0]
             rows = jnp.concatenate([jnp.zeros(1, rows.dtype), rows])
             θ, state = catch_up(θ, state, rows, **rate)
@@ -76,11 +76,11 @@ def compiled(name, units="gradient"):
         )
         late = jax.lax.scan(lazy_step, (start(), tx.init(start())), (present, times))
         (θ_late, state_late), read_late = late
-        settled = catch_up(θ_late, state_late, **rate)
+        caught_up = catch_up(θ_late, state_late, **rate)
         return (read, θ, momentax.velocity(state)), (
             read_late,
-            settled[0],
-            momentax.velocity(settled[1]),
+            caught_up[0],
+            momentax.velocity(caught_up[1]),
         )
 
     return run
@@ -90,7 +90,7 @@ def compiled(name, units="gradient"):
     ("name", "units"), [*((name, "gradient") for name in METHODS), ("nesterov", "parameter")]
 )
 @pytest.mark.usefixtures("x64")
-def test_every_row_that_is_read_is_the_dense_methods(name, units):
+def test_every_row_that_is_read_equals_that_of_the_dense_method(name, units):
     run = compiled(name, units)
 
     @settings(max_examples=10)
@@ -104,14 +104,14 @@ def test_every_row_that_is_read_is_the_dense_methods(name, units):
 
 @pytest.mark.parametrize("name", ["heavy_ball", "nesterov"])
 @pytest.mark.usefixtures("x64")
-def test_gradients_of_the_rows_alone_step_the_rows_alone(name):
-    """With `rows` only they are read and written, and the rest is as with a dense gradient."""
+def test_gradients_of_a_few_rows_update_only_these_rows(name):
+    """With `rows` only these are read and written; the result is that of a dense gradient."""
     α, tx = 0.05, lazy(METHODS[name])
     dense = optax.chain(tx, optax.scale(-α))
     θ = other = start()
     state, expected = tx.init(θ), dense.init(θ)
     for t, on in enumerate(patterns(3)[:15]):
-        ids = jnp.asarray(np.flatnonzero(on)[[0, *range(on.sum())]])  # One twice.
+        ids = jnp.asarray(np.flatnonzero(on)[[0, *range(on.sum())]])  # One row occurs twice.
         rows = jnp.unique(ids, size=ROWS, fill_value=ROWS)
         θ, state = catch_up(θ, state, rows, learning_rate=α)
         read = θ.at[rows].get(mode="fill", fill_value=0)
@@ -122,8 +122,11 @@ def test_gradients_of_the_rows_alone_step_the_rows_alone(name):
         other, expected = catch_up(other, expected, learning_rate=α)
         u, expected = dense.update(jnp.where(on[:, None], gradient(other, t), 0), expected)
         other = other + u
-    settled = catch_up(θ, state, learning_rate=α)[0], catch_up(other, expected, learning_rate=α)[0]
-    np.testing.assert_allclose(*settled, rtol=1e-11)
+    caught_up = (
+        catch_up(θ, state, learning_rate=α)[0],
+        catch_up(other, expected, learning_rate=α)[0],
+    )
+    np.testing.assert_allclose(*caught_up, rtol=1e-11)
 
 
 @pytest.mark.usefixtures("x64")
@@ -142,12 +145,12 @@ def test_the_sum_of_the_series(k, β):
 
 
 @pytest.mark.usefixtures("x64")
-def test_caught_up_rows_have_the_dense_methods_base_iterate():
+def test_caught_up_rows_have_the_base_iterate_of_the_dense_method():
     dense, tx = (sgd(0.1, wrap(momentax.nesterov(0.9))) for wrap in (lambda m: m, lazy))
     θ = other = start()
     state, expected = tx.init(θ), dense.init(θ)
     for t in range(6):
-        g = gradient(other, t) * float(t != 3)  # All rows wait at step 3.
+        g = gradient(other, t) * float(t != 3)  # No row has a gradient at step 3.
         u, expected = dense.update(g, expected, other)
         other = other + u
         θ, state = catch_up(θ, state, learning_rate=0.1)
@@ -160,7 +163,7 @@ def test_caught_up_rows_have_the_dense_methods_base_iterate():
     np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
-def test_a_row_without_a_gradient_keeps_everything():
+def test_a_row_without_a_gradient_does_not_change():
     tx = sgd(0.1, lazy(momentax.heavy_ball(0.9)))
     θ = jnp.ones((3, 2))
     state = tx.init(θ)
@@ -175,7 +178,7 @@ def test_a_row_without_a_gradient_keeps_everything():
     assert isinstance(state[1], momentax.states.LazyState)
 
 
-def test_a_gradient_of_none_makes_no_row_wait():
+def test_a_gradient_of_none_does_not_delay_any_row():
     tx = lazy(momentax.heavy_ball(0.9))
     θ = {"a": jnp.ones((2, 2)), "b": jnp.ones(3)}
     _, state = tx.update(θ, tx.init(θ))
@@ -184,7 +187,7 @@ def test_a_gradient_of_none_makes_no_row_wait():
     np.testing.assert_array_equal(state.last["b"], 1)
 
 
-def test_in_a_partition_the_table_alone_is_lazy():
+def test_optax_partition_can_make_one_leaf_lazy():
     params = {"table": jnp.ones((5, 2)), "head": jnp.ones(3)}
     labels = {"table": "lazy", "head": "plain"}
     tx = optax.partition(
@@ -239,7 +242,7 @@ def test_catching_up_keeps_every_type(dtype, rows):
     np.testing.assert_array_equal(after.last, np.where(waits, 1, 3))
 
 
-def test_what_cannot_catch_up_in_one_step_is_refused():
+def test_methods_that_cannot_catch_up_in_one_step_are_refused():
     with pytest.raises(ValueError, match=r"constant coefficients: .* under a schedule"):
         lazy(momentax.heavy_ball(optax.linear_schedule(0.5, 0.9, 100)))
     with pytest.raises(ValueError, match=r"linear family, .* got one with the state AverageState"):
@@ -250,7 +253,7 @@ def test_what_cannot_catch_up_in_one_step_is_refused():
         lazy(momentax.heavy_ball)
 
 
-def test_catch_up_says_what_it_misses():
+def test_errors_of_catch_up():
     θ = jnp.ones((3, 2))
     state = sgd(0.1, lazy(momentax.heavy_ball())).init(θ)
     with pytest.raises(ValueError, match=r"needs the state of momentax.lazy, got .* LinearState"):

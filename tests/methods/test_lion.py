@@ -1,4 +1,4 @@
-"""Lion: when it turns, and its signs against float64 and Optax in both of its forms."""
+"""Lion: when its direction turns, and its signs against float64 and Optax in both forms."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import momentax
 from momentax import lion, sign_average
 from tests.methods.runs import draw, follow, follow_peer
 
-# The direction is written from the new velocity in the first, from the old one in the second.
+# FROM_NEW computes the direction from the new velocity, FROM_OLD from the old one.
 FROM_NEW = [(0.9, 0.99), (0.95, 0.98), (0.5, 0.5), (0.99, 0.999), (1e-6, 1e-5), (0.7, 0.70001)]
 FROM_OLD = [(0.99, 0.9), (0.9, 0.1), (0.9, 1e-7), (0.9, 1e-40), (0.9, 0.0), (0.0, 0.99), (0.0, 0.0)]
 PAIRS = FROM_NEW + FROM_OLD
@@ -19,7 +19,7 @@ EPS = float(np.finfo(np.float32).eps)
 
 
 def in_float64(g, β1, β2):
-    """The mixtures whose signs are the directions, and the sizes of their terms."""
+    """Return the mixtures whose signs are the directions, the sizes of their terms, and v."""
     v, mixtures, sizes = np.zeros(g.shape[1:]), [], []
     for each in g.astype(np.float64):
         mixtures.append(β1 * v + (1 - β1) * each)
@@ -29,12 +29,12 @@ def in_float64(g, β1, β2):
 
 
 def rounded(*betas):
-    """As float32 holds them, and as numbers of Python again for Optax."""
+    """Round to float32 and return Python floats, which Optax needs."""
     return [float(np.float32(β)) for β in betas]
 
 
 @pytest.mark.parametrize(("β1", "β2"), PAIRS)
-def test_every_sign_is_right_that_rounding_leaves_one(β1, β2):
+def test_every_sign_is_right_where_rounding_does_not_decide_it(β1, β2):
     β1, β2 = rounded(β1, β2)
     g = draw(1000, 400).astype(np.float32)
     d, state = follow(lion(β1, β2), g)
@@ -48,8 +48,8 @@ def test_every_sign_is_right_that_rounding_leaves_one(β1, β2):
 
 
 @pytest.mark.parametrize(("β1", "β2"), [pair for pair in PAIRS if pair[0]])
-def test_signs_are_right_beside_the_point_where_the_terms_cancel(β1, β2):
-    """To within a few roundings, whatever the form, and also of 1 - β."""
+def test_signs_are_right_near_the_point_where_the_terms_cancel(β1, β2):
+    """Both forms are right up to a few roundings, those of 1 - β included."""
     first = draw(20000)
     cancelling = -β1 * (1 - β2) * first / (1 - β1)
     g = np.stack([first, cancelling * (1 + 20 * EPS * draw(20000, seed=1))]).astype(np.float32)
@@ -111,7 +111,7 @@ def test_equal_betas_are_sign_average():
 
 @pytest.mark.parametrize("betas", [(0.9, 0.99), (0.99, 0.9)])
 def test_the_sign_is_taken_before_the_mixture_is_rounded(betas):
-    """A tenth of float16's smallest number is none of float16's."""
+    """A tenth of the smallest float16 number is 0 in float16."""
     g = jnp.full((1, 3), jnp.finfo(jnp.float16).smallest_subnormal, jnp.float16)
     d, _ = follow(lion(*betas), g)
     assert d.dtype == np.float16
@@ -129,7 +129,7 @@ def test_zero_has_the_sign_zero(betas):
 
 @pytest.mark.usefixtures("x64")
 def test_digits_are_learned_as_with_optax_lion():
-    """Decoupled decay and all: the same parameters after 200 steps of a linear model."""
+    """With decoupled decay, a linear model has the same parameters after 200 steps."""
     data = load_digits()
     images, labels = jnp.asarray(data.data / 16), jax.nn.one_hot(data.target, 10)
 

@@ -1,4 +1,4 @@
-"""MARS: the authors' recurrence as a peer runs it, its exact form, and its special cases."""
+"""MARS: the recurrence of its authors, run by another library, its exact form and special cases."""
 
 import inspect
 
@@ -16,7 +16,7 @@ START = jnp.array([[2.0, -1.0], [0.5, 3.0]])
 
 
 @pytest.mark.usefixtures("x64")
-def test_equals_a_peer():
+def test_equals_pytorch_optimizer():
     """MARS-Lion on a nonlinear problem, as pytorch_optimizer 4.1.0 runs it."""
     start = jnp.array([[2.0, -1.0], [0.5, 3.0]])
     scale = 3 * jnp.array([[1.0, 0.2], [0.5, 0.7]])
@@ -51,7 +51,7 @@ def test_the_exact_form_with_the_whole_correction_is_recursive_momentum():
         now, prev = g[0, t], g[1, t]
         d, state = tx.update(jnp.asarray(now), state, prev_grad=jnp.asarray(prev))
         full, expected = other.update(jnp.asarray(now), expected, prev_grad=jnp.asarray(prev))
-        kept = 0.9 ** (t + 1) * g[0, 0]  # Of an average that starts at 0, not at the gradient.
+        kept = 0.9 ** (t + 1) * g[0, 0]  # The average starts at 0, not at the gradient.
         np.testing.assert_allclose(d, full - kept, rtol=1e-10, atol=1e-15)
 
 
@@ -61,7 +61,7 @@ def test_without_correction_it_averages_gradients_of_norm_one_at_most():
     tx = mars(0.9, 0.0)
     d, _ = tx.update(g, tx.init(g))
     np.testing.assert_allclose(d["small"], 0.1 * 0.1)
-    np.testing.assert_allclose(d["large"], 0.1 * 0.5)  # Each leaf has a norm of its own.
+    np.testing.assert_allclose(d["large"], 0.1 * 0.5)  # Each leaf has its own norm.
 
 
 @pytest.mark.usefixtures("x64")
@@ -76,7 +76,7 @@ def test_the_state_keeps_the_last_gradient():
     assert isinstance(state, momentax.states.MarsState)
 
 
-def test_a_reset_heals_it_of_a_nan():
+def test_a_reset_removes_a_nan():
     tx, g = mars(), jnp.ones(2)
     start = tx.init(g)
     _, state = tx.update(jnp.full(2, jnp.nan), start)
@@ -91,7 +91,7 @@ def test_a_beta_near_one_works_in_bfloat16():
     np.testing.assert_allclose(after.velocity, 0.999 * state.velocity, rtol=1e-6)
 
 
-def test_approximate_is_a_flag():
+def test_approximate_must_be_a_bool():
     with pytest.raises(TypeError, match="approximate must be True or False, got 1"):
         mars(approximate=1)
 

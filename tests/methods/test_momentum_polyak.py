@@ -1,4 +1,4 @@
-"""MomSPS: its paper's form, the authors' numbers, and what Polyak's step does by itself."""
+"""MomSPS: the form of its paper, numbers of the authors' code, and Polyak's step alone."""
 
 import inspect
 
@@ -34,7 +34,7 @@ def test_equals_the_authors_code():
     method = momentax.momentum_polyak(0.8, c=0.7, gamma_max=0.8)
     path = run(momentax.sgd(1.0, method), params, 12)
     ours = np.concatenate([path["w"], path["b"]], axis=1)[[0, 3, 11]]
-    recorded = [  # Of momsps 1.0.0 with torch 2.13.0, after 1, 4 and 12 steps.
+    recorded = [  # From momsps 1.0.0 with torch 2.13.0, after 1, 4 and 12 steps.
         [1.945526737090311, -0.9767802159890758, 0.34343954551680256],
         [1.4808174431224181, -0.5510950972745775, -0.6037318629192648],
         [0.9105890959760204, 1.4608549379382478, -0.35182604437853615],
@@ -43,7 +43,7 @@ def test_equals_the_authors_code():
 
 
 @pytest.mark.usefixtures("x64")
-def test_is_heavy_ball_in_the_positions():
+def test_is_heavy_ball_in_terms_of_the_positions():
     """x_{t+1} = x_t - α_t g_t + β (x_t - x_{t-1}), the norm being over all leaves."""
     β, c, γ, low = 0.7, 0.5, 2.0, -0.3
     params = {"w": jnp.array([2.0, -1.0]), "b": jnp.array([0.5])}
@@ -68,14 +68,14 @@ def test_without_momentum_it_lands_on_the_minimum_of_a_quadratic_in_one_step():
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_a_zero_gradient_is_no_nan(value):
+def test_a_zero_gradient_gives_no_nan(value):
     tx = momentax.momentum_polyak(0.5)
     _, state = tx.update(jnp.ones(2), tx.init(jnp.ones(2)), value=1.0)
     d, state = tx.update(jnp.zeros(2), state, value=value)
-    np.testing.assert_allclose(d, 0.5 * 0.5 * 0.5, rtol=1e-6)  # Only the velocity's decay.
+    np.testing.assert_allclose(d, 0.5 * 0.5 * 0.5, rtol=1e-6)  # The velocity only decays.
 
 
-def test_a_loss_below_the_bound_steps_nowhere():
+def test_a_loss_below_the_bound_gives_a_step_of_zero():
     tx = momentax.momentum_polyak(0.0, lower_bound=1.0)
     d, _ = tx.update(jnp.ones(2), tx.init(jnp.ones(2)), value=0.5)
     np.testing.assert_array_equal(d, 0)
@@ -95,7 +95,7 @@ def test_a_complex_gradient_counts_with_its_modulus():
     np.testing.assert_allclose(d, 2 * g, rtol=1e-6)
 
 
-def test_a_missing_value_is_asked_for_while_tracing():
+def test_a_missing_value_raises_while_tracing():
     tx = momentax.sgd(1.0, momentax.momentum_polyak())
     state = tx.init(PARAMS)
     with pytest.raises(ValueError, match=r"needs the loss .* value=loss\), got nothing"):

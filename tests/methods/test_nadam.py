@@ -1,4 +1,4 @@
-"""Nadam: its schedule of μ, optax.nadam as the case without one, and a reset."""
+"""Nadam: its schedule of μ, optax.nadam as the case without a schedule, and a reset."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +12,7 @@ from tests.methods.runs import draw, follow, follow_peer
 
 
 def μ(t, β1=0.9, ψ=0.004):
-    """The μ of the paper's step t, which counts from 1."""
+    """Return μ at the paper's step t, which counts from 1."""
     return β1 * (1 - 0.5 * 0.96 ** (t * ψ))
 
 
@@ -26,7 +26,7 @@ def test_a_large_psi_leaves_no_schedule_and_is_optax_nadam(dtype):
 
 
 @pytest.mark.usefixtures("x64")
-def test_optax_nadam_is_another_method_at_the_published_psi():
+def test_optax_nadam_differs_at_the_published_psi():
     g = draw(300, 4)
     ours, _ = follow(nadam(), g)
     theirs, _ = follow_peer(optax.scale_by_adam(0.9, 0.999, 1e-8, nesterov=True), g)
@@ -39,18 +39,18 @@ def test_the_first_direction_in_closed_form():
     d, state = follow(nadam(), g[None])
     assert isinstance(state, NadamState)
     np.testing.assert_allclose(state.weight, 1 - μ(1), rtol=1e-15)
-    lead = 0.1 * μ(2) / (1 - μ(1) * μ(2)) + 1  # Of the velocity, and of the gradient itself.
+    lead = 0.1 * μ(2) / (1 - μ(1) * μ(2)) + 1  # The shares of the velocity and of the gradient.
     np.testing.assert_allclose(d[0], lead * g / (np.abs(g) + 1e-8), rtol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_weight_is_one_less_the_product_of_the_schedule():
+def test_the_weight_is_one_minus_the_product_of_the_schedule():
     _, state = follow(nadam(), draw(30, 2))
     np.testing.assert_allclose(state.weight, 1 - np.prod(μ(np.arange(1, 31))), rtol=1e-14)
 
 
 @pytest.mark.usefixtures("x64")
-def test_reset_restarts_the_product_and_leaves_the_schedule_and_the_squares():
+def test_reset_restarts_the_product_but_not_the_schedule_and_the_squares():
     tx, g = nadam(), draw(50, 3)
     _, state = follow(tx, g)
     d, after = tx.update(g[0], momentax.reset_velocity(state))

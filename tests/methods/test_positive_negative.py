@@ -1,4 +1,4 @@
-"""Positive-negative momentum: its filter in closed form, and the noise that it lets through."""
+"""Positive-negative momentum: its filter in closed form, and the noise of its direction."""
 
 import chex
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def test_the_velocity_is_an_average_of_every_other_gradient():
 
 @pytest.mark.parametrize("β0", [0.0, 1.0, 3.0])
 @pytest.mark.usefixtures("x64")
-def test_the_noise_of_one_average_comes_with_less_of_the_mean(β0):
+def test_the_direction_has_the_noise_of_one_average_and_a_smaller_mean(β0):
     β, impulse = 0.9, np.zeros(400)
     impulse[0] = 1
     weights, _ = follow(positive_negative(β, β0), impulse)
@@ -33,7 +33,7 @@ def test_the_noise_of_one_average_comes_with_less_of_the_mean(β0):
 
 
 @pytest.mark.usefixtures("x64")
-def test_without_beta0_each_direction_sees_every_other_gradient():
+def test_without_beta0_each_direction_depends_on_every_other_gradient():
     g, β = draw(40, 3), 0.8
     d, _ = follow(positive_negative(β, 0.0), g)
     even, _ = follow(momentax.average(β**2, debias=False), g[::2])
@@ -42,7 +42,7 @@ def test_without_beta0_each_direction_sees_every_other_gradient():
     np.testing.assert_allclose(d[1::2], odd, rtol=1e-12)
 
 
-def test_reset_starts_both_averages_again():
+def test_reset_restarts_both_averages():
     tx, g = positive_negative(0.9), draw(20, 3).astype(np.float32)
     _, state = follow(tx, g)
     reset = momentax.reset_velocity(state)

@@ -1,4 +1,4 @@
-"""The controller: its derivative in closed form, and the row of the kernel that it fades to."""
+"""The PID controller: its derivative in closed form, and the kernel as its limit."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,7 @@ from tests.methods.runs import draw, follow
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_derivative_is_the_gradient_against_the_average_before_it():
+def test_the_derivative_is_the_gradient_minus_the_previous_average():
     g, β = draw(40, 3), 0.9
     tx = proportional_integral_derivative(β)
     state, integral = tx.init(g[0]), np.zeros(3)
@@ -25,7 +25,7 @@ def test_the_derivative_is_the_gradient_against_the_average_before_it():
 
 
 @pytest.mark.usefixtures("x64")
-def test_after_a_first_gradient_of_zero_it_is_a_row_of_the_kernel():
+def test_after_a_first_gradient_of_zero_it_is_an_instance_of_the_kernel():
     β, kI, kD = 0.8, 3.0, 7.0
     g = draw(300, 3)
     g[0] = 0
@@ -36,14 +36,14 @@ def test_after_a_first_gradient_of_zero_it_is_a_row_of_the_kernel():
 
 
 @pytest.mark.usefixtures("x64")
-def test_without_gains_it_is_plain_descent_and_without_the_derivative_a_row_of_the_kernel():
+def test_without_gains_it_is_plain_descent_and_without_the_derivative_an_instance_of_the_kernel():
     g = draw(40, 3)
     np.testing.assert_allclose(follow(proportional_integral_derivative(0.9, 0, 0), g)[0], g)
     row, _ = follow(momentax.linear(1.0, 5.0, 0.9), g)
     np.testing.assert_allclose(follow(proportional_integral_derivative(0.9, 5, 0), g)[0], row)
 
 
-def test_a_missing_gradient_keeps_the_one_before():
+def test_a_missing_gradient_keeps_the_previous_one():
     tx = proportional_integral_derivative(0.5, 0.0, 1.0)
     state = tx.init({"a": jnp.ones(1)})
     for g in (jnp.full(1, 3.0), None):

@@ -33,7 +33,7 @@ def test_nu1_mixes_adam_with_the_gradient_over_the_same_root():
 
 
 @pytest.mark.usefixtures("x64")
-def test_equal_gradients_are_their_own_average_under_any_schedule():
+def test_the_direction_of_equal_gradients_is_their_sign_under_any_schedule():
     g = np.tile([3.0, -0.25, 1e-3], (30, 1))
     shares = (draw(4, 30, seed=1) % 1.0) * 0.999
     schedules = [lambda t, row=row: jnp.asarray(row)[t] for row in shares]
@@ -42,7 +42,7 @@ def test_equal_gradients_are_their_own_average_under_any_schedule():
 
 
 @pytest.mark.usefixtures("x64")
-def test_reset_restarts_the_debiasing_of_the_velocity_and_leaves_the_squares():
+def test_reset_restarts_the_debiasing_of_the_velocity_but_not_of_the_squares():
     tx, g = quasi_hyperbolic_adam(0.99, 0.9, 1.0), draw(50, 3)
     _, state = follow(tx, g)
     d, after = tx.update(g[0], momentax.reset_velocity(state))

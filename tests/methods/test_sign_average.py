@@ -1,4 +1,4 @@
-"""Signum: when it turns, what rounds to nothing, and Optax's."""
+"""Signum: when its direction turns, tiny gradients, and Optax's version."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,9 +34,9 @@ def test_directions_are_those_of_optax_signum(dtype):
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_the_sign_is_taken_before_the_velocity_is_rounded(dtype):
-    """The average of float16's smallest gradient is none of float16's."""
+    """The average of the smallest float16 gradient is 0 in float16."""
     g = jnp.finfo(dtype).smallest_subnormal * jnp.ones((1, 3), dtype)
-    g = jnp.maximum(g, jnp.asarray(1e-36, dtype))  # bfloat16's is one of float32's that XLA drops.
+    g = jnp.maximum(g, jnp.asarray(1e-36, dtype))  # XLA flushes subnormal float32 to 0.
     d, _ = follow(sign_average(0.9), g)
     np.testing.assert_array_equal(np.asarray(d, np.float32), 1)
 

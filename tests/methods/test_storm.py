@@ -1,4 +1,4 @@
-"""STORM and recursive momentum: the paper's algorithm, and where the noise goes."""
+"""STORM and recursive momentum: the paper's algorithm, and the variance of the velocity."""
 
 import chex
 import jax
@@ -14,7 +14,7 @@ PARAMS = {"a": jnp.ones(2), "b": jnp.ones(3)}
 
 
 def gradient(x, batch):
-    """Of the mean of |sin(A x) - y|² over a batch of rows."""
+    """Return the gradient of the mean of |sin(A x) - y|² over a batch of rows."""
     A, y = batch[:, :-1], batch[:, -1]
     return 2 * A.T @ (np.cos(A @ x) * (np.sin(A @ x) - y)) / len(y)
 
@@ -68,7 +68,7 @@ def test_recursive_momentum_without_noise_is_plain_descent():
 
 
 @pytest.mark.usefixtures("x64")
-def test_recursive_momentum_that_stands_still_is_an_average():
+def test_recursive_momentum_at_fixed_parameters_is_an_average():
     g = jnp.asarray(np.random.default_rng(0).normal(size=(20, 3)))
     tx, average = recursive_momentum(0.8), momentax.average(0.8, debias=False)
     state = tx.init(g[0])
@@ -92,7 +92,7 @@ def test_the_first_step_and_the_first_after_a_reset_take_the_gradient_alone(make
         state = momentax.reset_velocity(state)
 
 
-def test_storm_forgets_at_most_everything():
+def test_storm_limits_a_to_one():
     tx, g = storm(k=1.0, w=0.1, c=1e6), jnp.array([0.1])
     state = tx.init(g)
     for _ in range(3):
@@ -111,7 +111,7 @@ every_method = pytest.mark.parametrize("name", METHODS)
 
 
 @every_method
-def test_a_missing_previous_gradient_is_asked_for_while_tracing(name):
+def test_a_missing_previous_gradient_raises_while_tracing(name):
     tx = momentax.sgd(1.0, METHODS[name])
     with pytest.raises(ValueError, match=f"^{name} needs the gradient .* prev_grad=jax.grad"):
         jax.jit(tx.update)(PARAMS, tx.init(PARAMS), PARAMS)
@@ -128,14 +128,14 @@ def test_a_missing_previous_gradient_is_asked_for_while_tracing(name):
         ({"a": jnp.ones(2), "b": jnp.ones(3, complex)}, r"\['b'\] does not fit .* complex64 where"),
     ],
 )
-def test_a_previous_gradient_that_does_not_fit_is_named(name, prev_grad, text):
+def test_the_error_names_a_previous_gradient_that_does_not_fit(name, prev_grad, text):
     tx = METHODS[name]
     with pytest.raises((ValueError, TypeError), match=rf"^prev_grad at {text}"):
         tx.update(PARAMS, tx.init(PARAMS), prev_grad=prev_grad)
 
 
 @every_method
-def test_masked_and_partition_hand_the_previous_gradient_on_whole(name):
+def test_masked_and_partition_pass_on_the_whole_previous_gradient(name):
     tx = METHODS[name]
     alone = {"a": jnp.ones(2), "b": optax.MaskedNode()}
     _, expected = tx.update(alone, tx.init(alone), prev_grad=PARAMS)

@@ -1,4 +1,4 @@
-"""Torque-aware momentum: aligned, orthogonal and opposed gradients, one cosine a tensor."""
+"""Torque-aware momentum: aligned, orthogonal and opposed gradients, one cosine per leaf."""
 
 import chex
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def test_the_alignment_of_parallel_gradients_is_a_geometric_sum(sign):
     tx = torque_aware(β, γ, 1e-3)
     state, v = tx.init(first), np.zeros(2)
     for t in range(12):
-        g = first if t == 0 else sign * np.sign(v[0]) * 0.1 * first  # With or against the velocity.
+        g = first if t == 0 else sign * np.sign(v[0]) * 0.1 * first  # Along or against v.
         s = sign * (1 - γ**t)
         v = β * v + (1e-3 + (1 + s) / 2) * g
         d, state = tx.update(g, state)
@@ -38,7 +38,7 @@ def test_the_alignment_of_parallel_gradients_is_a_geometric_sum(sign):
 
 @pytest.mark.optimized
 @pytest.mark.usefixtures("x64")
-def test_each_tensor_has_its_own_cosine():
+def test_each_leaf_has_its_own_cosine():
     g = {"a": draw(20, 2, 3), "b": draw(20, 4, seed=1)}
     d, state = follow(torque_aware(), g)
     for key, each in g.items():
@@ -49,7 +49,7 @@ def test_each_tensor_has_its_own_cosine():
 
 
 @pytest.mark.usefixtures("x64")
-def test_complex_gradients_turn_as_their_real_and_imaginary_parts_do():
+def test_complex_gradients_equal_their_real_and_imaginary_parts():
     z = draw(20, 3, dtype=complex)
     d, state = follow(torque_aware(), z)
     pairs, both = follow(torque_aware(), np.stack([z.real, z.imag], axis=-1))

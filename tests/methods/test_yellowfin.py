@@ -1,4 +1,4 @@
-"""YellowFin: SingleStep to the published digits, and what it tunes itself to."""
+"""YellowFin: SingleStep to the published digits, and the tuning that it finds."""
 
 import inspect
 
@@ -33,7 +33,7 @@ def test_single_step_has_the_digits_of_the_table(arguments, expected):
 
 @pytest.mark.usefixtures("x64")
 def test_single_step_minimizes_the_expected_squared_distance():
-    """x² D² + (1 - x)⁴ C / h², the bias and the noise after one step, on a fine grid of x."""
+    """x² D² + (1 - x)⁴ C / h² is the squared bias and the variance after one step."""
     step = jax.jit(single_step)
 
     @given(D=st.floats(0.01, 100), C=st.floats(1e-4, 1e4), h=st.floats(0.01, 100))
@@ -56,7 +56,7 @@ def test_single_step_is_stable_on_the_whole_range_of_curvatures():
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1e-6, 1.0, 1e6, 1e17])
-def test_no_scale_of_the_gradients_makes_a_nan(scale):
+def test_gradients_of_any_scale_give_no_nan(scale):
     g = scale * jnp.asarray(np.random.default_rng(0).normal(size=(40, 3)), jnp.float32)
     tx = yellowfin(smoothing=0.5)
     state = tx.init(g[0])
@@ -66,7 +66,7 @@ def test_no_scale_of_the_gradients_makes_a_nan(scale):
         assert 0 <= state.beta < 1
 
 
-def test_gradients_of_zero_leave_the_tuning_where_it_starts():
+def test_gradients_of_zero_do_not_change_the_tuning():
     tx, zero = yellowfin(0.1, 0.5), jnp.zeros(3)
     state = tx.init(zero)
     for _ in range(3):
@@ -90,7 +90,7 @@ def test_the_range_is_that_of_the_window():
 
 
 @pytest.mark.usefixtures("x64")
-def test_norms_are_over_all_leaves_and_complex_ones_of_the_modulus():
+def test_norms_are_over_all_leaves_and_of_the_modulus_of_complex_entries():
     g = np.random.default_rng(0).normal(size=(30, 4))
     tx = yellowfin(0.1, smoothing=0.9)
     whole, parts = tx.init(jnp.zeros(4)), tx.init({"a": jnp.zeros(2), "b": jnp.zeros((), complex)})
@@ -102,13 +102,13 @@ def test_norms_are_over_all_leaves_and_complex_ones_of_the_modulus():
         np.testing.assert_allclose(joined, d, rtol=1e-10)
 
 
-def test_window_is_a_whole_number():
+def test_window_must_be_an_integer():
     with pytest.raises(TypeError, match="window must be a whole number"):
         yellowfin(window=2.5)
 
 
-def test_it_finds_a_rate_that_converges_from_one_too_small():
-    """A quadratic with noise: the loss ends far lower than with the rate it starts at."""
+def test_it_converges_from_a_learning_rate_that_is_too_small():
+    """On a quadratic with noise the loss ends far lower than with the initial learning rate."""
     noise = jnp.asarray(np.random.default_rng(0).normal(size=(2000, 2)), jnp.float32)
     curvature = jnp.array([1.0, 10.0])
 

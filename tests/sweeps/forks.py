@@ -182,8 +182,7 @@ def await_moment(chance, store, is_alive, most):
 
 def use_cores(count, flag, path):
     """Write what `use_all_cores` returns or raises, before and after JAX starts."""
-    if flag:
-        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={flag}"
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={flag}" if flag else ""
     lines = []
     for asked in (count, count, 9):
         try:

@@ -16,7 +16,7 @@ from tests.sweeps.processes import ENVIRONMENT, start_module
 def outcomes(tmp_path_factory):
     """The folder of the forks, and what each check found."""
     folder = tmp_path_factory.mktemp("forks")
-    environment = ENVIRONMENT | {"PYTHONHASHSEED": "1", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = ENVIRONMENT | {"PYTHONHASHSEED": "1", "JAX_PLATFORMS": "cpu"}
     process = start_module(
         "forks",
         folder,

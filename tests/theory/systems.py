@@ -53,7 +53,7 @@ def quasi_hyperbolic(learning_rate, beta, nu):
 
 
 def ball_rate(α, β, μ, L):
-    """Heavy ball's rate in closed form; between μ and L it is never slower than at one of them."""
+    """Heavy ball's rate in closed form; the slowest curvature is μ or L."""
     sizes = []
     for λ in (μ, L):
         half = (1 + β - α * λ) / 2
@@ -63,7 +63,7 @@ def ball_rate(α, β, μ, L):
 
 
 def ball_noise(α, β, μ, L):
-    """½ Σ λ Var θ, as methods' references give Var θ."""
+    """½ Σ λ Var θ, with the published Var θ of heavy ball."""
     each = [α * (1 + β) / ((1 - β) * (2 * (1 + β) - α * λ)) for λ in (μ, L)]
     return sum(each) / 2
 

@@ -224,7 +224,7 @@ def test_stable_means_along_every_positive_curvature():
         a = analyze(growing, mu, 10.0)
         assert a.stable is stable
         assert a.edge == 0
-    np.testing.assert_allclose(a.rate, 0.1, rtol=1e-12)  # That along L.
+    np.testing.assert_allclose(a.rate, 0.1, rtol=1e-12)  # The factor along L.
 
 
 def test_an_error_that_dies_out_too_slowly_for_float64_is_stable():
@@ -350,7 +350,7 @@ def test_around_a_point_adam_hardly_responds_to_its_gradient():
 def test_coefficients_may_be_frozen_at_a_step():
     a = analyze(sgd(0.1, momentax.average(0.9)), 1.0, 2.0, step=np.int64(0))
     assert a.step == 0
-    np.testing.assert_allclose(a.system.B[0], -0.1, rtol=1e-12)  # The first average is the first.
+    np.testing.assert_allclose(a.system.B[0], -0.1, rtol=1e-12)  # It is the gradient.
     assert re.search(r"coefficients +those after 0 steps", repr(a))
 
 

@@ -119,7 +119,7 @@ def test_no_rate_is_below_the_one_on_quadratics(a, b, β, log_kappa, share):
 
 
 def positive_definite(matrix):
-    """By elimination, in whatever arithmetic the entries have."""
+    """Elimination, in the arithmetic of the entries."""
     matrix = matrix.copy()
     for i, row in enumerate(matrix):
         if row[i] <= 0:

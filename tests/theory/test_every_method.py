@@ -558,10 +558,10 @@ def case(make, seed):
 
     with jax.enable_x64(True):  # Some transformations keep coefficients as arrays from the start.
         tx, algebra = make(draw, learning_rate)
-        if make in READ_ALONE:
-            system = theory.state_space(tx, step=FROZEN if make in CHANGING else None)
-        else:
+        if make not in READ_ALONE:
             system = family(make)({"learning_rate": learning_rate, **drawn}, full=True).state_space
+    if make in READ_ALONE:
+        system = theory.state_space(tx, step=FROZEN if make in CHANGING else None)
     algebra = Kernel(*algebra) if make in KERNEL else algebra()
     return tx, algebra, system, rng.uniform(size=3)
 

@@ -26,9 +26,9 @@ def pipeline(method, **options):
         (pipeline(momentax.heavy_ball), 2 * (1 + BETAS) / λ),
         (pipeline(momentax.nesterov), 2 * (1 + BETAS) / (1 + 2 * BETAS) / λ),
         (pipeline(momentax.average), 2 * (1 + BETAS) / (1 - BETAS) / λ),
-        # The decay adds to the curvature that heavy ball feels,
+        # Coupled decay adds to the curvature.
         (pipeline(momentax.heavy_ball, weight_decay=3.0), 2 * (1 + BETAS) / (λ + 3)),
-        # and decoupled to what ends at -1: (1 + β) (2 - α w) = α λ.
+        # With decoupled decay a root reaches -1 where (1 + β) (2 - α w) = α λ.
         (
             pipeline(momentax.heavy_ball, weight_decay=3.0, decoupled=True),
             2 * (1 + BETAS) / (λ + 3 * (1 + BETAS)),

@@ -71,7 +71,7 @@ def test_critical_damping_is_that_of_the_iterates_for_small_steps():
     ζ = theory.oscillator(αλ, (1 - np.sqrt(αλ)) ** 2, 1.0).damping_ratio
     np.testing.assert_allclose(ζ, 1, atol=1e-2)
     assert np.all(np.abs(ζ - 1) < αλ)
-    # At it the path is the one of a double root.
+    # At critical damping the path is that of a double root.
     α, β, λ = 0.01, 0.81, 1.0
     m, c, h, _ = theory.oscillator(α, β, λ)
     λ = c**2 / (4 * m)

@@ -1,4 +1,4 @@
-"""Spectral radius, stability edge and path against matrices multiplied out."""
+"""Spectral radius, stability edge and path, against products of matrices."""
 
 import re
 
@@ -41,7 +41,7 @@ def test_spectral_radius_is_that_of_the_matrix(α, λ, a, b, β):
 def test_stability_edge_is_where_the_radius_crosses_one(a, b, β):
     edge = float(theory.stability_edge(β, gradient_weight=a, velocity_weight=b))
     if abs(a * (1 - β) + b) < 1e-3:
-        return  # Nearly no net step: both sides are stable to more digits than there are.
+        return  # The net step is nearly 0: float64 cannot tell the stable side from the other.
     if edge == 0:
         assert theory.spectral_radius(1.0, 1e-3, β, gradient_weight=a, velocity_weight=b) > 1
         return
@@ -140,7 +140,7 @@ def test_nothing_cancels_as_the_roots_meet_below_zero(κ):
     for λ in (1.0, κ):
         path = theory.quadratic_path([[λ]], [1.0], 300, α, β)
         θ, _ = stepped(np.array([[λ]]), np.ones(1), 300, α, 0.0, 1.0, β, np.zeros(1))
-        size = rate ** np.arange(301) * np.arange(1, 302)  # What a double root leaves.
+        size = rate ** np.arange(301) * np.arange(1, 302)  # The decay of a double root.
         assert (np.abs(path.params - θ).ravel() / size).max() < 1e-9
 
 

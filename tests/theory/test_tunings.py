@@ -69,7 +69,7 @@ def test_each_tuning_reaches_its_rate_and_no_more(log_κ, log_L):
         (standard, 1.0, standard.beta),
         (tuned, 1.0, tuned.beta),
     ):
-        # At critical damping a root is a square root of rounding: half the digits are left.
+        # At critical damping half of the digits of a root are left.
         np.testing.assert_allclose(worst(tuning, a, b, mu, L), tuning.rate, rtol=1e-6)
 
 

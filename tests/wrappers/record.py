@@ -1,4 +1,4 @@
-"""Record what pytorch_optimizer's cautious Lion and Grams do with a few fixed gradients.
+"""Record the updates of pytorch_optimizer's cautious Lion and Grams for a few fixed gradients.
 
 Run with torch and pytorch_optimizer installed:
     python tests/wrappers/record.py > tests/wrappers/recorded.json
@@ -19,7 +19,7 @@ def gradients():
 
 
 def steps(make):
-    """The changes of parameters that start at 0."""
+    """Return the changes of parameters that start at 0."""
     import torch
 
     params = {k: torch.zeros(s, dtype=torch.float64, requires_grad=True) for k, s in SHAPES.items()}

@@ -1,4 +1,4 @@
-"""Optimism: Optax's for plain descent, the paper's for Adam, and a game that it settles."""
+"""Optimism: equal to Optax for plain descent and to the paper for Adam; a game that converges."""
 
 import chex
 import jax
@@ -14,7 +14,7 @@ from momentax.states import OptimisticState
 
 @pytest.fixture(autouse=True)
 def _standard_promotion():
-    with jax.numpy_dtype_promotion("standard"):  # Optax's debiasing raises a float to an int.
+    with jax.numpy_dtype_promotion("standard"):  # Optax's debiasing mixes dtypes.
         yield
 
 
@@ -47,7 +47,7 @@ def test_adam_is_optaxs_optimistic_adam_which_extrapolates_the_updates():
 
 
 @pytest.mark.usefixtures("x64")
-def test_every_update_is_doubled_and_the_last_one_taken_off():
+def test_the_update_is_twice_the_update_minus_the_previous_one():
     plain = np.asarray(updates(nesterov(0.9), G)[1])
     state, d = updates(optimistic(nesterov(0.9)), G)
     np.testing.assert_allclose(d[1:], 2 * plain[1:] - plain[:-1], rtol=1e-12, atol=1e-14)
@@ -58,7 +58,7 @@ def test_every_update_is_doubled_and_the_last_one_taken_off():
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_bilinear_game_settles_and_plain_descent_spirals_out():
+def test_the_bilinear_game_converges_where_plain_descent_diverges():
     # min over x, max over y of x y: the field is (y, -x).
     def play(tx, steps=400):
         def step(carry, _):
@@ -72,7 +72,7 @@ def test_the_bilinear_game_settles_and_plain_descent_spirals_out():
         return np.linalg.norm(path, axis=1) / np.sqrt(2)
 
     α = 0.3
-    # With z = x + i y a step of plain descent is z (1 - i α)... in modulus √(1 + α²).
+    # With z = x + i y, plain descent multiplies z by 1 - i α, whose modulus is √(1 + α²).
     np.testing.assert_allclose(play(optax.sgd(α)), (1 + α**2) ** (np.arange(1, 401) / 2))
     # With optimism the modes are the roots of r² = r (1 + 2 i α) - i α.
     rate = np.abs(np.roots([1, -(1 + 2j * α), 1j * α])).max()
@@ -95,7 +95,7 @@ def test_a_leaf_without_a_gradient_keeps_its_last_update():
         chex.assert_trees_all_close(u["b"], 2 * last["b"] - state.previous["b"], rtol=1e-6)
 
 
-def test_the_last_update_is_kept_wide():
+def test_the_last_update_is_kept_in_float32():
     tx = optimistic(heavy_ball(0.999))
     params = jnp.ones(2, jnp.bfloat16)
     state = tx.init(params)
@@ -106,6 +106,6 @@ def test_the_last_update_is_kept_wide():
     chex.assert_trees_all_equal_shapes_and_dtypes(momentax.velocity(state), state.previous)
 
 
-def test_mistakes_are_named():
+def test_errors_of_bad_arguments():
     with pytest.raises(TypeError, match="tx must be a gradient transformation"):
         optimistic(heavy_ball)

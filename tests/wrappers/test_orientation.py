@@ -1,4 +1,4 @@
-"""What cautious and grams keep of an update, whichever way the updates point."""
+"""Cautious and grams, around methods (updates along g) and optimizers (updates against g)."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ SHAPES = {"kernel": (4, 3), "bias": (5,), "scale": ()}
 
 @pytest.fixture(autouse=True)
 def _standard_promotion():
-    with jax.numpy_dtype_promotion("standard"):  # Optax's debiasing raises a float to an int.
+    with jax.numpy_dtype_promotion("standard"):  # Optax's debiasing mixes dtypes.
         yield
 
 
@@ -31,7 +31,7 @@ def trees(steps, seed=0, shapes=SHAPES):
 
 
 def updates(tx, gradients, params=None):
-    """The updates of a sequence of gradients at fixed parameters, and the state."""
+    """Return the updates for a sequence of gradients at fixed parameters, and the state."""
     params = gradients[0] if params is None else params
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *gradients)
 
@@ -89,7 +89,7 @@ def test_compares_each_update_with_the_gradient_as_it_is_oriented(kind, name):
 
 @every_kind
 def test_each_leaf_is_oriented_by_itself(kind):
-    # What masked leaves out passes as a gradient, for another transformation behind.
+    # optax.masked passes on the gradients that it leaves to a later transformation.
     wrap, g = KINDS[kind][0], trees(6)
     inside = {"kernel": True, "bias": False, "scale": True}
     out, state = updates(wrap(optax.masked(optax.adam(0.1), inside)), g)
@@ -103,7 +103,7 @@ def test_each_leaf_is_oriented_by_itself(kind):
 
 
 @every_kind
-def test_leaves_that_are_no_numbers_to_compare_pass(kind):
+def test_leaves_that_cannot_be_compared_pass(kind):
     tx = KINDS[kind][0](optax.masked(optax.sgd(0.1), {"a": True, "steps": False, "empty": True}))
     params = {"a": jnp.ones(2), "steps": jnp.arange(3), "empty": jnp.zeros(0)}
     g = {"a": jnp.ones(2), "steps": np.zeros(3, jax.dtypes.float0), "empty": jnp.zeros(0)}
@@ -127,7 +127,7 @@ def test_none_keeps_the_update_that_the_transformation_gives(kind):
 
 
 @pytest.mark.usefixtures("x64")
-def test_complex_leaves_agree_by_the_real_part_and_are_turned_by_the_gradient():
+def test_complex_leaves_agree_by_the_real_part_and_take_the_phase_of_the_gradient():
     rng = np.random.default_rng(0)
     g = [rng.normal(size=7) + 1j * rng.normal(size=7) for _ in range(5)]
     plain, _ = updates(heavy_ball(0.9), g)
@@ -141,18 +141,18 @@ def test_complex_leaves_agree_by_the_real_part_and_are_turned_by_the_gradient():
         np.testing.assert_allclose(turned, np.abs(u) * each / np.abs(each), rtol=1e-12)
 
 
-def test_a_leaf_that_disagrees_everywhere_stays_and_one_that_agrees_moves_in_full():
+def test_a_leaf_that_disagrees_everywhere_does_not_move_and_one_that_agrees_moves_fully():
     tx = cautious(heavy_ball(0.9))
     state = tx.init(jnp.ones(3))
     d, state = tx.update(jnp.ones(3), state)
     np.testing.assert_array_equal(d, jnp.ones(3))
     d, state = tx.update(jnp.full(3, -0.1), state)
     np.testing.assert_array_equal(d, jnp.zeros(3))
-    d, _ = tx.update(jnp.array([-1e-30, 1e-30, -1.0]), state)  # Products would underflow.
+    d, _ = tx.update(jnp.array([-1e-30, 1e-30, -1.0]), state)  # Their products would underflow.
     np.testing.assert_allclose(d, [0.0, 0.72 * 1.5, -0.28 * 1.5], rtol=1e-5)
 
 
-def test_the_share_that_agrees_counts_as_a_thousandth_at_least():
+def test_the_share_that_agrees_is_at_least_a_thousandth():
     n = 4000
     tx = cautious(heavy_ball(0.9))
     _, state = tx.update(jnp.ones(n), tx.init(jnp.ones(n)))
@@ -174,8 +174,8 @@ def recorded(name):
 
 
 @pytest.mark.usefixtures("x64")
-def test_cautious_lion_is_pytorch_optimizers_but_for_its_one_count_more():
-    # There the mask is scaled by n / (k + 1), as in the paper's first version, here by n / k.
+def test_cautious_lion_equals_pytorch_optimizer_up_to_its_additional_count():
+    # pytorch_optimizer scales the mask by n / (k + 1), as the paper's first version, not by n / k.
     out, _ = updates(cautious(optax.lion(1.0, weight_decay=0.0)), recorded("gradients"))
     for d, step in zip(out, recorded("cautious lion"), strict=True):
         for key, leaf in step.items():
@@ -184,7 +184,7 @@ def test_cautious_lion_is_pytorch_optimizers_but_for_its_one_count_more():
 
 
 @pytest.mark.usefixtures("x64")
-def test_grams_is_pytorch_optimizers():
+def test_grams_equals_pytorch_optimizer():
     g = recorded("gradients")
     bare = optax.chain(grams(optax.scale_by_adam(eps=1e-6)), optax.scale(-1.0))
     for tx in (grams(optax.adam(1.0, eps=1e-6)), bare):
@@ -192,6 +192,6 @@ def test_grams_is_pytorch_optimizers():
 
 
 @every_kind
-def test_mistakes_are_named(kind):
+def test_errors_of_bad_arguments(kind):
     with pytest.raises(TypeError, match="tx must be a gradient transformation"):
         KINDS[kind][0](heavy_ball)

@@ -1,4 +1,4 @@
-"""Restarts: the steps of the papers' two-sequence forms, and what is left alone."""
+"""Restarts: the two-sequence forms of the papers, and what a restart does not change."""
 
 import re
 from typing import Any, NamedTuple
@@ -17,12 +17,12 @@ from tests.compilation import fully_optimized
 
 @pytest.fixture(autouse=True)
 def _standard_promotion():
-    with jax.numpy_dtype_promotion("standard"):  # Optax's debiasing raises a float to an int.
+    with jax.numpy_dtype_promotion("standard"):  # Optax's debiasing mixes dtypes.
         yield
 
 
 class Loss(NamedTuple):
-    """An objective twice: for JAX and, independently, for NumPy."""
+    """An objective, written for JAX and, independently, for NumPy."""
 
     value: Any
     numpy: Any  # θ -> (f, ∇f)
@@ -62,7 +62,7 @@ LOSSES = {"quadratic": quadratic(), "logistic": logistic()}
 
 
 def papers(loss, when, steps, least=1):
-    """The accelerated gradient in x and y, restarted: the y, and the updates that restart it."""
+    """Return the y of the accelerated gradient with restarts, and the updates that restart it."""
     s, x, y, j = 1 / loss.L, loss.start, loss.start, 1
     path, restarts, before, last, slower = [y], [], np.inf, 0.0, False
     for k in range(steps):
@@ -94,7 +94,7 @@ def accelerated():
 
 
 def run(tx, loss, steps):
-    """The parameters, and the updates at which a restart was counted."""
+    """Return the parameters, and the updates at which a restart was counted."""
 
     @jax.jit
     def whole(θ):
@@ -158,7 +158,7 @@ def test_min_steps_is_the_shortest_run():
         np.testing.assert_allclose(path, expected, rtol=1e-12, atol=1e-12)
 
 
-# Any pipeline.
+# Pipelines.
 
 α, β = 0.02, 0.95
 PIPELINES = {
@@ -176,7 +176,7 @@ FIRST = {"a": jnp.array([3.0, -2.0]), "b": jnp.array(1.5)}
 
 
 def descend(tx, steps=80, curvature=(1.0, 30.0), start=FIRST, value=True):
-    """The parameters of a ravine over two leaves, and the restarts."""
+    """Return the parameters on a ravine with two leaves, and the restarts."""
 
     def loss(θ):
         near, far = jnp.abs(θ["a"]) ** 2, jnp.abs(θ["b"]) ** 2
@@ -219,13 +219,13 @@ def test_ascent_restarts_where_descent_does():
     [optax.adam(0.3), optax.lion(0.05), optax.adamw(0.3), momentax.average(0.9), heavy_ball(0.9)],
     ids=["adam", "lion", "adamw", "average", "heavy_ball"],
 )
-def test_restarts_where_the_velocity_climbs(tx):
+def test_restarts_where_the_velocity_ascends(tx):
     tx = restart(tx)
     state, rng = tx.init(FIRST), np.random.default_rng(0)
     update = jax.jit(tx.update)
     for _ in range(20):
         g = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), FIRST)
-        fresh = int(state.since) == 0  # The run that begins now has no velocity yet.
+        fresh = int(state.since) == 0  # After a restart there is no velocity yet.
         held = momentax.velocity(tx.init(FIRST) if fresh else state)
         _, plain = update(g, state, FIRST)
         kept = momentax.velocity(plain)
@@ -255,8 +255,8 @@ def test_a_restart_renews_the_whole_node_and_nothing_else():
     chex.assert_trees_all_close(adam, once, rtol=1e-6)
 
 
-def test_a_restart_goes_back_to_what_init_gives_not_to_zero():
-    tx = restart(optax.yogi(0.1), 2)  # Its moments start at 10⁻⁶.
+def test_a_restart_returns_to_the_initial_values_and_not_to_zero():
+    tx = restart(optax.yogi(0.1), 2)  # Its moments start at 10⁻⁶, not at 0.
     state = tx.init(FIRST)
     for _ in range(3):
         _, state = tx.update(FIRST, state, FIRST)
@@ -264,7 +264,7 @@ def test_a_restart_goes_back_to_what_init_gives_not_to_zero():
     chex.assert_trees_all_close(state.inner_state, once, rtol=1e-6)
 
 
-def test_a_gradient_restart_moves_by_the_gradient_alone_and_the_next_run_begins_after_it():
+def test_a_gradient_restart_steps_along_the_gradient_and_the_next_run_starts_after_it():
     tx = restart(accelerated())
     state, g = tx.init(jnp.ones(2)), jnp.array([1.0, 2.0])
     for _ in range(4):
@@ -282,8 +282,8 @@ def test_a_gradient_restart_moves_by_the_gradient_alone_and_the_next_run_begins_
     chex.assert_trees_all_equal(state.inner_state, after.inner_state)
 
 
-def test_decay_in_the_velocity_does_not_turn_the_test_round():
-    # Coupled decay: v_1 = g + λθ opposes g, and still climbs by the paper's test.
+def test_decay_in_the_velocity_does_not_reverse_the_test():
+    # With coupled decay v_1 = g + λθ opposes g, and by the paper's test it still ascends.
     tx = restart(sgd(0.1, heavy_ball(0.5), weight_decay=1.0))
     θ, g = jnp.array([10.0]), jnp.array([-1.0])
     _, state = tx.update(g, tx.init(θ), θ)
@@ -309,12 +309,12 @@ def test_complex_leaves_count_as_pairs_of_reals(when):
         np.testing.assert_allclose(whole, real[key], rtol=1e-3, atol=1e-5)
 
 
-def test_leaves_without_a_velocity_or_a_gradient_are_left_out():
+def test_leaves_without_a_velocity_or_a_gradient_are_ignored():
     labels = {"a": "momentum", "b": "plain"}
     tx = restart(optax.partition({"momentum": heavy_ball(0.9), "plain": optax.sgd(1.0)}, labels))
     state = tx.init(FIRST)
     _, state = tx.update(FIRST, state, FIRST)
-    # Leaf b turns, and has no velocity: no restart. Leaf a turns: one.
+    # A turn of leaf b, which has no velocity, restarts nothing; a turn of leaf a does.
     _, state = tx.update({"a": FIRST["a"], "b": -100 * FIRST["b"]}, state, FIRST)
     assert int(state.restarts) == 0
     _, state = tx.update({"a": -FIRST["a"] / 9, "b": FIRST["b"]}, state, FIRST)
@@ -326,7 +326,7 @@ def test_leaves_without_a_velocity_or_a_gradient_are_left_out():
     held = momentax.velocity(state)["a"]
     _, state = tx.update({"a": None, "b": -FIRST["b"] / 9}, state, FIRST)
     assert int(state.restarts) == 1
-    assert not jnp.array_equal(momentax.velocity(state)["a"], held)  # The restart is of all.
+    assert not jnp.array_equal(momentax.velocity(state)["a"], held)  # All leaves restart.
 
 
 def test_stacked_velocities_are_summed_and_others_refused():
@@ -342,7 +342,7 @@ def test_stacked_velocities_are_summed_and_others_refused():
     tx = restart(optax.GradientTransformation(lambda p: Stacked(jnp.zeros((2, *p.shape))), update))
     g = jnp.array([1.0, 2.0])
     _, state = tx.update(g, tx.init(g))
-    for small, restarts in ((-0.4, 1), (-0.5, 0)):  # v sums to (0.9 + 2 small) g.
+    for small, restarts in ((-0.4, 1), (-0.5, 0)):  # The velocities sum to (0.9 + 2 small) g.
         _, after = tx.update(small * g, state)
         assert int(after.restarts) == restarts
     flat = restart(optax.flatten(heavy_ball(0.9)))
@@ -352,7 +352,7 @@ def test_stacked_velocities_are_summed_and_others_refused():
     flat.update(FIRST, flat.init(FIRST), FIRST)
 
 
-def test_vmap_over_beta_decides_each_lane_by_itself():
+def test_vmap_over_beta_decides_each_element_separately():
     def restarts(beta, when):
         return descend(restart(sgd(α, nesterov(beta)), when), steps=60)[1]
 
@@ -364,7 +364,7 @@ def test_vmap_over_beta_decides_each_lane_by_itself():
             np.testing.assert_array_equal(restarts(beta, when), lane)
 
 
-def test_a_restart_follows_the_path_asked_for():
+def test_the_argument_path_selects_the_velocity():
     both = optax.chain(heavy_ball(0.9), optax.ema(0.9))
     with pytest.raises(ValueError, match=r"holds 2 velocities, at \[0\].velocity, \[1\].ema"):
         restart(both).init(FIRST)
@@ -378,7 +378,7 @@ def test_a_restart_follows_the_path_asked_for():
     assert int(state.inner_state[1].count) == 1
 
 
-def test_without_params_the_gradients_stand_in_for_them():
+def test_without_params_the_gradients_are_used_in_their_place():
     tx = restart(heavy_ball(0.9), 2)
     state = tx.init(FIRST)
     for _ in range(3):
@@ -390,7 +390,7 @@ def test_without_params_the_gradients_stand_in_for_them():
         tx.update({"a": FIRST["b"], "b": FIRST["b"]}, state)
 
 
-def test_the_trial_computes_nothing_but_the_velocity():
+def test_the_trial_steps_compute_only_the_velocity():
     matrix = jnp.ones((8, 8))
 
     def products(tx):
@@ -403,7 +403,7 @@ def test_the_trial_computes_nothing_but_the_velocity():
         assert products(restart(muon)) == products(muon) > 0
 
 
-def test_mistakes_are_named():
+def test_errors_of_bad_arguments():
     with pytest.raises(ValueError, match="when must be one of 'gradient', 'function', 'speed'"):
         restart(heavy_ball(), "value")
     with pytest.raises(ValueError, match="when must be a whole number, at least 1, got 0"):

@@ -30,6 +30,7 @@ class Family:
         self.reader: Reader | None = None  # The compiled one, if the factory takes tracers.
         self.traced = True
         self.frames: list[Frame] = []
+        self.similar = self.equal = True  # Whether all frames have one course, or are equal.
 
     def _transformation(self, **hyperparameters: Any) -> Any:
         tx = self.factory(**hyperparameters)
@@ -45,15 +46,14 @@ class Family:
             reader = self.reader or Reader(lambda: tx, EXAMPLE_PARAMS)
             if self.traced:
                 reader.hyperparameters = hyperparameters
-            first = self.frames[0]
-            similar = all(map(first.has_course_of, self.frames))
-            if full or len(self.frames) < _FULL_READINGS or not similar:
+            if full or len(self.frames) < _FULL_READINGS or not self.similar:
                 system, frame = read(reader)
-                self.frames = [*self.frames[: _FULL_READINGS - 1], frame]
+                self._keep(frame)
                 return system
+            first = self.frames[0]
             # A reader that is not shared runs once: interpreting it is faster than compiling.
             with nullcontext() if self.traced else jax.disable_jit():
-                if not all(map(first.equals, self.frames)):
+                if not self.equal:
                     return read(reader, known=first)[0]
                 matrices = step_matrices(reader, first, np.random.default_rng(0), test=False)
             return join(matrices, first.start, 0)
@@ -67,5 +67,12 @@ class Family:
             self.traced = False
         else:
             self.reader = reader
-        self.frames = [frame]
+        self._keep(frame)
         return system
+
+    def _keep(self, frame: Frame) -> None:
+        """Keep the first frames and the last one, and compare them."""
+        self.frames = [*self.frames[: _FULL_READINGS - 1], frame]
+        first = self.frames[0]
+        self.similar = all(map(first.has_course_of, self.frames))
+        self.equal = all(map(first.equals, self.frames))

@@ -186,8 +186,8 @@ class Reader:
     def probe(self, y: Any, directions: Any, discrete: list[Any]) -> tuple[Reals, Reals, list[Any]]:
         """Step from rows of y: the next x, its derivatives along directions, the discrete part."""
         rows = len(y)
-        padding = ((0, self.batch - rows), (0, 0))
-        padded = np.pad(y, padding), np.pad(directions, padding)
+        padded = np.zeros((2, self.batch, self.size + self.num_params))
+        padded[0, :rows], padded[1, :rows] = y, directions
         x, slope, new = self._compiled_probe(self.hyperparameters, *padded, discrete)
         return np.asarray(x)[:rows], np.asarray(slope)[:rows], [p[:rows] for p in _to_host(new)]
 
@@ -205,15 +205,18 @@ class Reader:
 def _compiler_options() -> dict[str, Any]:
     """Options of XLA for programs that run a few times only, where compiling takes longest.
 
-    Without fusion emitters, XLA's CPU backend compiles in half the time. A version of XLA that
-    does not know an option refuses it, so it is tried first.
+    Without fusion emitters, XLA's CPU backend compiles in half the time, but it contracts the
+    products by reciprocals that the algebraic simplifier makes of divisions, so that 1 - 100 / 100
+    is not 0 in float32. Hence that pass is left out too. A version of XLA that does not know an
+    option refuses it, so the options are tried first.
     """
-    options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    basic = {"xla_backend_optimization_level": 0}
+    quick = {"xla_cpu_use_fusion_emitters": False, "xla_disable_hlo_passes": "algsimp"}
     try:
-        jax.jit(jnp.negative, compiler_options=options).lower(0.0).compile()
+        jax.jit(jnp.negative, compiler_options=basic | quick).lower(0.0).compile()
     except Exception:  # What an unknown option raises is up to XLA.
-        del options["xla_cpu_use_fusion_emitters"]
-    return options
+        return basic
+    return basic | quick
 
 
 def _needs_lookahead_params(tx: Any, like: PyTree) -> bool:
