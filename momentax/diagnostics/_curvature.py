@@ -19,10 +19,17 @@ from momentax._core.arguments import (
     require_key,
     require_loss,
 )
-from momentax._core.arithmetic import upcast
+from momentax._core.arithmetic import compute_dtype, upcast
 from momentax._core.trees import path_name
 from momentax._core.typing import PyTree
-from momentax.diagnostics._lanczos import Matrix, Ritz, numbered_bar, ritz, tridiagonalize
+from momentax.diagnostics._lanczos import (
+    Matrix,
+    Ritz,
+    draw_start,
+    numbered_bar,
+    ritz,
+    tridiagonalize,
+)
 from momentax.diagnostics._spectrum import Curvature, Spectrum
 
 
@@ -130,7 +137,8 @@ def curvature(
         numbered_bar(bar) as number,
     ):
         has_bar = not bar.disable
-        for start in jax.random.split(key, starts):
+        for start_key in jax.random.split(key, starts):
+            start = draw_start(start_key, size, compute_dtype(*jax.tree.leaves(params)))
             projection, residual = tridiagonalize(
                 matrix, iterations, has_bar, number, params, args, groups, start
             )

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from momentax._core.arithmetic import compute_dtype
 from momentax._core.sharding import place_like, replicate_like
 from momentax._core.typing import PyTree
 
@@ -79,6 +78,16 @@ def numbered_bar(bar: Any) -> Iterator[np.int32]:
         del _BARS[number]
 
 
+@partial(jax.jit, static_argnums=(1, 2))
+def draw_start(key: jax.Array, size: int, dtype: Any) -> jax.Array:
+    """Draw the vector that a Lanczos process starts at.
+
+    It is isotropic, so that it is orthogonal to no eigenvector, as a vector of random signs may
+    be. A program of its own is compiled once for each size, whatever the loss.
+    """
+    return jax.random.normal(key, (size,), dtype)
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def tridiagonalize(
     matrix: Matrix,
@@ -88,7 +97,7 @@ def tridiagonalize(
     params: PyTree,
     arguments: tuple[Any, ...],
     groups: list[tuple[np.ndarray, PyTree]],
-    key: jax.Array,
+    start: jax.Array,
 ) -> tuple[Any, jax.Array]:
     """Return the projection of a matrix on a Krylov space, and the last residual's norm.
 
@@ -97,8 +106,6 @@ def tridiagonalize(
     """
     from matfree import decomp
 
-    leaves = jax.tree.leaves(params)
-    dtype = compute_dtype(*leaves)
     count = sum(len(indices) for indices, _ in groups)
 
     def product(vector: jax.Array) -> jax.Array:
@@ -109,7 +116,7 @@ def tridiagonalize(
         def add(total: jax.Array, indexed: Any) -> tuple[jax.Array, None]:
             _, batch = indexed
             part = matrix.times(direction, params, (*arguments, *batch))
-            return total + _flatten(part, dtype), None
+            return total + _flatten(part, start.dtype), None
 
         total = jnp.zeros_like(vector)
         for group in groups:
@@ -118,9 +125,6 @@ def tridiagonalize(
 
     # In an accelerator's fast low precision the basis would lose its orthogonality.
     with jax.default_matmul_precision("highest"):
-        # The start is isotropic, so that it is orthogonal to no eigenvector, as a vector of
-        # random signs may be.
-        start = jax.random.normal(key, (sum(leaf.size for leaf in leaves),), dtype)
         # Lanczos with full reorthogonalization is the Arnoldi process. matfree's returns the
         # lengths beside the rest of the basis, which is NaN once a length is exactly 0.
         basis = decomp.hessenberg(iterations, reortho="full", custom_vjp=False)

@@ -9,7 +9,6 @@ import tqdm
 from momentax.diagnostics import _lanczos, curvature
 from tests.compilation import fully_optimized
 
-KEY = jax.random.key(0)
 NO_BATCH = [(np.arange(1), ())]
 
 
@@ -55,7 +54,9 @@ def test_is_compiled_once(monkeypatch, has_bar):
 
 def lower(loss, params, iterations):
     matrix = _lanczos.Matrix(loss, None, gauss_newton=False)
-    return _lanczos.tridiagonalize.lower(matrix, iterations, False, 0, params, (), NO_BATCH, KEY)
+    return _lanczos.tridiagonalize.lower(
+        matrix, iterations, False, 0, params, (), NO_BATCH, jnp.ones(params.size)
+    )
 
 
 def test_the_basis_takes_the_memory_that_the_docstring_states():
