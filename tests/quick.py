@@ -39,6 +39,7 @@ QUICK = (
     "sweeps/test_result.py::test_the_best_is_a_setting_with_its_value_and_index",
     "sweeps/test_sweep.py::test_a_sweep_equals_a_loop_over_the_same_points",
     "test_cases.py",
+    "test_compilation.py",
     "test_package.py::test_imports_point_one_way",
     "test_package.py::test_names_without_an_underscore",
     "test_problems.py",

@@ -64,7 +64,7 @@ def test_arguments_broadcast():
         (lambda: theory.triple_momentum(2.0, 1.0), "mu must not exceed L"),
         (lambda: theory.triple_momentum(0.0, 1.0), "mu must be in (0, inf), got 0.0"),
         (lambda: theory.triple_momentum(1.0, 1.0), "mu must be below L, got mu=1.0 and L=1.0"),
-        (lambda: theory.robust_momentum(1.0, 1.0, rate=0.0), "mu must be below L"),
+        (lambda: theory.robust_momentum(1.0, 1.0, 0.0), "mu must be below L"),
         (
             lambda: theory.robust_momentum(1.0, 100.0, rate=0.5),
             "rate must be in [1 - 1/√κ, 1 - 1/κ] = [0.9, 0.99] at κ = 100.0, got 0.5",
@@ -101,3 +101,8 @@ def test_errors_shrink_at_the_certified_rate_where_heavy_ball_cycles(kappa):
         _, path = jax.lax.scan(step, (start, tx.init(start)), length=steps)
         bound = 100 * kappa * tuning.rate ** np.arange(1, steps + 1)
         assert np.all(np.abs(path).max(axis=1) <= bound)
+
+
+def test_robust_momentum_needs_a_rate():
+    with pytest.raises(TypeError, match=r"^rate is missing: give a factor per step in"):
+        theory.robust_momentum(1.0, 100.0)

@@ -87,7 +87,9 @@ def triple_momentum(mu: Any, L: ArrayLike | None = None) -> WorstCaseTuning:
     return WorstCaseTuning((1 + ρ) / largest, β2 * (1 + ρ), β2, ρ**2 / (1 - ρ**2), ρ)
 
 
-def robust_momentum(mu: Any, L: ArrayLike | None = None, *, rate: ArrayLike) -> WorstCaseTuning:
+def robust_momentum(
+    mu: Any, L: ArrayLike | None = None, rate: ArrayLike | None = None
+) -> WorstCaseTuning:
     """Trade rate for robustness to gradient noise, from triple momentum to plain descent's rate.
 
         α = κ (1 - ρ)² (1 + ρ) / L,    κ = L / μ
@@ -97,7 +99,7 @@ def robust_momentum(mu: Any, L: ArrayLike | None = None, *, rate: ArrayLike) -> 
         mu: μ in (0, L), the smallest curvature; or a Curvature, which gives L too.
         L: L in (μ, inf), the largest.
         rate: ρ in [1 - 1/√κ, 1 - 1/κ], the worst factor by which an error shrinks per step; a
-            larger one tolerates more noise.
+            larger one tolerates more noise. It is always needed.
 
     Returns:
         WorstCaseTuning(learning_rate, beta1, beta2, delta, rate) of the arguments' broadcast
@@ -105,7 +107,7 @@ def robust_momentum(mu: Any, L: ArrayLike | None = None, *, rate: ArrayLike) -> 
 
     Raises:
         ValueError: mu is not positive or not below L, or rate lies outside its interval.
-        TypeError: L is missing or given twice.
+        TypeError: L is missing or given twice, or rate is missing.
 
     Example:
         >>> momentax.theory.robust_momentum(1.0, 4.0, rate=0.5)
@@ -116,6 +118,8 @@ def robust_momentum(mu: Any, L: ArrayLike | None = None, *, rate: ArrayLike) -> 
         algorithm for strongly convex functions, 2018, arXiv:1710.04753.
     """
     largest, κ = _strict_range(mu, L)
+    if rate is None:
+        raise TypeError("rate is missing: give a factor per step in [1 - 1/√κ, 1 - 1/κ]")
     ρ = as_reals("rate", rate, "[0, 1)")
     low, high = 1 - 1 / np.sqrt(κ), 1 - 1 / κ
     slack = 1e-12  # A computed rate may differ in its last digits.
