@@ -120,7 +120,7 @@ class Releases:
             gc.collect()
             if sys.platform == "linux":
                 with contextlib.suppress(AttributeError, OSError):  # Only glibc has it.
-                    ctypes.CDLL(None).malloc_trim(0)  # Return what is free to the system.
+                    ctypes.CDLL(None).malloc_trim(0)  # Return free memory to the system.
             self.limit = max(RELEASE_AT, resident_memory() + 0.2 * GIGABYTE)
         return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,32 @@ from momentax.diagnostics._lanczos import (
     ritz,
     tridiagonalize,
 )
-from momentax.diagnostics._spectrum import Curvature, Spectrum
+from momentax.diagnostics._spectrum import Spectrum
+
+
+class Curvature(NamedTuple):
+    """The curvature of a loss at a point, as `momentax.curvature` measures it.
+
+    mu: the smallest curvature found, negative near a saddle. The true one is no larger.
+    L: the largest curvature found, also called the sharpness. The true one is no smaller.
+    spectrum: the distribution of all curvatures.
+    history: "mu" and "L" after each product, shape (iterations,), and with them "mu_error" and
+        "L_error": a curvature of the loss lies within this distance, up to the rounding errors
+        of the products.
+    """
+
+    mu: float
+    L: float
+    spectrum: Spectrum
+    history: dict[str, np.ndarray]
+
+    def __repr__(self) -> str:
+        mu_error, L_error = (self.history[name][-1] for name in ("mu_error", "L_error"))
+        starts, iterations = self.spectrum.nodes.shape
+        return (
+            f"Curvature(mu={self.mu:.6g} ± {mu_error:.1g}, L={self.L:.6g} ± {L_error:.1g}, "
+            f"from {starts} × {iterations} products at {self.spectrum.size} parameters)"
+        )
 
 
 def curvature(
@@ -73,7 +98,7 @@ def curvature(
         params: θ, any pytree of real floating leaves; they are read in float32 or wider.
         args: Further arguments of the loss and the model, the same for every batch.
         key: A random key, from which the starts q_1 are drawn; equal keys give equal results.
-            None stands for jax.random.key(0), since the converged extremes do not depend on it.
+            None means jax.random.key(0), since the converged extremes do not depend on it.
         num_iterations: Products with H from each start, at least 1. As many as there are
             parameters suffice, and no more are computed.
         num_samples: Random starts, at least 1. One suffices for mu and L; several average the

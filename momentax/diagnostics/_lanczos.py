@@ -83,7 +83,7 @@ def draw_start(key: jax.Array, size: int, dtype: Any) -> jax.Array:
     """Draw the vector that a Lanczos process starts at.
 
     It is isotropic, so that it is orthogonal to no eigenvector, as a vector of random signs may
-    be. A program of its own is compiled once for each size, whatever the loss.
+    be. It is a separate program, compiled once for each size and reused for every loss.
     """
     return jax.random.normal(key, (size,), dtype)
 

@@ -35,7 +35,7 @@ def metric_colormap(mode: str) -> Colormap:
 def metric_limits(values: np.ndarray, mode: str) -> tuple[float, float, str]:
     """Return the limits of a metric's colours, which the worst quarter of the values exceeds.
 
-    That quarter shares the darkest colour, so that the better values can be told apart. The
+    That quarter shares the darkest colour, so that the better values can be distinguished. The
     third result is the end at which it lies, "min" or "max", or "neither" where the quartile
     is an end of the values itself.
     """

@@ -156,7 +156,7 @@ def measure_suite(
 
 
 def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the peak memory of each contestant, each in a process of its own."""
+    """Return the peak memory of each contestant, each in its own process."""
     workload, rows, left_out = "1e8", {}, {}
     for name in MEMORY:
         got = measure_in_fresh_process({"workload": workload, "name": name, "quick": options.quick})

@@ -24,7 +24,7 @@ from tests.benchmarks.workloads import WORKLOADS, Arena
 
 
 class Contestant(NamedTuple):
-    """A contestant that is ready to run, and what is known of it."""
+    """A contestant that is ready to run, with figures of its compiled program."""
 
     call: Callable[[], Any]  # Makes the next call and returns the arrays to wait for.
     facts: dict[str, float]  # Such as "compile seconds" and "state bytes".

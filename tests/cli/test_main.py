@@ -1,4 +1,4 @@
-"""The command line in processes of its own, as a person runs it."""
+"""The command line in separate processes, as a person runs it."""
 
 import io
 import json

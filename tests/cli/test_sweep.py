@@ -50,7 +50,7 @@ def test_mistakes_are_reported_before_anything_runs(arguments, text, refuse, mon
 
 @pytest.mark.parametrize("missing", ["sklearn.datasets", "matplotlib"])
 def test_a_missing_extra_says_what_to_install(missing, monkeypatch, refuse):
-    """The modules are imported anew, without the package."""
+    """Import the modules again, without the package."""
     monkeypatch.setitem(sys.modules, missing, None)
     for package, name in ((_cli, "_sweep"), (_cli, "_task"), (_cli, "_report"), (_cli, "_digits")):
         monkeypatch.delitem(sys.modules, f"{package.__name__}.{name}")

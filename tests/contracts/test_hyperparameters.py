@@ -1,4 +1,4 @@
-"""Hyperparameters: numbers, arrays, tracers and schedules, and what is refused."""
+"""Hyperparameters: numbers, arrays, tracers and schedules, and the values that are refused."""
 
 import re
 

@@ -46,7 +46,7 @@ def test_reset_zeroes_the_velocity_and_the_fields_that_the_state_declares(name):
     assert zeroed == {"velocity", *state.restarts_with_velocity}
 
 
-def test_every_state_that_has_no_velocity_of_its_own_wraps_another_state():
+def test_every_state_without_a_velocity_wraps_another_state():
     for name in set(STATES) - set(WITH_VELOCITY) - {"DecayState"}:
         assert "inner_state" in STATES[name]._fields
     assert jax.tree.leaves(states.DecayState(jnp.zeros(()))) == [0]

@@ -1,4 +1,4 @@
-"""stored: what is kept, where the velocity is found, and what the direction is computed from."""
+"""stored: the encoded state, the walk to its velocity, and the direction computed from it."""
 
 import pickle
 import re

@@ -101,7 +101,7 @@ def test_population_based_training_equals_the_loop(seed, rungs, keep, mode, batc
 # What a state may hold
 
 
-def test_states_may_hold_those_of_optax():
+def test_states_may_contain_optax_states():
     problem = momentax.problems.quadratic(np.diag([1.0, 0.1]))
 
     def optimizer(learning_rate, beta):
@@ -198,7 +198,7 @@ def test_a_state_may_be_empty_and_a_score_an_integer_or_constant():
     )
 
 
-def test_64_bits_stay(x64):
+def test_64_bits_are_kept(x64):
     points = grid(x=[1.0, 2.0])
     result = halve(lambda x: x, lambda s, x: s / 3, lambda s: s, points, rungs=1, keep=0.5)
     assert result.states.dtype == np.float64
@@ -226,7 +226,7 @@ def test_a_path_does_not_depend_on_the_other_points():
         np.testing.assert_allclose(together["history"][i][there], history[there], rtol=1e-5)
 
 
-def test_a_number_of_rungs_means_each_of_them():
+def test_an_integer_n_means_rungs_1_to_n():
     points = quadratics(2)
     one, other = (halve(*QUADRATIC, points, rungs=rungs) for rungs in (3, [1, 2, 3]))
     chex.assert_trees_all_equal(one, other)

@@ -52,7 +52,7 @@ def test_zipped_axes_vary_together_and_may_repeat():
     ]
 
 
-def test_seeds_are_a_last_dimension_of_their_own():
+def test_seeds_form_a_separate_last_dimension():
     for base in (grid(a=[1, 2], b=[0.5]), zipped(a=[1, 2], b=[0.5, 0.5])):
         points = repeat(base, 3)
         assert points.shape == (*base.shape, 3)
@@ -302,6 +302,13 @@ def test_an_error_names_the_axis_the_index_and_the_value(case, maker):
         return
     with pytest.raises(error, match=text.replace("grid needs", r"\w+ needs")):
         maker(**axes)
+
+
+@pytest.mark.parametrize("maker", [grid, zipped])
+def test_an_axis_without_a_name_is_refused(maker):
+    text = rf"got \[1, 2\] without one; write {maker.__name__}\(beta=\[0.0, 0.9\]\)"
+    with pytest.raises(TypeError, match=text):
+        maker([1, 2])
 
 
 def test_zipped_axes_of_different_lengths_are_refused():

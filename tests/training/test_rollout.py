@@ -245,7 +245,7 @@ def test_runs_without_jit(every):
     chex.assert_trees_all_close(run, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_loss_without_a_hash_is_read_anew_at_each_call():
+def test_a_loss_without_a_hash_is_traced_again_at_each_call():
     class Loss:
         def __call__(self, θ):
             return self.scale * jnp.sum(θ**2)

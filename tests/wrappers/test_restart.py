@@ -115,7 +115,7 @@ def run(tx, loss, steps):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("when", ["gradient", "function", "speed", 40])
-def test_is_the_papers_two_sequences_restarted(name, when):
+def test_equals_the_papers_restarted_sequences(name, when):
     loss, least = LOSSES[name], 10 if when == "speed" else 1
     expected, restarts = papers(loss, when, 300, least)
     assert len(restarts) >= 2

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     import xarray
 
 
-class _UnknownNameError(KeyError):
-    """An unknown name, as a sentence; KeyError alone prints its argument in quotes."""
+class UnknownNameError(KeyError):
+    """There is no metric or axis of this name.
+
+    It prints its message without the quotes that KeyError adds.
+    """
 
     def __str__(self) -> str:
         return self.args[0]
@@ -84,7 +87,7 @@ class SweepResult:
         metrics = self.metrics()
         if metric not in metrics:
             names = ", ".join(metrics) or "none"
-            raise _UnknownNameError(f"there is no metric {metric!r}; the metrics are: {names}")
+            raise UnknownNameError(f"there is no metric {metric!r}; the metrics are: {names}")
         return metrics[metric]
 
     def mode_of(self, metric: str) -> str:
@@ -343,6 +346,6 @@ class SweepResult:
         for dim, axes in self.points.dims.items():
             if name in axes:
                 return np.asarray(axes[name]), dim
-        raise _UnknownNameError(
+        raise UnknownNameError(
             f"there is no axis {name!r}; the axes are: {', '.join(self.points.axes)}"
         )

@@ -66,7 +66,7 @@ class Work(NamedTuple):
     def run(self, index: np.ndarray, size: int) -> PyTree:
         """Return the outputs of a batch, padded with its last point to the batch size.
 
-        If one process fails, all of them raise, so that none waits for it.
+        If one process fails, all of them raise, so that no process waits for another.
         """
         failure, out = None, None
         try:

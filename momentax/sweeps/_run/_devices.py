@@ -41,8 +41,7 @@ def use_all_cores(count: int | None = None) -> int:
         >>> momentax.use_all_cores(jax.device_count()) == jax.device_count()
         True
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wanted = (cores or 1) if count is None else arguments.as_count("count", count)
+    wanted = count_cores() if count is None else arguments.as_count("count", count)
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         existing = jax.local_device_count("cpu")  # JAX fails if the option is set beside the flag.
     else:
@@ -59,6 +58,13 @@ def use_all_cores(count: int | None = None) -> int:
             "requested; call momentax.use_all_cores() before anything that makes an array"
         )
     return existing
+
+
+def count_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def as_devices(mesh: Any) -> Devices:
@@ -110,7 +116,7 @@ def _host_memory() -> float:
                 free.append(1024 * float(line.split()[1]))
         group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
         free.append(_group_memory(Path("/sys/fs/cgroup"), group))
-    except (OSError, ValueError):  # Other systems have no such files.
+    except (OSError, ValueError):  # Only Linux has these files.
         pass
     return max(0.0, min(free))
 
