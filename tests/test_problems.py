@@ -1,4 +1,4 @@
-"""The problems' answers against their own derivatives."""
+"""The stated minima and curvatures of the problems against automatic differentiation."""
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def test_a_singular_quadratic_has_a_minimum_whatever_the_rounding():
         assert problems.quadratic(B @ B.T).minimum is not None
 
 
-def test_starts():
+def test_known_starts():
     np.testing.assert_array_equal(problems.ravine().start, [1, 1])
     np.testing.assert_allclose(problems.saddle().start, [1, 0.001])
     np.testing.assert_allclose(problems.rosenbrock().start, [-1.2, 1])

@@ -1,4 +1,4 @@
-"""Pitfalls of Optax, and what momentax does instead.
+"""Pitfalls of Optax, and the behaviour of momentax in their place.
 
 Each test first shows what Optax does, so that it fails when Optax changes.
 """

@@ -20,8 +20,12 @@ from momentax._cli._usage import UsageError
 from momentax._core.arguments import describe, dtype_of, is_real
 
 _POINT = ("learning_rate", "beta")
-_OPTIONAL = ("data", "epochs", "method", "seed")  # What a training function may take besides.
-_MODES = {"loss": "min", "error": "min", "accuracy": "max"}  # By a word in a metric's name.
+_OPTIONAL = ("data", "epochs", "method", "seed")  # Optional arguments of a training function.
+_MODES = {
+    "loss": "min",
+    "error": "min",
+    "accuracy": "max",
+}  # By words in their names.
 
 
 class Task(NamedTuple):
@@ -226,7 +230,7 @@ def _optional_arguments(options: Namespace, function: Callable[..., Any]) -> dic
 
 
 def _metric_names(name: str, run: Callable[..., Any], point: dict[str, Any]) -> list[str]:
-    """Return the names of the numbers that a training function returns, in its order."""
+    """Return the names of the numbers that a training function returns, in the same order."""
 
     def checked(point: dict[str, Any]) -> OrderedDict[str, Any]:
         result = run(**point)

@@ -81,7 +81,7 @@ def curvature(
     basis is kept and reorthogonalized: num_iterations vectors of the parameters' size, twice
     that on a CPU. All batches are on the device at once.
 
-    The curvature is that of what the loss computes: in float32 an eigenvalue is known to about
+    The loss is computed with rounding errors: in float32 they change an eigenvalue by about
     10⁻⁶ L, so that the sign of a mu of that size means nothing.
 
     With a model, the loss is f(z), z = model(θ), and the Gauss-Newton matrix
@@ -172,9 +172,9 @@ def curvature(
 
 
 def _import_tqdm() -> Any:
-    """Import what the function needs, or say what to install."""
+    """Import the packages of the extra `curvature`, or raise an error that names the extra."""
     try:
-        import matfree.decomp  # noqa: F401 - Its absence is reported before anything runs.
+        import matfree.decomp  # noqa: F401 - Its absence raises before anything runs.
         from tqdm import tqdm
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
@@ -229,7 +229,7 @@ def _require_arrays(arguments: PyTree) -> None:
 def _require_scalar_loss(
     loss: Any, model: Any, params: PyTree, args: tuple[Any, ...], groups: list[Any]
 ) -> None:
-    """Refuse a loss or a model that returns anything else than it must, for any shape of batch."""
+    """Refuse a loss without a real scalar and a model without real outputs, at each batch shape."""
     for _, group in groups:
         arguments = (*args, *jax.tree.map(lambda leaf: leaf[0], group))
         outputs = params if model is None else jax.eval_shape(model, params, *arguments)
@@ -265,6 +265,6 @@ def _group_by_shape(batches: Iterable[tuple[Any, ...]] | None) -> list[tuple[np.
 
 
 def _stack(*leaves: Any) -> Any:
-    """Stack arrays where they are: on the device if one of them is there."""
+    """Stack arrays on the device if one of them is there, and otherwise on the host."""
     on_device = any(isinstance(leaf, jax.Array) for leaf in leaves)
     return jnp.stack(leaves) if on_device else np.stack(leaves)

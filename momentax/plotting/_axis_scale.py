@@ -115,7 +115,7 @@ def tick_labels(values: np.ndarray, scale: str) -> list[str]:
     """
     if np.asarray(values).dtype.kind in "iu":
         return [str(value) for value in np.sort(values)]
-    exact = np.sort([float(str(value)) for value in values])  # 0.9 even where float32 has not.
+    exact = np.sort([float(str(value)) for value in values])  # 0.9 also in float32.
     errors = 0.05 * (1 - exact if scale == "momentum" else np.abs(exact))
     labels: list[str] = []
     for digits in range(3, 18):

@@ -1,4 +1,4 @@
-"""What the plots share: the figure, the colours of a metric, the legend."""
+"""Parts that several plots share: the figure, the colours of a metric, the legend."""
 
 from __future__ import annotations
 

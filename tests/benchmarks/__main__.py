@@ -34,7 +34,7 @@ LIBRARIES = ["momentax", "jax", "jaxlib", "optax", "torch", "keras", "bitsandbyt
 
 
 def measure_in_fresh_process(request: dict[str, Any]) -> dict[str, Any]:
-    """Return what tests.benchmarks.measure measures in a fresh process."""
+    """Return the measurements of tests.benchmarks.measure in a fresh process."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     # Otherwise PyTorch's threads spin after its step and keep the cores from the next contestant.

@@ -105,7 +105,7 @@ def test_a_store_that_fails_is_reported(error, code, monkeypatch, tmp_path, refu
 
 
 def test_points_that_trained_longer_come_first(monkeypatch, sweep):
-    """Scores after different numbers of epochs do not compare."""
+    """Scores after different numbers of epochs are not comparable."""
     score = np.array([[0.5, 0.1], [0.6, np.nan]], np.float32)
     values = {
         "score": score,
@@ -129,7 +129,7 @@ def test_points_that_trained_longer_come_first(monkeypatch, sweep):
     assert halve.how == how | {"rungs": [1, 4, 12], "mode": "max", "scored": "test_accuracy"}
 
 
-def test_halving_without_numbers_goes_by_thirds():
+def test_halving_without_numbers_ranks_after_a_ninth_and_a_third():
     for epochs, rungs in ((12, [1, 4, 12]), (90, [10, 30, 90]), (2, [1, 2]), (1, [1])):
         assert _sweep._rungs([], epochs) == rungs
     assert _sweep._rungs([5, 12], 12) == [5, 12]

@@ -88,7 +88,7 @@ def test_the_best_point_classifies_at_least_97_percent_correctly(train_on_digits
     assert found["test_accuracy"].max() >= 0.97
 
 
-# A network of two inputs that carries more than parameters.
+# A network of two inputs that has more variables than its parameters.
 
 
 class Carrying(nnx.Module):

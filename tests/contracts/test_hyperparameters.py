@@ -98,7 +98,7 @@ BAD = [
 
 
 def displayed(case, key):
-    """Return a pattern for what errors call a hyperparameter."""
+    """Return a pattern for the name of a hyperparameter in errors."""
     return re.escape(case.displayed.get(key, key))
 
 

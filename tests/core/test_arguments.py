@@ -197,7 +197,7 @@ def test_float64_accepts_larger_numbers():
 def test_negative_and_nan_learning_rates_of_every_type_are_refused(wrap, value):
     with pytest.raises(ValueError, match=rf"^learning_rate must be in \(0, inf\), got {value}$"):
         momentax.sgd(wrap(value))
-    momentax.sgd(jnp.float32(0))  # inject_hyperparams passes the first value of a warm-up so.
+    momentax.sgd(jnp.float32(0))  # inject_hyperparams passes a warm-up's first value as an array.
 
 
 @pytest.mark.parametrize("case", [*STRANGE, "an object", "a set", "an integer beyond float64"])

@@ -1,4 +1,4 @@
-"""The functions that keep XLA from copying: they change no value, and they add the dependence."""
+"""The functions that keep XLA from copying change no value and add the dependence."""
 
 import jax
 import jax.numpy as jnp

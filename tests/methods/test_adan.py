@@ -1,4 +1,4 @@
-"""Adan: constant gradients in closed form, and what optax.adan does instead."""
+"""Adan: constant gradients in closed form, and the difference of optax.adan."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Signum: when its direction turns, tiny gradients, and Optax's version."""
+"""Signum: when its direction reverses, tiny gradients, and Optax's version."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Every state with a velocity says about itself what the velocity tools need to know."""
+"""Every state with a velocity declares the properties that the velocity tools read."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""Every storage, and what the tests must know of it.
+"""The properties of every storage that the tests read.
 
 A new storage needs one entry here and is then tested everywhere: its bytes, accuracy, warnings and
 randomness in tests/storage, its compiled steps in tests/training, tests/test_compiled.py and

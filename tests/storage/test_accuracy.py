@@ -168,7 +168,7 @@ MOST = 3000  # Steps with noise.
 # At the tuned α and β the smallest and the largest curvature have a double root each, at which a
 # relative error ε of the velocity changes the rate by about √ε. If a single parameter had such a
 # curvature, or over many more steps, no velocity in bfloat16 would follow float32. A mixture of
-# curvatures does for the number of steps below.
+# curvatures does follow it for the number of steps below.
 PROBLEMS = {
     "tuned, κ = 10³": tuned(1e3, 200),
     "tuned, κ = 10⁴": tuned(1e4, 300),

@@ -1,4 +1,4 @@
-"""The batch size: measured, held to the memory, and reduced if the memory runs out."""
+"""The batch size: measured, limited by the memory, and reduced if the memory runs out."""
 
 from types import SimpleNamespace
 

@@ -98,7 +98,7 @@ def test_population_based_training_equals_the_loop(seed, rungs, keep, mode, batc
                 np.testing.assert_array_equal(here, [run[axis] for run in runs])
 
 
-# What a state may hold
+# Contents of a state
 
 
 def test_states_may_contain_optax_states():
@@ -337,7 +337,7 @@ def test_the_best_score_is_among_those_that_advanced_furthest():
         result = halve(scored, lambda s, x, seed: s + 4 * x, lambda s: s, points, rungs=2, keep=0.5)
         assert [best["x"] for best in result.top("score", 2)] == [0.0, 2.0]
         result = halve(scored, lambda s, x, seed: s - x, lambda s: s, points, rungs=2, keep=0.5)
-        # After one advance both scores are 0, so the first point went on; -2 came later.
+        # After one advance both scores are 0, so the first point continued; -2 came later.
         np.testing.assert_array_equal(result["advanced"].max(), 2)
         assert [best["x"] for best in result.top("score", 2)] == [0.0, 2.0]
 

@@ -159,7 +159,7 @@ def test_points_cannot_be_changed():
     )
 
 
-# What an axis may hold
+# Contents of an axis
 
 
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float32, np.float64])
@@ -297,7 +297,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_an_error_names_the_axis_the_index_and_the_value(case, maker):
     axes, error, text = BAD[case]
-    if maker is zipped and "again" in text:  # Only zipped allows it.
+    if maker is zipped and "again" in text:  # Only zipped allows repeated values.
         assert len(zipped(**axes)) == len(*axes.values())
         return
     with pytest.raises(error, match=text.replace("grid needs", r"\w+ needs")):

@@ -1,4 +1,4 @@
-"""Restarts: the two-sequence forms of the papers, and what a restart does not change."""
+"""Restarts: the two-sequence forms of the papers, and the values that a restart keeps."""
 
 import re
 from typing import Any, NamedTuple

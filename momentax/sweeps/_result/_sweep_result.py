@@ -91,7 +91,7 @@ class SweepResult:
         return metrics[metric]
 
     def mode_of(self, metric: str) -> str:
-        """Tell which end of a metric is best.
+        """Return which end of a metric is best.
 
         Args:
             metric: The metric's name; any name is accepted.
