@@ -55,6 +55,6 @@ QUICK = (
     "theory/test_tunings.py",
     "training/test_rollout.py::test_equals_a_loop",
     "training/test_train_step.py::test_equals_the_plain_loop_bit_for_bit",
-    "wrappers/test_orientation.py::test_each_leaf_is_oriented_by_itself",
+    "wrappers/test_orientation.py::test_each_leaf_is_oriented_separately",
     "wrappers/test_restart.py::test_min_steps_is_the_shortest_run",
 )

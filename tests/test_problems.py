@@ -50,7 +50,7 @@ def test_known_values():
     np.testing.assert_allclose(jax.grad(saddle.loss)(jnp.array([3.0, 2.0])), [3.0, -1.0])
 
 
-def test_a_singular_quadratic_has_a_minimum_whatever_the_rounding():
+def test_a_singular_quadratic_has_a_minimum_in_spite_of_rounding():
     for seed in range(20):
         B = np.random.default_rng(seed).normal(size=(6, 3))
         assert problems.quadratic(B @ B.T).minimum is not None

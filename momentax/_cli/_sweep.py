@@ -22,7 +22,6 @@ from momentax._cli._task import Task, make_task
 from momentax._cli._usage import UsageError
 from momentax._core.arguments import as_count, describe
 from momentax.sweeps import Points, SweepResult, grid, halve, repeat, sweep, use_all_cores
-from momentax.sweeps._run._devices import count_cores
 
 
 def run(options: Namespace) -> bool:
@@ -102,8 +101,9 @@ def _start_devices(count: int | None) -> Mesh | None:
             use_all_cores()
         return None
     as_count("devices", count)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
-        use_all_cores(min(count, count_cores()))
+        use_all_cores(min(count, cores or 1))
     except RuntimeError as error:
         raise ValueError(f"--devices {count}: {error}") from None
     devices = jax.devices()

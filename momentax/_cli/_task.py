@@ -1,4 +1,4 @@
-"""What `momentax sweep` runs at each point: a network's training, or a function of the user's."""
+"""The task of `momentax sweep` at each point: training a network, or a function of the user."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MODES = {
 
 
 class Task(NamedTuple):
-    """What to run at every point.
+    """The function that runs at every point, and how its result is ranked.
 
     run: from a point to a dictionary of numbers.
     training: the training behind it; None for a training function of the user's.
@@ -168,7 +168,7 @@ def _require_logits(options: Namespace, network: Callable[..., Any], data: Any) 
         )
 
 
-# A training function of the user's.
+# A training function of the user.
 
 
 def _make_function_task(

@@ -24,7 +24,7 @@ class TrainingState(NamedTuple):
     """A network after some epochs of training.
 
     params: the parameters.
-    carried: what the network holds besides parameters, such as running statistics.
+    carried: the variables of the network besides parameters, such as running statistics.
     optimizer: the state of the optimizer.
     epoch: the number of finished epochs.
     first_loss: the loss of the first batch.

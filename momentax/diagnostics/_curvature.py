@@ -112,7 +112,7 @@ def curvature(
     Returns:
         Curvature(mu, L, spectrum, history) in float64: the extreme eigenvalues found, of either
         sign, the spectrum, and both extremes after each product with bounds of their errors.
-        On a terminal a progress bar is shown meanwhile.
+        A progress bar is shown on a terminal.
 
     Raises:
         ValueError: The loss is not a real scalar, a product is not finite, there is no

@@ -1,4 +1,4 @@
-"""The Lanczos process on the Hessian of a loss, from products with vectors alone."""
+"""The Lanczos process on the Hessian of a loss, from its products with vectors."""
 
 from __future__ import annotations
 

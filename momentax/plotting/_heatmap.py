@@ -69,7 +69,7 @@ def heatmap(
     where all of them diverged, and a small cross in its corner where some did.
 
     Args:
-        result: The result of a sweep, or its points alone. The points are a grid with the axes
+        result: The result of a sweep, or only its points. The points are a grid with the axes
             learning_rate and beta, in either order, and possibly seed; any other axis has a
             single value.
         values: The name of a metric of the result with one number a point; it may be left
@@ -210,7 +210,7 @@ def _dimension_order(settings: Points) -> list[int]:
         if dim in others and count > 1:
             name = next(iter(dims[dim]))
             raise ValueError(
-                f"heatmap draws {' and '.join(_AXES)} alone, and {name} has {count} values; "
+                f"heatmap draws only {' and '.join(_AXES)}, and {name} has {count} values; "
                 f"select one with result.where({name}=...)"
             )
     return [list(dims).index(dim) for dim in (*found, *others)]
@@ -267,7 +267,7 @@ def _draw_effective_learning_rates(ax: Axes, cells: _Cells) -> None:
             continue
         # One line at a time: some versions of matplotlib cannot label one of several by hand.
         line = ax.contour(*grid, effective, levels=[level], **_CONTOURS)
-        # A label at a corner of four cells covers no number.
+        # A label at a corner of four cells does not cover a number.
         distances = np.abs(np.log(x[None, 1:-1] / y[1:-1, None] / level))
         place: dict[str, Any] = {}
         if distances.size and distances.min() < 0.5:

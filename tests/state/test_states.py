@@ -28,7 +28,7 @@ def test_a_state_is_a_named_tuple_that_documents_its_fields(name):
 
 
 @pytest.mark.parametrize("name", WITH_VELOCITY)
-def test_a_state_with_a_velocity_declares_what_the_tools_read(name):
+def test_a_state_with_a_velocity_declares_the_properties_that_tools_read(name):
     state = WITH_VELOCITY[name]
     declared = vars(state)  # Not inherited and not defaults of a reader.
     assert isinstance(declared["restarts_with_velocity"], tuple)

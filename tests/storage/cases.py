@@ -26,7 +26,7 @@ class StorageCase(NamedTuple):
     excess_with_noise: float
     excess: float
     largest_beta: float  # Up to which the loss is that close.
-    # What its warning says, and values of β with and without a warning.
+    # The text of its warning, and values of β with and without a warning.
     advice: str
     warned: tuple[float, ...]
     accepted: tuple[float, ...]

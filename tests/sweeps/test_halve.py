@@ -442,7 +442,7 @@ BAD = {
         TypeError,
         "the state must keep its structure, .* state was a RandomKey and becomes an array$",
     ),
-    "no array": (
+    "not an array": (
         {"init": lambda **point: "word"},
         TypeError,
         "init failed at the point problem=8, .* not a valid JAX array type",

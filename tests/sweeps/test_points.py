@@ -172,7 +172,7 @@ def test_floats_are_kept_in_float32(dtype):
     assert points.static == ()
 
 
-def test_floats_stay_float64_in_64_bits(x64):
+def test_floats_are_kept_in_float64_in_64_bits(x64):
     points = repeat(grid(beta=[0.9], n=[3_000_000_000]), 2)
     assert points.axes["beta"] == np.float64(0.9)
     assert points.axes["n"].dtype == np.int64

@@ -221,7 +221,7 @@ def test_the_angle_of_a_flattened_velocity_raises_since_shapes_differ():
         rollout(_square, SOME, optax.flatten(sgd(0.1)), 2, record="angle")
 
 
-def test_a_transformation_without_extra_arguments_is_compiled_once_too():
+def test_a_transformation_without_extra_arguments_is_also_compiled_once():
     calls = []
 
     def loss(θ):

@@ -241,7 +241,7 @@ def test_restarts_where_the_velocity_ascends(tx):
     assert int(state.restarts) >= 2
 
 
-def test_a_restart_renews_the_whole_node_and_nothing_else():
+def test_a_restart_resets_the_whole_node_and_nothing_else():
     rate = optax.linear_schedule(1.0, 0.0, 10)
     tx = restart(optax.adam(rate), 3)
     state = tx.init(FIRST)

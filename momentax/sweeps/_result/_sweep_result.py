@@ -42,7 +42,7 @@ class UnknownNameError(KeyError):
 @jax.tree_util.register_pytree_with_keys_class
 @dataclass(frozen=True, eq=False)
 class SweepResult:
-    """What `run` returned at every point of a sweep.
+    """The values that `run` returned at every point of a sweep.
 
     points: the points.
     values: what `run` returns, with the points' shape on the leading axes of
@@ -282,7 +282,7 @@ class SweepResult:
         return _table.to_dataframe(self.points, self.metrics(), self.diverged)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the result to one file, which NumPy alone can read.
+        """Write the result to one file, which NumPy can read without momentax.
 
         np.load(path) gives the arrays "axes/beta", "values/loss" and so on and
         "diverged", and as "about" a JSON text with the rest. bfloat16 and the like

@@ -41,7 +41,8 @@ def use_all_cores(count: int | None = None) -> int:
         >>> momentax.use_all_cores(jax.device_count()) == jax.device_count()
         True
     """
-    wanted = count_cores() if count is None else arguments.as_count("count", count)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    wanted = (cores or 1) if count is None else arguments.as_count("count", count)
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         existing = jax.local_device_count("cpu")  # JAX fails if the option is set beside the flag.
     else:
@@ -58,13 +59,6 @@ def use_all_cores(count: int | None = None) -> int:
             "requested; call momentax.use_all_cores() before anything that makes an array"
         )
     return existing
-
-
-def count_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def as_devices(mesh: Any) -> Devices:

@@ -1,4 +1,4 @@
-"""What distinguishes one sweep from another, and the difference in words."""
+"""The identity of a sweep, and descriptions of how two identities differ."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OWN_SENTENCES = ("points", "data", "batch", "function")
 
 
 class Identity(NamedTuple):
-    """What distinguishes a sweep from others.
+    """The values that distinguish a sweep from others.
 
     about: its points, versions, data and settings, as values of JSON.
     function: the jaxprs of its functions.
