@@ -34,7 +34,7 @@ LIBRARIES = ["momentax", "jax", "jaxlib", "optax", "torch", "keras", "bitsandbyt
 
 
 def measure_in_fresh_process(request: dict[str, Any]) -> dict[str, Any]:
-    """Return what tests.benchmarks.measure measures in a fresh process."""
+    """Return the measurements of tests.benchmarks.measure in a fresh process."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     # Otherwise PyTorch's threads spin after its step and keep the cores from the next contestant.
@@ -156,7 +156,7 @@ def measure_suite(
 
 
 def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the peak memory of each contestant, each in a process of its own."""
+    """Return the peak memory of each contestant, each in its own process."""
     workload, rows, left_out = "1e8", {}, {}
     for name in MEMORY:
         got = measure_in_fresh_process({"workload": workload, "name": name, "quick": options.quick})
