@@ -124,11 +124,7 @@ def train_step(
         >>> step = momentax.train_step(lambda w, x: jnp.sum((w - x) ** 2), tx)
         >>> w, state, value = step(w, tx.init(w), jnp.ones(3))
     """
-    if not callable(loss):
-        raise TypeError(
-            "loss must be a function from params and a batch to a scalar, "
-            f"got {arguments.describe(loss)}"
-        )
+    arguments.require_function("loss", loss, "from params and a batch to a scalar")
     arguments.require_transformation("tx", tx)
     program = _TrainStep(
         loss,

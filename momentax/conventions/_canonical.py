@@ -19,7 +19,7 @@ from momentax._sgd import sgd
 # The metadata of a field whose interval is the record's own. Every other field has the interval
 # that its name has in the whole library.
 POSITIVE = {"interval": "(0, inf)"}
-ANY_REAL = {"interval": "(-inf, inf)"}
+UNBOUNDED = {"interval": arguments.ANY_REAL}
 
 
 def as_float(name: str, value: Any, interval: str) -> float:

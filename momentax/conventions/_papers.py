@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
-from momentax.conventions._canonical import ANY_REAL, POSITIVE, Canonical, Record, as_float
+from momentax.conventions._canonical import POSITIVE, UNBOUNDED, Canonical, Record, as_float
 from momentax.conventions._classical import ClassicalRecord
 
 
@@ -87,7 +87,7 @@ class QuasiHyperbolic(Record):
 
     learning_rate: float
     beta: float
-    nu: float = field(metadata=ANY_REAL)
+    nu: float = field(metadata=UNBOUNDED)
 
     @property
     def velocity_scale(self) -> float:
@@ -213,7 +213,7 @@ class SynthesizedNesterov(Record):
 
     learning_rate: float
     beta1: float
-    beta2: float = field(metadata=ANY_REAL)
+    beta2: float = field(metadata=UNBOUNDED)
 
     @property
     def velocity_scale(self) -> float:
@@ -259,9 +259,9 @@ class PID(Record):
         and Yarats, 2019, arXiv:1810.06801.
     """
 
-    kp: float = field(metadata=ANY_REAL)
+    kp: float = field(metadata=UNBOUNDED)
     ki: float = field(metadata=POSITIVE)
-    kd: float = field(metadata=ANY_REAL)
+    kd: float = field(metadata=UNBOUNDED)
 
     @property
     def velocity_scale(self) -> float:

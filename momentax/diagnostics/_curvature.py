@@ -16,6 +16,7 @@ from momentax._core.arguments import (
     describe,
     dtype_of,
     is_traced,
+    require_function,
     require_key,
     require_loss,
 )
@@ -93,7 +94,8 @@ def curvature(
         ValueError: The loss is not a real scalar, a product is not finite, there is no
             parameter or no batch, a count is below 1, or gauss_newton has no model.
         TypeError: A leaf of params is complex or not floating, an argument is not an array, a
-            batch is not a tuple, key is not a random key, or anything is traced.
+            batch is not a tuple, key is not a random key, loss or model is not a function, or
+            anything is traced.
         ModuleNotFoundError: The extra `curvature` is not installed.
 
     Example:
@@ -108,6 +110,9 @@ def curvature(
         matfree's (Krämer).
     """
     tqdm = _import_tqdm()
+    require_function("loss", loss, "from params to a scalar")
+    if model is not None:
+        require_function("model", model, "from params to outputs")
     iterations = as_count("num_iterations", num_iterations)
     starts = as_count("num_samples", num_samples)
     gauss_newton = as_flag("gauss_newton", gauss_newton)

@@ -149,8 +149,7 @@ def test_what_is_no_number_is_refused_in_a_sentence_wherever_one_belongs(case):
 
 
 def test_a_method_in_the_place_of_a_learning_rate_is_not_taken_for_several():
-    wrong = r"learning_rate must be in \(0, inf\), got Grad.*; give a number, a 0-d array or a sch"
-    with pytest.raises(TypeError, match=wrong):
+    with pytest.raises(TypeError, match=r"^the learning rate comes first and the method second: "):
         momentax.sgd(momentax.heavy_ball())
 
 

@@ -474,7 +474,7 @@ BAD = {
     "storage not called": (
         lambda: stored(TX, storage.int8),
         TypeError,
-        r"what .* returns, got <function int8",
+        r"what .* returns, got the function int8",
     ),
     "min_size": (lambda: stored(TX, storage.int8(), min_size=-1), ValueError, "min_size must be"),
     "min_size 1.5": (
