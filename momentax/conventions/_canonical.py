@@ -113,7 +113,13 @@ class Record(ABC):
                     )
             return from_steps(canonical)
         except ValueError as reason:
-            raise ValueError(f"no {cls.__name__} has the steps {canonical}: {reason}") from None
+            steps = ", ".join(
+                f"{name}={value if isinstance(value, bool) else format(value, '.6g')}"
+                for name, value in vars(canonical).items()
+            )
+            raise ValueError(
+                f"{cls.__name__} cannot express the steps Canonical({steps}): {reason}"
+            ) from None
 
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
         """Build the momentax optimizer with the steps of the convention.

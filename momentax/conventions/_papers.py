@@ -61,7 +61,7 @@ class Average(Record):
             return cls(steps._effective_learning_rate(), 0.0)
         if steps._is_negligible(steps.gradient_step):
             return cls(steps._long_run_velocity_step, steps.beta)
-        raise ValueError("they must have gradient_step = 0")
+        raise ValueError("the steps must have gradient_step = 0")
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,8 @@ class AcceleratedSGD(Record):
             δ, x = steps._effective_learning_rate(), 0.0
         if δ <= 0 or steps._is_negligible(δ) or δ + (1 + c) * x <= 0:
             raise ValueError(
-                "they must have gradient_step > 0 (so no heavy ball) and (1 + c) * velocity_step "
-                f"> -(1 - beta) * gradient_step with c={c}"
+                "the steps must have gradient_step > 0 (so no heavy ball) and (1 + c) * "
+                f"velocity_step > -(1 - beta) * gradient_step with c={c}"
             )
         cξ = 1 + (1 + c) * x / δ
         return cls(δ, cξ * (β + c) / (1 - β), cξ / c, c)
@@ -324,4 +324,6 @@ class Aggregated2(Record):
             return cls(steps._effective_learning_rate(), 0.0)
         if steps._is_negligible(a - b):
             return cls(a + b, steps.beta)
-        raise ValueError("they must have gradient_step = velocity_step, so nu = 1 / (2 - beta)")
+        raise ValueError(
+            "the steps must have gradient_step = velocity_step, so nu = 1 / (2 - beta)"
+        )

@@ -21,7 +21,7 @@ from momentax._core.arguments import (
     require_loss,
 )
 from momentax._core.arithmetic import compute_dtype, upcast
-from momentax._core.trees import path_name
+from momentax._core.trees import path_name, require_kind
 from momentax._core.typing import PyTree
 from momentax.diagnostics._lanczos import (
     Matrix,
@@ -180,18 +180,10 @@ def _summarize(found: list[Ritz], size: int) -> Curvature:
 
 def _require_real(params: PyTree) -> None:
     """Refuse parameters that have no Hessian, naming the path of the first one."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        dtype = dtype_of(leaf)
-        if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
-            raise TypeError(
-                f"the parameter at {path_name(path)} has dtype {dtype}, and curvature needs real "
-                "ones; make its real and imaginary parts parameters"
-            )
-        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(
-                f"the parameter at {path_name(path)} has dtype {dtype or type(leaf).__name__}, "
-                "and curvature needs floating ones; have the loss close over it"
-            )
+    remedy = "have the loss close over it"
+    require_kind(params, jnp.inexact, "curvature needs floating ones", remedy)
+    remedy = "make its real and imaginary parts parameters"
+    require_kind(params, jnp.floating, "curvature needs real ones", remedy)
     if not sum(np.size(leaf) for leaf in jax.tree.leaves(params)):
         raise ValueError("params must hold at least one number, got none")
 

@@ -6,8 +6,8 @@ In memory a result is a dict of three parts:
     tables    a list; each table has "rows", a dict from a contestant to its figures
     bars      a list; each bar of bars.py with what was measured
 
-In the file the figures of one contestant in all tables stand on one line, as lists in the order of
-`COLUMNS`. The reasons of bars that are not reached stand in bars.py and not in the file.
+In the file the figures of one contestant in all tables are on one line, as lists in the order of
+`COLUMNS`. The reasons of bars that are not reached are in bars.py and not in the file.
 """
 
 from __future__ import annotations
