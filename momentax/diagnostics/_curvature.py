@@ -16,11 +16,12 @@ from momentax._core.arguments import (
     describe,
     dtype_of,
     is_traced,
+    require_function,
     require_key,
     require_loss,
 )
 from momentax._core.arithmetic import compute_dtype, upcast
-from momentax._core.trees import path_name
+from momentax._core.trees import path_name, require_kind
 from momentax._core.typing import PyTree
 from momentax.diagnostics._lanczos import (
     Matrix,
@@ -118,7 +119,8 @@ def curvature(
         ValueError: The loss is not a real scalar, a product is not finite, there is no
             parameter or no batch, a count is below 1, or gauss_newton has no model.
         TypeError: A leaf of params is complex or not floating, an argument is not an array, a
-            batch is not a tuple, key is not a random key, or anything is traced.
+            batch is not a tuple, key is not a random key, loss or model is not a function, or
+            anything is traced.
         ModuleNotFoundError: The extra `curvature` is not installed.
 
     Example:
@@ -133,6 +135,9 @@ def curvature(
         matfree's (Krämer).
     """
     tqdm = _import_tqdm()
+    require_function("loss", loss, "from params to a scalar")
+    if model is not None:
+        require_function("model", model, "from params to outputs")
     iterations = as_count("num_iterations", num_iterations)
     starts = as_count("num_samples", num_samples)
     gauss_newton = as_flag("gauss_newton", gauss_newton)
@@ -200,18 +205,10 @@ def _summarize(found: list[Ritz], size: int) -> Curvature:
 
 def _require_real(params: PyTree) -> None:
     """Refuse parameters that have no Hessian, naming the path of the first one."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        dtype = dtype_of(leaf)
-        if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
-            raise TypeError(
-                f"the parameter at {path_name(path)} has dtype {dtype}, and curvature needs real "
-                "ones; make its real and imaginary parts parameters"
-            )
-        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(
-                f"the parameter at {path_name(path)} has dtype {dtype or type(leaf).__name__}, "
-                "and curvature needs floating ones; have the loss close over it"
-            )
+    remedy = "have the loss close over it"
+    require_kind(params, jnp.inexact, "curvature needs floating ones", remedy)
+    remedy = "make its real and imaginary parts parameters"
+    require_kind(params, jnp.floating, "curvature needs real ones", remedy)
     if not sum(np.size(leaf) for leaf in jax.tree.leaves(params)):
         raise ValueError("params must hold at least one number, got none")
 

@@ -19,7 +19,6 @@ from momentax.sweeps._result._sweep_result import SweepResult
 from momentax.sweeps._run._batches import Work, require_batch_size
 from momentax.sweeps._run._devices import as_devices
 from momentax.sweeps._run._groups import Group, group_points
-from momentax.sweeps._run._keys import is_key
 from momentax.sweeps._run._program import (
     Compiled,
     Traced,
@@ -153,7 +152,7 @@ def _as_arrays(tree: PyTree) -> PyTree:
     """Return a value as JAX arrays that NumPy can hold."""
     tree = jax.tree.map(jnp.asarray, tree)
     for path, leaf in jax.tree.leaves_with_path(tree):
-        if is_key(leaf):
+        if arguments.is_key(leaf):
             raise TypeError(
                 f"random keys at result{jax.tree_util.keystr(path)}; return "
                 "jax.random.key_data(key) instead"

@@ -162,7 +162,7 @@ def test_schedule_free_agrees_with_the_function_of_optax(b1):
 def test_the_state_of_sgd_records_its_units(decoupled):
     params = jnp.ones(2)
     for units, wrong, text in (
-        ("gradient", None, "learning_rate is needed"),
+        ("gradient", None, "give learning_rate, the value"),
         ("parameter", 0.1, r"in parameter units, .*: leave learning_rate out, got 0\.1"),
     ):
         tx = sgd(0.1, momentax.nesterov(), velocity_units=units, decoupled=decoupled)
@@ -216,7 +216,7 @@ def test_another_chain_in_parameter_units_takes_the_learning_rate_minus_one():
     own = optax.chain(optax.scale(-0.1), momentax.nesterov())
     ours = sgd(0.1, momentax.nesterov(), velocity_units="parameter")
     _, state = own.update(params, own.init(params), params)
-    with pytest.raises(ValueError, match="gradients before the method give -1"):
+    with pytest.raises(ValueError, match="before the method, give learning_rate=-1"):
         eval_params(params, state)
     _, expected = ours.update(params, ours.init(params), params)
     chex.assert_trees_all_close(
@@ -275,7 +275,7 @@ def test_a_named_chain_does_not_record_its_units():
     params = jnp.ones(2)
     updates, state = tx.update(params, tx.init(params))
     params = params + updates
-    with pytest.raises(ValueError, match="learning_rate is needed"):
+    with pytest.raises(ValueError, match="give learning_rate, the value"):
         eval_params(params, state)
     expected = params + 0.1 * 0.9 * jnp.ones(2)
     chex.assert_trees_all_close(eval_params(params, state, learning_rate=0.1), expected)

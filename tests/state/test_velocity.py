@@ -334,3 +334,13 @@ def test_reset_restarts_debiasing_inside_flax_containers(tx):
 
 def _is_variable(node):
     return isinstance(node, nnx.Variable)
+
+
+def test_a_transformation_and_swapped_arguments_are_named():
+    params = jnp.ones(2)
+    tx = momentax.sgd(0.1, momentax.nesterov(0.9))
+    with pytest.raises(TypeError, match=r"pass its state, tx.init\(params\)"):
+        velocity(tx)
+    for function in (momentax.eval_params, momentax.catch_up):
+        with pytest.raises(TypeError, match=rf"params come first: {function.__name__}\(params, s"):
+            function(tx.init(params), params, learning_rate=0.1)

@@ -41,7 +41,7 @@ def test_a_large_velocity_takes_the_bytes_of_its_storage_and_a_small_one_is_not_
     assert sum(leaf.nbytes for leaf in jax.tree.leaves(v["large"])) == 2**20 * case.bytes
     large = wrap(kind, momentax.heavy_ball(0.9)).init(params["large"])
     assert case.bytes <= bytes_per_parameter(large) < case.bytes + 1e-4
-    assert bytes_per_parameter(large) == bytes_per_parameter(large, params["large"])
+    assert bytes_per_parameter(large) == bytes_per_parameter(large, params=params["large"])
     adam = jax.eval_shape(wrap(kind, optax.adam(1e-3)).init, params)
     assert bytes_per_parameter(adam) < 4 + case.bytes + 0.02
 
@@ -318,7 +318,7 @@ def test_complex_parameters_beside_real_ones(kind):
 def test_lookahead_inside_keeps_its_own_tree_of_parameters(kind):
     pair = optax.LookaheadParams.init_synced({"w": jnp.ones(5000)})
     tx = wrap(kind, optax.lookahead(optax.sgd(0.1, momentum=0.9), 5, 0.5))
-    assert bytes_per_parameter(tx.init(pair), pair.fast) < 4
+    assert bytes_per_parameter(tx.init(pair), params=pair.fast) < 4
 
 
 # Reading and changing an encoded state.
@@ -474,7 +474,7 @@ BAD = {
     "storage not called": (
         lambda: stored(TX, storage.int8),
         TypeError,
-        r"what .* returns, got <function int8",
+        r"what .* returns, got the function int8",
     ),
     "min_size": (lambda: stored(TX, storage.int8(), min_size=-1), ValueError, "min_size must be"),
     "min_size 1.5": (

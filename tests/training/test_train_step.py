@@ -406,10 +406,10 @@ def _changes_dtype():
 
 
 CHANGES = {
-    "dtype": (_changes_dtype(), r"state\['b'\] has dtype bfloat16 and returns with float32"),
+    "dtype": (_changes_dtype(), r"state\['b'\] has dtype bfloat16 and returns with dtype float32"),
     "shape": (
         optax.GradientTransformation(lambda p: jnp.zeros(2), lambda u, s, p=None: (u, s[:1])),
-        r"state has shape \(2,\) and returns with \(1,\)",
+        r"state has shape \(2,\) and returns with shape \(1,\)",
     ),
     "new": (
         optax.GradientTransformation(lambda p: {}, lambda u, s, p=None: (u, {"n": jnp.zeros(1)})),
@@ -421,7 +421,7 @@ CHANGES = {
     ),
     "container": (
         optax.GradientTransformation(lambda p: (jnp.zeros(1),), lambda u, s, p=None: (u, [s[0]])),
-        "state returns in other containers",
+        "state has a tuple and returns with a list",
     ),
 }
 

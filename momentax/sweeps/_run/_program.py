@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from momentax._core.arguments import is_key
 from momentax._core.sharding import Devices
 from momentax._core.trees import Difference
 from momentax._core.typing import PyTree
 from momentax._core.xla import evaluate
 from momentax.sweeps._axes import describe_point
-from momentax.sweeps._run._keys import is_key
 
 if TYPE_CHECKING:  # The module loads slowly.
     from jax.extend.core import ClosedJaxpr
