@@ -25,7 +25,7 @@ class Distribution:
     scale: str
 
     def quantile(self, probability: np.ndarray) -> np.ndarray:
-        """Return the values below which a draw lies with the given probabilities.
+        """Return the quantiles: a draw is below each with the given probability.
 
         Args:
             probability: Probabilities in [0, 1].

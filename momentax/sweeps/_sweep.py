@@ -131,7 +131,7 @@ def sweep(
 
 
 def _trace(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
-    """Trace (point) -> (what is kept of the value of run, whether it diverged) for a group."""
+    """Trace the function (point) -> (reduced value of run, whether it diverged) for a group."""
 
     def make(reference: Callable[[], Any]) -> Any:
         def one(shared: PyTree, point: PyTree) -> PyTree:
@@ -161,7 +161,7 @@ def _as_arrays(tree: PyTree) -> PyTree:
 
 
 def _has_diverged(value: PyTree) -> jax.Array:
-    """Whether a point diverged: as the value itself says, or if it is not finite."""
+    """Return whether a point diverged: its entry "diverged", or whether a number is not finite."""
     if isinstance(value, Mapping) and _DIVERGED in value:
         return jnp.asarray(value[_DIVERGED]).astype(bool).any()
     has_diverged = jnp.zeros((), bool)

@@ -90,8 +90,8 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.theory._properties._noise import stationary_variance as stationary_variance
     from momentax.theory._properties._rate import rate as rate
     from momentax.theory._properties._rate import sharpness_limit as sharpness_limit
+    from momentax.theory._reading._state_space import StateSpace as StateSpace
     from momentax.theory._reading._state_space import state_space as state_space
-    from momentax.theory._system import StateSpace as StateSpace
     from momentax.theory._tuning._largest_learning_rate import (
         largest_learning_rate as largest_learning_rate,
     )

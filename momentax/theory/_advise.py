@@ -23,17 +23,18 @@ from momentax.theory._system import LinearSystem, StateSpace
 class Advice(NamedTuple):
     """What to expect of a transformation on a loss, and what to try instead.
 
-    stable: whether an error dies out along every positive curvature.
+    stable: whether an error decays along every positive curvature.
     edge: the largest curvature that it tolerates.
     margin: edge / L, the factor by which gradients may be larger.
     rate: worst factor per step by which an error along a positive curvature shrinks.
-    half_life: steps in which that error halves; infinite if none dies out.
+    half_life: steps in which that error halves; infinite if an error does not decay.
     stiffest: the Damping along L.
     escape: factor per step by which the distance along mu grows, at most 1 if weight decay holds
         the parameters back; None unless mu is negative.
     tuned: heavy ball's best Tuning for the positive curvatures; None if the smallest of them is
         not known.
-    certified_rate: a rate proved for every function of these curvatures; None if none is.
+    certified_rate: a rate proved for every smooth strongly convex function with these
+        curvatures; None if no rate is proved.
     sentences: all of this in words, which `print` shows.
     """
 
@@ -56,7 +57,7 @@ class Advice(NamedTuple):
 
 
 def _smallest_positive(curvature: Any, μ: float, L: float) -> tuple[float, float]:
-    """The smallest curvature that is surely positive, and the error of the smallest one.
+    """Return the smallest curvature that is surely positive, and the error of the smallest one.
 
     The smallest of a pair is exact; if it is not positive, L is the only one that is known.
     """
@@ -68,7 +69,7 @@ def _smallest_positive(curvature: Any, μ: float, L: float) -> tuple[float, floa
 
 
 def _stability(found: Analysis) -> str:
-    """Whether it is stable, by what margin, and if it is never stable, why."""
+    """Say whether the system is stable, by what margin, and why not if it never is."""
     stable, low, L, limit = found.stable, found.mu, found.L, found.edge
     # Decay does not scale with the curvature, but the learning rate multiplies it too.
     scaled = "learning rate" if found.decay >= 1 else "gradients"
@@ -91,11 +92,11 @@ def _stability(found: Analysis) -> str:
         return "Not stable: no gradient moves the parameters; is the learning rate 0?"
     if edge(LinearSystem.from_state_space(StateSpace(A, -B, C))) > 0:
         return "Unstable: it ascends along every positive curvature; is a minus sign missing?"
-    return "Unstable, at however small a curvature."
+    return "Unstable at every positive curvature."
 
 
 def _pace(system: LinearSystem, found: Analysis) -> str:
-    """How fast the slowest direction is."""
+    """Say how fast the slowest direction is."""
     low, L, worst, steps = found.mu, found.L, found.rate, found.half_life
     at = next((λ for λ in (low, L) if worst_rate(system, λ, λ) >= worst * (1 - 1e-9)), None)
     where = f"of curvature {at:.4g}" if at is not None else f"between {low:.4g} and {L:.4g}"
@@ -123,7 +124,7 @@ def _saddle(μ: float, escape: float) -> str:
 
 
 def _best_setting(tuned: Tuning, found: Analysis) -> str:
-    """What heavy ball's best setting is, and how much faster it is."""
+    """Say what heavy ball's best setting is, and how much faster it is."""
     best, steps = half_life_at(float(tuned.rate)), found.half_life
     pace = f"it halves an error every {best:.3g} steps" if best else "it ends it in a step"
     if found.stable and 0 < 1.01 * best < steps < np.inf:
@@ -165,7 +166,7 @@ def advise(
 
     Raises:
         ValueError: L is not positive, mu exceeds it, or as `state_space`.
-        TypeError: L is missing or given twice, or certified is no bool.
+        TypeError: L is missing or given twice, or certified is not a bool.
 
     Example:
         >>> advice = momentax.theory.advise(optax.sgd(0.1, 0.9), 2.0, 20.0, certified=False)
@@ -192,8 +193,8 @@ def advise(
         sentences.append(_best_setting(tuned, found))
     if proof is not None:
         sentences.append(
-            f"Not only on quadratics: for every function of these curvatures the rate "
-            f"{proof.rate:.6g} is proved."
+            f"The rate {proof.rate:.6g} is also proved for every smooth strongly convex function "
+            "with these curvatures."
         )
     return Advice(
         stable=found.stable,

@@ -28,7 +28,7 @@ from momentax.theory._properties._rate import edge, worst_rate
 from momentax.theory._reading._state_space import as_system, read_system
 from momentax.theory._system import LinearSystem, StateSpace
 
-_TOLERANCE = 1e-10  # Smaller differences are rounding errors, and a smaller decay is none.
+_TOLERANCE = 1e-10  # Differences and decay per step below this are rounding errors.
 
 
 class Direction(NamedTuple):
@@ -37,8 +37,8 @@ class Direction(NamedTuple):
     curvature: λ.
     radius: factor per step by which the error shrinks, or grows if above 1.
     damping: the Damping.
-    variance: of the parameter about its mean, sustained by noisy gradients; infinite where no
-        error dies out, None if no gradient_variance was given.
+    variance: of the parameter about its mean, sustained by noisy gradients; infinite where an
+        error does not decay, None if no gradient_variance was given.
     oscillator: the Oscillator that the transformation discretises; None unless it is heavy ball
         and the curvature positive.
     """
@@ -65,24 +65,24 @@ class Analysis(NamedTuple):
     mu: the smallest curvature; it may be negative, as beside a saddle, or 0.
     L: the largest curvature.
     gradient_variance: of the noise, None if none was given.
-    stable: whether an error dies out along every positive curvature up to L, from mu on if mu
+    stable: whether an error decays along every positive curvature up to L, from mu on if mu
         is positive.
     rate: worst factor per step by which an error along those curvatures shrinks, or grows if
         above 1. If mu is not positive it is the factor along L only, since the factor tends to
         1 with the curvature to 0.
-    half_life: steps in which an error at that rate halves; infinite if none dies out, or so
-        slowly that the rate rounds to 1.
-    edge: the largest curvature up to which all positive ones are stable; infinite if all are, 0
-        if none is.
+    half_life: steps in which an error at that rate halves; infinite if an error does not decay,
+        or decays so slowly that the rate rounds to 1.
+    edge: the largest curvature up to which all positive ones are stable; infinite if every
+        curvature is, 0 if no curvature is.
     margin: edge / L, the factor by which the learning rate may be larger, or must be smaller if
         it is below 1.
     escape: factor per step by which the distance along mu grows; None unless mu is negative. It
         is below 1 if weight decay holds the parameters back.
     decay: factor per step by which the parameters shrink without a gradient: 1 without weight
-        decay, above 1 if a velocity never forgets.
+        decay, above 1 if the velocity does not decay.
     effective_learning_rate: how far one gradient moves the parameters downhill in the long run.
         It and the two gains describe the response to gradients, without weight decay, which
-        responds to the parameters. They are None if a velocity never forgets, and for a
+        responds to the parameters. They are None if the velocity does not decay, and for a
         transformation with both a period and weight decay.
     alternating_gain: size of the updates that follow from gradients of size 1 whose sign
         changes at each step.
@@ -146,7 +146,7 @@ def _amount(value: float) -> str:
 
 
 def _rows(a: Analysis) -> list[tuple[str, ...]]:
-    """The table: in each row a name, and what holds for all directions or for each of them."""
+    """Return the rows of the table: a name, and one cell for all directions or one for each."""
     rows = [*_setting_rows(a), *_stability_rows(a), *_response_rows(a)]
     sides = {"along mu": _cells(a.lowest), "along L": _cells(a.highest)}
     if a.mu == a.L:
@@ -217,7 +217,7 @@ def _cells(side: Direction) -> dict[str, str]:
 
 
 def _gains(system: LinearSystem, decay: float) -> tuple[float | None, float | None, float | None]:
-    """The effective learning rate, the gain on alternating gradients, the signal-to-noise gain."""
+    """Return the effective learning rate, the alternating gain and the signal-to-noise gain."""
     if decay != 1:
         if system.period > 1:
             return None, None, None
@@ -226,15 +226,15 @@ def _gains(system: LinearSystem, decay: float) -> tuple[float | None, float | No
         A[:, 0] = np.eye(len(A))[0]
         system = LinearSystem(A, system.B, system.C)
     try:
-        clean = system_signal_to_noise_gain(system)
+        gain = system_signal_to_noise_gain(system)
         constant, alternating = system_frequency_response(system, np.array([0, 0.5]))
-    except ValueError:  # A velocity that never forgets is no stable filter.
+    except ValueError:  # If the velocity does not decay, the filter is unstable.
         return None, None, None
-    return 0.0 - float(constant.real), float(abs(alternating)), None if np.isnan(clean) else clean
+    return 0.0 - float(constant.real), float(abs(alternating)), None if np.isnan(gain) else gain
 
 
 def _heavy_ball(system: LinearSystem) -> tuple[float, float] | None:
-    """α and β if the updates that follow a gradient are those of heavy ball, -α βᵏ."""
+    """Return (α, β) if the impulse response is that of heavy ball, -α βᵏ, and None otherwise."""
     if len(system.A) > 2 or system.period > 1:
         return None
     first, second, third = system_impulse_response(system, 3)
@@ -255,9 +255,11 @@ def _direction(
 ) -> Direction:
     ρ, variance = float(radius(system, λ)), None
     if σ2 is not None:
-        # An error may die out so slowly that ρ rounds to 1.
-        dies = ρ < MARGINAL or 0 < λ < limit
-        variance = float(system_variance(system, np.asarray(λ), np.asarray(σ2))) if dies else np.inf
+        # An error may decay so slowly that ρ rounds to 1.
+        decays = ρ < MARGINAL or 0 < λ < limit
+        variance = (
+            float(system_variance(system, np.asarray(λ), np.asarray(σ2))) if decays else np.inf
+        )
     return Direction(
         curvature=λ,
         radius=ρ,
@@ -275,12 +277,12 @@ def analyze_system(
     step: int | None = None,
     around: tuple[float, float] | None = None,
 ) -> Analysis:
-    """`analyze` of a system; step and around are kept for the table."""
+    """Analyse a system as `analyze` does; step and around are kept for the table."""
     worst, limit = worst_rate(system, μ if μ > 0 else L, L), edge(system)
     decay = float(radius(system, 0.0))
     if abs(decay - 1) <= _TOLERANCE:
         decay = 1.0
-    effective, alternating, clean = _gains(system, decay)
+    effective, alternating, gain = _gains(system, decay)
     ball = _heavy_ball(system)
     stable = limit > L or (μ > 0 and worst < MARGINAL)
     floor = None
@@ -304,7 +306,7 @@ def analyze_system(
         decay=decay,
         effective_learning_rate=effective,
         alternating_gain=alternating,
-        signal_to_noise_gain=clean,
+        signal_to_noise_gain=gain,
         lowest=_direction(system, μ, σ2, limit, ball),
         highest=_direction(system, L, σ2, limit, ball),
         noise_floor=floor,

@@ -30,7 +30,7 @@ class Certificate(NamedTuple):
     """A rate and what proves it.
 
     rate: ρ in [0, 1), the worst factor by which an error shrinks per step.
-    multiplier: (σ, η), the weights of the two inequalities on the gradients; for a period of
+    multiplier: the weights (σ, η) of the two inequalities on the gradients; for a period of
         p steps, each has shape (p,).
     P: positive definite and of trace 1, shape (n + p, n + p); after t steps
         xᵀ P x is at most ρ^{2t} of what it was, where x = (z, ξ).
@@ -45,7 +45,7 @@ class Certificate(NamedTuple):
 
 
 class _Proof(NamedTuple):
-    """A rate and what proves it, with a P and a multiplier for each step of the period."""
+    """A rate and its proof: for each step of the period a P and the weights (σ, η)."""
 
     rate: float
     multiplier: _Matrix
@@ -61,21 +61,21 @@ class _Forms(NamedTuple):
     off_by_one: _Matrix  # (g - μ θ) ξ
 
     @property
-    def held(self) -> bool:
-        """Whether g is no coordinate, because it is the previous gradient."""
+    def gradient_is_fixed(self) -> bool:
+        """Return whether g is not a coordinate, since it is the previous gradient."""
         return self.now.shape[0] == self.now.shape[1]
 
     def in_coordinates(self, T: _Matrix, T_after: _Matrix) -> _Forms:
-        """The same in coordinates y with (x, ξ) = T y, and in units of g of their size."""
+        """Transform to coordinates y with (x, ξ) = T y, and to units of g of their size."""
         after = np.linalg.solve(T_after, self.after)
-        if not self.held:
+        if not self.gradient_is_fixed:
             size = np.linalg.norm(after[:, -1])
             T = np.block([[T, np.zeros((len(T), 1))], [np.zeros(len(T)), 1 / size]])
         sector, off_by_one = T.T @ self.sector @ T, T.T @ self.off_by_one @ T
         return _Forms(self.now, after @ T, sector, off_by_one)
 
     def change(self, P: Any, P_after: Any, squared: Any, sector: Any, off_by_one: Any) -> Any:
-        """The form that must be negative semidefinite, from arrays or variables of a program."""
+        """Return the form that must be negative semidefinite, from arrays or CVXPY variables."""
         return (
             self.after.T @ P_after @ self.after
             - squared * (self.now.T @ P @ self.now)
@@ -93,11 +93,13 @@ def _forms(phases: list[Phase], μ: float, L: float) -> list[_Forms]:
         n = len(C)
         # If the previous step left the parameters as they were, g is its gradient: ξ = g - L θ.
         moved = np.append(C @ before.A - before.C, L * (C @ before.B))
-        held = len(phases) > 1 and np.abs(moved).max() <= _ROUNDING * np.abs(before.C).max()
-        coordinates = np.eye(n + 2 - held)
+        gradient_is_fixed = (
+            len(phases) > 1 and np.abs(moved).max() <= _ROUNDING * np.abs(before.C).max()
+        )
+        coordinates = np.eye(n + 2 - gradient_is_fixed)
         x, ξ = coordinates[:n], coordinates[n]
         θ = C @ x
-        g = ξ + L * θ if held else coordinates[-1]
+        g = ξ + L * θ if gradient_is_fixed else coordinates[-1]
         forms.append(
             _Forms(
                 now=coordinates[: n + 1],
@@ -112,7 +114,7 @@ def _forms(phases: list[Phase], μ: float, L: float) -> list[_Forms]:
 def _balanced_coordinates(
     system: LinearSystem, parts: list[slice], μ: float, L: float
 ) -> list[_Matrix]:
-    """Coordinates of (x, ξ) in which each part of x is as reachable as it is observable.
+    """Return coordinates of (x, ξ) in which each part of x is as reachable as observable.
 
     They balance the Gramians of the closed loop at the middle curvature, and do not depend on
     the coordinates in which A, B and C came. A small multiple of 1 is added to the Gramians, for
@@ -144,8 +146,10 @@ def _balanced_coordinates(
     return found
 
 
-def _proved(forms: list[_Forms], P: list[_Matrix], multiplier: _Matrix, rate: float) -> float:
-    """The smallest rate, not below a given one, that P and the multiplier prove.
+def _smallest_proved_rate(
+    forms: list[_Forms], P: list[_Matrix], multiplier: _Matrix, rate: float
+) -> float:
+    """Return the smallest rate, not below a given one, that P and the weights (σ, η) prove.
 
     Eigenvalues decide. Inserting the gradient that is worst for each (x, ξ) into the form at ρ
     leaves a form S of (x, ξ), and S ⪯ δ P proves √(ρ² + δ). δ includes a bound of the rounding
@@ -159,7 +163,7 @@ def _proved(forms: list[_Forms], P: list[_Matrix], multiplier: _Matrix, rate: fl
         except np.linalg.LinAlgError:  # Not positive definite.
             return np.inf
         R = root
-        if not form.held:
+        if not form.gradient_is_fixed:
             if Q[-1, -1] >= 0:
                 return np.inf
             R = root @ np.column_stack([np.eye(len(now)), -Q[:-1, -1] / Q[-1, -1]])
@@ -171,7 +175,7 @@ def _proved(forms: list[_Forms], P: list[_Matrix], multiplier: _Matrix, rate: fl
 
 
 class _Program:
-    """The semidefinite program that looks for P and the multiplier at one rate."""
+    """The semidefinite program that looks for P and the weights (σ, η) at one rate."""
 
     def __init__(self, forms: list[_Forms], T: list[_Matrix]):
         import cvxpy as cp
@@ -179,7 +183,7 @@ class _Program:
         self.forms, self.T, self.solver = forms, T, cp.CLARABEL
         after = [*T[1:], T[0]]
         inner = [form.in_coordinates(*each) for form, *each in zip(forms, T, after, strict=True)]
-        self.unit = max(-1 / each.sector[-1, -1] for each in inner if not each.held)
+        self.unit = max(-1 / each.sector[-1, -1] for each in inner if not each.gradient_is_fixed)
         self.squared_rate, largest = cp.Parameter(nonneg=True), cp.Variable()
         # σ of step i bounds η of step i + 1: σ_i = rest_i + shared_{i+1}, η_i = ρ² shared_i.
         self.rest = cp.Variable(len(T), nonneg=True)
@@ -209,28 +213,30 @@ class _Program:
             warnings.simplefilter("ignore", UserWarning)
             self.problem.solve(solver=self.solver)
             if self.rest.value is not None and self.shared.value is not None:
-                P = [_in_x(of.value, each) for of, each in zip(self.P, self.T, strict=True)]
+                P = [
+                    _transform_to_x(of.value, each) for of, each in zip(self.P, self.T, strict=True)
+                ]
                 trace = sum(np.trace(each) for each in P)
                 P = [each / trace for each in P]
                 scale = self.unit / trace
                 first, second = np.maximum([self.rest.value, self.shared.value], 0) * scale
                 σ = first + np.roll(second, -1)
                 multiplier = np.array([σ, np.minimum(rate**2 * second, σ)])
-                return _Proof(_proved(self.forms, P, multiplier, rate), multiplier, P)
+                return _Proof(_smallest_proved_rate(self.forms, P, multiplier, rate), multiplier, P)
         return None
 
 
-def _in_x(P: Any, T: _Matrix) -> _Matrix:
-    """P in the coordinates x from P in the coordinates y, where x = T y."""
+def _transform_to_x(P: Any, T: _Matrix) -> _Matrix:
+    """Transform P from the coordinates y to x, where x = T y."""
     inverse = np.linalg.inv(T)
     P = inverse.T @ P @ inverse
     return (P + P.T) / 2
 
 
 def _bisect(forms: list[_Forms], T: list[_Matrix], low: float, high: float) -> _Proof | None:
-    """The best proof that bisection finds, solved for in the coordinates T.
+    """Return the best proof that bisection finds, solved for in the coordinates T.
 
-    Its rate may be 1 or more. Then it proves nothing, but may lead to a proof that does.
+    Its rate may be 1 or more, which proves nothing but may lead to a better proof.
     """
     program, best = _Program(forms, T), None
     tolerance = _TOLERANCE * (1 - low)
@@ -258,7 +264,7 @@ def _certificate(proof: _Proof, basis: _Matrix, parts: list[slice]) -> Certifica
 
 
 def certify_system(system: LinearSystem, μ: float, L: float) -> Certificate | None:
-    """`certify` of a system."""
+    """Certify a system as `certify` does."""
     if find_spec("cvxpy") is None:
         raise ImportError(
             "certify needs cvxpy, which is not installed; pip install 'momentax[certify]'"
@@ -312,13 +318,13 @@ def certify(
         L: L in [μ, inf), the largest.
 
     Returns:
-        Certificate(rate, multiplier, P), with (σ, η) the multiplier; or None where no rate
-        below 1 is proved, as for heavy ball with its quadratic tuning at κ = 100. The result
-        has been checked by eigenvalues and does not depend on the solver.
+        Certificate(rate, multiplier, P), where multiplier is the weights (σ, η); or None where
+        no rate below 1 is proved, as for heavy ball with its quadratic tuning at κ = 100. The
+        result has been checked by eigenvalues and does not depend on the solver.
 
     Raises:
         ValueError: mu is not positive or exceeds L, or tx is not linear.
-        TypeError: tx is no transformation, or L is missing or given twice.
+        TypeError: tx is not a transformation, or L is missing or given twice.
         ImportError: cvxpy is missing; it comes with the extra `certify`.
 
     Example:

@@ -32,3 +32,9 @@ def positive_ranges(mu: Any, L: ArrayLike | None) -> tuple[Reals, Reals, Reals]:
     μ, largest = as_reals("mu", mu, "(0, inf)"), as_reals("L", L, "(0, inf)")
     _require_order(μ, largest)
     return μ, largest, largest / μ
+
+
+def require_eigenvalues(name: str, value: Any) -> None:
+    """Refuse a Curvature where eigenvalues of a Hessian are needed as numbers."""
+    if hasattr(value, "mu") and hasattr(value, "L"):
+        raise TypeError(f"{name} must be real numbers, got a Curvature; give its .L (or its .mu)")

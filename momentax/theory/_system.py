@@ -80,16 +80,16 @@ class LinearSystem:
 
     @cached_property
     def balanced(self) -> LinearSystem:
-        """The same system in units of the state that make A's rows and columns equally large."""
+        """Return the system in units of the state that make A's rows and columns equally large."""
         scale, _ = self._balance
         A = self.A / scale[:, None] * scale
         return LinearSystem(A, self.B / scale[:, None], self.C * scale)
 
     @cached_property
     def normalized(self) -> tuple[LinearSystem, float]:
-        """The balanced system in units of the curvature that give the loop a gain of 1.
+        """Return the balanced system in units of the curvature where the loop has a gain of 1.
 
-        The second value is that unit: curvatures must be divided by it.
+        The second value is that unit, by which curvatures must be divided.
         """
         unit = self._balance[1]
         return LinearSystem(self.balanced.A, unit * self.balanced.B, self.balanced.C), unit
@@ -100,12 +100,12 @@ class LinearSystem:
 
     @property
     def phases(self) -> list[Phase]:
-        """The steps of the period: x_{i+1} = A_i x_i + B_i g, θ = C_i x_i, x_p = x_0."""
+        """Return the steps of the period: x_{i+1} = A_i x_i + B_i g, θ = C_i x_i, x_p = x_0."""
         return self._split[0]
 
     @property
     def phase_basis(self) -> Reals:
-        """The matrix T with z = T (x_0, x_1, ...), where x_i is the state before step i."""
+        """Return the matrix T of z = T (x_0, x_1, ...), where x_i is the state before step i."""
         return self._split[1]
 
 

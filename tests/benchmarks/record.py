@@ -102,7 +102,7 @@ def _line(value: Any) -> str:
 
 
 def _lines(brackets: str, items: Iterable[str]) -> str:
-    """The items of a list or an object, each on a line of its own."""
+    """The items of a list or an object, each on its own line."""
     return f"{brackets[0]}\n" + ",\n".join(items) + f"\n{brackets[1]}"
 
 

@@ -1,4 +1,4 @@
-"""What people type first raises an error that says what to write instead."""
+"""Names from other libraries raise an error that says what to write instead."""
 
 import functools
 import inspect

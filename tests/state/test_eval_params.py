@@ -159,7 +159,7 @@ def test_schedule_free_agrees_with_the_function_of_optax(b1):
 
 
 @pytest.mark.parametrize("decoupled", [False, True])
-def test_the_state_of_sgd_tells_its_units(decoupled):
+def test_the_state_of_sgd_records_its_units(decoupled):
     params = jnp.ones(2)
     for units, wrong, text in (
         ("gradient", None, "give learning_rate, the value"),
@@ -183,7 +183,7 @@ def test_the_state_of_sgd_tells_its_units(decoupled):
     ],
     ids=["restart", "chain", "masked", "inject_hyperparams"],
 )
-def test_the_state_tells_the_units_of_a_nested_method(inner):
+def test_the_state_records_the_units_of_a_nested_method(inner):
     params = jnp.array([1.0, -2.0])
     for units, rate in (("gradient", 0.1), ("parameter", None)):
         plain, tx = (sgd(0.1, method, velocity_units=units) for method in (nesterov(), inner))
@@ -268,7 +268,7 @@ def test_frameworks_that_look_ahead_give_their_base_iterate():
         chex.assert_trees_all_close(eval_params(φ, state, learning_rate=rate), θ, rtol=1e-5)
 
 
-def test_a_named_chain_does_not_tell_its_units():
+def test_a_named_chain_does_not_record_its_units():
     tx = optax.named_chain(
         ("method", momentax.nesterov()), ("descent", optax.scale_by_learning_rate(lambda _: 0.1))
     )

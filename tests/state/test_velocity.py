@@ -268,7 +268,7 @@ def test_norms_neither_underflow_nor_overflow(size):
         np.testing.assert_array_equal(velocity_norms(state)[""], norm)
 
 
-def test_weak_types_stay_weak():
+def test_weak_types_are_kept():
     state = optax.TraceState({"a": jnp.asarray(1.0), "b": jnp.ones(2)})
     assert (state.trace["a"].weak_type, state.trace["b"].weak_type) == (True, False)
     new = {"a": np.float32(2.0), "b": jnp.full(2, 3.0)}

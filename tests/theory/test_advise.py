@@ -197,7 +197,7 @@ WORDS = {
     "too much decay": (
         optax.chain(optax.add_decayed_weights(50.0), optax.sgd(0.1, 0.9)),
         (1.0, 10.0),
-        "Unstable, at however small a curvature.",
+        "Unstable at every positive curvature.",
     ),
     "growth that a curvature stops": (
         optax.chain(optax.add_decayed_weights(-0.1), optax.sgd(0.1)),
@@ -262,7 +262,9 @@ def test_a_certificate_holds_beyond_quadratics(monkeypatch):
     tx = optax.sgd(0.1)
     said = advise(tx, 1.0, 10.0)
     np.testing.assert_allclose(said.certified_rate, 0.9, rtol=1e-4)
-    assert said.sentences[-1].startswith("Not only on quadratics: for every function of these")
+    assert said.sentences[-1].endswith(
+        "for every smooth strongly convex function with these curvatures."
+    )
     assert advise(tx, 1.0, 10.0, certified=False).certified_rate is None
     assert find_spec("cvxpy")
     monkeypatch.setattr("momentax.theory._advise.find_spec", lambda name: None)

@@ -21,7 +21,7 @@ def variance(α, β, λ):
     return α * (1 + β) / (λ * (1 - β) * (2 * (1 + β) - α * λ))
 
 
-def test_heavy_ball_is_its_closed_forms():
+def test_heavy_ball_equals_its_closed_forms():
     α, β, L = 0.1, 0.9, 30.0
     tx = sgd(α, momentax.heavy_ball(β))
     a = analyze(tx, 1.0, L, gradient_variance=2.0)
@@ -416,7 +416,7 @@ def test_the_record_is_frozen():
         ((1.0, 2.0), {"around": 3.0}, ValueError, r"around must be a pair \(θ, g\)"),
     ],
 )
-def test_bad_arguments_are_sentences(arguments, options, error, message):
+def test_errors_of_bad_arguments(arguments, options, error, message):
     with pytest.raises(error, match=f"^{message}"):
         analyze(optax.sgd(0.1), *arguments, **options)
 

@@ -68,7 +68,7 @@ def test_nesterov_is_proved_faster_than_by_estimate_sequences(kappa):
 
 @settings(max_examples=10)
 @given(log_kappa=st.floats(0.05, 4), share=st.floats(0.05, 0.98))
-def test_descent_has_its_rate_on_quadratics_everywhere(log_kappa, share):
+def test_descent_is_certified_at_its_rate_on_quadratics(log_kappa, share):
     L = 10.0**log_kappa
     α = share * 2 / L
     certificate = theory.certify(descent(α), 1.0, L)
@@ -189,7 +189,7 @@ def test_accumulated_gradients_have_the_certificate_of_the_wrapped_optimizer(eve
 
 
 @pytest.mark.parametrize("period", [2, 6, 20])
-def test_lookahead_around_descent_has_its_rate_on_quadratics_everywhere(period):
+def test_lookahead_around_descent_is_certified_at_its_rate_on_quadratics(period):
     """If no step overshoots, each contracts the fast parameters and the last one mixes them in."""
     tx = optax.lookahead(optax.sgd(0.09), period, 0.3)
     exact = (0.7 + 0.3 * 0.91**period) ** (1 / period)
@@ -293,6 +293,6 @@ def test_without_cvxpy_a_sentence_names_the_extra(monkeypatch):
         ([1.0, 2.0], 3.0, "mu must be one number in (0, inf), got shape (2,)"),
     ],
 )
-def test_bad_arguments_are_sentences(mu, L, text):
+def test_errors_of_bad_arguments(mu, L, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
         theory.certify(descent(0.1), mu, L)

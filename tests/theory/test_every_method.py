@@ -531,8 +531,8 @@ def restarted(draw, α):
 PERIODIC = [optax_lookahead, optax_accumulated, optax_apply_every, restarted]
 
 
-# These compute in NumPy with what they draw, or are frozen at a step: each case is read by itself.
-READ_ALONE = [*CHANGING, triple_momentum, robust_momentum, optax_schedule]
+# These factories do not accept tracers, or are read at a step, so each case is read separately.
+READ_SEPARATELY = [*CHANGING, triple_momentum, robust_momentum, optax_schedule]
 
 
 @cache
@@ -558,26 +558,26 @@ def case(make, seed):
 
     with jax.enable_x64(True):  # Some transformations keep coefficients as arrays from the start.
         tx, algebra = make(draw, learning_rate)
-        if make not in READ_ALONE:
+        if make not in READ_SEPARATELY:
             system = family(make)({"learning_rate": learning_rate, **drawn}, full=True).state_space
-    if make in READ_ALONE:
+    if make in READ_SEPARATELY:
         system = theory.state_space(tx, step=FROZEN if make in CHANGING else None)
     algebra = Kernel(*algebra) if make in KERNEL else algebra()
     return tx, algebra, system, rng.uniform(size=3)
 
 
-# What settles is run too. The scope puts the tests of a method next to each other, so that one
-# worker has them all and reads the method once.
-SETTLING = [make for make in KERNEL + FILTERS + PERIODIC if make not in CHANGING]
+# Methods whose coefficients converge are also run. The scope puts the tests of a method next to
+# each other, so that one worker has them all and reads the method once.
+CONVERGING = [make for make in KERNEL + FILTERS + PERIODIC if make not in CHANGING]
 
 
 def for_each(methods):
     return pytest.mark.parametrize("make", methods, ids=lambda make: make.__name__, scope="module")
 
 
-@for_each(SETTLING + CHANGING)
+@for_each(CONVERGING + CHANGING)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_rate_edge_and_variance_are_those_of_the_algebra(make, seed):
+def test_rate_edge_and_variance_equal_the_closed_forms(make, seed):
     _, algebra, system, share = case(make, seed)
     edge = algebra.edge()
     np.testing.assert_allclose(theory.sharpness_limit(system), edge, rtol=1e-9)
@@ -629,7 +629,7 @@ def factor(sizes, digits):
     return np.exp(np.polyfit(np.arange(8) * width, np.log(tops), 1)[0])
 
 
-@for_each(SETTLING)
+@for_each(CONVERGING)
 def test_compiled_runs_shrink_diverge_and_settle_as_predicted(make):
     tx, _, system, share = case(make, 0)
     edge = theory.sharpness_limit(system)

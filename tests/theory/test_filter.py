@@ -224,6 +224,6 @@ def test_a_system_with_equal_steps_may_be_given_with_a_period():
         ),
     ],
 )
-def test_bad_arguments_are_sentences(call, text):
+def test_errors_of_bad_arguments(call, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
         call(linear(0.1, 0.0, 1.0, 0.9))

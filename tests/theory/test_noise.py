@@ -191,6 +191,6 @@ def test_a_compiled_run_with_a_period_has_the_variance():
         ),
     ],
 )
-def test_bad_arguments_are_sentences(call, text):
+def test_errors_of_bad_arguments(call, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
         call(linear(0.1, 0.0, 1.0, 0.9))

@@ -108,6 +108,6 @@ def test_arguments_broadcast():
         (lambda: theory.oscillator_path(0.1, 0.9, 1.0, 1.0, -1), "steps must be a whole number"),
     ],
 )
-def test_bad_arguments_are_sentences(call, text):
+def test_errors_of_bad_arguments(call, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
         call()

@@ -40,7 +40,7 @@ def test_the_curve_ends_at_max_rate_or_where_slower_is_not_less_noisy():
     assert len(short.rate) == len(short.hyperparameters["learning_rate"]) < 5
 
 
-def test_bad_arguments_are_sentences():
+def test_errors_of_bad_arguments():
     with pytest.raises(ValueError, match=r"^no setting within the bounds converges"):
         trade_off(optax.sgd, 0.5, 1.0, bounds={"learning_rate": (3.0, 5.0)})
     with pytest.raises(ValueError, match=r"^count must be a whole number, at least 2"):

@@ -274,7 +274,7 @@ def fails(error, text, *args, **kwargs):
         tune(*args, **kwargs)
 
 
-def test_bad_arguments_are_sentences():
+def test_errors_of_bad_arguments():
     fails(
         ValueError,
         "objective must be one of 'rate', 'certified_rate', 'noise', got 'speed'",

@@ -72,7 +72,7 @@ def test_arguments_broadcast():
         (lambda: theory.robust_momentum(1.0, 100.0, rate=1.0), "rate must be in [0, 1), got 1.0"),
     ],
 )
-def test_bad_arguments_are_sentences(call, text):
+def test_errors_of_bad_arguments(call, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
         call()
 

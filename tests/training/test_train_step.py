@@ -493,7 +493,7 @@ def test_the_program_keeps_only_the_gradient_where_the_velocity_is_encoded(name,
 
 @pytest.mark.parametrize("storage", [None, *STORAGES], ids=str)
 @pytest.mark.parametrize("name", ["heavy_ball", "nesterov", "adan", "mars", "optimistic"])
-def test_several_steps_in_one_program_keep_no_more(name, storage):
+def test_several_steps_in_one_program_allocate_no_more_memory(name, storage):
     """Copies in the body of the loop are counted too."""
     require_low_costs(name, storage, 3)
 

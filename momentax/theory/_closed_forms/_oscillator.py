@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from momentax._core.arguments import as_count, as_reals
 from momentax._core.typing import Reals
+from momentax.theory._curvature import require_eigenvalues
 from momentax.theory._printing import format_record
 
 
@@ -64,6 +65,7 @@ def oscillator(learning_rate: ArrayLike, beta: ArrayLike, curvature: ArrayLike) 
         Qian, On the momentum term in gradient descent learning algorithms,
         Neural Networks 12(1), 1999, with differences of first order.
     """
+    require_eigenvalues("curvature", curvature)
     α = as_reals("learning_rate", learning_rate, "(0, inf)")
     β = as_reals("beta", beta, "[0, 1)")
     α, β, λ = np.broadcast_arrays(α, β, as_reals("curvature", curvature, "(0, inf)"))

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from momentax._core.arguments import as_count, as_reals, as_symmetric
 from momentax._core.typing import Reals
+from momentax.theory._curvature import require_eigenvalues
 from momentax.theory._printing import format_record
 from momentax.theory._system import StateSpace
 
@@ -53,7 +54,7 @@ def _refuse_transformation(name: str, value: Any, reading: str) -> None:
 
 
 def _roots(x: Reals, a: Reals, b: Reals, β: Reals) -> tuple[Reals, Reals, Reals, Reals, Reals]:
-    """T/2, D, (T/2)² - D and, where they are real, the roots: the larger in magnitude first.
+    """Return T/2, D, (T/2)² - D and the roots, the larger in magnitude first, where real.
 
     All come from the distances of the roots to 1, which have the sum 2h = 2 - T and the product
     c = 1 - T + D. So a slow error, whose root is nearly 1, keeps its digits.
@@ -108,6 +109,7 @@ def spectral_radius(
     _refuse_transformation("learning_rate", learning_rate, "rate_at(tx, curvature)")
     a, b, β = _coefficients(beta, gradient_weight, velocity_weight)
     α = as_reals("learning_rate", learning_rate, "(0, inf)")
+    require_eigenvalues("curvature", curvature)
     x = α * as_reals("curvature", curvature)
     _, determinant, square, larger, _ = _roots(x, a, b, β)
     return np.where(square < 0, np.sqrt(np.abs(determinant)), np.abs(larger))
@@ -157,7 +159,7 @@ def stability_edge(
 
 
 def _powers(x: Reals, a: Reals, b: Reals, β: Reals, steps: int) -> tuple[Reals, Reals]:
-    """p_n and q_n of Mⁿ = p_n M + q_n I for n = 0 .. steps, on the axis before the last.
+    """Return p_n and q_n of Mⁿ = p_n M + q_n I for n = 0 .. steps, on the axis before the last.
 
     By Cayley and Hamilton p_n = (r₁ⁿ - r₂ⁿ) / (r₁ - r₂) and q_n = -D p_{n-1}, from the roots r
     of z² - T z + D. Each case is written so that nothing cancels as the roots meet, on either
@@ -235,7 +237,7 @@ def quadratic_path(
         infinite or NaN.
 
     Raises:
-        ValueError: H is not square or not as_symmetric, a shape does not fit it, or a
+        ValueError: H is not square or not symmetric, a shape does not fit it, or a
             hyperparameter lies outside its interval.
 
     Example:

@@ -32,7 +32,7 @@ class Tuning(NamedTuple):
 
     @property
     def tx(self) -> optax.GradientTransformationExtraArgs:
-        """The complete optimizer with these hyperparameters."""
+        """Return the complete optimizer with these hyperparameters."""
         return linear_optimizer(self.learning_rate, 0.0, 1.0, self.beta)
 
 
@@ -41,7 +41,7 @@ class NesterovTuning(Tuning):
 
     @property
     def tx(self) -> optax.GradientTransformationExtraArgs:
-        """The complete optimizer with these hyperparameters."""
+        """Return the complete optimizer with these hyperparameters."""
         return linear_optimizer(self.learning_rate, 1.0, self.beta, self.beta)
 
 
@@ -78,7 +78,7 @@ def heavy_ball_rate(kappa: ArrayLike) -> Reals:
         ρ = (√κ - 1) / (√κ + 1),    β* = ρ²
 
     So β = 0.9 is the optimum at κ ≈ 1442, and at κ = 100 the optimum is 0.669. The rate holds
-    on quadratics: on other smooth strongly convex functions this tuning can cycle for ever
+    on quadratics: on other smooth strongly convex functions this tuning can cycle
     (Lessard, Recht and Packard).
 
     Args:
@@ -166,15 +166,15 @@ def optimal_heavy_ball(mu: Any, L: ArrayLike | None = None) -> Tuning:
         α = 4 / (√L + √μ)²,    β = ρ²,    ρ = (√κ - 1) / (√κ + 1)
 
     Args:
-        mu: μ in (0, L], the smallest curvature; or a Curvature, which gives L too.
-        L: L in [μ, inf), the largest.
+        mu: As in `optimal_gradient_descent`.
+        L: As in `optimal_gradient_descent`.
 
     Returns:
-        Tuning(learning_rate, beta, rate) of the arguments' broadcast shape.
+        Tuning, as `optimal_gradient_descent` does.
 
     Raises:
-        ValueError: mu is not positive, or exceeds L.
-        TypeError: L is missing or given twice.
+        ValueError: As `optimal_gradient_descent`.
+        TypeError: As `optimal_gradient_descent`.
 
     Example:
         >>> momentax.theory.optimal_heavy_ball(1.0, 100.0)

@@ -36,13 +36,13 @@ class WorstCaseTuning(NamedTuple):
 
     @property
     def weights(self) -> tuple[Reals, Reals]:
-        """The weights of the gradient and of the velocity in the direction: a and b."""
+        """Return a and b, the weights of the gradient and of the velocity in the direction."""
         a = self.beta2 / self.beta1
         return a, 1 + self.beta2 - a
 
     @property
     def tx(self) -> optax.GradientTransformationExtraArgs:
-        """The complete optimizer with these hyperparameters.
+        """Return the complete optimizer with these hyperparameters.
 
         Its parameters are the points at which gradients are taken. `synthesized_nesterov` also
         gives the output that delta defines.
@@ -135,7 +135,7 @@ def robust_momentum(
 
 
 def _strict_range(mu: Any, L: ArrayLike | None) -> tuple[Reals, Reals]:
-    """L and κ, broadcast; κ = 1 has no such tuning."""
+    """Return L and κ, broadcast; refuse κ = 1, which has no such tuning."""
     μ, largest, κ = positive_ranges(mu, L)
     if np.any(κ == 1):
         raise ValueError(

@@ -8,21 +8,20 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._core.arguments import as_count, as_real, as_reals
+from momentax._core.arguments import REALS, as_count, as_real, as_reals
 from momentax._core.typing import Reals
 from momentax.theory._closed_forms._memory import half_life
 from momentax.theory._closed_forms._quadratic import quadratic_problem
+from momentax.theory._curvature import require_eigenvalues
 from momentax.theory._printing import format_record
 from momentax.theory._reading._state_space import as_system
 from momentax.theory._system import LinearSystem, Phase, StateSpace
-
-_Transformation = optax.GradientTransformation | StateSpace
 
 MARGINAL = 1 - 1e-14  # From here on a factor per step is 1 up to rounding.
 
 
 class Damping(NamedTuple):
-    """How an error along one curvature dies out.
+    """How an error along one curvature decays.
 
     kind: "over", "critical" or "under".
     period: steps of one oscillation; infinite unless "under".
@@ -38,23 +37,23 @@ class Damping(NamedTuple):
 
 
 def half_life_at(ρ: float) -> float:
-    """Steps in which an error that shrinks by ρ per step halves, infinite where none does."""
+    """Return the steps in which an error that shrinks by ρ per step halves, or infinity."""
     return float(half_life(ρ)) if ρ < MARGINAL else np.inf
 
 
 def loop_matrix(system: LinearSystem, λ: Reals) -> Reals:
-    """A + λ B C for each λ."""
+    """Return A + λ B C for each λ."""
     return system.A + λ[..., None, None] * (system.B @ system.C)
 
 
 def phase_loops(phases: list[Phase], λ: ArrayLike) -> list[Reals]:
-    """The matrix of each step of a period on a quadratic."""
+    """Return the matrix of each step of a period on a quadratic."""
     λ = np.asarray(λ, np.float64)[..., None, None]
     return [A + λ * np.outer(B, C) for A, B, C in phases]
 
 
 def period_roots(phases: list[Phase], λ: ArrayLike) -> tuple[NDArray[Any], Reals]:
-    """The eigenvalues z of the product of all steps, in some unit u, and u^(1/p)."""
+    """Return the eigenvalues of the product of all p steps in some unit u, and u^(1/p)."""
     product, exponent = np.eye(len(phases[0].C)), 0
     for M in phase_loops(phases, λ):
         product = M @ product
@@ -65,10 +64,10 @@ def period_roots(phases: list[Phase], λ: ArrayLike) -> tuple[NDArray[Any], Real
 
 
 def largest_root(phases: list[Phase], λ: ArrayLike) -> tuple[Reals, Reals]:
-    """The size per step of the largest root, and the cosine of its angle over the period.
+    """Return the size per step of the largest root, and the cosine of its angle over a period.
 
-    Two roots that meet, as at critical damping, come out with half of their digits; their mean
-    has all digits.
+    Each of two equal roots, as at critical damping, is computed to half of the digits only;
+    their mean is computed to all digits.
     """
     roots, unit = period_roots(phases, λ)
     top = np.take_along_axis(roots, np.abs(roots).argmax(axis=-1, keepdims=True), axis=-1)
@@ -79,12 +78,12 @@ def largest_root(phases: list[Phase], λ: ArrayLike) -> tuple[Reals, Reals]:
 
 
 def radius(system: LinearSystem, λ: ArrayLike) -> Reals:
-    """The spectral radius of the closed loop, per step."""
+    """Return the spectral radius of the closed loop, per step."""
     return largest_root(system.phases, λ)[0]
 
 
 def system_damping(system: LinearSystem, λ: float) -> Damping:
-    """`damping` of a system."""
+    """Compute `damping` for a system."""
     normal, unit = system.normalized
     p = normal.period
     roots, scale = period_roots(normal.phases, λ / unit)
@@ -99,7 +98,7 @@ def system_damping(system: LinearSystem, λ: float) -> Damping:
     return Damping("critical" if len(slowest) > 1 else "over", np.inf, half_life_at(ρ))
 
 
-def closed_loop(tx: _Transformation, curvature: ArrayLike) -> Reals:
+def closed_loop(tx: optax.GradientTransformation | StateSpace, curvature: ArrayLike) -> Reals:
     """Return the matrix of one step on a quadratic: z_t = M z_{t-1}.
 
         M = A + λ B C
@@ -121,11 +120,12 @@ def closed_loop(tx: _Transformation, curvature: ArrayLike) -> Reals:
         >>> np.round(momentax.theory.closed_loop(optax.sgd(0.1), 2.0), 6)
         array([[0.8]])
     """
+    require_eigenvalues("curvature", curvature)
     λ = as_reals("curvature", curvature)
     return loop_matrix(as_system(tx), λ)
 
 
-def rate_at(tx: _Transformation, curvature: ArrayLike) -> Reals:
+def rate_at(tx: optax.GradientTransformation | StateSpace, curvature: ArrayLike) -> Reals:
     """Return the factor per step by which an error along a curvature shrinks or grows.
 
         ρ = max |z|,    z the eigenvalues of M = A + λ B C
@@ -153,11 +153,14 @@ def rate_at(tx: _Transformation, curvature: ArrayLike) -> Reals:
     Source:
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
+    require_eigenvalues("curvature", curvature)
     λ = as_reals("curvature", curvature)
     return radius(as_system(tx), λ)
 
 
-def escape_rate(tx: _Transformation, negative_curvature: ArrayLike) -> Reals:
+def escape_rate(
+    tx: optax.GradientTransformation | StateSpace, negative_curvature: ArrayLike
+) -> Reals:
     """Return the factor per step by which the distance to a saddle grows.
 
     It is the spectral radius at a negative curvature. It is above 1 unless weight decay holds
@@ -183,12 +186,13 @@ def escape_rate(tx: _Transformation, negative_curvature: ArrayLike) -> Reals:
         O'Neill and Wright, Behavior of accelerated gradient methods near
         critical points of nonconvex functions, 2019, arXiv:1706.07993.
     """
+    require_eigenvalues("negative_curvature", negative_curvature)
     λ = as_reals("negative_curvature", negative_curvature, "(-inf, 0)")
     return radius(as_system(tx), λ)
 
 
-def damping(tx: _Transformation, curvature: float) -> Damping:
-    """Tell whether an error along a curvature oscillates as it dies out, and how fast.
+def damping(tx: optax.GradientTransformation | StateSpace, curvature: float) -> Damping:
+    """Say whether an error along a curvature oscillates as it decays, and how fast.
 
     The slowest mode decides, which is the largest root z of the closed loop. A positive root
     is "over", two roots that meet are "critical", a complex or negative root is "under" and
@@ -201,7 +205,7 @@ def damping(tx: _Transformation, curvature: float) -> Damping:
 
     Returns:
         Damping(kind, period, half_life), in steps. Roots that agree to 1e-6 count as meeting,
-        since float64 cannot tell closer ones apart. An error that is gone in finitely many
+        since float64 cannot tell closer ones apart. An error that is 0 after finitely many
         steps is critical, with a half-life of 0.
 
     Raises:
@@ -214,12 +218,13 @@ def damping(tx: _Transformation, curvature: float) -> Damping:
     Source:
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
-    λ = as_real("curvature", curvature, "(-inf, inf)")
+    require_eigenvalues("curvature", curvature)
+    λ = as_real("curvature", curvature, REALS)
     return system_damping(as_system(tx), λ)
 
 
 def _iterates(system: LinearSystem, λ: Reals, start: Reals, minimizer: Reals, steps: int) -> Reals:
-    """The parameters at steps 0 .. T along each curvature, shape (T + 1, n)."""
+    """Return the parameters at steps 0 .. T along each curvature, shape (T + 1, n)."""
     n, period = len(system.A), system.period
     # θ* enters through the gradient λ (θ - θ*). A cyclic register of p entries after z holds a 1
     # at the current phase, which carries it.
@@ -239,7 +244,7 @@ def _iterates(system: LinearSystem, λ: Reals, start: Reals, minimizer: Reals, s
 
 
 def trajectory(
-    tx: _Transformation,
+    tx: optax.GradientTransformation | StateSpace,
     hessian: ArrayLike,
     start: ArrayLike,
     steps: int,
@@ -268,7 +273,7 @@ def trajectory(
     Raises:
         ValueError: H is not square or not symmetric, a shape does not fit it, or as
             `state_space`.
-        TypeError: steps is no whole number, or as `state_space`.
+        TypeError: steps is not a whole number, or as `state_space`.
 
     Example:
         >>> np.round(momentax.theory.trajectory(optax.sgd(0.5), [[1.0]], [1.0], 2), 6).ravel()

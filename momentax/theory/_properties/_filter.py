@@ -22,11 +22,10 @@ _ROUNDING = 1e-13
 
 
 def _filter(system: LinearSystem) -> tuple[Reals, Reals, Reals, Reals]:
-    """F, G, H and D of x⁺ = F x + G g, u = H x + D g, with an entry of g and u for each phase.
+    """Return F, G, H, D of x⁺ = F x + G g, u = H x + D g, where g and u have an entry per phase.
 
-    u = θ⁺ - θ does not show all of z; without decay it does not show the parameters themselves.
-    What it does not show is left out, so that the filter is stable although the parameters sum
-    the updates for ever.
+    The part of z that u = θ⁺ - θ does not depend on is left out. Without decay this includes
+    the parameters, which sum all updates, so that the filter is stable without them.
     """
     A, B, C = system.balanced.A, system.balanced.B, system.balanced.C
     after = np.roll(C, -1, axis=0)  # Step i begins with C_i z and ends with C_{i+1} z⁺.
@@ -38,13 +37,13 @@ def _filter(system: LinearSystem) -> tuple[Reals, Reals, Reals, Reals]:
 
 
 def _mean_filter(system: LinearSystem) -> tuple[Reals, Reals, Reals, float]:
-    """The mean of the filter over the phases in which a gradient may arrive."""
+    """Return the mean of the filter over the phases in which a gradient may arrive."""
     F, G, H, D = _filter(system)
     return F, G.mean(axis=1), H.sum(axis=0), float(D.sum() / len(D))
 
 
 def system_impulse_response(system: LinearSystem, steps: int) -> Reals:
-    """`impulse_response` of a system."""
+    """Compute `impulse_response` for a system."""
     F, x, H, D = _mean_filter(system)
     response = [D]
     for _ in range(steps - 1):
@@ -54,7 +53,7 @@ def system_impulse_response(system: LinearSystem, steps: int) -> Reals:
 
 
 def system_frequency_response(system: LinearSystem, f: Reals) -> NDArray[np.complex128]:
-    """`frequency_response` of a system."""
+    """Compute `frequency_response` for a system."""
     F, G, H, D = _mean_filter(system)
     turn = 4 * (f - np.round(f))  # In right angles, at which z is exact.
     z = 1j ** np.round(turn) * np.exp(0.5j * np.pi * (turn - np.round(turn)))
@@ -66,13 +65,13 @@ def system_frequency_response(system: LinearSystem, f: Reals) -> NDArray[np.comp
 
 
 def system_signal_to_noise_gain(system: LinearSystem) -> float:
-    """`signal_to_noise_gain` of a system."""
+    """Compute `signal_to_noise_gain` for a system."""
     F, G, H, D = _filter(system)
     radius = np.abs(np.linalg.eigvals(F)).max(initial=0)
     if radius >= 1:
         raise ValueError(
             "tx must be a stable filter, got one that multiplies its state by "
-            f"{radius:.6g} per step; a β below 1 makes it forget"
+            f"{radius:.6g} per step; give a β below 1, so that the velocity decays"
         )
     constant = np.ones(len(D))
     signal = D @ constant + H @ np.linalg.solve(np.eye(len(F)) - F, G @ constant)
@@ -101,7 +100,7 @@ def impulse_response(tx: optax.GradientTransformation | StateSpace, steps: int) 
 
     Raises:
         ValueError: steps is below 1, or tx is not linear.
-        TypeError: steps is no whole number, or tx is no transformation.
+        TypeError: steps is not a whole number, or tx is not a transformation.
 
     Example:
         >>> np.round(momentax.theory.impulse_response(momentax.heavy_ball(0.5), 3), 6)
@@ -136,7 +135,7 @@ def frequency_response(
 
     Raises:
         ValueError: A frequency is infinite or NaN, or tx is not linear.
-        TypeError: tx is no transformation.
+        TypeError: tx is not a transformation.
 
     Example:
         >>> np.round(momentax.theory.frequency_response(momentax.heavy_ball(0.5), 0.0).real, 6)
@@ -171,7 +170,7 @@ def signal_to_noise_gain(tx: optax.GradientTransformation | StateSpace) -> float
     Raises:
         ValueError: The filter is not stable, so that there are no such sums, or tx is not
             linear.
-        TypeError: tx is no transformation.
+        TypeError: tx is not a transformation.
 
     Example:
         >>> round(momentax.theory.signal_to_noise_gain(momentax.heavy_ball(0.9)), 6)

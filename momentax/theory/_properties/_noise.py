@@ -8,15 +8,16 @@ from numpy.typing import ArrayLike
 
 from momentax._core.arguments import as_reals
 from momentax._core.typing import Reals
+from momentax.theory._curvature import require_eigenvalues
 from momentax.theory._properties._closed_loop import phase_loops
 from momentax.theory._reading._state_space import as_system
 from momentax.theory._system import LinearSystem, Phase, StateSpace
 
 
 def gramian(change: Reals, Q: Reals) -> Reals:
-    """Σ = M Σ Mᵀ + Q for M = 1 + change, infinite where M is not stable.
+    """Solve Σ = M Σ Mᵀ + Q for M = 1 + change; Σ is infinite where M is not stable.
 
-    It is the sum Q + M Q Mᵀ + ..., whose number of terms doubles each time. The change keeps
+    Σ is the sum Q + M Q Mᵀ + ..., whose number of terms doubles each time. The change keeps
     the digits of slow modes, which 1 + change would round away.
     """
     new = np.diag(Q)
@@ -33,7 +34,7 @@ def gramian(change: Reals, Q: Reals) -> Reals:
 
 
 def _is_stable(product: Reals, change: Reals, period: int) -> bool:
-    """Ask whether the product of all steps, which is 1 + change, is stable."""
+    """Return whether the product of all steps, which is 1 + change, is stable."""
     roots = np.linalg.eigvals(change)
     growth = 2 * roots.real + np.abs(roots) ** 2  # Of |1 + root|².
     rounding = 8 * period * len(product) * np.finfo(np.float64).eps
@@ -44,7 +45,7 @@ def _is_stable(product: Reals, change: Reals, period: int) -> bool:
 
 
 def _unit_variance(phases: list[Phase], λ: float) -> float:
-    """The mean of C Σ Cᵀ over the steps at unit noise, infinite where they are not stable."""
+    """Return the mean of C Σ Cᵀ over the steps at unit noise, infinite if they are not stable."""
     loops = list(zip(phase_loops(phases, λ), phases, strict=True))
     one = np.eye(len(phases[0].C))
     product, added = one, 0 * one
@@ -68,7 +69,7 @@ def _unit_variance(phases: list[Phase], λ: float) -> float:
 
 
 def system_variance(system: LinearSystem, λ: Reals, σ2: Reals) -> Reals:
-    """`stationary_variance` of a system."""
+    """Compute `stationary_variance` for a system."""
     λ, σ2 = np.broadcast_arrays(λ, σ2)
     unit = {each: _unit_variance(system.phases, each) for each in set(λ.flat)}
     variance = np.array([unit[each] for each in λ.flat], np.float64).reshape(λ.shape)
@@ -77,7 +78,7 @@ def system_variance(system: LinearSystem, λ: Reals, σ2: Reals) -> Reals:
 
 
 def system_noise_floor(system: LinearSystem, λ: Reals, σ2: Reals) -> Reals:
-    """`noise_floor` of a system."""
+    """Compute `noise_floor` for a system."""
     variance = system_variance(system, λ, σ2)
     λ = np.broadcast_to(λ, variance.shape)
     return np.multiply(λ, variance, out=np.zeros(λ.shape), where=λ > 0).sum(axis=-1) / 2
@@ -110,13 +111,14 @@ def stationary_variance(
 
     Raises:
         ValueError: An argument lies outside its interval, or tx is not linear.
-        TypeError: tx is no transformation.
+        TypeError: tx is not a transformation.
 
     Example:
         >>> variance = momentax.theory.stationary_variance(optax.sgd(0.1, 0.9), 1.0, 1.0)
         >>> round(float(variance), 6)
         0.513514
     """
+    require_eigenvalues("curvature", curvature)
     λ = as_reals("curvature", curvature)
     σ2 = as_reals("gradient_variance", gradient_variance, "[0, inf)")
     return system_variance(as_system(tx), λ, σ2)
@@ -133,7 +135,7 @@ def noise_floor(
 
     with the `stationary_variance` along each eigenvalue of the Hessian, and so the mean over
     the steps of a period. E θ is the minimizer, except where weight decay moves it. A flat
-    direction adds nothing: the parameters wander along it for ever and the loss is the same.
+    direction adds nothing: the parameters wander along it and the loss does not change.
 
     Args:
         tx: A linear Optax transformation from gradients to steps, such as `sgd`, or its
@@ -149,13 +151,14 @@ def noise_floor(
 
     Raises:
         ValueError: An argument lies outside its interval, or tx is not linear.
-        TypeError: tx is no transformation.
+        TypeError: tx is not a transformation.
 
     Example:
         >>> floor = momentax.theory.noise_floor(optax.sgd(0.1, 0.9), [1.0, 10.0], 1.0)
         >>> round(float(floor), 6)
         0.596042
     """
+    require_eigenvalues("curvatures", curvatures)
     λ = np.atleast_1d(as_reals("curvatures", curvatures, "[0, inf)"))
     σ2 = as_reals("gradient_variance", gradient_variance, "[0, inf)")
     return system_noise_floor(as_system(tx), λ, σ2)

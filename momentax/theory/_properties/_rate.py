@@ -14,13 +14,13 @@ from momentax.theory._properties._closed_loop import largest_root, radius
 from momentax.theory._reading._state_space import as_system
 from momentax.theory._system import LinearSystem, Phase, StateSpace
 
-# A system is stable while its largest root is below this: one on the unit circle may come out
-# inside by rounding.
+# A system is stable if its largest root is below this, since rounding may move a root from the unit
+# circle into it.
 _STABLE = 1 - 1e-13
 
 
 def _crossings(system: LinearSystem, r: float) -> Reals:
-    """Every curvature at which a root of the closed loop may lie on |z| = r, in order.
+    """Return every curvature at which a root of the closed loop may lie on |z| = r, in order.
 
     z is a root at λ = 1 / G(z), with G(z) = C (z - A)⁻¹ B. On the circle, λ is real where
     G(z) = G(r² / z), and those z are the generalised eigenvalues of a pencil. Points that
@@ -35,10 +35,10 @@ def _crossings(system: LinearSystem, r: float) -> Reals:
     M[:n, :n], M[n:-1, n:-1], M[:n, -1] = -A, r**2 * np.eye(n), -B
     M[-1, :-1] = np.concatenate([C, -C])
     N[:n, :n], N[n:-1, n:-1], N[n:-1, -1] = -np.eye(n), A, B
-    shift = 0.6180339887 * r  # Any number inside the circle that is no eigenvalue.
+    shift = 0.6180339887 * r  # Any number inside the circle that is not an eigenvalue.
     try:
         inverse = np.linalg.eigvals(np.linalg.solve(M - shift * N, N))
-    except np.linalg.LinAlgError:  # λ is real on all of the circle.
+    except np.linalg.LinAlgError:  # λ is real at every point of the circle.
         inverse = np.zeros(0)
     z = shift + 1 / inverse[np.abs(inverse) > 1e-14]
     z = np.concatenate([r * np.exp(1j * np.angle(z)), [r, -r]])
@@ -81,7 +81,7 @@ def _refine_peaks(phases: list[Phase], points: Reals) -> tuple[Reals, Reals]:
 
 
 def worst_rate(system: LinearSystem, μ: float, L: float) -> float:
-    """`rate` of a system."""
+    """Compute `rate` for a system."""
     normal, unit = system.normalized
     low, high = μ / unit, L / unit
     if normal.period > 1:
@@ -102,7 +102,7 @@ def worst_rate(system: LinearSystem, μ: float, L: float) -> float:
 
 
 def _periodic_edge(system: LinearSystem) -> float:
-    """The edge of a normalized system with a period, by search and bisection."""
+    """Find the edge of a normalized system with a period, by search and bisection."""
     grid = np.geomspace(1e-6, 1e6, 1024 + 256 * system.period)
     points, radii = _refine_peaks(system.phases, grid)
     unstable = radii >= _STABLE
@@ -117,7 +117,7 @@ def _periodic_edge(system: LinearSystem) -> float:
 
 
 def edge(system: LinearSystem) -> float:
-    """The largest curvature up to which the closed loop is stable: `sharpness_limit`."""
+    """Compute `sharpness_limit` for a system."""
     normal, unit = system.normalized
     if normal.period > 1:
         return unit * _periodic_edge(normal)

@@ -12,10 +12,17 @@ import optax
 
 from momentax._core import arguments
 from momentax.theory._reading._reader import Reader, double_precision
-from momentax.theory._reading._state_space import EXAMPLE_PARAMS, Frame, join, read, step_matrices
+from momentax.theory._reading._state_space import (
+    EXAMPLE_PARAMS,
+    OperatingPoint,
+    join,
+    read,
+    step_matrices,
+)
 from momentax.theory._system import LinearSystem
 
-_FULL_READINGS = 3  # So many are compared before the frame of the first is taken for the rest.
+# So many systems are compared before the operating point of the first is used for the rest.
+_FULL_READINGS = 3
 
 
 class Family:
@@ -29,8 +36,9 @@ class Family:
         self.factory = factory
         self.reader: Reader | None = None  # The compiled one, if the factory takes tracers.
         self.traced = True
-        self.frames: list[Frame] = []
-        self.similar = self.equal = True  # Whether all frames have one course, or are equal.
+        self.operating_points: list[OperatingPoint] = []
+        self.similar = True  # Whether all operating points have equal discrete parts.
+        self.equal = True  # Whether they are equal, except in the linear state.
 
     def _transformation(self, **hyperparameters: Any) -> Any:
         tx = self.factory(**hyperparameters)
@@ -41,16 +49,16 @@ class Family:
         tx = self._transformation(**hyperparameters)
         arguments.require_transformation("what factory returns", tx)
         with double_precision():
-            if not self.frames:
+            if not self.operating_points:
                 return self._read_first(tx, hyperparameters)
             reader = self.reader or Reader(lambda: tx, EXAMPLE_PARAMS)
             if self.traced:
                 reader.hyperparameters = hyperparameters
-            if full or len(self.frames) < _FULL_READINGS or not self.similar:
-                system, frame = read(reader)
-                self._keep(frame)
+            if full or len(self.operating_points) < _FULL_READINGS or not self.similar:
+                system, operating_point = read(reader)
+                self._keep(operating_point)
                 return system
-            first = self.frames[0]
+            first = self.operating_points[0]
             # A reader that is not shared runs once: interpreting it is faster than compiling.
             with nullcontext() if self.traced else jax.disable_jit():
                 if not self.equal:
@@ -61,18 +69,18 @@ class Family:
     def _read_first(self, tx: Any, hyperparameters: dict[str, float]) -> LinearSystem:
         try:
             reader = Reader(self._transformation, EXAMPLE_PARAMS, **hyperparameters)
-            system, frame = read(reader)
+            system, operating_point = read(reader)
         except Exception:  # Whether a factory takes tracers can only be tried.
-            system, frame = read(Reader(lambda: tx, EXAMPLE_PARAMS))
+            system, operating_point = read(Reader(lambda: tx, EXAMPLE_PARAMS))
             self.traced = False
         else:
             self.reader = reader
-        self._keep(frame)
+        self._keep(operating_point)
         return system
 
-    def _keep(self, frame: Frame) -> None:
-        """Keep the first frames and the last one, and compare them."""
-        self.frames = [*self.frames[: _FULL_READINGS - 1], frame]
-        first = self.frames[0]
-        self.similar = all(map(first.has_course_of, self.frames))
-        self.equal = all(map(first.equals, self.frames))
+    def _keep(self, operating_point: OperatingPoint) -> None:
+        """Keep the first operating points and the last one, and compare them."""
+        self.operating_points = [*self.operating_points[: _FULL_READINGS - 1], operating_point]
+        first = self.operating_points[0]
+        self.similar = all(map(first.has_same_discrete_parts, self.operating_points))
+        self.equal = all(map(first.equals, self.operating_points))

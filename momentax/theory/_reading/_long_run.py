@@ -18,7 +18,7 @@ _TOO_LONG = f"tx has a period of more than {_LONGEST_PERIOD} steps, too long to 
 
 
 def counter_period(discrete: list[Any]) -> tuple[int, dict[int, Any]]:
-    """Return the common period of the periodic counters, and which counters grow for ever."""
+    """Return the common period of the periodic counters, and which counters grow without bound."""
     period, growing = 1, {}
     histories = integer_histories([part[HISTORY_STEPS // 2 :] for part in discrete])
     for i, history in histories.items():
@@ -45,7 +45,7 @@ def dependents(
     parameters depend on, and the paths of the integers that depend on gradients.
     """
     reached = np.any(start != 0, axis=1)
-    felt = np.arange(reader.size) < reader.num_held
+    affects_params = np.arange(reader.size) < reader.num_param_entries
     integers: set[str] = set()
     for x, discrete in 2 * phases:
         y = np.concatenate([x, rng.normal(size=reader.num_params)])
@@ -56,8 +56,8 @@ def dependents(
         values, slopes, new = reader.probe(rows, directions, discrete)
         depends = ~(values[1:] == values[0]) | (slopes[1:] != 0)
         gradients = np.ones(reader.num_params, bool)
-        while np.any(more := depends[: reader.size, felt].any(axis=1) & ~felt):
-            felt = felt | more
+        while np.any(more := depends[: reader.size, affects_params].any(axis=1) & ~affects_params):
+            affects_params = affects_params | more
         while True:
             more = reached | depends[np.concatenate([reached, gradients])].any(axis=0)
             if np.array_equal(more, reached):
@@ -67,11 +67,11 @@ def dependents(
         for i, values in integer_histories([part[chosen] for part in new]).items():
             if np.any(values != values[0]):
                 integers.add(reader.discrete_paths[i])
-    return reached, felt, integers
+    return reached, affects_params, integers
 
 
 def _with_count(discrete: list[Any], growing: Any, count: int) -> list[Any]:
-    """Set the counters that grow for ever to a count."""
+    """Set the counters that grow without bound to a count."""
     discrete = list(discrete)
     for i, grows in growing.items():
         dtype, shape = discrete[i].dtype, discrete[i].shape
@@ -95,8 +95,8 @@ class _Steps:
         """Return the effect of a step on the points, the next x, and the next discrete part."""
         rows = np.vstack([np.concatenate([now, self.gradients]), self.points])
         values, _, new = self.reader.probe(rows, 0 * rows, discrete)
-        effect, held = values.copy(), self.reader.num_held
-        effect[:, :held] -= rows[:, :held]  # So that a small step is not lost beside θ.
+        effect, num = values.copy(), self.reader.num_param_entries
+        effect[:, :num] -= rows[:, :num]  # So that adding θ does not round a small step away.
         effect = ((effect[2:] - effect[1]) / np.array([[1.0], [1e3]])).ravel()
         return effect, np.where(self.reached, self.x, values[0]), [part[0] for part in new]
 

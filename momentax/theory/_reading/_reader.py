@@ -52,14 +52,16 @@ class Reader:
         self.num_params = sum(sizes)  # Entries of all parameters together.
         self.first_entry = np.cumsum([0, *sizes[:-1]])  # Of each parameter.
         self.owner = np.repeat(np.arange(len(sizes)), sizes)  # The parameter of each entry.
-        self.num_held = self.num_params * (1 + self.lookahead)  # Entries of x that are parameters.
+        # Entries of x that are parameters.
+        self.num_param_entries = self.num_params * (1 + self.lookahead)
 
     def _describe_state(self) -> None:
         try:
             θ = jnp.zeros(self.num_params)
             state = jax.eval_shape(self._init, self.hyperparameters, θ)[1]
         except _UNSUITABLE as error:
-            reason, _, _ = str(error).partition("\n")  # JAX goes on about its trees.
+            # Later lines of JAX's message describe its trees.
+            reason, _, _ = str(error).partition("\n")
             raise ValueError(
                 f"tx does not take the parameters that it is read on, {', '.join(self.paths)}; "
                 f"give theory.state_space params that it takes: {reason}"
@@ -67,8 +69,8 @@ class Reader:
         named, self.structure = jax.tree_util.tree_flatten_with_path(state)
         self.leaves = [leaf for _, leaf in named]
         self.continuous = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in self.leaves]
-        self.names = ["the parameters"] * self.num_held
-        eps = [float(np.finfo(np.float64).eps)] * self.num_held
+        self.names = ["the parameters"] * self.num_param_entries
+        eps = [float(np.finfo(np.float64).eps)] * self.num_param_entries
         self.discrete_paths = []
         for (path, leaf), continuous in zip(named, self.continuous, strict=True):
             name = trees.path_name(path)
@@ -122,8 +124,8 @@ class Reader:
         return jnp.concatenate([jnp.ravel(part).astype(jnp.float64) for part in parts]), discrete
 
     def _unflatten(self, y: jax.Array, discrete: list[Any]) -> tuple[PyTree, PyTree, PyTree]:
-        params, grads = self._params(y[: self.num_held]), self._tree(y[self.size :])
-        rest, others, leaves = y[self.num_held : self.size], iter(discrete), []
+        params, grads = self._params(y[: self.num_param_entries]), self._tree(y[self.size :])
+        rest, others, leaves = y[self.num_param_entries : self.size], iter(discrete), []
         for like, continuous in zip(self.leaves, self.continuous, strict=True):
             if continuous:
                 part, rest = rest[: like.size], rest[like.size :]
@@ -153,7 +155,7 @@ class Reader:
         return x, slope, new
 
     def _history(self, hyperparameters: Any, steps: Any, θ: jax.Array, g: jax.Array) -> Any:
-        held = jnp.tile(θ, 2) if self.lookahead else θ
+        params = jnp.tile(θ, 2) if self.lookahead else θ
 
         def start(θ: jax.Array) -> tuple[jax.Array, list[Any]]:
             return self._flatten(*self._init(hyperparameters, θ))
@@ -166,7 +168,7 @@ class Reader:
                 history,
                 now,
             )
-            y = jnp.concatenate([jax.lax.dynamic_update_slice(now[0], held, (0,)), g])
+            y = jnp.concatenate([jax.lax.dynamic_update_slice(now[0], params, (0,)), g])
             return self._step(hyperparameters, y, now[1]), history
 
         slope, discrete = jax.jacfwd(start, has_aux=True)(θ)
@@ -184,7 +186,7 @@ class Reader:
         return np.asarray(slope), np.asarray(x), _to_host(discrete)
 
     def probe(self, y: Any, directions: Any, discrete: list[Any]) -> tuple[Reals, Reals, list[Any]]:
-        """Step from rows of y: the next x, its derivatives along directions, the discrete part."""
+        """Return the next x, its derivatives along directions and the next discrete part."""
         rows = len(y)
         padded = np.zeros((2, self.batch, self.size + self.num_params))
         padded[0, :rows], padded[1, :rows] = y, directions
@@ -192,18 +194,18 @@ class Reader:
         return np.asarray(x)[:rows], np.asarray(slope)[:rows], [p[:rows] for p in _to_host(new)]
 
     def values(self, y: Any, discrete: list[Any]) -> Reals:
-        """Step from any number of rows of y: the next x."""
+        """Step from any number of rows of y, and return the next x."""
         parts = np.split(y, range(self.batch, len(y), self.batch))
         return np.concatenate([self.probe(part, 0 * part, discrete)[0] for part in parts])
 
     def jacobian(self, y: Any, discrete: list[Any]) -> Reals:
-        """∂x⁺/∂y at one point, shape (size, size + num_params)."""
+        """Return ∂x⁺/∂y at one point, of shape (size, size + num_params)."""
         return self.probe(np.tile(y, (len(y), 1)), np.eye(len(y)), discrete)[1].T
 
 
 @cache
 def _compiler_options() -> dict[str, Any]:
-    """Options of XLA for programs that run a few times only, where compiling takes longest.
+    """Return options of XLA for programs that run a few times only and mainly cost compiling.
 
     Without fusion emitters, XLA's CPU backend compiles in half the time, but it contracts the
     products by reciprocals that the algebraic simplifier makes of divisions, so that 1 - 100 / 100
@@ -220,7 +222,7 @@ def _compiler_options() -> dict[str, Any]:
 
 
 def _needs_lookahead_params(tx: Any, like: PyTree) -> bool:
-    """Ask whether lookahead is in tx, which takes fast and slow parameters."""
+    """Return whether tx contains lookahead, which takes fast and slow parameters."""
 
     def is_lookahead(part: Any) -> bool:
         return isinstance(part, optax.LookaheadState)

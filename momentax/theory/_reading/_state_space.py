@@ -14,7 +14,8 @@ from momentax._core.typing import PyTree, Reals
 from momentax.theory._reading._long_run import counter_period, dependents, fixed_point, long_run
 from momentax.theory._reading._reader import HISTORY_STEPS, Reader, double_precision
 from momentax.theory._reading._superposition import require_linear, require_uniform
-from momentax.theory._system import LinearSystem, StateSpace, lift
+from momentax.theory._system import LinearSystem, lift
+from momentax.theory._system import StateSpace as StateSpace
 
 # The parameters that a transformation is read on: linearity is tested on entries that might
 # disturb each other.
@@ -22,16 +23,19 @@ EXAMPLE_PARAMS = {f"{n}-d": np.zeros(n * (2,)) for n in range(3)}
 _TINY = 2.0**-40  # Small enough to lie within the range of any practical clipping.
 
 
-class Frame(NamedTuple):
-    """Where a system is read: what of x is its state, and all the rest at each step of a period."""
+class OperatingPoint(NamedTuple):
+    """The values of x and of the discrete part at each step of a period, and the linear state.
+
+    The linear state is the entries of x that `reached` marks.
+    """
 
     start: Reals  # ∂x_0/∂θ_0.
     reached: NDArray[np.bool_]  # Entries of x that follow from gradients and parameters.
     free: NDArray[np.bool_]  # Entries of x that evolve by themselves.
     phases: list[tuple[Reals, list[Any]]]  # x and the discrete part before each step.
 
-    def has_course_of(self, other: Frame) -> bool:
-        """Ask whether another frame has the same discrete parts; with random keys none has."""
+    def has_same_discrete_parts(self, other: OperatingPoint) -> bool:
+        """Return whether both have equal discrete parts; points with random keys never do."""
         return (
             len(self.phases) == len(other.phases)
             and np.array_equal(self.start, other.start)
@@ -42,21 +46,25 @@ class Frame(NamedTuple):
             )
         )
 
-    def equals(self, other: Frame) -> bool:
-        """Ask whether another frame is the same, apart from the state itself."""
-        return self.has_course_of(other) and all(
+    def equals(self, other: OperatingPoint) -> bool:
+        """Return whether both are equal, except in the linear state."""
+        return self.has_same_discrete_parts(other) and all(
             np.array_equal(x[~self.reached], y[~self.reached])
             for (x, _), (y, _) in zip(self.phases, other.phases, strict=True)
         )
 
 
 def step_matrices(
-    reader: Reader, frame: Frame, rng: np.random.Generator, point: Any = None, test: bool = True
+    reader: Reader,
+    operating_point: OperatingPoint,
+    rng: np.random.Generator,
+    point: Any = None,
+    test: bool = True,
 ) -> list[tuple[Reals, Reals]]:
     """Return A and B of each step of a period, and require superposition if asked to test."""
-    reached, matrices, num = frame.reached, [], reader.num_params
+    reached, matrices, num = operating_point.reached, [], reader.num_params
     inputs = np.concatenate([reached, np.ones(num, bool)])
-    for x, discrete in frame.phases:
+    for x, discrete in operating_point.phases:
         if point is not None:
             J = reader.jacobian(np.concatenate([x, np.full(num, point[1])]), discrete)
         else:
@@ -89,10 +97,15 @@ def join(
     return lift([(A, B[:, entry]) for A, B in matrices], start[:, entry], entry)
 
 
-def _find_frame(
-    reader: Reader, steps: int, in_long_run: bool, point: Any, known: Frame | None, rng: Any
-) -> tuple[Frame, set[str]]:
-    """Return the frame of a reading, and the paths of the integers that depend on gradients."""
+def _find_operating_point(
+    reader: Reader,
+    steps: int,
+    in_long_run: bool,
+    point: Any,
+    known: OperatingPoint | None,
+    rng: Any,
+) -> tuple[OperatingPoint, set[str]]:
+    """Return the operating point, and the paths of the integers that depend on gradients."""
     θ, g = (0.0, 1.0) if point is None else point
     start, xs, histories = reader.history(steps, θ, g)
     period, growing = counter_period(histories)
@@ -107,12 +120,12 @@ def _find_frame(
     elif point is None:
         # At several times, since the first step of a transformation often differs from the rest.
         others = [state(i) for i in (period, period + 1, *range(last, last + period))]
-        reached, felt, integers = dependents(reader, start, phases + others, rng)
-        reached, free = reached & felt, ~reached & felt
+        reached, affects_params, integers = dependents(reader, start, phases + others, rng)
+        reached, free = reached & affects_params, ~reached & affects_params
     else:
         reached = np.ones(reader.size, bool)
         free = reached.copy()
-    free[: reader.num_held] = False
+    free[: reader.num_param_entries] = False
     if in_long_run:
         x, discrete = state(last)
         if known is None:
@@ -120,7 +133,7 @@ def _find_frame(
         else:
             later, period = known.phases[0][1], len(known.phases)
         phases = fixed_point(reader, x, later, free, growing, g, period)
-    return Frame(start, reached, free, phases), integers
+    return OperatingPoint(start, reached, free, phases), integers
 
 
 def read(
@@ -129,25 +142,26 @@ def read(
     in_long_run: bool = True,
     point: Any = None,
     chosen: int | None = None,
-    known: Frame | None = None,
-) -> tuple[LinearSystem, Frame]:
-    """Read a system, and the frame that it is read in.
+    known: OperatingPoint | None = None,
+) -> tuple[LinearSystem, OperatingPoint]:
+    """Read a system, and return it with its operating point.
 
-    A known frame saves the search for dependences and periods, and all tests of linearity.
+    A known operating point saves the search for dependences and periods, and all tests of
+    linearity.
     """
     rng = np.random.default_rng(0)
-    frame, integers = _find_frame(reader, steps, in_long_run, point, known, rng)
-    matrices = step_matrices(reader, frame, rng, point, test=known is None)
+    operating_point, integers = _find_operating_point(reader, steps, in_long_run, point, known, rng)
+    matrices = step_matrices(reader, operating_point, rng, point, test=known is None)
     if integers:
         raise ValueError(
             f"tx is not linear: its state at {' and '.join(sorted(integers))} holds whole numbers "
             "that depend on the gradients"
         )
     entry = reader.first_entry[chosen or 0]
-    system = join(matrices, frame.start, entry, (0.0, 1.0) if point is None else point)
+    system = join(matrices, operating_point.start, entry, (0.0, 1.0) if point is None else point)
     if point is None and known is None:
-        require_uniform(reader, frame.start, matrices, chosen)
-    return system, frame
+        require_uniform(reader, operating_point.start, matrices, chosen)
+    return system, operating_point
 
 
 def _example(params: Any, path: str | None) -> tuple[Any, int | None]:
@@ -182,7 +196,7 @@ def read_system(
     params: PyTree = None,
     path: str | None = None,
 ) -> LinearSystem:
-    """Read a system as `state_space` does, whose public form that is."""
+    """Read the LinearSystem of tx; `state_space` is the public form."""
     if isinstance(tx, optax.MultiSteps):
         tx = tx.gradient_transformation()
     arguments.require_transformation("tx", tx)
@@ -248,7 +262,7 @@ def state_space(
             treats parameters differently, has coefficients that never settle or has too long a
             period; the message says which, and how superposition fails. Or params do not fit
             tx, or path is none of their paths.
-        TypeError: tx is no gradient transformation, step is no whole number, or params hold
+        TypeError: tx is not a gradient transformation, step is not a whole number, or params hold
             something other than arrays.
 
     Example:

@@ -27,11 +27,11 @@ class _LinearStep:
         return self.reader.values(self.rest + y, self.discrete)[:, self.reached]
 
     def agrees(self, value: Reals, expected: Reals, size: Reals) -> NDArray[np.bool_]:
-        # Written so that NaN does not agree.
+        # With <= NaN does not agree.
         return np.asarray(np.abs(value - expected) <= self.tolerance * size)
 
     def is_linear_at(self, y: Reals) -> NDArray[np.bool_]:
-        """Ask for each row of y whether the step from there is the linear map."""
+        """Return for each row of y whether the step from there is the linear map."""
         size = np.abs(y) @ np.abs(self.J).T
         return np.all(self.agrees(self.values(y), y @ self.J.T, size), axis=1)
 
@@ -41,7 +41,7 @@ def require_linear(
 ) -> None:
     """Require superposition at random states and gradients, from tiny to large ones."""
     step = _LinearStep(reader, J, x, discrete, reached)
-    groups = [reader.num_held, reader.size - reader.num_held, reader.num_params]
+    groups = [reader.num_param_entries, reader.size - reader.num_param_entries, reader.num_params]
     # The parameters, the state and the gradient take turns in being the largest, since a
     # condition may compare them. At last one of them is far above the others, but not so far
     # that rounding would hide what cancels.
@@ -66,7 +66,7 @@ def require_linear(
 
 
 def _linear_range(step: _LinearStep, low: float) -> tuple[str, float]:
-    """Return what the range of linearity is of, and where it ends; it holds at `low`."""
+    """Return which inputs have a range of linearity, and its end; the step is linear at `low`."""
     gradient = np.zeros(len(step.inputs))
     gradient[step.reader.size] = 1
     high = 100 * _SCALES[-1]

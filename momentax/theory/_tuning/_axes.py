@@ -16,7 +16,7 @@ Bounds = Mapping[str, tuple[float, float]]
 
 
 class Axis(NamedTuple):
-    """A hyperparameter between its bounds, on the scale on which it matters evenly."""
+    """A hyperparameter between its bounds, on the scale on which equal steps have equal effect."""
 
     name: str
     low: float
@@ -25,7 +25,7 @@ class Axis(NamedTuple):
 
     @property
     def start(self) -> float:
-        """The coordinate of a typical value to start from: β = 1/2, or midway."""
+        """Return the coordinate to start from, of β = 1/2 or the middle of the axis."""
         ends = self.to_coordinate(self.low), self.to_coordinate(self.high)
         return float(np.clip(np.log(2), *ends)) if self.scale == "momentum" else sum(ends) / 2
 
@@ -43,7 +43,11 @@ class Axis(NamedTuple):
 
 
 def _scale(name: str) -> str:
-    """The scale of the table, with two more names of β: any beta, and decay as in optax.trace."""
+    """Return the name of the scale on which an argument of a factory is searched.
+
+    The table has the names that momentax uses. The arguments of a user's factory may also be named
+    as those of `optax.trace`, decay, or begin with beta, such as beta_slow.
+    """
     is_beta = name.startswith("beta") or name == "decay"
     return "momentum" if is_beta else hyperparameters.scale_of(name)
 
@@ -82,7 +86,7 @@ def _axis(name: str, bounds: Bounds, L: float) -> Axis:
 
 
 def _names(factory: Factory, bounds: Bounds) -> list[str]:
-    """The arguments that are tuned: those without a default, and those that have bounds."""
+    """Return the arguments to tune, which are those without a default and those with bounds."""
     taken = inspect.signature(factory).parameters.values()
     named = [p for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if not any(p.kind == p.VAR_KEYWORD for p in taken):

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from momentax._core import arguments
 from momentax._core.typing import Reals
+from momentax.theory._curvature import require_eigenvalues
 from momentax.theory._properties._rate import edge
 from momentax.theory._reading._family import Family
 
@@ -45,7 +46,8 @@ def largest_learning_rate(
 
     Raises:
         ValueError: An argument lies outside its interval, or as `state_space`.
-        TypeError: factory is no function or returns no transformation, or as `state_space`.
+        TypeError: factory is not a function or does not return a transformation, or as
+            `state_space`.
 
     Example:
         >>> round(float(momentax.theory.largest_learning_rate(optax.sgd, 20.0, momentum=0.9)), 6)
@@ -56,6 +58,7 @@ def largest_learning_rate(
     """
     signature = "of learning_rate that returns a transformation"
     arguments.require_function("factory", factory, signature)
+    require_eigenvalues("curvature", curvature)
     λ = arguments.as_reals("curvature", curvature, "(0, inf)")
     given = {name: arguments.as_reals(name, value) for name, value in settings.items()}
     λ, *columns = np.broadcast_arrays(λ, *given.values())
@@ -65,7 +68,7 @@ def largest_learning_rate(
         at = {name: float(values[index]) for name, values in zip(given, columns, strict=True)}
 
         def margin(x: float, at: dict[str, float] = at, λ: float = float(λ[index])) -> float:
-            """How far the edge lies beyond λ where α = eˣ / λ, on the log scale."""
+            """Return how far the edge lies beyond λ where α = eˣ / λ, on the log scale."""
             with np.errstate(divide="ignore"):
                 # A full reading, since the state at β = 0, for one, is smaller than elsewhere.
                 system = family({"learning_rate": np.exp(x) / λ, **at}, full=True)

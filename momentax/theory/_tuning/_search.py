@@ -36,24 +36,24 @@ class Goal(NamedTuple):
 
 @contextmanager
 def _no_warnings() -> Iterator[None]:
-    """A search may try settings that overflow; their results are checked afterwards."""
+    """Suppress warnings, since settings may overflow; the results are checked afterwards."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
 
 
 def response(system: LinearSystem) -> Reals:
-    """The response to an impulse, by which systems are compared."""
+    """Return the response to an impulse, by which systems are compared."""
     return system_impulse_response(system, _RESPONSE_STEPS)
 
 
 def difference(system: LinearSystem, target: Reals) -> Reals:
-    """The relative difference of a system's response to an impulse from another response."""
+    """Return the relative difference of a system's impulse response from another response."""
     return (response(system) - target) / np.linalg.norm(target)
 
 
 def _root_gaps(system: LinearSystem, ρ: float, λ: Reals, unit: float) -> Reals:
-    """Values that are not negative while no root lies beyond |z| = ρ, smooth where roots meet.
+    """Return smooth values that are not negative if no root lies outside |z| = ρ.
 
         Π_i (ρ - z_i),    Π_i (ρ + z_i),    Π_{i<j} (ρ² - z_i z_j)
 
@@ -75,7 +75,7 @@ def _root_gaps(system: LinearSystem, ρ: float, λ: Reals, unit: float) -> Reals
 
 
 def _worst_curvature(system: LinearSystem, μ: float, L: float) -> float:
-    """The curvature at which the closed loop is slowest, approximately."""
+    """Find the curvature at which the closed loop is slowest, approximately."""
     points = np.unique(np.concatenate([np.linspace(μ, L, 65), np.geomspace(μ, L, 65)]))
     for _ in range(6):
         at = int(np.argmax(radius(system, points)))
@@ -85,7 +85,7 @@ def _worst_curvature(system: LinearSystem, μ: float, L: float) -> float:
 
 
 def _slopes(f: Callable[[Reals], Any], x: Reals, high: Reals) -> Any:
-    """∂f/∂x by differences inside the bounds, x on the last axis."""
+    """Compute ∂f/∂x by differences inside the bounds, with x on the last axis."""
     value, columns = f(x), []
     for i, end in enumerate(high):
         moved = x.copy()
@@ -108,7 +108,7 @@ class Search:
         self.sample = self._sample()
 
     def _sample(self) -> list[Reals]:
-        """Points that fill the bounds evenly, without those that cannot be read."""
+        """Return points that fill the bounds evenly, without those that cannot be read."""
         d = len(self.axes)
         root = 2.0
         for _ in range(60):
@@ -146,11 +146,11 @@ class Search:
         return self._rates[key]
 
     def by_rate(self) -> list[Reals]:
-        """The sample, the fastest settings first."""
+        """Return the sample with the fastest settings first."""
         return sorted(self.sample, key=lambda x: self.cost(x, Goal()))
 
     def cost(self, x: Reals, goal: Goal, strict: bool = False) -> tuple[float, float]:
-        """The rate's excess over the limit and the objective, to be compared in this order."""
+        """Return the rate's excess over the limit and the objective, compared in this order."""
         try:
             ρ = self.rate(x)
             if not ρ <= goal.limit:
@@ -171,11 +171,11 @@ class Search:
         return self._objectives[key]
 
     def best(self, goal: Goal, *settings: Reals) -> Reals:
-        """The best of some settings; the first of equals."""
+        """Return the best of some settings, and of equal ones the first."""
         return min(settings, key=lambda x: self.cost(x, goal))
 
     def fit(self, target: LinearSystem) -> list[Reals]:
-        """The setting that responds to an impulse as a system does, if there is one."""
+        """Find the setting that has a system's impulse response, if there is one."""
         from scipy.optimize import least_squares  # Not on importing momentax.
 
         aim = response(target)
@@ -233,7 +233,7 @@ class Search:
     def _quadratic_program(
         self, start: Reals, x: Reals, goal: Goal, λ: Reals, margin: float
     ) -> Reals:
-        """One run of the solver from x, with the units of `start`."""
+        """Run the solver once from x, in the units of `start`."""
         from scipy.optimize import minimize  # Not on importing momentax.
 
         d, by_rate = len(x), goal.objective is None  # By rate, ρ is a variable of its own.
@@ -272,7 +272,7 @@ class Search:
     def nelder_mead(
         self, x: Reals, goal: Goal, size: float, evaluations: int, tolerance: float
     ) -> Reals:
-        """Improve a setting by Nelder and Mead's simplex: for objectives that are not smooth."""
+        """Improve a setting by the Nelder-Mead method, for objectives that are not smooth."""
         from scipy.optimize import minimize  # Not on importing momentax.
 
         def one_number(x: Reals) -> float:
@@ -305,9 +305,10 @@ class Search:
         return x
 
     def minimize(self, starts: Iterable[Reals], goal: Goal) -> list[Reals]:
-        """The best setting found from some starts, until two starts agree; none if all fail.
+        """Return the best setting found from some starts; the list is empty if all fail.
 
-        The simplex overcomes what stops a descent, and the descent gives the last digits.
+        The search ends once two starts agree. Nelder-Mead leaves the points at which `descend`
+        stops, and `descend` gives the last digits.
         """
         found: list[Reals] = []
         for x in starts:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import optax
 
 from momentax._core import arguments
 from momentax._core.typing import Reals
 from momentax.theory._printing import format_record
-from momentax.theory._tuning._axes import Bounds, Factory
 from momentax.theory._tuning._search import Goal, Search
 from momentax.theory._tuning._tune import fastest_within, log_noise_floor
 
@@ -17,8 +18,8 @@ from momentax.theory._tuning._tune import fastest_within, log_noise_floor
 class TradeOff(NamedTuple):
     """Settings of a family of which none is both faster and less noisy than another.
 
-    rate: worst factor per step by which an error shrinks on quadratics, rising.
-    noise_floor: the loss above the minimum at which noise holds it, falling.
+    rate: worst factor per step by which an error shrinks on quadratics, ascending.
+    noise_floor: the loss above the minimum at which noise holds it, descending.
     hyperparameters: name to its values, arguments of the factory.
     """
 
@@ -30,8 +31,8 @@ class TradeOff(NamedTuple):
         return format_record(self)
 
 
-def _undominated(rates: Reals, floors: Reals) -> list[int]:
-    """The settings than which no other is both faster and less noisy, each of equals once."""
+def _pareto_front(rates: Reals, floors: Reals) -> list[int]:
+    """Return the indices of the Pareto-optimal settings, one of each group of equals."""
     return [
         i
         for i in range(len(rates))
@@ -41,19 +42,19 @@ def _undominated(rates: Reals, floors: Reals) -> list[int]:
 
 
 def trade_off(
-    factory: Factory,
+    factory: Callable[..., optax.GradientTransformation],
     mu: Any,
     L: float | None = None,
     *,
     gradient_variance: float = 1.0,
     count: int = 16,
-    bounds: Bounds | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
     max_rate: float | None = None,
 ) -> TradeOff:
-    """List the least noisy settings of a family at one rate after another.
+    """Compute the Pareto front of rate and noise floor of a family of transformations.
 
-    The first rate is the best that can be reached. Along the curve 1 - ρ falls by equal factors,
-    to max_rate or to where it gets no less noisy within the bounds.
+    The first rate is the best that can be reached. Along the curve 1 - ρ decreases by equal
+    factors, to max_rate or to where the noise no longer decreases within the bounds.
 
     Args:
         factory: As in `tune`.
@@ -72,7 +73,7 @@ def trade_off(
 
     Raises:
         ValueError: As `tune`, or no setting converges.
-        TypeError: As `tune`, or count is no whole number.
+        TypeError: As `tune`, or count is not a whole number.
 
     Example:
         >>> curve = momentax.theory.trade_off(optax.sgd, 1.0, 9.0, count=2, max_rate=0.9)
@@ -97,7 +98,7 @@ def trade_off(
         chosen.append(x)
     rates = np.array([search.rate(x) for x in chosen])
     floors = np.exp([search.cost(x, Goal(objective))[1] for x in chosen])
-    kept = _undominated(rates, floors)
+    kept = _pareto_front(rates, floors)
     settings = [search.values(chosen[i]) for i in kept]
     return TradeOff(
         rates[kept],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,6 @@ from momentax.theory._printing import format_value
 from momentax.theory._properties._noise import system_noise_floor
 from momentax.theory._properties._rate import worst_rate
 from momentax.theory._system import LinearSystem, StateSpace
-from momentax.theory._tuning._axes import Bounds, Factory
 from momentax.theory._tuning._search import Goal, Search, difference, response
 
 
@@ -61,7 +60,7 @@ class _KnownSystem(NamedTuple):
 
 
 def _recurrence(α: Any, a: Any, b: Any, β: Any) -> LinearSystem:
-    """v⁺ = β v + g, θ⁺ = θ - α (a g + b v⁺)."""
+    """Return the system of v⁺ = β v + g, θ⁺ = θ - α (a g + b v⁺)."""
     A = np.array([[1.0, -α * b * β], [0.0, β]])
     return LinearSystem(A, np.array([[-α * (a + b)], [1.0]]), np.array([[1.0, 0.0]]))
 
@@ -93,7 +92,7 @@ def _fastest_certified(μ: float, L: float) -> list[_KnownSystem]:
 
 
 def log_noise_floor(μ: float, L: float) -> Callable[[LinearSystem], float]:
-    """The objective "noise": the logarithm has no far larger values near the edge."""
+    """Return the objective "noise", whose logarithm grows slowly near the edge of stability."""
     λ, one = np.array([μ, L]), np.asarray(1.0)
     return lambda system: float(np.log(system_noise_floor(system, λ, one)))
 
@@ -108,7 +107,7 @@ def _certified_rate(μ: float, L: float) -> Callable[[LinearSystem], float]:
 
 
 def _of_state_space(objective: Callable[[StateSpace], Any]) -> Callable[[LinearSystem], float]:
-    """A function that a user gave, of systems."""
+    """Return a user's function of a StateSpace as a function of a LinearSystem."""
 
     def of_system(system: LinearSystem) -> float:
         value = objective(system.state_space)
@@ -122,7 +121,7 @@ def _of_state_space(objective: Callable[[StateSpace], Any]) -> Callable[[LinearS
 
 
 def _keeps_parameters(search: Search) -> bool:
-    """Ask whether parameters stay as they are without gradients.
+    """Return whether parameters stay as they are without gradients.
 
     Otherwise a family may be better than the closed forms.
     """
@@ -132,7 +131,7 @@ def _keeps_parameters(search: Search) -> bool:
 
 
 def _fastest(search: Search) -> Reals:
-    """The setting of the best rate."""
+    """Return the setting of the best rate."""
     ball = _fastest_on_quadratics(search.μ, search.L)[0]
     fitted = search.fit(ball.system)
     if fitted and _keeps_parameters(search) and search.rate(fitted[0]) <= ball.objective + 1e-10:
@@ -142,7 +141,7 @@ def _fastest(search: Search) -> Reals:
 
 
 def _least(search: Search, goal: Goal, *starts: Reals) -> Reals:
-    """The setting of the least objective, from some settings and the best of the sample."""
+    """Return the setting of the least objective, from some starts and the best of the sample."""
     starts = (*starts, *sorted(search.sample, key=lambda x: search.cost(x, goal))[:5])
     for found in search.minimize(starts, goal):
         return found
@@ -151,7 +150,7 @@ def _least(search: Search, goal: Goal, *starts: Reals) -> Reals:
 
 
 def fastest_within(search: Search, limit: float) -> Reals:
-    """The setting of the best rate, which must not exceed the largest rate allowed."""
+    """Return the setting of the best rate; raise if it exceeds the largest rate allowed."""
     fastest = search.snap_to_bounds(_fastest(search), Goal())
     if (reached := search.rate(fastest)) > limit:
         given = ", ".join(f"{name}={value:.6g}" for name, value in search.values(fastest).items())
@@ -163,7 +162,7 @@ def fastest_within(search: Search, limit: float) -> Reals:
 
 
 def _least_certified(search: Search, goal: Goal, known: list[_KnownSystem]) -> Reals:
-    """The setting of the best certified rate."""
+    """Return the setting of the best certified rate."""
     if _keeps_parameters(search):
         for each in known:
             for x in search.fit(each.system):
@@ -181,7 +180,7 @@ def _least_certified(search: Search, goal: Goal, known: list[_KnownSystem]) -> R
 def _solve(
     search: Search, objective: str | Callable[[StateSpace], Any], limit: float
 ) -> tuple[Reals, Goal, list[_KnownSystem]]:
-    """The best setting, the goal that it is the best for, and the systems known to be the best."""
+    """Return the best setting, its goal, and the systems that are known to be the best."""
     μ, L = search.μ, search.L
     if objective == "rate":
         return _fastest(search), Goal(), _fastest_on_quadratics(μ, L)
@@ -214,18 +213,18 @@ def _check_objective(objective: Any, max_rate: float | None) -> float:
 
 
 def tune(
-    factory: Factory,
+    factory: Callable[..., optax.GradientTransformation],
     mu: Any,
     L: float | None = None,
     *,
     objective: str | Callable[[StateSpace], Any] = "rate",
-    bounds: Bounds | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
     max_rate: float | None = None,
 ) -> Tuned:
     """Find the best hyperparameters of any family of linear transformations.
 
     The system is read and analysed at one setting after another; nothing is run. Among linear
-    methods that leave parameters alone where gradients are 0, none is faster on quadratics than
+    methods that do not move parameters where gradients are 0, none is faster on quadratics than
     heavy ball and none has a better certificate than triple momentum. A family that contains
     these is tuned by their closed forms. A search that ends at the best plain descent or
     Nesterov's momentum says so.
@@ -254,8 +253,8 @@ def tune(
         ValueError: An argument lies outside its interval; bounds are missing, empty or of what
             factory does not take; max_rate is out of reach; or the transformations are not
             linear.
-        TypeError: factory is no function or returns no transformation, objective returns no
-            real number, or L is missing or given twice.
+        TypeError: factory is not a function or does not return a transformation, objective does
+            not return a real number, or L is missing or given twice.
         ImportError: As `certify`.
 
     Example:
