@@ -94,15 +94,15 @@ def _fill_with_zeros(updates: PyTree, params: PyTree) -> PyTree:
 
 def _require_method(method: Any) -> None:
     """Refuse what is not a gradient transformation, and say what to write instead."""
-    is_number = isinstance(method, int | float) and not isinstance(method, bool)
-    if not is_number and not isinstance(method, str):
+    if isinstance(method, str):
+        remedy = "one such as momentax.nesterov(0.9)"
+        if name := _METHODS_BY_NAME.get(method):
+            remedy = f"momentax.sgd(0.1, momentax.{name}(0.9))"
+    elif isinstance(method, int | float) and not isinstance(method, bool):
+        remedy = f"momentax.sgd(0.1, momentax.heavy_ball({method if 0 <= method < 1 else 0.9}))"
+    else:
         arguments.require_transformation("method", method)
         return
-    remedy = "one such as momentax.nesterov(0.9)"
-    if is_number:
-        remedy = f"momentax.sgd(0.1, momentax.heavy_ball({method if 0 <= method < 1 else 0.9}))"
-    elif method in _METHODS_BY_NAME:
-        remedy = f"momentax.sgd(0.1, momentax.{_METHODS_BY_NAME[method]}(0.9))"
     raise TypeError(
         f"method must be a gradient transformation, got {arguments.describe(method)}; "
         f"write {remedy}"

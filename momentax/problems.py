@@ -34,11 +34,8 @@ class Problem(NamedTuple):
     curvatures: np.ndarray
 
     def __repr__(self) -> str:
-        minimum = None if self.minimum is None else self.minimum.tolist()
-        return (
-            f"Problem(loss={self.loss.__name__}, start={self.start.tolist()}, minimum={minimum}, "
-            f"curvatures={self.curvatures.tolist()})"
-        )
+        fields = (f"{name}={arguments.describe(value)}" for name, value in self._asdict().items())
+        return f"Problem({', '.join(fields)})"
 
 
 def quadratic(hessian: Any) -> Problem:

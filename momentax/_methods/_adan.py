@@ -99,9 +99,8 @@ def adan(
         v, wv = update_average(β2(t), v, wv, change)
         n, wn = update_average(β3(t), n, wn, arithmetic.square(ahead))
         lead = arithmetic.combine((1 / wm, m), (β2(t) / wv, v), like=m)
-        d = arithmetic.normalize_by(
-            lead, arithmetic.combine((1 / wn, n), like=n), ε(t), like=updates
-        )
+        squares = arithmetic.combine((1 / wn, n), like=n)
+        d = arithmetic.normalize_by(lead, squares, ε(t), like=updates)
         before = xla.computed_after(t, arithmetic.combine((1.0, g), like=before), v, n)
         return d, AdanState(optax.safe_increment(t), m, v, n, before, wm, wv, wn)
 

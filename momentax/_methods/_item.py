@@ -43,10 +43,10 @@ def item(mu: Any, L: Scalar | None = None) -> optax.GradientTransformationExtraA
         Taylor and Drori, An optimal gradient method for smooth strongly convex
         minimization, 2021, arXiv:2101.09741.
     """
-    mu, L = arguments.split_curvature(mu, L)
-    smallest = hyperparameters.as_constant("mu", mu, "(0, inf)")(0)
-    largest = hyperparameters.as_constant("L", L, "(0, inf)")(0)
-    if not (arguments.is_traced(mu) or arguments.is_traced(L)) and not smallest < largest:
+    μ, upper = arguments.split_curvature(mu, L)
+    smallest = hyperparameters.as_constant("mu", μ, "(0, inf)")(0)
+    largest = hyperparameters.as_constant("L", upper, "(0, inf)")(0)
+    if not (arguments.is_traced(μ) or arguments.is_traced(upper)) and not smallest < largest:
         raise ValueError(f"mu must be in (0, L), got {smallest} with L = {largest}")
     q = smallest / largest
 

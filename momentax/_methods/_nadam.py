@@ -96,9 +96,8 @@ def nadam(
         w = arithmetic.as_scalar(μ_t * w + (1 - μ_t))
         w_next = μ_next * w + (1 - μ_next)
         ahead = arithmetic.combine((μ_next / w_next, v), ((1 - μ_t) / w, updates), like=v)
-        d = arithmetic.normalize_by(
-            ahead, arithmetic.combine((1 / u, s), like=s), ε(t), like=updates
-        )
+        squares = arithmetic.combine((1 / u, s), like=s)
+        d = arithmetic.normalize_by(ahead, squares, ε(t), like=updates)
         return d, NadamState(next_t, v, s, w, u)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import momentax
-from momentax._core import arguments, trees
+from momentax._core import arguments, hyperparameters, trees
 
 
 class Pair(NamedTuple):
@@ -219,3 +219,28 @@ def test_shapes_without_values_are_parameters():
     state = jax.eval_shape(momentax.heavy_ball().init, shapes)
     assert state.velocity["a"].dtype == jnp.float32
     assert optax.tree.zeros_like(state.velocity)["a"].shape == (2,)
+
+
+def test_no_message_shows_an_address():
+    def loss(params):
+        return params
+
+    for value, text in (
+        (loss, "the function loss"),
+        (momentax.sgd(0.1), "a gradient transformation"),
+        ([loss], "[<function test_no_message_shows_an_address.<locals>.loss>]"),
+    ):
+        assert arguments.describe(value) == text
+    for value in (
+        momentax.storage.int8(),
+        momentax.storage.bfloat16(stochastic=True),
+        momentax.problems.saddle(),
+        momentax.train_step(loss, momentax.sgd(0.1)),
+    ):
+        assert " at 0x" not in repr(value)
+
+
+def test_numbered_betas_share_the_interval_and_the_scale_of_beta():
+    assert hyperparameters.interval_of("beta4") == hyperparameters.interval_of("beta")
+    assert hyperparameters.scale_of("beta10") == hyperparameters.scale_of("beta")
+    assert not hyperparameters.is_listed("betas")

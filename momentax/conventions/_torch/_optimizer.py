@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, trees
-from momentax._core.arguments import as_flag
+from momentax._core.arguments import ANY_REAL, as_flag
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule, Schedule
 from momentax._methods._linear import linear
@@ -168,7 +168,7 @@ def from_torch(
     lr, momentum, dampening, weight_decay = map(as_number, (lr, momentum, dampening, weight_decay))
     α = as_schedule("lr", lr, "[0, inf)")
     μ = as_schedule("momentum", momentum)
-    τ = as_schedule("dampening", dampening, "(-inf, inf)")
+    τ = as_schedule("dampening", dampening, ANY_REAL)
     λ = as_schedule("weight_decay", weight_decay)
     undamped = not callable(dampening) and arithmetic.is_zero(τ(0))
     no_momentum = not callable(momentum) and arithmetic.is_zero(μ(0))
