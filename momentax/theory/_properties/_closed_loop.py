@@ -25,7 +25,7 @@ class Damping(NamedTuple):
 
     kind: "over", "critical" or "under".
     period: steps of one oscillation; infinite unless "under".
-    half_life: steps in which the slowest mode halves; infinite where none decays.
+    half_life: steps in which the slowest mode halves; infinite if it does not decay.
     """
 
     kind: str
@@ -165,7 +165,7 @@ def escape_rate(
 
     It is the spectral radius at a negative curvature. It is above 1 unless weight decay holds
     the parameters back, and a velocity makes it far larger than plain descent's 1 + α |λ|.
-    From rest at the exact saddle nothing moves.
+    Parameters that start exactly at the saddle stay there.
 
     Args:
         tx: A linear transformation that includes its learning rate, or its StateSpace.

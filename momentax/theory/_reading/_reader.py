@@ -229,7 +229,7 @@ def _needs_lookahead_params(tx: Any, like: PyTree) -> bool:
 
     try:
         state = jax.eval_shape(tx.init, optax.LookaheadParams(like, like))
-    except Exception:  # Masks, for one, fit single parameters only, and may raise anything.
+    except Exception:  # A mask, which fits single parameters only, may raise any error.
         return False
     return any(map(is_lookahead, jax.tree.leaves(state, is_leaf=is_lookahead)))
 
