@@ -1,4 +1,4 @@
-"""Momentum for JAX: methods to chain into Optax, and what is known about them.
+"""Momentum for JAX: methods to chain into Optax, and their theory.
 
 tx = momentax.sgd(0.1, momentax.nesterov(0.9))
 state = tx.init(params)

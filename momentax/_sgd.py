@@ -15,8 +15,6 @@ from momentax._core.keywords import explain_keywords, source_of, suggest_synonym
 from momentax._core.typing import PyTree, ScalarOrSchedule, Schedule
 from momentax._methods._heavy_ball import heavy_ball
 
-_Mask = PyTree | Callable[[PyTree], PyTree] | None
-
 
 class DecayState(NamedTuple):
     """The state of weight decay.
@@ -62,7 +60,9 @@ def _scale(factor: Schedule) -> optax.GradientTransformationExtraArgs:
 
 
 def _decay(
-    weight: Schedule, mask: _Mask, factor: Schedule = lambda _: 1.0
+    weight: Schedule,
+    mask: PyTree | Callable[[PyTree], PyTree] | None,
+    factor: Schedule = lambda _: 1.0,
 ) -> optax.GradientTransformationExtraArgs:
     """Add decay where the mask is True and the gradient is not None: u ← u + c_t λ_t θ."""
 
@@ -94,33 +94,39 @@ def _fill_with_zeros(updates: PyTree, params: PyTree) -> PyTree:
 
 def _require_method(method: Any) -> None:
     """Refuse what is not a gradient transformation, and say what to write instead."""
-    if isinstance(method, optax.GradientTransformation):
+    is_number = isinstance(method, int | float) and not isinstance(method, bool)
+    if not is_number and not isinstance(method, str):
+        arguments.require_transformation("method", method)
         return
-    remedy = given = None
-    if isinstance(method, int | float | str) and not isinstance(method, bool):
-        name = "nesterov" if "nesterov" in str(method) else "heavy_ball"
-        β = 0.9 if isinstance(method, str) else method
-        given, remedy = repr(method), f"momentax.{name}({β})"
-    elif callable(method) and getattr(method, "__name__", "").isidentifier():
-        library = method.__module__.partition(".")[0]
-        prefix = f"{library}." if library in ("momentax", "optax") else ""
-        given, remedy = f"the function {method.__name__}", f"{prefix}{method.__name__}()"
-    if remedy:
-        raise TypeError(
-            f"method must be a gradient transformation, got {given}; write "
-            f"momentax.sgd(0.1, {remedy})"
-        )
-    arguments.require_transformation("method", method)
+    remedy = "one such as momentax.nesterov(0.9)"
+    if is_number:
+        remedy = f"momentax.sgd(0.1, momentax.heavy_ball({method if 0 <= method < 1 else 0.9}))"
+    elif method in _METHODS_BY_NAME:
+        remedy = f"momentax.sgd(0.1, momentax.{_METHODS_BY_NAME[method]}(0.9))"
+    raise TypeError(
+        f"method must be a gradient transformation, got {arguments.describe(method)}; "
+        f"write {remedy}"
+    )
+
+
+# What other libraries call the two methods of classical momentum.
+_METHODS_BY_NAME = {
+    "heavy_ball": "heavy_ball",
+    "momentum": "heavy_ball",
+    "nesterov": "nesterov",
+    "nag": "nesterov",
+}
 
 
 def _suggest(sgd: Callable[..., Any], keyword: str, given: Mapping[str, Any]) -> str | None:
     """Say what to write in place of a keyword of other libraries."""
+    rate = source_of(given.get("learning_rate", given.get("lr", 0.1)), "learning_rate")
     if keyword in ("momentum", "beta", "nesterov"):
         name = "nesterov" if given.get("nesterov", False) is not False else "heavy_ball"
         beta = source_of(given.get("momentum", given.get("beta", 0.9)), "beta")
-        return f"momentum is a method: write momentax.sgd(0.1, momentax.{name}({beta}))"
+        return f"momentum is a method: write momentax.sgd({rate}, momentax.{name}({beta}))"
     if keyword == "dampening":
-        return "write momentax.sgd(0.1, momentax.heavy_ball(0.9, dampening=...))"
+        return f"write momentax.sgd({rate}, momentax.heavy_ball(0.9, dampening=...))"
     return suggest_synonym(sgd, keyword, given)
 
 
@@ -132,7 +138,7 @@ def sgd(
     velocity_units: str = "gradient",
     weight_decay: ScalarOrSchedule = 0.0,
     decoupled: bool = False,
-    mask: _Mask = None,
+    mask: PyTree | Callable[[PyTree], PyTree] | None = None,
     maximize: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Descend along the directions of a method: the complete optimizer.
@@ -182,6 +188,11 @@ def sgd(
         and momentum in deep learning, ICML 2013; decoupled decay: Loshchilov
         and Hutter, 2019, arXiv:1711.05101.
     """
+    if isinstance(learning_rate, optax.GradientTransformation):
+        raise TypeError(
+            "the learning rate comes first and the method second: "
+            "momentax.sgd(0.1, momentax.heavy_ball(0.9))"
+        )
     α = as_schedule("learning_rate", learning_rate)
     λ = as_schedule("weight_decay", weight_decay)
     _require_method(method)

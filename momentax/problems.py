@@ -33,6 +33,13 @@ class Problem(NamedTuple):
     minimum: np.ndarray | None
     curvatures: np.ndarray
 
+    def __repr__(self) -> str:
+        minimum = None if self.minimum is None else self.minimum.tolist()
+        return (
+            f"Problem(loss={self.loss.__name__}, start={self.start.tolist()}, minimum={minimum}, "
+            f"curvatures={self.curvatures.tolist()})"
+        )
+
 
 def quadratic(hessian: Any) -> Problem:
     """Make the quadratic with a given Hessian.

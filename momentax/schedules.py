@@ -237,7 +237,7 @@ def one_cycle(
     steps = _as_steps("steps", steps)
     top, bottom = _as_constant("high", high), _as_constant("low", low)
     if not (arguments.is_traced(high) or arguments.is_traced(low)) and float(low) > float(high):
-        raise ValueError(f"low must be at most high, got {low} and {high}")
+        raise ValueError(f"low must be at most high, got low={low} and high={high}")
     pct_start = arguments.as_real("pct_start", pct_start, "[0, 1]")
     pct_final = arguments.as_real("pct_final", pct_final, f"[{pct_start}, 1]")
     arguments.as_option("anneal", anneal, ("linear", "cosine"))
@@ -337,7 +337,9 @@ def scheduled_restart(
     """
     steps = _as_steps("steps", steps)
     if not isinstance(boundaries, Iterable):
-        raise TypeError(f"boundaries must be a sequence of counts, got {boundaries!r}")
+        raise TypeError(
+            f"boundaries must be a sequence of counts, got {arguments.describe(boundaries)}"
+        )
     starts = np.array([0, *(_as_steps("each boundary", b) for b in boundaries)], np.int32)
     if np.any(np.diff(starts) <= 0):
         raise ValueError(f"boundaries must increase, got {starts[1:].tolist()}")

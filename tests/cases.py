@@ -1,4 +1,4 @@
-"""For every transformation of the library, what the contract tests need to know of it.
+"""The properties of every transformation that the contract tests read.
 
 A new method needs a row here and its twin in tests/reference.py; all tests over `METHODS`,
 `WRAPPERS` or `TRANSFORMATIONS` then include it. tests/test_cases.py fails while a row is missing.

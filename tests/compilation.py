@@ -23,7 +23,7 @@ from jax._src import compilation_cache, lru_cache  # There is no public way to r
 LARGEST = 1 << 30  # The bytes that the folder may hold when a run of the tests has ended.
 
 # XLA's emitters of fused loops take two thirds of the time of a small compilation on CPUs. XLA ends
-# the process at a flag that it does not know, so that other versions do without.
+# the process at a flag that it does not know, so other versions get no flag.
 _FLAGS = {"xla_cpu_use_fusion_emitters": "false"}
 _KNOWS_FLAGS = (0, 8) <= tuple(map(int, jaxlib.__version__.split(".")[:2])) <= (0, 10)
 

@@ -71,7 +71,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 # Memory. JAX keeps every program that a process has compiled, about 1.5 MB each.
 
 GIGABYTE = 1 << 30
-WORKER = 1.5 * GIGABYTE  # What a worker may hold.
+WORKER = 1.5 * GIGABYTE  # The memory that a worker may hold.
 RELEASE_AT = 0.9 * GIGABYTE  # A worker that holds more releases what it can after the test.
 
 
@@ -120,7 +120,7 @@ class Releases:
             gc.collect()
             if sys.platform == "linux":
                 with contextlib.suppress(AttributeError, OSError):  # Only glibc has it.
-                    ctypes.CDLL(None).malloc_trim(0)  # Return what is free to the system.
+                    ctypes.CDLL(None).malloc_trim(0)  # Return free memory to the system.
             self.limit = max(RELEASE_AT, resident_memory() + 0.2 * GIGABYTE)
         return result
 

@@ -34,7 +34,7 @@ QUICK = (
     "storage/test_bytes.py",
     "storage/test_int8.py::test_the_codes_are_those_of_the_twin",
     "storage/test_stored.py::test_a_large_velocity_takes_the_bytes_of_its_storage",
-    "sweeps/test_bracket.py::test_of_equal_scores_the_first_goes_on",
+    "sweeps/test_bracket.py::test_ties_keep_the_first",
     "sweeps/test_points.py",
     "sweeps/test_result.py::test_the_best_is_a_setting_with_its_value_and_index",
     "sweeps/test_sweep.py::test_a_sweep_equals_a_loop_over_the_same_points",
@@ -55,6 +55,6 @@ QUICK = (
     "theory/test_tunings.py",
     "training/test_rollout.py::test_equals_a_loop",
     "training/test_train_step.py::test_equals_the_plain_loop_bit_for_bit",
-    "wrappers/test_orientation.py::test_each_leaf_is_oriented_by_itself",
+    "wrappers/test_orientation.py::test_each_leaf_is_oriented_separately",
     "wrappers/test_restart.py::test_min_steps_is_the_shortest_run",
 )

@@ -51,7 +51,7 @@ def test_an_entry_of_the_cache_is_written_as_a_whole(tmp_path):
 
 
 @pytest.mark.parametrize(("largest", "kept"), [(100, 3), (25, 2), (5, 0)])
-def test_pruning_removes_what_was_not_used_for_longest(tmp_path, monkeypatch, largest, kept):
+def test_pruning_removes_the_least_recently_used_entries(tmp_path, monkeypatch, largest, kept):
     monkeypatch.setenv("MOMENTAX_TEST_CACHE", str(tmp_path))
     monkeypatch.setattr(compilation, "LARGEST", largest)
     for age in range(3):

@@ -45,7 +45,7 @@ def size(tree):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_tree_costs_what_its_entries_cost_and_every_buffer_is_reused(name):
+def test_the_cost_of_a_tree_is_that_of_its_entries_and_every_buffer_is_reused(name):
     case = METHODS[name]
     cost = stepping(method(name), SHAPES, case.extra)
     assert cost.aliased == cost.donated

@@ -86,7 +86,7 @@ LEVELS = [
     {"__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-# What a room imports inside of functions, besides JAX, Optax, NumPy and the standard library.
+# The packages that a room imports inside of functions, besides JAX, Optax, NumPy and the standard library.
 EXTRAS = {
     "_cli": {"flax", "matplotlib", "sklearn", "tqdm"},
     "diagnostics": {"matfree", "scipy", "tqdm"},

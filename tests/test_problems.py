@@ -1,4 +1,4 @@
-"""The problems' answers against their own derivatives."""
+"""The stated minima and curvatures of the problems against automatic differentiation."""
 
 import jax
 import jax.numpy as jnp
@@ -50,13 +50,13 @@ def test_known_values():
     np.testing.assert_allclose(jax.grad(saddle.loss)(jnp.array([3.0, 2.0])), [3.0, -1.0])
 
 
-def test_a_singular_quadratic_has_a_minimum_whatever_the_rounding():
+def test_a_singular_quadratic_has_a_minimum_in_spite_of_rounding():
     for seed in range(20):
         B = np.random.default_rng(seed).normal(size=(6, 3))
         assert problems.quadratic(B @ B.T).minimum is not None
 
 
-def test_starts():
+def test_known_starts():
     np.testing.assert_array_equal(problems.ravine().start, [1, 1])
     np.testing.assert_allclose(problems.saddle().start, [1, 0.001])
     np.testing.assert_allclose(problems.rosenbrock().start, [-1.2, 1])

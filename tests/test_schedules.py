@@ -534,7 +534,7 @@ BAD = {
     "low above high": (
         lambda: schedules.one_cycle(10, 0.8, 0.9),
         ValueError,
-        "low must be at most high, got 0.9 and 0.8",
+        "low must be at most high, got low=0.9 and high=0.8",
     ),
     "pct_start": (
         lambda: schedules.one_cycle(10, pct_start=30),

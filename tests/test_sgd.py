@@ -1,4 +1,4 @@
-"""sgd: velocity units, weight decay, ascent, and what it does before and after the method."""
+"""sgd: velocity units, weight decay, ascent, and its steps before and after the method."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Pitfalls of Optax, and what momentax does instead.
+"""Pitfalls of Optax, and the behaviour of momentax in their place.
 
 Each test first shows what Optax does, so that it fails when Optax changes.
 """
@@ -212,7 +212,7 @@ def test_optax_monitor_fails_in_scan_and_rollout_records_the_angle():
     assert run.history["angle"][0] == 0
 
 
-def test_velocity_finds_what_optax_calls_by_five_names():
+def test_velocity_finds_the_fields_that_optax_calls_by_five_names():
     """Optax calls the velocity trace, ema, mu, m or exp_avg."""
     params = jnp.ones((2, 2))
     named = {

@@ -1,1 +1,1 @@
-"""The command line. Nothing imports it but `momentax.__main__`."""
+"""The command line. Only `momentax.__main__` imports it."""

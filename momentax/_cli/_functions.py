@@ -1,4 +1,4 @@
-"""Functions of the user's, named on the command line as module:function."""
+"""Functions of the user, named on the command line as module:function."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def _add_ranking_options(sweep: argparse.ArgumentParser) -> None:
         type=int,
         nargs="*",
         metavar="EPOCH",
-        help="after each of these epochs, train on with the best third of the points only; the "
+        help="after each of these epochs, continue only with the best third of the points; the "
         "last number is that of --epochs; without numbers the points are ranked after a ninth "
         "and a third of the epochs",
     )
@@ -155,7 +155,7 @@ def _add_running_options(sweep: argparse.ArgumentParser) -> None:
         type=_batch_size,
         default="auto",
         metavar="N|auto",
-        help="number of points that run at once (default: auto, which measures what is fastest)",
+        help="number of points that run at once (default: auto, which measures the fastest)",
     )
     option("--devices", type=int, metavar="N", help="number of cores or devices (default: all)")
     option(

@@ -79,7 +79,7 @@ class _Row(NamedTuple):
 def _best_first(options: Namespace, task: Task, result: SweepResult) -> list[_Row]:
     """Return the points that did not diverge, ranked by their means over the seeds."""
     modes = {task.metric: task.mode, **task.tie_breakers}
-    if options.halving is not None:  # Scores after different numbers of epochs do not compare.
+    if options.halving is not None:  # Scores after different numbers of epochs are not comparable.
         modes = {"advanced": "max", "score": task.mode}
     rows: dict[Any, _Row] = {}
     for name, mode in modes.items():

@@ -59,7 +59,7 @@ def _make_points(options: Namespace) -> Points:
 
 
 def _rungs(halving: Sequence[int], epochs: int) -> list[int]:
-    """Return the epochs after which only the best third trains on, the last one included."""
+    """Return the epochs after which only the best third continues, the last one included."""
     rungs = list(halving) or sorted({max(1, epochs // 9), max(1, epochs // 3), epochs})
     if rungs[0] < 1 or rungs != sorted(set(rungs)) or rungs[-1] != epochs:
         raise ValueError(
@@ -92,7 +92,7 @@ def _require_writable(options: Namespace) -> None:
 
 
 def _start_devices(count: int | None) -> Mesh | None:
-    """Start JAX with at most `count` CPU devices; return a mesh if it has more than these.
+    """Start JAX with at most `count` CPU devices; return a mesh of `count` if it has more.
 
     Without a count every core becomes a device, unless JAX has started already.
     """
@@ -145,7 +145,7 @@ def _write(options: Namespace, task: Task, result: SweepResult, rungs: list[int]
         ),
     }
     lines = make_table(options, task, result)
-    if not written[json_path]:  # The training must not be lost for lack of a file.
+    if not written[json_path]:  # Print the report, so that the training is not lost.
         lines.append(report)
     if done := [str(path) for path, is_written in written.items() if is_written]:
         lines.append(f"wrote {' and '.join(done)}")
@@ -158,7 +158,7 @@ def _draw(task: Task, result: SweepResult, halved: bool, path: Path) -> None:
         result,
         "score" if halved else task.metric,
         mode=task.mode,
-        label=f"{label}, each point's last" if halved else label,
+        label=f"{label}, last value of each point" if halved else label,
         effective=task.averages is False,
     )
     ax.set_title(task.title)

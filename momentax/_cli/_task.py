@@ -1,4 +1,4 @@
-"""What `momentax sweep` runs at each point: a network's training, or a function of the user's."""
+"""The task of `momentax sweep` at each point: training a network, or a function of the user."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from momentax._cli._usage import UsageError
 from momentax._core.arguments import describe, dtype_of, is_real
 
 _POINT = ("learning_rate", "beta")
-_OPTIONAL = ("data", "epochs", "method", "seed")  # What a training function may take besides.
-_MODES = {"loss": "min", "error": "min", "accuracy": "max"}  # By a word in a metric's name.
+_OPTIONAL = ("data", "epochs", "method", "seed")  # Optional arguments of a training function.
+_MODES = {
+    "loss": "min",
+    "error": "min",
+    "accuracy": "max",
+}  # By words in their names.
 
 
 class Task(NamedTuple):
-    """What to run at every point.
+    """The function that runs at every point, and how its result is ranked.
 
     run: from a point to a dictionary of numbers.
     training: the training behind it; None for a training function of the user's.
@@ -164,7 +168,7 @@ def _require_logits(options: Namespace, network: Callable[..., Any], data: Any) 
         )
 
 
-# A training function of the user's.
+# A training function of the user.
 
 
 def _make_function_task(
@@ -226,7 +230,7 @@ def _optional_arguments(options: Namespace, function: Callable[..., Any]) -> dic
 
 
 def _metric_names(name: str, run: Callable[..., Any], point: dict[str, Any]) -> list[str]:
-    """Return the names of the numbers that a training function returns, in its order."""
+    """Return the names of the numbers that a training function returns, in the same order."""
 
     def checked(point: dict[str, Any]) -> OrderedDict[str, Any]:
         result = run(**point)

@@ -16,7 +16,7 @@ from momentax._core.typing import PyTree
 from momentax._sgd import sgd
 
 BATCH_SIZE = 32
-# What a trained network is measured by, and which end of each metric is best.
+# The metrics of a trained network, and which end of each is best.
 METRICS = {"test_accuracy": "max", "test_loss": "min", "train_loss": "min"}
 
 
@@ -24,7 +24,7 @@ class TrainingState(NamedTuple):
     """A network after some epochs of training.
 
     params: the parameters.
-    carried: what the network holds besides parameters, such as running statistics.
+    carried: the variables of the network besides parameters, such as running statistics.
     optimizer: the state of the optimizer.
     epoch: the number of finished epochs.
     first_loss: the loss of the first batch.
@@ -140,14 +140,14 @@ class Training:
         return jnp.where(measured["diverged"], jnp.nan, measured[self.metric])
 
     def _loss(self, params: PyTree, carried: PyTree, inputs: PyTree, labels: jax.Array) -> Any:
-        # A copy, since the module may change what it carries.
+        # A copy, since the module may change its other variables.
         module = nnx.merge(self._definition, params, carried, copy=True)
         module.train()
         losses = optax.softmax_cross_entropy_with_integer_labels(module(inputs), labels)
         return losses.mean(), nnx.state(module, nnx.Not(nnx.Param))
 
     def _batches(self, epoch: jax.Array, seed: Any) -> jax.Array:
-        """Return the rows of each batch of an epoch, in an order of this seed and epoch."""
+        """Return the rows of each batch of an epoch, in an order drawn from the seed and epoch."""
         count = len(self.data[0][1])
         size = min(BATCH_SIZE, count)
         key = jax.random.fold_in(jax.random.key(seed), epoch)

@@ -1,4 +1,4 @@
-"""What the commands accept as a method, and the error for a mistake in their arguments."""
+"""The methods that the commands accept, and the error for a mistake in their arguments."""
 
 METHODS = ("heavy_ball", "nesterov", "average", "quasi_hyperbolic")
 WITHOUT_BETA = "gradient_descent"

@@ -1,1 +1,1 @@
-"""The ground that every room stands on: checks, trees, arithmetic, XLA. It imports no room."""
+"""Shared foundations: checks of arguments, trees, arithmetic, XLA. It imports nothing above it."""

@@ -8,6 +8,8 @@ their own, and so have trees.
 from __future__ import annotations
 
 import operator
+import re
+import types
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -20,15 +22,20 @@ from jax.core import Tracer
 
 from momentax._core.typing import Reals
 
-REALS = "(-inf, inf)"
+ANY_REAL = "(-inf, inf)"
+REALS = ANY_REAL  # The name under which momentax.theory imports it.
 
 
 def describe(value: Any) -> str:
-    """Describe a value for a message, on one line of limited length."""
+    """Describe a value for a message, on one line of limited length, without addresses."""
     if is_traced(value):
         return f"a traced array of shape {value.shape} and dtype {value.dtype}"
+    if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType):
+        return f"the function {value.__name__}"
+    if isinstance(value, optax.GradientTransformation):
+        return "a gradient transformation"
     if isinstance(value, np.generic | np.ndarray | jax.Array):
-        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if is_key(value):
             return f"a random key of shape {value.shape}"
         array = np.asarray(value)
         if array.ndim:
@@ -38,7 +45,7 @@ def describe(value: Any) -> str:
     if isinstance(value, int) and value.bit_length() > 256:
         return f"an integer of {value.bit_length()} bits"
     try:
-        text = repr(value).replace("\n", " ")
+        text = re.sub(" at 0x[0-9a-fA-F]+", "", repr(value).replace("\n", " "))
     except ValueError:  # Python refuses to print a very large integer inside a container.
         return f"a {type(value).__name__}"
     return text if len(text) <= 200 else f"{text[:200]}..."
@@ -78,6 +85,11 @@ def is_real(value: Any) -> bool:
     return is_a(jnp.floating, value) or is_a(jnp.integer, value)
 
 
+def is_key(value: Any) -> bool:
+    """Return whether a value is an array of random keys of the new style."""
+    return is_a(jax.dtypes.prng_key, value)
+
+
 def as_flag(name: str, value: Any) -> bool:
     """Return a bool. A number or a string is refused, since it is probably another argument."""
     if not isinstance(value, bool | np.bool_):
@@ -105,7 +117,7 @@ def as_option(name: str, value: Any, options: Iterable[str]) -> Any:
     return value
 
 
-def as_reals(name: str, value: Any, interval: str = REALS) -> Reals:
+def as_reals(name: str, value: Any, interval: str = ANY_REAL) -> Reals:
     """Return real numbers as a float64 array, with every entry checked."""
     wrong = f"{name} must be real numbers in {interval}, got {describe(value)}"
     if is_traced(value):
@@ -202,7 +214,7 @@ def require_function(name: str, value: Any, signature: str) -> None:
 def require_key(name: str, key: Any) -> None:
     """Refuse what is not one random key, of the new style or of the old."""
     data = key
-    if is_a(jax.dtypes.prng_key, key):
+    if is_key(key):
         data = jax.random.key_data(key)
         single = not jnp.ndim(key)
     else:
@@ -213,19 +225,43 @@ def require_key(name: str, key: Any) -> None:
 
 def require_transformation(name: str, value: Any) -> None:
     """Refuse what is not a gradient transformation, such as a function that makes one."""
+    if isinstance(value, optax.GradientTransformation):
+        return
     if isinstance(value, optax.MultiSteps):
         raise TypeError(f"{name} is an optax.MultiSteps: give its .gradient_transformation()")
-    if not isinstance(value, optax.GradientTransformation):
-        raise TypeError(
-            f"{name} must be a gradient transformation such as momentax.sgd(0.1) or "
-            f"momentax.heavy_ball(0.9), got {describe(value)}"
-        )
+    remedy = ""
+    if callable(value) and getattr(value, "__name__", "").isidentifier():
+        library = (value.__module__ or "").partition(".")[0]
+        prefix = f"{library}." if library in ("momentax", "optax") else ""
+        remedy = f"; write {prefix}{value.__name__}(...)"
+    raise TypeError(
+        f"{name} must be a gradient transformation such as momentax.sgd(0.1) or "
+        f"momentax.heavy_ball(0.9), got {describe(value)}{remedy}"
+    )
 
 
 def require_loss(loss: Callable[..., Any], *arguments: Any) -> None:
     """Refuse a loss that does not return one real floating scalar for these arguments."""
-    values = jax.tree.leaves(jax.eval_shape(loss, *arguments))
-    if (shapes := [leaf.shape for leaf in values]) != [()]:
-        raise ValueError(f"loss must return one scalar, got arrays of shapes {shapes}")
-    if not jnp.issubdtype(values[0].dtype, jnp.floating):
-        raise ValueError(f"loss must return one real scalar, got {values[0].dtype}")
+    require_loss_value(jax.eval_shape(loss, *arguments))
+
+
+def require_loss_value(value: Any) -> None:
+    """Refuse what a loss has returned, or its shape and dtype, if it is not one real scalar."""
+    if not jax.tree_util.all_leaves([value]):
+        raise ValueError(f"loss must return one scalar, got {describe_returned(value)}")
+    if shape := getattr(value, "shape", ()):
+        raise ValueError(
+            f"loss must return one scalar, got an array of shape {shape}; return its mean or sum"
+        )
+    dtype = getattr(value, "dtype", None) or dtype_of(value)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"loss must return one real scalar, got {dtype or describe(value)}")
+
+
+def describe_returned(value: Any) -> str:
+    """Describe what a loss has returned for a message."""
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, jax.Array):
+        return f"an array of shape {value.shape}"
+    return describe(value)

@@ -83,7 +83,7 @@ def upcast(tree: PyTree) -> PyTree:
     return jax.tree.map(_upcast, tree)
 
 
-def squared(tree: PyTree) -> PyTree:
+def square(tree: PyTree) -> PyTree:
     """Return |x|² of every entry x. It is real, in float32 or wider, also where x is complex."""
     return jax.tree.map(lambda leaf: (_upcast(leaf) * jnp.conj(_upcast(leaf))).real, tree)
 
@@ -100,7 +100,7 @@ def sign(tree: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(of, like, tree, is_leaf=is_none)
 
 
-def normalized(tree: PyTree, squares: PyTree, ε: Scalar, like: PyTree) -> PyTree:
+def normalize_by(tree: PyTree, squares: PyTree, ε: Scalar, like: PyTree) -> PyTree:
     """Return x / (√s + ε) for every entry x of a tree and its entry s in squares.
 
     The result has the dtypes of `like`, and None where `like` has None.
@@ -125,19 +125,19 @@ def cosines(first: PyTree, second: PyTree) -> PyTree:
         if x is None:
             return None
         # Each leaf is divided by its own norm: a product of two norms may over- or underflow.
-        x, y = (_directed(jnp.asarray(leaf, compute_dtype(x, y))) for leaf in (x, y))
+        x, y = (_to_unit_norm(jnp.asarray(leaf, compute_dtype(x, y))) for leaf in (x, y))
         return jnp.sum((x * jnp.conj(y)).real).astype(float_dtype())
 
     return jax.tree.map(cosine, first, second, is_leaf=is_none)
 
 
-def _directed(leaf: jax.Array) -> jax.Array:
+def _to_unit_norm(leaf: jax.Array) -> jax.Array:
     """Return a leaf divided by its norm; zeros stay zeros."""
     size = norm(leaf)
     return leaf * (1 / jnp.where(size > 0, size, 1)).astype(leaf.dtype)
 
 
-def scaled(scalars: PyTree, tree: PyTree) -> PyTree:
+def scale_leaves(scalars: PyTree, tree: PyTree) -> PyTree:
     """Multiply each leaf of a tree by its own scalar, in the compute dtype; None stays None."""
 
     def multiply(leaf: Any, c: jax.Array) -> jax.Array | None:
@@ -187,9 +187,7 @@ def norm(tree: PyTree) -> jax.Array:
     largest = _largest(tree)
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
     zero = jnp.zeros((), scale.dtype)
-    squares = [
-        jnp.sum(jnp.square(jnp.abs(leaf))) for leaf in jax.tree.leaves(_divided(tree, scale))
-    ]
+    squares = [jnp.sum(jnp.square(jnp.abs(leaf))) for leaf in jax.tree.leaves(_divide(tree, scale))]
     return scale * jnp.sqrt(sum((square.astype(zero.dtype) for square in squares), start=zero))
 
 
@@ -198,11 +196,11 @@ def unit(tree: PyTree) -> PyTree:
 
     Entries are first divided by the largest, as in `norm`.
     """
-    tree = _divided(tree, _largest(tree))
+    tree = _divide(tree, _largest(tree))
     return combine((1 / norm(tree), tree), like=tree)
 
 
-def _divided(tree: PyTree, divisor: jax.Array) -> PyTree:
+def _divide(tree: PyTree, divisor: jax.Array) -> PyTree:
     return jax.tree.map(lambda leaf: _upcast(leaf) / divisor.astype(compute_dtype(leaf)), tree)
 
 

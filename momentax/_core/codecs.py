@@ -1,13 +1,13 @@
 """Arrays in fewer bytes: what a codec provides, and trees of which some arrays are encoded.
 
-A codec is two classes, which stand beside the storage that uses them (`momentax/storage/`):
+A codec is two classes, which are beside the storage that uses them (`momentax/storage/`):
 
 1. An `EncodedArray`: one array of float32 as it is encoded. It knows how to decode itself, how to
    encode another array like itself, and how to pack itself into plain arrays.
 2. A NamedTuple with one field for each of these plain arrays and the class attribute `codec`, which
    is the first class. A state keeps an encoded velocity in it: each field is a tree in the
    structure of the velocity, so that checkpoints and sharding rules find plain arrays under the
-   paths of the parameters. Leaves that are not encoded stand in the first field as they are.
+   paths of the parameters. Leaves that are not encoded are in the first field, unchanged.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ effect; sweeps, searches and plots use it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 import optax
 
 from momentax._core.arguments import (
-    REALS,
+    ANY_REAL,
     describe,
     dtype_of,
     is_real,
@@ -51,27 +52,32 @@ _RATE = Hyperparameter("(0, inf)", "log")
 _SHARE_KEPT = Hyperparameter("[0, 1)", "momentum")
 _TABLE = {
     **dict.fromkeys(("learning_rate", "lr"), _RATE),
-    **dict.fromkeys(("beta", "beta1", "beta2", "beta3", "b1", "b2", "momentum"), _SHARE_KEPT),
+    **dict.fromkeys(("beta", "b1", "b2", "momentum"), _SHARE_KEPT),
     "nu": Hyperparameter("[0, 1]", "linear"),
     "dampening": _SHARE_KEPT,
     "weight_decay": Hyperparameter("[0, inf)", "linear"),
 }
-_OTHER = Hyperparameter(REALS, "linear")
+_OTHER = Hyperparameter(ANY_REAL, "linear")
+
+
+def _row_of(name: str) -> Hyperparameter | None:
+    """Return the row of a hyperparameter; beta1, beta2 and so on share that of beta."""
+    return _TABLE.get("beta" if re.match("beta[0-9]", name) else name)
 
 
 def is_listed(name: str) -> bool:
     """Return whether the table has a row for a hyperparameter."""
-    return name in _TABLE
+    return _row_of(name) is not None
 
 
 def interval_of(name: str) -> str:
     """Return where a hyperparameter may lie; one that is not listed may be any real number."""
-    return _TABLE.get(name, _OTHER).interval
+    return (_row_of(name) or _OTHER).interval
 
 
 def scale_of(name: str) -> str:
     """Return the name of a hyperparameter's scale; one that is not listed has the linear one."""
-    return _TABLE.get(name, _OTHER).scale
+    return (_row_of(name) or _OTHER).scale
 
 
 def float_dtype() -> Any:

@@ -46,9 +46,9 @@ def explain_keywords(
 ) -> Callable[[_Function], _Function]:
     """Return a decorator under which an unknown keyword raises a TypeError with a suggestion.
 
-    `suggest(function, keyword, given)` returns what to write in place of `keyword`, one of the
-    keywords given, or None. The message then lists the parameters. The decorated function keeps
-    its signature and its docstring.
+    `suggest(function, keyword, given)` returns what to write in place of `keyword`, or None. The
+    message then lists the parameters. `given` holds all arguments by their names. The decorated
+    function keeps its signature and its docstring.
     """
 
     def decorate(function: _Function) -> _Function:
@@ -58,7 +58,8 @@ def explain_keywords(
         def explained(*args: Any, **keywords: Any) -> Any:
             for keyword in keywords:
                 if keyword not in parameters:
-                    remedy = suggest(function, keyword, keywords)
+                    given = dict(zip(parameters, args, strict=False)) | keywords
+                    remedy = suggest(function, keyword, given)
                     raise TypeError(
                         f"{function.__name__}() got an unexpected keyword argument {keyword!r}; "
                         f"{remedy or 'it takes ' + ', '.join(parameters)}"

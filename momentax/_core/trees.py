@@ -39,14 +39,20 @@ def is_absent(value: Any) -> bool:
     return is_none(value) or is_masked(value)
 
 
-def require_inexact(params: PyTree) -> None:
-    """Refuse parameters that have no gradient, naming the path of the first."""
+def require_kind(params: PyTree, kind: Any, need: str, remedy: str) -> None:
+    """Refuse parameters whose dtype is not of a kind such as `jnp.floating`, naming the first."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not is_a(jnp.inexact, leaf):
+        if not is_a(kind, leaf):
             raise TypeError(
-                f"the parameter at {path_name(path)} has dtype {_dtype_name(leaf)}, and momentum "
-                "needs floating or complex ones; leave it out with optax.masked or optax.partition"
+                f"the parameter at {path_name(path)} has dtype {_dtype_name(leaf)}, and {need}; "
+                f"{remedy}"
             )
+
+
+def require_inexact(params: PyTree) -> None:
+    """Refuse parameters that have no momentum, naming the path of the first."""
+    need = "momentum needs floating or complex ones"
+    require_kind(params, jnp.inexact, need, "leave it out with optax.masked or optax.partition")
 
 
 class Difference(NamedTuple):

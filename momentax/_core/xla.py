@@ -1,4 +1,4 @@
-"""What the compiler must be told so that a step writes over its arguments and copies nothing.
+"""How to write updates so that XLA reuses donated buffers and copies nothing.
 
 Donation. A jitted step whose arguments are donated (`donate_argnums`) may write its results into
 the buffers of these arguments: the new velocity over the old velocity, the new parameters over the
@@ -64,26 +64,23 @@ def computed_after(count: jax.Array, tree: PyTree, *earlier: PyTree) -> PyTree:
     return jax.tree.map(depend, tree, *earlier)
 
 
+def scalar_computed_after(scalar: jax.Array, earlier: jax.Array) -> jax.Array:
+    """Return `scalar` unchanged, but make it depend on `earlier`, another scalar.
+
+    What is multiplied by the scalar then overwrites no buffer from which `earlier` is still to be
+    computed. Where `earlier` is NaN, so is the result.
+    """
+    return jnp.where(jnp.isnan(earlier), earlier, scalar)
+
+
 def hide_constant(x: jax.Array) -> jax.Array:
     """Return x, but keep XLA from computing constant expressions of x while it compiles."""
     return jax.lax.optimization_barrier(x)
 
 
-# The next two functions import from JAX when they are called, which keeps `import momentax` fast.
-
-
-def with_sharding_of(old: jax.Array, new: jax.Array) -> jax.Array:
-    """Return `new` in the sharding of `old`, an array of the same shape; for traced arrays.
-
-    Without this the compiler may choose another sharding for a result than its argument has.
-    """
-    from jax.experimental.shard_alike import shard_alike
-
-    return shard_alike(old, new)[1]
-
-
 def evaluate(closed_jaxpr: Any, *args: Any) -> list[Any]:
     """Run a traced program (a ClosedJaxpr) on the leaves of its arguments."""
+    # Imported at the call, which keeps `import momentax` fast.
     from jax.extend.core import jaxpr_as_fun
 
     return jaxpr_as_fun(closed_jaxpr)(*args)

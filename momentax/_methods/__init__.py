@@ -18,7 +18,7 @@ in float32 or wider. Structure, shapes and dtypes do not change from `init` on. 
 scalar is shared by all leaves.
 
 None. A gradient of None means that there is no gradient for that leaf at this step: its velocity
-stays unchanged, and None is returned. Scalars of the state, such as counts, go on.
+stays unchanged, and None is returned. Scalars of the state, such as counts, still advance.
 
 Errors. When a method is called, a concrete hyperparameter outside of its interval raises a
 ValueError, and a value that is not a number, such as a string, raises a TypeError. `init` raises a

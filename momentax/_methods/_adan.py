@@ -78,15 +78,15 @@ def adan(
         Xie, Zhou, Li, Lin and Yan, Adan: adaptive Nesterov momentum algorithm
         for faster optimizing deep models, 2022, arXiv:2208.06677.
     """
-    β1 = as_schedule("beta1", beta1, "[0, 1)")
-    β2 = as_schedule("beta2", beta2, "[0, 1)")
-    β3 = as_schedule("beta3", beta3, "[0, 1)")
+    β1 = as_schedule("beta1", beta1)
+    β2 = as_schedule("beta2", beta2)
+    β3 = as_schedule("beta3", beta3)
     ε = as_schedule("eps", eps, "(0, inf)")
 
     def init(params):
         m, v, g = (arithmetic.zeros_like(params) for _ in range(3))
         weights = (arithmetic.as_scalar(0) for _ in range(3))
-        return AdanState(jnp.zeros((), jnp.int32), m, v, arithmetic.squared(g), g, *weights)
+        return AdanState(jnp.zeros((), jnp.int32), m, v, arithmetic.square(g), g, *weights)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
@@ -97,9 +97,11 @@ def adan(
         ahead = arithmetic.combine((1.0, g), (β2(t), change), like=g)
         m, wm = update_average(β1(t), m, wm, g)
         v, wv = update_average(β2(t), v, wv, change)
-        n, wn = update_average(β3(t), n, wn, arithmetic.squared(ahead))
+        n, wn = update_average(β3(t), n, wn, arithmetic.square(ahead))
         lead = arithmetic.combine((1 / wm, m), (β2(t) / wv, v), like=m)
-        d = arithmetic.normalized(lead, arithmetic.combine((1 / wn, n), like=n), ε(t), like=updates)
+        d = arithmetic.normalize_by(
+            lead, arithmetic.combine((1 / wn, n), like=n), ε(t), like=updates
+        )
         before = xla.computed_after(t, arithmetic.combine((1.0, g), like=before), v, n)
         return d, AdanState(optax.safe_increment(t), m, v, n, before, wm, wv, wn)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core import arithmetic, trees
+from momentax._core import arguments, arithmetic, trees
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
@@ -61,7 +61,10 @@ def aggregated(
         Lucas, Sun, Zemel and Grosse, Aggregated momentum: stability through
         passive damping, 2019, arXiv:1804.00325.
     """
-    wrong = f"betas must be a sequence of numbers in [0, 1), one for each velocity, got {betas!r}"
+    wrong = (
+        "betas must be a sequence of numbers in [0, 1), one for each velocity, got "
+        f"{arguments.describe(betas)}"
+    )
     if isinstance(betas, str) or not (isinstance(betas, Sequence) or np.ndim(betas) == 1):
         raise TypeError(wrong)
     β = [as_schedule(f"betas[{i}]", betas[i], "[0, 1)") for i in range(len(betas))]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core import arithmetic, hyperparameters, trees
+from momentax._core import arithmetic, hyperparameters, trees, xla
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import PyTree, Scalar, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
@@ -105,9 +105,8 @@ def hypergradient(
             # v_t is computed from the new change. The last term keeps v where g_t is None.
             v = arithmetic.combine((1.0, v), (1.0, change), (0.0, updates), like=v)
         else:
-            # kept is β, but depends on α, whose inner product reads the old v (see _core.xla).
-            kept = jnp.where(jnp.isnan(α), α, β)
-            v = arithmetic.combine((kept, v), (1.0, updates), like=v)
+            # The inner product in α reads the old velocity.
+            v = arithmetic.combine((xla.scalar_computed_after(β, α), v), (1.0, updates), like=v)
         d = arithmetic.combine((α, v), like=updates)
         return d, HypergradientState(optax.safe_increment(t), v, α, β, change)
 

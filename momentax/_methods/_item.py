@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -13,7 +15,7 @@ from momentax._methods._keywords import explain_keywords
 
 
 @explain_keywords
-def item(mu: Scalar, L: Scalar) -> optax.GradientTransformationExtraArgs:
+def item(mu: Any, L: Scalar | None = None) -> optax.GradientTransformationExtraArgs:
     """Contract the distance to the minimizer of a strongly convex function at the best rate.
 
         A_{t+1} = ((1 + q) A_t + 2 (1 + √((1 + A_t)(1 + q A_t)))) / (1 - q)²,    A_0 = 0
@@ -28,8 +30,10 @@ def item(mu: Scalar, L: Scalar) -> optax.GradientTransformationExtraArgs:
     1 / (1 + A_t), which cannot overflow.
 
     Args:
-        mu: μ in (0, L), the smallest curvature, not a schedule.
-        L: L in (0, inf), the largest curvature, not a schedule.
+        mu: μ in (0, L), the smallest curvature, not a schedule; or what
+            `momentax.curvature` returns, which holds both.
+        L: L in (0, inf), the largest curvature, not a schedule. Leave it out
+            where mu holds both.
 
     Example:
         >>> tx = momentax.sgd(1 / 100.0, momentax.item(mu=1.0, L=100.0))
@@ -39,6 +43,7 @@ def item(mu: Scalar, L: Scalar) -> optax.GradientTransformationExtraArgs:
         Taylor and Drori, An optimal gradient method for smooth strongly convex
         minimization, 2021, arXiv:2101.09741.
     """
+    mu, L = arguments.split_curvature(mu, L)
     smallest = hyperparameters.as_constant("mu", mu, "(0, inf)")(0)
     largest = hyperparameters.as_constant("L", L, "(0, inf)")(0)
     if not (arguments.is_traced(mu) or arguments.is_traced(L)) and not smallest < largest:

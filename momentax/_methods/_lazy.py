@@ -169,7 +169,17 @@ def _coefficients(method: Any) -> list[Any]:
 
         to_velocity, to_gradient = respond(1, 0), respond(0, 1)
         if not arguments.is_traced(to_velocity + to_gradient):
-            for count in (0, 1, 10, 10**6):
+            # The third entry, the shift, is the same for all velocities and gradients.
+            of_v, of_g = to_velocity[:2], to_gradient[:2]
+            if not all(
+                np.allclose(respond(v, g)[:2], v * of_v + g * of_g, rtol=1e-5)
+                for v, g in ((2, -1), (3, 1), (-0.5, 2))
+            ):
+                raise ValueError(
+                    "lazy needs a method of the linear family, whose directions are linear in the "
+                    "velocity and the gradient, got one whose directions are not"
+                )
+            for count in (1, 10, 10**6):
                 if not np.allclose(respond(2, -1, count), 2 * to_velocity - to_gradient, rtol=1e-5):
                     raise ValueError(
                         "lazy needs a method with constant coefficients: a row cannot catch up in "

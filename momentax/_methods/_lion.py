@@ -40,8 +40,8 @@ def lion(
         Chen and others, Symbolic discovery of optimization algorithms, 2023,
         arXiv:2302.06675.
     """
-    β1 = as_schedule("beta1", beta1, "[0, 1)")
-    β2 = as_schedule("beta2", beta2, "[0, 1)")
+    β1 = as_schedule("beta1", beta1)
+    β2 = as_schedule("beta2", beta2)
     numbers = hyperparameters.concrete_value(beta1), hyperparameters.concrete_value(beta2)
 
     def init(params):

@@ -96,7 +96,7 @@ def mars(
         c = arithmetic.combine(
             (1 + scale, updates), (-scale, before), like=arithmetic.upcast(updates)
         )
-        v = xla.decay_and_add(t, β(t), v, (1 - β(t), jax.tree.map(_clipped, c)))
+        v = xla.decay_and_add(t, β(t), v, (1 - β(t), jax.tree.map(_clip_to_unit_norm, c)))
         d = arithmetic.combine((1.0, v), like=updates)
         state = state._replace(count=optax.safe_increment(t), velocity=v)
         if approximate:
@@ -107,6 +107,6 @@ def mars(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _clipped(leaf: jax.Array) -> jax.Array:
+def _clip_to_unit_norm(leaf: jax.Array) -> jax.Array:
     """Return a leaf divided by its norm where the norm is larger than 1."""
     return arithmetic.combine((1 / jnp.maximum(arithmetic.norm(leaf), 1), leaf), like=leaf)

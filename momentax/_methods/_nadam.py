@@ -68,8 +68,8 @@ def nadam(
     Source:
         Dozat, Incorporating Nesterov momentum into Adam, ICLR workshop 2016.
     """
-    β1 = as_schedule("beta1", beta1, "[0, 1)")
-    β2 = as_schedule("beta2", beta2, "[0, 1)")
+    β1 = as_schedule("beta1", beta1)
+    β2 = as_schedule("beta2", beta2)
     ε = as_schedule("eps", eps, "(0, inf)")
     ψ = as_schedule("psi", psi, "[0, inf)")
 
@@ -82,7 +82,7 @@ def nadam(
             arithmetic.zeros_like(params),
             (arithmetic.as_scalar(0), arithmetic.as_scalar(0)),
         )
-        return NadamState(jnp.zeros((), jnp.int32), v, arithmetic.squared(v), *weights)
+        return NadamState(jnp.zeros((), jnp.int32), v, arithmetic.square(v), *weights)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
@@ -91,12 +91,14 @@ def nadam(
         next_t = optax.safe_increment(t)
         μ_t, μ_next = μ(t), μ(next_t)
         v = xla.decay_and_add(t, β1(t), v, (1 - β1(t), updates))
-        s, u = update_average(β2(t), s, u, arithmetic.squared(updates))
+        s, u = update_average(β2(t), s, u, arithmetic.square(updates))
         # 1 - w is a product of μ. As a sum of weights, w loses no digits and restarts at 0.
         w = arithmetic.as_scalar(μ_t * w + (1 - μ_t))
         w_next = μ_next * w + (1 - μ_next)
         ahead = arithmetic.combine((μ_next / w_next, v), ((1 - μ_t) / w, updates), like=v)
-        d = arithmetic.normalized(ahead, arithmetic.combine((1 / u, s), like=s), ε(t), like=updates)
+        d = arithmetic.normalize_by(
+            ahead, arithmetic.combine((1 / u, s), like=s), ε(t), like=updates
+        )
         return d, NadamState(next_t, v, s, w, u)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -68,8 +68,8 @@ def quasi_hyperbolic_adam(
         Ma and Yarats, Quasi-hyperbolic momentum and Adam for deep learning,
         2019, arXiv:1810.06801.
     """
-    β1 = as_schedule("beta1", beta1, "[0, 1)")
-    β2 = as_schedule("beta2", beta2, "[0, 1)")
+    β1 = as_schedule("beta1", beta1)
+    β2 = as_schedule("beta2", beta2)
     ν1 = as_schedule("nu1", nu1, "[0, 1]")
     ν2 = as_schedule("nu2", nu2, "[0, 1]")
     ε = as_schedule("eps", eps, "(0, inf)")
@@ -79,20 +79,18 @@ def quasi_hyperbolic_adam(
             arithmetic.zeros_like(params),
             (arithmetic.as_scalar(0), arithmetic.as_scalar(0)),
         )
-        return QuasiHyperbolicAdamState(
-            jnp.zeros((), jnp.int32), v, arithmetic.squared(v), *weights
-        )
+        return QuasiHyperbolicAdamState(jnp.zeros((), jnp.int32), v, arithmetic.square(v), *weights)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
         t, v, s, w, u = state
         trees.require_gradients(updates, v)
-        square = arithmetic.squared(updates)
+        square = arithmetic.square(updates)
         v, w = update_average(β1(t), v, w, updates)
         s, u = update_average(β2(t), s, u, square)
         mix = arithmetic.combine((1 - ν1(t), updates), (ν1(t) / w, v), like=v)
         squares = arithmetic.combine((1 - ν2(t), square), (ν2(t) / u, s), like=s)
-        d = arithmetic.normalized(mix, squares, ε(t), like=updates)
+        d = arithmetic.normalize_by(mix, squares, ε(t), like=updates)
         return d, QuasiHyperbolicAdamState(optax.safe_increment(t), v, s, w, u)
 
     return optax.GradientTransformationExtraArgs(init, update)

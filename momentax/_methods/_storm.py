@@ -51,7 +51,7 @@ class StormState(NamedTuple):
     shift = 0.0
 
 
-def _corrected(β: Any, v: PyTree, updates: PyTree, prev_grad: PyTree) -> PyTree:
+def _correct(β: Any, v: PyTree, updates: PyTree, prev_grad: PyTree) -> PyTree:
     return arithmetic.combine((1.0, updates), (β, v), (-β, prev_grad), like=v)
 
 
@@ -98,7 +98,7 @@ def recursive_momentum(
         t, v, w = state
         trees.require_gradients(updates, v)
         prev_grad = previous("recursive_momentum", prev_grad, updates)
-        v = _corrected(w * β(t), v, updates, prev_grad)
+        v = _correct(w * β(t), v, updates, prev_grad)
         d = arithmetic.combine((1.0, v), like=updates)
         return d, RecursiveState(optax.safe_increment(t), v, arithmetic.as_scalar(1))
 
@@ -125,7 +125,7 @@ def storm(
     Args:
         k: k in (0, inf), the scale of the step size.
         w: w in (0, inf), a squared norm that bounds the first step size.
-        c: c in [0, inf), the scale of a; with 0 the velocity never forgets.
+        c: c in [0, inf), the scale of a; with 0 the velocity does not decay.
 
     Raises:
         ValueError: A concrete hyperparameter lies outside its interval; at
@@ -152,7 +152,7 @@ def storm(
         del params, extra_args
         t, v, β, squares = state
         trees.require_gradients(updates, v)
-        v = _corrected(β, v, updates, previous("storm", prev_grad, updates))
+        v = _correct(β, v, updates, previous("storm", prev_grad, updates))
         squares = arithmetic.as_scalar(squares + arithmetic.inner_product(updates, updates))
         η = k_t(t) / jnp.cbrt(w_t(t) + squares)
         β = arithmetic.as_scalar(1 - jnp.minimum(c_t(t) * η**2, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import optax
 
-from momentax._core.arguments import REALS
+from momentax._core.arguments import ANY_REAL
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.typing import Scalar, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
@@ -47,7 +47,7 @@ def synthesized_nesterov(
         first-order method, IEEE Control Systems Letters 2(1), 2018.
     """
     β1 = as_schedule("beta1", beta1, "(0, 1)")
-    β2 = as_schedule("beta2", beta2, REALS)
+    β2 = as_schedule("beta2", beta2, ANY_REAL)
     δ = as_schedule("delta", delta)
 
     def next_β2(t: jax.Array) -> Scalar:

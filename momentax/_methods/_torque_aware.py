@@ -73,7 +73,7 @@ def torque_aware(
         t, v, s = state
         trees.require_gradients(updates, v)
         s = arithmetic.combine((γ(t), s), (1 - γ(t), arithmetic.cosines(updates, v)), like=s)
-        aligned = arithmetic.scaled(s, updates)
+        aligned = arithmetic.scale_leaves(s, updates)
         v = xla.decay_and_add(t, β(t), v, (ε(t) + 0.5, updates), (0.5, aligned))
         d = arithmetic.combine((1.0, v), like=updates)
         return d, TorqueAwareState(optax.safe_increment(t), v, s)

@@ -11,7 +11,7 @@ from momentax._core import arithmetic, trees
 from momentax._core.typing import PyTree, Scalar
 from momentax._methods._lazy import LazyState
 from momentax._state._units import node_and_units, step_size, velocity_like_params
-from momentax._state._velocity import find_velocity, map_node
+from momentax._state._velocity import find_velocity, map_node, require_params_first
 
 
 def catch_up(
@@ -48,8 +48,8 @@ def catch_up(
         ValueError: As `velocity`; the velocity is not that of `lazy`;
             learning_rate is missing, or given for parameter units; rows or
             params do not fit the velocity.
-        TypeError: learning_rate is not a number. Under a schedule, several steps
-            cannot be taken at once.
+        TypeError: learning_rate is not a number, or params and state are swapped.
+            Under a schedule, several steps cannot be taken at once.
 
     Example:
         >>> tx = momentax.sgd(0.1, momentax.lazy(momentax.heavy_ball(0.9)))
@@ -57,6 +57,7 @@ def catch_up(
         >>> params = optax.apply_updates(params, updates)
         >>> params, state = momentax.catch_up(params, state, learning_rate=0.1)
     """
+    require_params_first("catch_up", params, state)
     node, units = node_and_units(state, path)
     if not isinstance(node, LazyState):
         raise ValueError(

@@ -9,7 +9,7 @@ import jax
 from momentax._core import arithmetic
 from momentax._core.typing import PyTree, Scalar
 from momentax._state._units import node_and_units, step_size, velocity_like_params
-from momentax._state._velocity import is_optax_state
+from momentax._state._velocity import is_optax_state, require_params_first
 
 
 def eval_params(
@@ -44,8 +44,8 @@ def eval_params(
         ValueError: As `velocity`; the velocity is one of Optax's, whose state
             does not contain a shift; learning_rate is missing, or given for
             parameter units; params do not fit the velocity.
-        TypeError: learning_rate is not a number. Of a schedule, give the value
-            that the last update used.
+        TypeError: learning_rate is not a number, or params and state are swapped.
+            Of a schedule, give the value that the last update used.
 
     Example:
         >>> tx = momentax.sgd(0.1, momentax.nesterov(0.9))
@@ -55,6 +55,7 @@ def eval_params(
     """
     if (node := _schedule_free_state(state)) is not None:
         return arithmetic.combine((1 / node.b1, params), (1 - 1 / node.b1, node.z), like=params)
+    require_params_first("eval_params", params, state)
     node, units = node_and_units(state, path)
     if not hasattr(node, "shift"):
         raise ValueError(

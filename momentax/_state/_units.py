@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import optax
 
-from momentax._core import hyperparameters, trees
+from momentax._core import arguments, hyperparameters, trees
 from momentax._core.codecs import decode
 from momentax._core.typing import PyTree, Scalar
 from momentax._state._velocity import find_velocity, has_velocity, paths_of_velocities
@@ -53,14 +53,13 @@ def step_size(learning_rate: Scalar | None, units: str | None) -> Any:
     if (learning_rate is None) != (units == "parameter"):
         raise ValueError(
             "the velocity is in parameter units, which contain the learning rate: leave "
-            f"learning_rate out, got {learning_rate!r}"
+            f"learning_rate out, got {arguments.describe(learning_rate)}"
             if units == "parameter"
-            else "learning_rate is needed, as the last update used it, since the velocity is not "
-            "known to be in parameter units; for a chain of your own that scales the gradients "
-            "before the method give -1"
+            else "give learning_rate, the value that the last update used. If your chain "
+            "multiplies gradients by the learning rate before the method, give learning_rate=-1"
         )
     α = -1 if learning_rate is None else learning_rate
-    return hyperparameters.as_constant("learning_rate", α, "(-inf, inf)")(0)
+    return hyperparameters.as_constant("learning_rate", α, arguments.ANY_REAL)(0)
 
 
 def velocity_like_params(velocity: PyTree, params: PyTree) -> PyTree:

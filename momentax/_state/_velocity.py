@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
 from momentax._core import arithmetic
 from momentax._core.codecs import decode, encode_like
@@ -17,6 +18,7 @@ class _OptaxState(NamedTuple):
 
     velocities: tuple[str, ...]
     restarts: tuple[str, ...] = ()  # Fields that only the debiasing of the velocity reads.
+    sums_gradients: bool = False  # Whether the velocity is a sum, as the buffer of SGD is.
 
 
 # Optax's own states by the names of their classes: importing optax.contrib for the classes
@@ -25,7 +27,7 @@ class _OptaxState(NamedTuple):
 # of momentax's need no row: they have a field `velocity` and the class attributes that
 # momentax/_methods/__init__.py names.
 _OPTAX_STATES = {
-    "TraceState": _OptaxState(("trace",)),
+    "TraceState": _OptaxState(("trace",), sums_gradients=True),
     "EmaState": _OptaxState(("ema",), restarts=("count",)),
     "ScaleByAdamState": _OptaxState(("mu",)),
     "ScaleByAmsgradState": _OptaxState(("mu",)),
@@ -69,6 +71,16 @@ def fields_that_restart(node: Any) -> tuple[str, ...]:
     return row.restarts if row else getattr(node, "restarts_with_velocity", ())
 
 
+def sums_gradients(node: Any) -> bool:
+    """Return whether the velocity of a node is a sum of gradients, as the buffer of SGD is.
+
+    An average and Adam's first moment are not: whatever debiases or divides them
+    would have to be converted too.
+    """
+    row = _optax_state(node)
+    return row.sums_gradients if row else getattr(type(node), "sums_gradients", False)
+
+
 def has_velocity(node: Any) -> bool:
     """Return whether a node keeps a velocity; an `is_leaf` for `jax.tree` functions."""
     return bool(_velocity_fields(node))
@@ -99,19 +111,22 @@ def velocities(state: PyTree) -> dict[str, PyTree]:
 
 def find_velocity(state: PyTree, path: str | None) -> tuple[str, PyTree]:
     """Return the path and the value of the velocity at `path`, or of the only one."""
+    if isinstance(state, optax.GradientTransformation):
+        raise TypeError("state is a gradient transformation; pass its state, tx.init(params)")
     found = velocities(state)
     if path is not None:
         if path not in found:
-            raise ValueError(f"there is no velocity at path={path!r}; {_listed(found)}")
+            raise ValueError(f"there is no velocity at path={path!r}; {describe_paths(found)}")
         return path, found[path]
     # Optax gives a branch without parameters, such as one of a partition, empty velocities.
     nonempty = {path: v for path, v in found.items() if jax.tree.leaves(v)} or found
     if len(nonempty) != 1:
-        raise ValueError(_listed(nonempty))
+        raise ValueError(describe_paths(nonempty))
     return next(iter(nonempty.items()))
 
 
-def _listed(found: dict[str, PyTree]) -> str:
+def describe_paths(found: dict[str, PyTree]) -> str:
+    """Describe the velocities that a state holds, for a message."""
     if not found:
         return (
             "the state holds no velocity: it contains no state of a momentax method and none of "
@@ -119,6 +134,12 @@ def _listed(found: dict[str, PyTree]) -> str:
         )
     paths, noun = ", ".join(found), "velocities" if len(found) > 1 else "velocity"
     return f"the state holds {len(found)} {noun}, at {paths}; pick with path={next(iter(found))!r}"
+
+
+def require_params_first(function: str, params: PyTree, state: PyTree) -> None:
+    """Refuse an optimizer state in the place of the params, where the two are swapped."""
+    if _nodes(params) and not _nodes(state):
+        raise TypeError(f"params come first: {function}(params, state), got a state as params")
 
 
 def velocity_node(state: PyTree, path: str) -> Any:
@@ -174,6 +195,7 @@ def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
     Raises:
         ValueError: The state contains no velocity, none at `path`, or several
             and `path` is None. The message lists them.
+        TypeError: state is a gradient transformation.
 
     Example:
         >>> tx = optax.chain(optax.clip(1.0), optax.trace(0.9), optax.scale(-0.1))

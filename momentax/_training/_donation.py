@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from momentax._core.arguments import is_traced
+from momentax._core.trees import Difference, first_difference
 from momentax._core.typing import PyTree
 
 # program(single_device, params, state, *batch, **extra) -> params, state, outcome
@@ -42,11 +43,15 @@ class DonatingStep:
 
     def __init__(self, program: Program) -> None:
         self.__name__ = "train_step"
+        self._program = program
         # Each by whether the program runs on a single device.
         self._jitted = _jit_donating(partial(_run_unchanged, program))
         self._jitted_changing = _jit_donating(program)
         self._has_warned = False
         self._last_call = _LastCall(lambda: None, True)
+
+    def __repr__(self) -> str:
+        return repr(self._program)
 
     def __call__(self, params: PyTree, state: PyTree, /, *batch: PyTree, **extra: Any) -> Any:
         leaves = jax.tree.leaves((params, state, batch, extra))
@@ -61,8 +66,8 @@ class DonatingStep:
         except (RuntimeError, ValueError) as error:
             if "deleted" in str(error) and (place := _find_deleted(params, state, batch, extra)):
                 raise RuntimeError(
-                    f"{place} was donated to an earlier call, which wrote over it: go on with the "
-                    "params and the state that it returned, or give donate=False"
+                    f"{place} was donated to an earlier call, which wrote over it: continue with "
+                    "the params and the state that it returned, or give donate=False"
                 ) from error
             if not continues or "donate" not in str(error):
                 raise
@@ -151,20 +156,22 @@ def shape_and_dtype(leaf: Any) -> tuple[Any, Any]:
 def describe_change(before: tuple[PyTree, PyTree], after: tuple[PyTree, PyTree]) -> str | None:
     """Describe the first place where params or state have changed their type; None without any."""
     for name, old, new in zip(_NAMES, before, after, strict=True):
-        olds, news = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (old, new))
-        for path in [*olds, *news]:
-            place = name + jax.tree_util.keystr(path)
-            if path not in news:
+        if found := first_difference(new, old, compare_leaves=_type_difference):
+            place = name + jax.tree_util.keystr(found.path)
+            if found.given == "nothing":
                 return f"{place} is given and not returned"
-            if path not in olds:
+            if found.expected == "nothing":
                 return f"{place} is returned and was not given"
-            (shape, dtype), (new_shape, new_dtype) = map(shape_and_dtype, (olds[path], news[path]))
-            if shape != new_shape:
-                return f"{place} has shape {shape} and returns with {new_shape}"
-            if dtype != new_dtype:
-                return f"{place} has dtype {dtype} and returns with {new_dtype}"
-        if jax.tree.structure(old) != jax.tree.structure(new):
-            return f"{name} returns in other containers than it was given in"
+            return f"{place} has {found.expected} and returns with {found.given}"
+    return None
+
+
+def _type_difference(new: Any, old: Any, path: Any) -> Difference | None:
+    (new_shape, new_dtype), (shape, dtype) = map(shape_and_dtype, (new, old))
+    if new_shape != shape:
+        return Difference(path, f"shape {new_shape}", f"shape {shape}", TypeError)
+    if new_dtype != dtype:
+        return Difference(path, f"dtype {new_dtype}", f"dtype {dtype}", TypeError)
     return None
 
 

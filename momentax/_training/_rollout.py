@@ -77,8 +77,8 @@ def rollout(
             does not return a real scalar; a velocity is to be recorded and `tx`
             keeps none, or an angle and the velocity is not shaped like the
             parameters.
-        TypeError: steps or every is not a whole number, tx is not a
-            transformation, or a parameter is neither floating nor complex.
+        TypeError: loss is not a function, steps or every is not a whole number,
+            tx is not a transformation, or a parameter is neither floating nor complex.
 
     Example:
         >>> run = momentax.rollout(lambda p: jnp.sum(p["w"] ** 2), params, momentax.sgd(0.1), 3)
@@ -88,6 +88,7 @@ def rollout(
     record = (record,) if isinstance(record, str) else tuple(record)
     for name in record:
         arguments.as_option("record", name, _RECORDS)
+    arguments.require_function("loss", loss, "from params to a scalar")
     arguments.require_transformation("tx", tx)
     steps, every = arguments.as_count("steps", steps), arguments.as_count("every", every)
     trees.require_inexact(params)

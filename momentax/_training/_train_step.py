@@ -124,11 +124,7 @@ def train_step(
         >>> step = momentax.train_step(lambda w, x: jnp.sum((w - x) ** 2), tx)
         >>> w, state, value = step(w, tx.init(w), jnp.ones(3))
     """
-    if not callable(loss):
-        raise TypeError(
-            "loss must be a function from params and a batch to a scalar, "
-            f"got {arguments.describe(loss)}"
-        )
+    arguments.require_function("loss", loss, "from params and a batch to a scalar")
     arguments.require_transformation("tx", tx)
     program = _TrainStep(
         loss,
@@ -156,11 +152,24 @@ class _TrainStep:
     steps_per_call: int
     accumulation: int
 
+    def __repr__(self) -> str:
+        options = f"steps_per_call={self.steps_per_call}, accumulation={self.accumulation}"
+        return (
+            f"train_step({arguments.describe(self.loss)}, {arguments.describe(self.tx)}, "
+            f"has_aux={self.has_aux}, {options})"
+        )
+
     def __call__(
         self, single_device: bool, params: PyTree, state: PyTree, /, *batch: PyTree, **extra: Any
     ) -> Any:
         """Make all steps of a call."""
-        _require_differentiable(params)
+        trees.require_kind(
+            params,
+            jnp.inexact,
+            "only floating or complex ones have a gradient",
+            "keep it out of params and pass it with the batch, as nnx.split(model, nnx.Param, ...) "
+            "divides a Flax model",
+        )
         _require_leading_axes(
             batch, steps_per_call=self.steps_per_call, accumulation=self.accumulation
         )
@@ -235,33 +244,19 @@ def _split_aux(returned: Any, has_aux: bool) -> tuple[jax.Array, PyTree]:
     if has_aux:
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise TypeError(
-                f"with has_aux=True loss must return a pair (value, aux), got {_describe(returned)}"
+                "with has_aux=True loss must return a pair (value, aux), got "
+                f"{arguments.describe_returned(returned)}"
             )
         value, aux = returned
     else:
         value, aux = returned, None
         if isinstance(returned, tuple):
             raise TypeError(
-                f"loss must return one scalar, got {_describe(returned)}; to return more beside "
-                "it, as a pair (value, aux), give has_aux=True"
+                f"loss must return one scalar, got {arguments.describe_returned(returned)}; to "
+                "return more beside it, as a pair (value, aux), give has_aux=True"
             )
-    if not jax.tree_util.all_leaves([value]) or value is None:
-        raise ValueError(f"loss must return one scalar, got {_describe(value)}")
-    if shape := jnp.shape(value):
-        raise ValueError(
-            f"loss must return one scalar, got an array of shape {shape}; return its mean or sum"
-        )
-    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        raise ValueError(f"loss must return one real scalar, got {jnp.result_type(value)}")
+    arguments.require_loss_value(value)
     return jnp.asarray(value), aux
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, jax.Array):
-        return f"an array of shape {value.shape}"
-    return arguments.describe(value)
 
 
 def _mean(values: jax.Array) -> jax.Array:
@@ -280,16 +275,6 @@ def _apply_updates(params: PyTree, updates: PyTree) -> PyTree:
 def _params_of_loss(params: PyTree) -> PyTree:
     """The parameters at which the gradient is taken."""
     return params.fast if isinstance(params, optax.LookaheadParams) else params
-
-
-def _require_differentiable(params: PyTree) -> None:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            raise TypeError(
-                f"the parameter at {trees.path_name(path)} has dtype {leaf.dtype}, and only "
-                "floating or complex ones have a gradient; keep it out of params and pass it with "
-                "the batch, as nnx.split(model, nnx.Param, ...) divides a Flax model"
-            )
 
 
 def _require_leading_axes(batch: PyTree, **lengths: int) -> None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from momentax._wrappers._orientation import oriented
+from momentax._wrappers._orientation import orient_updates
 
 
 def cautious(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -43,7 +43,7 @@ def cautious(tx: optax.GradientTransformation) -> optax.GradientTransformationEx
         one line of code, 2024, arXiv:2411.16085, as in the code of its second
         version. The first version divides by the mean of one more coordinate.
     """
-    return oriented(tx, _mask_disagreement)
+    return orient_updates(tx, _mask_disagreement)
 
 
 def _mask_disagreement(h: jax.Array, u: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from momentax._wrappers._orientation import oriented
+from momentax._wrappers._orientation import orient_updates
 
 
 def grams(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -32,7 +32,7 @@ def grams(tx: optax.GradientTransformation) -> optax.GradientTransformationExtra
         Cao, Li and Song, Grams: gradient descent with adaptive momentum
         scaling, 2024, arXiv:2412.17107.
     """
-    return oriented(tx, _with_sign_of)
+    return orient_updates(tx, _with_sign_of)
 
 
 def _with_sign_of(h: jax.Array, u: jax.Array) -> jax.Array:

@@ -27,7 +27,7 @@ class OrientedState(NamedTuple):
     inner_state: Any
 
 
-def oriented(
+def orient_updates(
     tx: optax.GradientTransformation, refine: Callable[[jax.Array, jax.Array], jax.Array]
 ) -> optax.GradientTransformationExtraArgs:
     """Replace the update u of each leaf by refine(h, u).
@@ -48,7 +48,7 @@ def oriented(
         u, inner = tx.update(updates, inner, params, **extra_args)
 
         def detect() -> PyTree:
-            # The new state is read here, so that XLA need not keep a copy of the old one.
+            # The new state is read here, so that the old one may be overwritten (_core/xla.py, 1).
             ahead, back = (
                 tx.update(g, inner, params, **extra_args)[0] for g in (updates, negative(updates))
             )

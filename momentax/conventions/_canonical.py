@@ -19,7 +19,7 @@ from momentax._sgd import sgd
 # The metadata of a field whose interval is the record's own. Every other field has the interval
 # that its name has in the whole library.
 POSITIVE = {"interval": "(0, inf)"}
-ANY_REAL = {"interval": "(-inf, inf)"}
+UNBOUNDED = {"interval": arguments.ANY_REAL}
 
 
 def as_float(name: str, value: Any, interval: str) -> float:
@@ -113,7 +113,13 @@ class Record(ABC):
                     )
             return from_steps(canonical)
         except ValueError as reason:
-            raise ValueError(f"no {cls.__name__} has the steps {canonical}: {reason}") from None
+            steps = ", ".join(
+                f"{name}={value if isinstance(value, bool) else format(value, '.6g')}"
+                for name, value in vars(canonical).items()
+            )
+            raise ValueError(
+                f"{cls.__name__} cannot express the steps Canonical({steps}): {reason}"
+            ) from None
 
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
         """Build the momentax optimizer with the steps of the convention.

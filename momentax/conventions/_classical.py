@@ -24,8 +24,8 @@ def classical_hyperparameters(steps: Canonical) -> tuple[float, float, bool]:
     if steps._is_negligible(b - a * β):
         return a, β, True
     raise ValueError(
-        "they must have gradient_step = 0 (heavy ball) or velocity_step = beta * gradient_step "
-        "(Nesterov's momentum)"
+        "the steps must have gradient_step = 0 (heavy ball) or velocity_step = "
+        "beta * gradient_step (Nesterov's momentum)"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
-from momentax.conventions._canonical import ANY_REAL, POSITIVE, Canonical, Record, as_float
+from momentax.conventions._canonical import POSITIVE, UNBOUNDED, Canonical, Record, as_float
 from momentax.conventions._classical import ClassicalRecord
 
 
@@ -61,7 +61,7 @@ class Average(Record):
             return cls(steps._effective_learning_rate(), 0.0)
         if steps._is_negligible(steps.gradient_step):
             return cls(steps._long_run_velocity_step, steps.beta)
-        raise ValueError("they must have gradient_step = 0")
+        raise ValueError("the steps must have gradient_step = 0")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class QuasiHyperbolic(Record):
 
     learning_rate: float
     beta: float
-    nu: float = field(metadata=ANY_REAL)
+    nu: float = field(metadata=UNBOUNDED)
 
     @property
     def velocity_scale(self) -> float:
@@ -180,8 +180,8 @@ class AcceleratedSGD(Record):
             δ, x = steps._effective_learning_rate(), 0.0
         if δ <= 0 or steps._is_negligible(δ) or δ + (1 + c) * x <= 0:
             raise ValueError(
-                "they must have gradient_step > 0 (so no heavy ball) and (1 + c) * velocity_step "
-                f"> -(1 - beta) * gradient_step with c={c}"
+                "the steps must have gradient_step > 0 (so no heavy ball) and (1 + c) * "
+                f"velocity_step > -(1 - beta) * gradient_step with c={c}"
             )
         cξ = 1 + (1 + c) * x / δ
         return cls(δ, cξ * (β + c) / (1 - β), cξ / c, c)
@@ -213,7 +213,7 @@ class SynthesizedNesterov(Record):
 
     learning_rate: float
     beta1: float
-    beta2: float = field(metadata=ANY_REAL)
+    beta2: float = field(metadata=UNBOUNDED)
 
     @property
     def velocity_scale(self) -> float:
@@ -259,9 +259,9 @@ class PID(Record):
         and Yarats, 2019, arXiv:1810.06801.
     """
 
-    kp: float = field(metadata=ANY_REAL)
+    kp: float = field(metadata=UNBOUNDED)
     ki: float = field(metadata=POSITIVE)
-    kd: float = field(metadata=ANY_REAL)
+    kd: float = field(metadata=UNBOUNDED)
 
     @property
     def velocity_scale(self) -> float:
@@ -324,4 +324,6 @@ class Aggregated2(Record):
             return cls(steps._effective_learning_rate(), 0.0)
         if steps._is_negligible(a - b):
             return cls(a + b, steps.beta)
-        raise ValueError("they must have gradient_step = velocity_step, so nu = 1 / (2 - beta)")
+        raise ValueError(
+            "the steps must have gradient_step = velocity_step, so nu = 1 / (2 - beta)"
+        )

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from momentax._core import arguments
 from momentax._core.sharding import place_like
@@ -41,7 +40,7 @@ class Units(NamedTuple):
     @classmethod
     def check(cls, scale: Any, conjugate: bool | None) -> Units:
         """Return the units that a caller asks for."""
-        scale = arguments.as_real("scale", scale, "(-inf, inf)")
+        scale = arguments.as_real("scale", scale, arguments.ANY_REAL)
         if scale == 0:
             raise ValueError("scale must not be 0, or the velocity could not be converted back")
         return cls(scale, conjugate)
@@ -64,15 +63,6 @@ class Units(NamedTuple):
         return array.conj() if arguments.as_flag("conjugate", self.conjugate) else array
 
 
-def sums_gradients(node: Any) -> bool:
-    """Whether the velocity in a state is a sum of gradients, as the buffer of SGD is.
-
-    An average and Adam's first moment are not: whatever debiases or divides them
-    would have to be converted too.
-    """
-    return isinstance(node, optax.TraceState) or getattr(type(node), "sums_gradients", False)
-
-
 def _velocities(state: PyTree, path: str | None) -> dict[str, PyTree]:
     """Return the velocities to convert by their paths, checked to be sums of gradients.
 
@@ -84,7 +74,7 @@ def _velocities(state: PyTree, path: str | None) -> dict[str, PyTree]:
     if path is not None or not found or len(names) > len(set(names)):
         found = dict([_velocity.find_velocity(state, path)])
     for place in found:
-        if not sums_gradients(node := _velocity.velocity_node(state, place)):
+        if not _velocity.sums_gradients(node := _velocity.velocity_node(state, place)):
             raise ValueError(
                 f"the velocity at {place} is in a {type(node).__name__}, which is not the sum of "
                 "gradients that SGD keeps; convert it yourself and set it with "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,12 @@ from momentax._core.arguments import (
     describe,
     dtype_of,
     is_traced,
+    require_function,
     require_key,
     require_loss,
 )
 from momentax._core.arithmetic import compute_dtype, upcast
-from momentax._core.trees import path_name
+from momentax._core.trees import path_name, require_kind
 from momentax._core.typing import PyTree
 from momentax.diagnostics._lanczos import (
     Matrix,
@@ -30,7 +31,32 @@ from momentax.diagnostics._lanczos import (
     ritz,
     tridiagonalize,
 )
-from momentax.diagnostics._spectrum import Curvature, Spectrum
+from momentax.diagnostics._spectrum import Spectrum
+
+
+class Curvature(NamedTuple):
+    """The curvature of a loss at a point, as `momentax.curvature` measures it.
+
+    mu: the smallest curvature found, negative near a saddle. The true one is no larger.
+    L: the largest curvature found, also called the sharpness. The true one is no smaller.
+    spectrum: the distribution of all curvatures.
+    history: "mu" and "L" after each product, shape (iterations,), and with them "mu_error" and
+        "L_error": a curvature of the loss lies within this distance, up to the rounding errors
+        of the products.
+    """
+
+    mu: float
+    L: float
+    spectrum: Spectrum
+    history: dict[str, np.ndarray]
+
+    def __repr__(self) -> str:
+        mu_error, L_error = (self.history[name][-1] for name in ("mu_error", "L_error"))
+        starts, iterations = self.spectrum.nodes.shape
+        return (
+            f"Curvature(mu={self.mu:.6g} ± {mu_error:.1g}, L={self.L:.6g} ± {L_error:.1g}, "
+            f"from {starts} × {iterations} products at {self.spectrum.size} parameters)"
+        )
 
 
 def curvature(
@@ -56,7 +82,7 @@ def curvature(
     basis is kept and reorthogonalized: num_iterations vectors of the parameters' size, twice
     that on a CPU. All batches are on the device at once.
 
-    The curvature is that of what the loss computes: in float32 an eigenvalue is known to about
+    The loss is computed with rounding errors: in float32 they change an eigenvalue by about
     10⁻⁶ L, so that the sign of a mu of that size means nothing.
 
     With a model, the loss is f(z), z = model(θ), and the Gauss-Newton matrix
@@ -73,7 +99,7 @@ def curvature(
         params: θ, any pytree of real floating leaves; they are read in float32 or wider.
         args: Further arguments of the loss and the model, the same for every batch.
         key: A random key, from which the starts q_1 are drawn; equal keys give equal results.
-            None stands for jax.random.key(0), since the converged extremes do not depend on it.
+            None means jax.random.key(0), since the converged extremes do not depend on it.
         num_iterations: Products with H from each start, at least 1. As many as there are
             parameters suffice, and no more are computed.
         num_samples: Random starts, at least 1. One suffices for mu and L; several average the
@@ -87,13 +113,14 @@ def curvature(
     Returns:
         Curvature(mu, L, spectrum, history) in float64: the extreme eigenvalues found, of either
         sign, the spectrum, and both extremes after each product with bounds of their errors.
-        On a terminal a progress bar is shown meanwhile.
+        A progress bar is shown on a terminal.
 
     Raises:
         ValueError: The loss is not a real scalar, a product is not finite, there is no
             parameter or no batch, a count is below 1, or gauss_newton has no model.
         TypeError: A leaf of params is complex or not floating, an argument is not an array, a
-            batch is not a tuple, key is not a random key, or anything is traced.
+            batch is not a tuple, key is not a random key, loss or model is not a function, or
+            anything is traced.
         ModuleNotFoundError: The extra `curvature` is not installed.
 
     Example:
@@ -108,6 +135,9 @@ def curvature(
         matfree's (Krämer).
     """
     tqdm = _import_tqdm()
+    require_function("loss", loss, "from params to a scalar")
+    if model is not None:
+        require_function("model", model, "from params to outputs")
     iterations = as_count("num_iterations", num_iterations)
     starts = as_count("num_samples", num_samples)
     gauss_newton = as_flag("gauss_newton", gauss_newton)
@@ -147,9 +177,9 @@ def curvature(
 
 
 def _import_tqdm() -> Any:
-    """Import what the function needs, or say what to install."""
+    """Import the packages of the extra `curvature`, or raise an error that names the extra."""
     try:
-        import matfree.decomp  # noqa: F401 - Its absence is reported before anything runs.
+        import matfree.decomp  # noqa: F401 - Its absence raises before anything runs.
         from tqdm import tqdm
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
@@ -175,18 +205,10 @@ def _summarize(found: list[Ritz], size: int) -> Curvature:
 
 def _require_real(params: PyTree) -> None:
     """Refuse parameters that have no Hessian, naming the path of the first one."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        dtype = dtype_of(leaf)
-        if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
-            raise TypeError(
-                f"the parameter at {path_name(path)} has dtype {dtype}, and curvature needs real "
-                "ones; make its real and imaginary parts parameters"
-            )
-        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(
-                f"the parameter at {path_name(path)} has dtype {dtype or type(leaf).__name__}, "
-                "and curvature needs floating ones; have the loss close over it"
-            )
+    remedy = "have the loss close over it"
+    require_kind(params, jnp.inexact, "curvature needs floating ones", remedy)
+    remedy = "make its real and imaginary parts parameters"
+    require_kind(params, jnp.floating, "curvature needs real ones", remedy)
     if not sum(np.size(leaf) for leaf in jax.tree.leaves(params)):
         raise ValueError("params must hold at least one number, got none")
 
@@ -204,7 +226,7 @@ def _require_arrays(arguments: PyTree) -> None:
 def _require_scalar_loss(
     loss: Any, model: Any, params: PyTree, args: tuple[Any, ...], groups: list[Any]
 ) -> None:
-    """Refuse a loss or a model that returns anything else than it must, for any shape of batch."""
+    """Refuse a loss without a real scalar and a model without real outputs, at each batch shape."""
     for _, group in groups:
         arguments = (*args, *jax.tree.map(lambda leaf: leaf[0], group))
         outputs = params if model is None else jax.eval_shape(model, params, *arguments)
@@ -240,6 +262,6 @@ def _group_by_shape(batches: Iterable[tuple[Any, ...]] | None) -> list[tuple[np.
 
 
 def _stack(*leaves: Any) -> Any:
-    """Stack arrays where they are: on the device if one of them is there."""
+    """Stack arrays on the device if one of them is there, and otherwise on the host."""
     on_device = any(isinstance(leaf, jax.Array) for leaf in leaves)
     return jnp.stack(leaves) if on_device else np.stack(leaves)

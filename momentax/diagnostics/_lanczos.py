@@ -1,4 +1,4 @@
-"""The Lanczos process on the Hessian of a loss, from products with vectors alone."""
+"""The Lanczos process on the Hessian of a loss, from its products with vectors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 from momentax._core.sharding import place_like, replicate_like
 from momentax._core.typing import PyTree
 
-# The progress bars on the screen. A program that was compiled once finds the bar of each run by
-# the number that it is called with.
+# The progress bars on the screen. The compiled program is reused, so each run passes it the number
+# of its bar.
 _BARS: dict[int, Any] = {}
 _BAR_NUMBERS = itertools.count()
 
@@ -34,7 +34,7 @@ class Matrix(NamedTuple):
     gauss_newton: bool
 
     def outputs(self, params: PyTree, arguments: tuple[Any, ...]) -> PyTree:
-        """Return what the loss takes."""
+        """Return the outputs of the model, which the loss takes."""
         return params if self.model is None else self.model(params, *arguments)
 
     def times(self, direction: PyTree, params: PyTree, arguments: tuple[Any, ...]) -> PyTree:
@@ -55,7 +55,7 @@ class Matrix(NamedTuple):
 
 
 class Ritz(NamedTuple):
-    """What the Krylov space of one start says about the eigenvalues.
+    """The approximate eigenvalues from the Krylov space of one start.
 
     values: the eigenvalues of the matrix within the space, ascending.
     weights: of each value in the quadrature of the spectrum.
@@ -69,11 +69,11 @@ class Ritz(NamedTuple):
 
 @contextmanager
 def numbered_bar(bar: Any) -> Iterator[np.int32]:
-    """Return the number with which `tridiagonalize` advances a progress bar."""
+    """Register a progress bar, and yield the number by which `tridiagonalize` finds it."""
     _BARS[number := next(_BAR_NUMBERS)] = bar
     try:
         yield np.int32(number)
-        jax.effects_barrier()  # The last callbacks may still be on their way.
+        jax.effects_barrier()  # The last callbacks may still be pending.
     finally:
         del _BARS[number]
 
@@ -83,7 +83,7 @@ def draw_start(key: jax.Array, size: int, dtype: Any) -> jax.Array:
     """Draw the vector that a Lanczos process starts at.
 
     It is isotropic, so that it is orthogonal to no eigenvector, as a vector of random signs may
-    be. A program of its own is compiled once for each size, whatever the loss.
+    be. It is a separate program, compiled once for each size and reused for every loss.
     """
     return jax.random.normal(key, (size,), dtype)
 
@@ -147,7 +147,7 @@ def _advance_bar(number: Any) -> None:
 
 
 def _unflatten(vector: jax.Array, params: PyTree) -> PyTree:
-    """Return the parts of a vector in the shapes, dtypes and placement of the parameters."""
+    """Return the parts of a vector with the shapes, dtypes and sharding of the parameters."""
     leaves, structure = jax.tree.flatten(params)
     ends = np.cumsum([leaf.size for leaf in leaves])
     parts = zip(jnp.split(vector, ends[:-1]), leaves, strict=True)
@@ -157,7 +157,7 @@ def _unflatten(vector: jax.Array, params: PyTree) -> PyTree:
 
 
 def _flatten(tree: PyTree, dtype: Any) -> jax.Array:
-    """Return all numbers of a tree in one vector, which lies whole on every device."""
+    """Return all numbers of a tree in one vector, replicated on every device."""
     parts = (replicate_like(leaf, leaf) for leaf in jax.tree.leaves(tree))
     return jnp.concatenate([part.ravel().astype(dtype) for part in parts])
 

@@ -1,4 +1,4 @@
-"""The results of measuring a curvature: its extremes, and the distribution of the others."""
+"""The distribution of the curvatures of a loss."""
 
 from __future__ import annotations
 
@@ -59,29 +59,4 @@ class Spectrum(NamedTuple):
         return (
             f"Spectrum({starts} × {iterations} nodes from {self.nodes.min():.6g} to "
             f"{self.nodes.max():.6g}, at {self.size} parameters)"
-        )
-
-
-class Curvature(NamedTuple):
-    """The curvature of a loss at a point, as `momentax.curvature` measures it.
-
-    mu: the smallest curvature found, negative near a saddle. The true one is no larger.
-    L: the largest curvature found, also called the sharpness. The true one is no smaller.
-    spectrum: the distribution of all curvatures.
-    history: "mu" and "L" after each product, shape (iterations,), and with them "mu_error" and
-        "L_error": a curvature of the loss lies within this distance, up to the rounding errors
-        of the products.
-    """
-
-    mu: float
-    L: float
-    spectrum: Spectrum
-    history: dict[str, np.ndarray]
-
-    def __repr__(self) -> str:
-        mu_error, L_error = (self.history[name][-1] for name in ("mu_error", "L_error"))
-        starts, iterations = self.spectrum.nodes.shape
-        return (
-            f"Curvature(mu={self.mu:.6g} ± {mu_error:.1g}, L={self.L:.6g} ± {L_error:.1g}, "
-            f"from {starts} × {iterations} products at {self.spectrum.size} parameters)"
         )

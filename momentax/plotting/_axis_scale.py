@@ -21,7 +21,7 @@ class NumberScale:
     """The scale of an axis of numbers.
 
     label: the name of the axis.
-    values: what lies on it.
+    values: the values on the axis.
     scale: a name in `hyperparameters.SCALES`; on that scale equal steps look equal.
     ticks_at_values: whether ticks are at the values, as long as there are not many more of
         these than ticks; otherwise ticks are at round numbers.
@@ -56,7 +56,7 @@ class CategoryScale:
     """The scale of an axis of words or other objects, one unit apart in order of appearance.
 
     label: the name of the axis.
-    values: what lies on it.
+    values: the values on the axis.
     """
 
     label: str
@@ -115,7 +115,7 @@ def tick_labels(values: np.ndarray, scale: str) -> list[str]:
     """
     if np.asarray(values).dtype.kind in "iu":
         return [str(value) for value in np.sort(values)]
-    exact = np.sort([float(str(value)) for value in values])  # 0.9 even where float32 has not.
+    exact = np.sort([float(str(value)) for value in values])  # 0.9 also in float32.
     errors = 0.05 * (1 - exact if scale == "momentum" else np.abs(exact))
     labels: list[str] = []
     for digits in range(3, 18):

@@ -20,7 +20,7 @@ from momentax.sweeps import Points, SweepResult
 
 _DIVERGED: dict[str, Any] = {"color": "0.6", "linewidth": 0.7, "zorder": 1}
 _MOST_IN_LEGEND = 6  # An axis with more values than this gets a colour bar.
-_MOST_DISTINCT = 10  # The colours without an order that can be told apart.
+_MOST_DISTINCT = 10  # The colours without an order that can be distinguished.
 _MOST_TICKS = 8
 # Without the end of viridis, which is too bright for lines on white.
 _ORDERED = LinearSegmentedColormap.from_list(
@@ -46,9 +46,9 @@ def curves(
 
     Args:
         result: The result of a sweep.
-        metric: The name of a metric with one dimension of its own, such as the loss at every
+        metric: The name of a metric with one dimension beside the points, such as the loss at every
             step.
-        by: The axis that the colours follow; None stands for the first one with several
+        by: The axis that the colours follow; None means the first one with several
             values. A legend names up to six numbers, or any number of words; more numbers get
             a colour bar.
         ax: The axes to draw on; None makes a new figure.
@@ -60,7 +60,7 @@ def curves(
         The axes.
 
     Raises:
-        ValueError: There is no such metric or axis, or the metric is not a history.
+        ValueError: There is no metric or axis of this name, or the metric is not a history.
         TypeError: result is not what `momentax.sweep` returns, or logy is not a bool.
 
     Example:

@@ -62,26 +62,26 @@ def heatmap(
     The learning rate is on a log scale, β on a log scale of 1 - β, and each cell lies at its
     values. Dashed lines join equal effective learning rates α / (1 - β). A star marks the best
     cell; a cell that diverged is grey with a cross. The worst quarter of the points that did
-    not diverge shares the darkest colour, so that the better ones can be told apart; the
+    not diverge shares the darkest colour, so that the better ones can be distinguished; the
     colour bar says where that quarter ends.
 
     With several seeds a cell shows the mean over those that did not diverge. It has the cross
     where all of them diverged, and a small cross in its corner where some did.
 
     Args:
-        result: The result of a sweep, or its points alone. The points are a grid with the axes
+        result: The result of a sweep, or only its points. The points are a grid with the axes
             learning_rate and beta, in either order, and possibly seed; any other axis has a
             single value.
         values: The name of a metric of the result with one number a point; it may be left
             out if there is only one metric. With points, the metric itself, an array of the
             grid's shape.
         diverged: Which points diverged, bools of the grid's shape; only with points. None
-            stands for the points whose value is not finite.
-        mode: "max" or "min", which end of the metric is best. None stands for
+            means the points whose value is not finite.
+        mode: "max" or "min", which end of the metric is best. None means
             result.mode_of(metric) with a result, and for "max" with points.
         effective: Whether to draw the lines of equal α / (1 - β). They do not apply to a method
             whose gain is 1 - β, such as `average`: its effective learning rate is α itself.
-        label: The name of the metric in the picture; None stands for its own name.
+        label: The name of the metric in the picture; None means its own name.
         ax: The axes to draw on; None makes a new figure.
 
     Returns:
@@ -89,7 +89,8 @@ def heatmap(
 
     Raises:
         ValueError: An axis other than learning_rate, beta and seed has several values, an
-            array has another shape than the grid, or there is no such metric.
+            array has another shape than the grid, values are missing, or the result has
+            no metric of this name.
         TypeError: result is neither a result nor points.
 
     Example:
@@ -144,7 +145,7 @@ def _read_arguments(
         end: str = as_option("mode", "max" if mode is None else mode, ("max", "min"))
         return result, _read_arrays(result, values, diverged), "", end
     if diverged is not None:
-        raise ValueError("diverged goes with points and values; a result knows its own")
+        raise ValueError("give diverged with points only; a result has its own")
     if values is None and isinstance(result, SweepResult) and len(result.metrics()) == 1:
         (values,) = result.metrics()
     metric, name = read_metric(result, values), str(values)
@@ -153,6 +154,8 @@ def _read_arguments(
 
 
 def _read_arrays(points: Points, values: Any, diverged: Any) -> tuple[np.ndarray, np.ndarray]:
+    if values is None:
+        raise ValueError(f"with points, give values: an array of shape {points.shape}")
     values = np.asarray(values, np.float64)
     finite = np.isfinite(values)
     diverged = ~finite if diverged is None else np.asarray(diverged, bool)
@@ -207,7 +210,7 @@ def _dimension_order(settings: Points) -> list[int]:
         if dim in others and count > 1:
             name = next(iter(dims[dim]))
             raise ValueError(
-                f"heatmap draws {' and '.join(_AXES)} alone, and {name} has {count} values; "
+                f"heatmap draws only {' and '.join(_AXES)}, and {name} has {count} values; "
                 f"select one with result.where({name}=...)"
             )
     return [list(dims).index(dim) for dim in (*found, *others)]
@@ -264,7 +267,7 @@ def _draw_effective_learning_rates(ax: Axes, cells: _Cells) -> None:
             continue
         # One line at a time: some versions of matplotlib cannot label one of several by hand.
         line = ax.contour(*grid, effective, levels=[level], **_CONTOURS)
-        # A label at a corner of four cells covers no number.
+        # A label at a corner of four cells does not cover a number.
         distances = np.abs(np.log(x[None, 1:-1] / y[1:-1, None] / level))
         place: dict[str, Any] = {}
         if distances.size and distances.min() < 0.5:

@@ -55,10 +55,12 @@ def read_metric(
     values = np.asarray(metrics[as_option("metric", metric, metrics)])
     shape = result.points.shape
     if 0 in shape:
-        raise ValueError(f"result must hold at least one point, got none of shape {shape}")
+        raise ValueError(f"result must hold at least one point, got the shape {shape}")
     own_shape = values.shape[len(shape) :]
     if len(own_shape) != history or 0 in own_shape:
-        needed = "a history, with one dimension of its own" if history else "one number a point"
+        needed = "one number a point"
+        if history:
+            needed = "a history, with one dimension beside the points"
         remedy = "; curves draws a history" if len(own_shape) == 1 and not history else ""
         raise ValueError(f"{metric} must be {needed}, got shape {own_shape} at each point{remedy}")
     if not is_real(values) and values.dtype != bool:

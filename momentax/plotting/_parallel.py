@@ -49,7 +49,7 @@ def parallel(
     Args:
         result: The result of a sweep.
         metric: The name of a metric of one number a point.
-        mode: "max" or "min", which end of the metric is best; None stands for
+        mode: "max" or "min", which end of the metric is best; None means
             result.mode_of(metric).
         ax: The axes to draw on; None makes a new figure.
 
@@ -57,8 +57,8 @@ def parallel(
         The axes; each vertical axis runs from 0 to 1.
 
     Raises:
-        ValueError: There is no such metric, it is not one number a point, or the points have
-            no axis besides seed.
+        ValueError: The metric is unknown or is not one number a point, or the points have no axis
+            besides seed.
         TypeError: result is not what `momentax.sweep` returns.
 
     Example:

@@ -1,4 +1,4 @@
-"""What the plots share: the figure, the colours of a metric, the legend."""
+"""Parts that several plots share: the figure, the colours of a metric, the legend."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def metric_colormap(mode: str) -> Colormap:
 def metric_limits(values: np.ndarray, mode: str) -> tuple[float, float, str]:
     """Return the limits of a metric's colours, which the worst quarter of the values exceeds.
 
-    That quarter shares the darkest colour, so that the better values can be told apart. The
+    That quarter shares the darkest colour, so that the better values can be distinguished. The
     third result is the end at which it lies, "min" or "max", or "neither" where the quartile
     is an end of the values itself.
     """

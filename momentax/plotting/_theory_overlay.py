@@ -39,9 +39,9 @@ def theory_overlay(
             optimizer which `theory.state_space` can read.
         curvature: λ in (0, inf), the largest eigenvalue of the Hessian, as `momentax.curvature`
             measures it.
-        betas: Where to compute the edge, 1-D, each in [0, 1); None stands for 24 values over
+        betas: Where to compute the edge, 1-D, each in [0, 1); None means 24 values over
             the height of the map.
-        label: The label of the line in the legend; None stands for "stability edge at
+        label: The label of the line in the legend; None means "stability edge at
             curvature" and λ. If no part of the line is within the map, the legend says why.
         color: The colour of the line.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from momentax._core import trees
 from momentax._core.typing import PyTree
 from momentax._state import _velocity
 
 
-def bytes_per_parameter(state: PyTree, params: PyTree = None) -> float:
+def bytes_per_parameter(state: PyTree, *, params: PyTree = None) -> float:
     """Count the bytes of an optimizer state for each entry of the parameters.
 
     All arrays of the state count: velocities, second moments and counts.
@@ -25,7 +26,8 @@ def bytes_per_parameter(state: PyTree, params: PyTree = None) -> float:
 
     Raises:
         ValueError: The number of entries is unknown: params is None, and the
-            state holds no velocity or an empty one.
+            state holds no velocity or an empty one; or params do not fit any
+            velocity of the state.
 
     Example:
         >>> state = momentax.heavy_ball(0.9).init(params)
@@ -33,8 +35,8 @@ def bytes_per_parameter(state: PyTree, params: PyTree = None) -> float:
         5.333333333333333
     """
     state = jax.eval_shape(lambda state: state, state)
+    found = jax.eval_shape(_velocity.velocities, state)
     if params is None:
-        found = jax.eval_shape(_velocity.velocities, state)
         sizes = [sum(leaf.size for leaf in jax.tree.leaves(v)) for v in found.values()]
     else:
         sizes = [sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))]
@@ -43,5 +45,19 @@ def bytes_per_parameter(state: PyTree, params: PyTree = None) -> float:
             "the state holds no velocity whose entries could be counted: give params, the "
             "parameters that it was made for"
         )
+    if params is not None and found and not any(_fits(v, params) for v in found.values()):
+        raise ValueError(
+            "params do not fit the velocity of the state: pass the parameters that the state was "
+            "made for"
+        )
     leaves = jax.tree.leaves(state)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / max(sizes)
+
+
+def _fits(velocity: PyTree, params: PyTree) -> bool:
+    """Return whether each leaf of a velocity belongs to a part of the parameters."""
+    try:
+        jax.tree.map(lambda *_: None, velocity, params, is_leaf=trees.is_absent)
+    except ValueError:
+        return False
+    return True

@@ -16,7 +16,7 @@ from momentax._core.codecs import EncodedArray
 from momentax._core.typing import PyTree
 from momentax.storage._storage import Storage, as_seed
 
-# The largest code. Its square stands for the largest magnitude of a block.
+# The largest code. Its square represents the largest magnitude of a block.
 _CODES = 127
 # A block whose largest magnitude is smaller becomes zero: float32 has no factor from it to codes.
 _LEAST = 1e-34
@@ -137,7 +137,7 @@ def _encoder(block_size: int) -> Callable[[jax.Array, jax.Array | None], Int8Arr
 def decode_blocks(codes: jax.Array, scales: jax.Array, block_size: int) -> jax.Array:
     """Return x = s sign(q) (q / 127)² for every code q of a block with scale s."""
     # The code ±127 is s to the last bit, so that encoding a decoded array changes nothing. The
-    # factor 1 / 127 stands at the codes: XLA would move 1 / 127² to the scales.
+    # factor 1 / 127 is applied to the codes: XLA would move 1 / 127² to the scales.
     share = codes.astype(jnp.float32) * (1 / _CODES)
     return share * jnp.abs(share) * _repeat_in_blocks(scales, codes.shape, block_size)
 
@@ -164,7 +164,7 @@ def encode_blocks(x: jax.Array, random: jax.Array | None, block_size: int) -> In
     # Adding 1.5 · 2²³ leaves the nearest integer in the lowest bits. A conversion would saturate,
     # which is slow.
     q = jax.lax.bitcast_convert_type(root + jnp.float32(1.5 * 2**23), jnp.int32).astype(jnp.int8)
-    # The choice stands last, so that XLA does not compute the codes again (`_core/xla.py`, 2).
+    # The choice comes last, so that XLA does not compute the codes again (`_core/xla.py`, 2).
     return Int8Array(jnp.where(x < 0, -q, q), scales)
 
 

@@ -30,6 +30,10 @@ class Storage(NamedTuple):
     limit: float
     advice: str
 
+    def __repr__(self) -> str:
+        seed = self.seed if arguments.is_traced(self.seed) or self.seed is None else int(self.seed)
+        return f"Storage({self.packed_type.__name__}, seed={seed}, limit={self.limit})"
+
 
 def as_seed(value: Any) -> Any:
     """Return a seed as a NumPy scalar, or as it is where it is traced."""

@@ -149,7 +149,8 @@ def _encode_velocities(state: Any, storage: Storage, least: int, mask: PyTree) -
 
 @partial(jax.jit, static_argnums=1)  # One program: operation by operation compiles for seconds.
 def _encode_initial(leaf: jax.Array, encode: Callable[..., EncodedArray]) -> EncodedArray:
-    # The leaf is a constant of zeros; without the barrier XLA takes as long again to fold it.
+    # The leaf is a constant of zeros. Without the barrier XLA evaluates the constant while
+    # compiling, which doubles the compile time.
     return encode(xla.hide_constant(leaf), None)
 
 
@@ -176,7 +177,7 @@ def _update_encoded(
     closed, (u, after) = jax.make_jaxpr(
         lambda *args: tx.update(*args, **extra_args), return_shape=True
     )(*args)
-    _require_structure(structure, jax.tree.structure(after))
+    _require_structure(inner, after)
     inputs = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
     given = inputs[len(jax.tree.leaves(updates)) :]  # The decoded state, then the parameters.
     first = len(jax.tree.leaves(u))  # Outputs are the updates, then the state.
@@ -225,11 +226,16 @@ def _dtypes_of_state(
 
 
 def _require_structure(before: Any, after: Any) -> None:
-    if before != after:
-        raise ValueError(
-            f"tx changed the structure of its state from {before} to {after}; stored needs one "
-            "that stays"
-        )
+    """Refuse a transformation that changes the structure of its state."""
+    if jax.tree.structure(before) == jax.tree.structure(after):
+        return
+    found = trees.first_difference(after, before, compare_leaves=lambda *_: None)
+    change = f"{found.expected} becomes {found.given}" if found else "its nodes have other data"
+    place = trees.path_name(found.path if found else ())
+    raise ValueError(
+        f"tx changes the structure of its state at {place}: {change}; stored needs a state whose "
+        "structure does not change"
+    )
 
 
 # The warning: β is measured on one entry of each parameter.

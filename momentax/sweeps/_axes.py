@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
 
 from momentax._core import arguments, hyperparameters
+
+_Maker = TypeVar("_Maker", bound=Callable[..., Any])
 
 
 def as_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
@@ -28,6 +31,22 @@ def as_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
         if any(map(_is_choice, values)):
             return _as_static_axis(name, values, distinct)
     return _as_numeric_axis(name, values, distinct)
+
+
+def with_named_axes(maker: _Maker) -> _Maker:
+    """Make a maker of points explain that an axis needs a name, if one is given by position."""
+
+    @functools.wraps(maker)
+    def make(*unnamed: Any, **axes: Any) -> Any:
+        if unnamed:
+            raise TypeError(
+                f"{maker.__name__} takes each axis by its name, got "
+                f"{arguments.describe(unnamed[0])} without one; write "
+                f"{maker.__name__}(beta=[0.0, 0.9])"
+            )
+        return maker(**axes)
+
+    return cast(_Maker, make)
 
 
 def require_axes(function: str, axes: Mapping[str, Any]) -> None:
@@ -64,7 +83,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_choice(value: Any) -> bool:
-    """Whether a program is compiled for the value itself, as it is no number."""
+    """Return whether a value is not a number, so that a program is compiled for it."""
     if isinstance(value, str):
         try:
             float(value)

@@ -1,4 +1,4 @@
-"""The bracket of halving and of population-based training: which points go on, in NumPy."""
+"""The bracket of halving and of population-based training: which points continue, in NumPy."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Bracket:
         return total
 
     def judge(self, rung: int, advanced: int, score: np.ndarray, diverged: np.ndarray) -> None:
-        """Record the scores of the members, and select those that go on."""
+        """Record the scores of the members, and select those that continue."""
         members = self.members
         self.score[members] = score[members]
         self.diverged[members] = diverged[members]
@@ -62,10 +62,10 @@ class Bracket:
         self.history[members, rung] = score[members]
         if rung == self.history.shape[1] - 1:
             return
-        ranked, sound = self._rank()
-        best, others = np.split(ranked, [min(self._count_kept(len(ranked)), sound)])
+        ranked, complete = self._rank()
+        best, others = np.split(ranked, [min(self._count_kept(len(ranked)), complete)])
         self.origin = np.arange(len(self.points))
-        if self._resample is None or not sound:
+        if self._resample is None or not complete:
             self.members = np.sort(self._rows[best].ravel())
         elif len(others):
             self._replace(rung, self._resample, best, others)

@@ -25,7 +25,7 @@ class Distribution:
     scale: str
 
     def quantile(self, probability: np.ndarray) -> np.ndarray:
-        """Return the values below which a draw lies with the given probabilities.
+        """Return the quantiles: a draw is below each with the given probability.
 
         Args:
             probability: Probabilities in [0, 1].
@@ -72,7 +72,7 @@ def uniform(low: float, high: float) -> Distribution:
         >>> momentax.sweeps.uniform(0, 1)
         Distribution(low=0.0, high=1.0, scale='linear')
     """
-    return _distribution(low, high, "linear", arguments.REALS)
+    return _distribution(low, high, "linear", arguments.ANY_REAL)
 
 
 def log_uniform(low: float, high: float) -> Distribution:

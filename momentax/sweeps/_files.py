@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 
 def momentax_version() -> str:
-    """Return the version of momentax, which files name; the package itself imports this room."""
+    """Return the version of momentax, without an import of the package, which would be circular."""
     return sys.modules["momentax"].__version__
 
 

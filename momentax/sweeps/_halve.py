@@ -1,4 +1,4 @@
-"""Fewer steps for the same answer: the worst points stop early, or start again from the best."""
+"""Successive halving and population-based training: fewer steps for the same answer."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ def halve(
     progress: bool = True,
     resample: Resample | None = None,
 ) -> HalvingResult:
-    """Advance all points together, and at each rung let only the best go on.
+    """Advance all points together, and continue after each rung only with the best.
 
         s_0 = init(p),    s_{k+1} = advance(s_k, p),    judged by score(s_k) at k = r_1 < r_2 < ...
 
     After each rung but the last, the best ⌊keep · n⌋ of n points, at least one,
-    go on, and their states are gathered on the devices; a point whose score is
-    not finite diverged and never goes on. Points repeated over seeds are judged
-    by their mean over the seeds and go on together. With keep = 1/η and rungs
-    that grow by the factor η, every rung after the first costs the same: that is
-    successive halving.
+    continue, and their states are gathered on the devices. A point whose score is
+    not finite has diverged and does not continue. Points repeated over seeds are
+    judged by their mean over the seeds and continue together. With keep = 1/η and
+    rungs that grow by the factor η, every rung after the first costs the same:
+    that is successive halving.
 
     With `resample` no run stops: after each rung the runs that are not among the
     best continue from the states and settings of the best, in turn, with the
@@ -76,12 +76,12 @@ def halve(
         points: Points, as for `sweep`, whose axes hold only numbers.
         rungs: The numbers of advances after which points are judged, increasing
             integers from 1; a single number n means 1, 2, ..., n.
-        keep: The share that goes on, in (0, 1).
+        keep: The share of the points that continues, in (0, 1).
         mode: "min" or "max", which end of the score is best.
         batch_size: As in `sweep`; measured on the first rung.
         mesh: As in `sweep`.
-        store: As in `sweep`; the batches of each rung are kept apart, and their
-            files hold the states.
+        store: As in `sweep`; each rung has its own files, which also hold
+            the states.
         progress: As in `sweep`.
         resample: `momentax.sweeps.mutate`, or a function (rung, settings, points) ->
             settings of dictionaries of arrays, which must return the same for the
@@ -181,7 +181,7 @@ def _advance(
 ) -> tuple[States, np.ndarray, np.ndarray]:
     """Advance the members of the bracket to the next rung; return states, scores, divergence.
 
-    What the batch folder has of the rung is read and not computed.
+    Batches of the rung that are in the folder are read and not computed again.
     """
     devices, points, members = session.devices, bracket.points, bracket.members
     # Without a folder the states stay on the devices.

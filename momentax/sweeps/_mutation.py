@@ -28,7 +28,7 @@ class Resample(Protocol):
 
 @dataclass(frozen=True)
 class Mutation:
-    """What `mutate` makes: each axis moves up or down its scale and stays inside its range.
+    """The result of `mutate`: each axis moves up or down its scale and stays inside its range.
 
     seed: the seed of the choices between up and down.
     factor: the size of a move.
@@ -74,7 +74,7 @@ def mutate(
             jax.random.key(0).
         factor: The size of a change, above 1.
         **ranges: For each axis that changes a distribution, such as
-            learning_rate=log_uniform(1e-3, 1), at whose ends the values stop.
+            learning_rate=log_uniform(1e-3, 1), whose bounds clip the values.
             Without any, every axis of floating numbers changes between the
             least and the greatest value of the points, on the scale of the
             hyperparameter after which it is named: learning_rate on the log

@@ -12,7 +12,14 @@ import jax
 import numpy as np
 
 from momentax._core import arguments
-from momentax.sweeps._axes import as_axis, as_objects, describe_value, is_static, require_axes
+from momentax.sweeps._axes import (
+    as_axis,
+    as_objects,
+    describe_value,
+    is_static,
+    require_axes,
+    with_named_axes,
+)
 from momentax.sweeps._distributions import Distribution
 
 SEED, POINT = "seed", "point"  # The dimensions that are not named after one of their axes.
@@ -112,6 +119,7 @@ class Points:
         )
 
 
+@with_named_axes
 def grid(**axes: Any) -> Points:
     """Make the points of every combination of values on named axes.
 
@@ -130,8 +138,8 @@ def grid(**axes: Any) -> Points:
         ValueError: There is no axis, an axis is empty or not 1-D, or a value is
             not finite, lies outside its interval or is repeated; the message
             names the axis, the index and the value.
-        TypeError: An axis holds something that is neither a number nor
-            hashable, or mixes numbers with words.
+        TypeError: An axis has no name, holds something that is neither a number
+            nor hashable, or mixes numbers with words.
 
     Example:
         >>> len(momentax.grid(learning_rate=[0.01, 0.1], beta=[0.0, 0.9, 0.99]))
@@ -141,6 +149,7 @@ def grid(**axes: Any) -> Points:
     return Points({name: {name: as_axis(name, values)} for name, values in axes.items()})
 
 
+@with_named_axes
 def zipped(**axes: Any) -> Points:
     """Make the points whose axes vary together: the i-th point has each axis' i-th value.
 
@@ -169,7 +178,7 @@ def zipped(**axes: Any) -> Points:
 
 
 def random_points(key: jax.Array, count: int, **axes: Any) -> Points:
-    """Draw points at random, each axis from a distribution of its own.
+    """Draw points at random, each axis from its own distribution.
 
     The values of an axis depend only on the key, the count and the name of the
     axis: adding another axis does not change them.

@@ -19,7 +19,6 @@ from momentax.sweeps._result._sweep_result import SweepResult
 from momentax.sweeps._run._batches import Work, require_batch_size
 from momentax.sweeps._run._devices import as_devices
 from momentax.sweeps._run._groups import Group, group_points
-from momentax.sweeps._run._keys import is_key
 from momentax.sweeps._run._program import (
     Compiled,
     Traced,
@@ -132,7 +131,7 @@ def sweep(
 
 
 def _trace(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
-    """Trace (point) -> (what is kept of the value of run, whether it diverged) for a group."""
+    """Trace the function (point) -> (reduced value of run, whether it diverged) for a group."""
 
     def make(reference: Callable[[], Any]) -> Any:
         def one(shared: PyTree, point: PyTree) -> PyTree:
@@ -153,7 +152,7 @@ def _as_arrays(tree: PyTree) -> PyTree:
     """Return a value as JAX arrays that NumPy can hold."""
     tree = jax.tree.map(jnp.asarray, tree)
     for path, leaf in jax.tree.leaves_with_path(tree):
-        if is_key(leaf):
+        if arguments.is_key(leaf):
             raise TypeError(
                 f"random keys at result{jax.tree_util.keystr(path)}; return "
                 "jax.random.key_data(key) instead"
@@ -162,7 +161,7 @@ def _as_arrays(tree: PyTree) -> PyTree:
 
 
 def _has_diverged(value: PyTree) -> jax.Array:
-    """Whether a point diverged: as the value itself says, or if it is not finite."""
+    """Return whether a point diverged: its entry "diverged", or whether a number is not finite."""
     if isinstance(value, Mapping) and _DIVERGED in value:
         return jnp.asarray(value[_DIVERGED]).astype(bool).any()
     has_diverged = jnp.zeros((), bool)

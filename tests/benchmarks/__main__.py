@@ -34,7 +34,7 @@ LIBRARIES = ["momentax", "jax", "jaxlib", "optax", "torch", "keras", "bitsandbyt
 
 
 def measure_in_fresh_process(request: dict[str, Any]) -> dict[str, Any]:
-    """Return what tests.benchmarks.measure measures in a fresh process."""
+    """Return the measurements of tests.benchmarks.measure in a fresh process."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     # Otherwise PyTorch's threads spin after its step and keep the cores from the next contestant.
@@ -156,7 +156,7 @@ def measure_suite(
 
 
 def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the peak memory of each contestant, each in a process of its own."""
+    """Return the peak memory of each contestant, each in its own process."""
     workload, rows, left_out = "1e8", {}, {}
     for name in MEMORY:
         got = measure_in_fresh_process({"workload": workload, "name": name, "quick": options.quick})
@@ -169,13 +169,13 @@ def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_imports(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the seconds of whole processes that import one module each, side by side."""
+    """Return the seconds of whole processes that import one package each, side by side."""
     times: dict[str, list[float]] = {}
     left_out = {}
     for turn in range(1 if options.quick else 3 * options.processes + 1):
-        for name in IMPORTS:
+        for name, code in IMPORTS.items():
             begin = time.perf_counter()
-            command = [sys.executable, "-c", f"import {name}"]
+            command = [sys.executable, "-c", code]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
             if done.returncode:
                 left_out[name] = done.stderr.strip().splitlines()[-1]

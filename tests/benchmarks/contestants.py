@@ -229,7 +229,7 @@ def nothing(arena: Arena) -> Contestant:
 
 
 def method(name: str) -> Callable[[], Any]:
-    if name == "heavy_ball":  # Its case has dampening, which Optax lacks.
+    if name == "heavy_ball":  # Its case has dampening, which Optax does not have.
         return heavy_ball
     case = METHODS[name]
     return lambda: momentax.sgd(RATE, case.make(**case.hyperparameters))

@@ -24,7 +24,7 @@ from tests.benchmarks.workloads import WORKLOADS, Arena
 
 
 class Contestant(NamedTuple):
-    """A contestant that is ready to run, and what is known of it."""
+    """A contestant that is ready to run, with figures of its compiled program."""
 
     call: Callable[[], Any]  # Makes the next call and returns the arrays to wait for.
     facts: dict[str, float]  # Such as "compile seconds" and "state bytes".
@@ -105,14 +105,14 @@ def side_by_side(
 
 
 def build(names: list[str], arena: Arena) -> tuple[dict[str, Contestant], dict[str, str]]:
-    """Build the contestants that can run here; return these and why the others cannot run."""
+    """Build the contestants that can run here; return these, and the errors of the others."""
     from tests.benchmarks.contestants import CONTESTANTS
 
     ready, left_out = {}, {}
     for name in names:
         try:
             ready[name] = CONTESTANTS[name](arena)
-        except Exception as error:  # The others run all the same.
+        except Exception as error:  # The others still run.
             left_out[name] = f"{type(error).__name__}: {error}".splitlines()[0]
     return ready, left_out
 

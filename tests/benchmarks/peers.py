@@ -1,4 +1,4 @@
-"""Peers other than Optax, imported where they are built, so that missing ones are left out."""
+"""Peers other than Optax, imported when they are built, so that missing ones are left out."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def keras(donate: bool) -> Maker:
         optimizer.build(variables)
         state = [variable.value for variable in optimizer.variables]
         for variable in (*variables, *optimizer.variables):
-            variable._value = None  # From here on the arrays belong to us and may be donated.
+            variable._value = None  # Keras no longer reads the arrays, so they may be donated.
 
         def step(params, state, grads):
             return optimizer.stateless_apply(state, grads, params)

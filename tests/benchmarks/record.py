@@ -6,8 +6,8 @@ In memory a result is a dict of three parts:
     tables    a list; each table has "rows", a dict from a contestant to its figures
     bars      a list; each bar of bars.py with what was measured
 
-In the file the figures of one contestant in all tables stand on one line, as lists in the order of
-`COLUMNS`. The reasons of bars that are not reached stand in bars.py and not in the file.
+In the file the figures of one contestant in all tables are on one line, as lists in the order of
+`COLUMNS`. The reasons of bars that are not reached are in bars.py and not in the file.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _line(value: Any) -> str:
 
 
 def _lines(brackets: str, items: Iterable[str]) -> str:
-    """The items of a list or an object, each on a line of its own."""
+    """The items of a list or an object, each on its own line."""
     return f"{brackets[0]}\n" + ",\n".join(items) + f"\n{brackets[1]}"
 
 

@@ -111,4 +111,9 @@ PROCESSES = {
     "imports": "Import, whole processes",
 }
 MEMORY = ["C", *PEERS]
-IMPORTS = ["sys", "numpy", "jax", "optax", "flax", "torch", "momentax"]
+IMPORTS = {
+    **{name: f"import {name}" for name in ("sys", "numpy", "jax", "optax", "flax", "torch")},
+    "momentax": "import momentax",
+    # momentax loads a name when it is first used.
+    "momentax.sgd": "import momentax; momentax.sgd(0.1, momentax.nesterov(0.9))",
+}

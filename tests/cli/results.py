@@ -1,4 +1,4 @@
-"""Made-up results of sweeps, in the place of real ones."""
+"""Invented results of sweeps, in place of real ones."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ RESULTS = {  # The best accuracy belongs to a point that diverged.
 
 
 def returns(values, **ran):
-    """A function in the place of momentax.sweep that finds these values."""
+    """A replacement of momentax.sweep that returns these values."""
 
     def sweep(run, points, **how):
         sweep.how = how

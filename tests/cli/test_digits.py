@@ -43,7 +43,7 @@ def test_the_matrix_product_is_the_convolution():
         chex.assert_trees_all_close(product(images), convolution(images), rtol=1e-5, atol=1e-5)
 
 
-def test_the_network_has_as_many_parameters_as_it_says():
+def test_the_network_has_the_stated_number_of_parameters():
     params = nnx.eval_shape(lambda: nnx.state(_digits.Network(nnx.Rngs(0)), nnx.Param))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert f"{count:,} parameters" in _digits.Network.__doc__

@@ -1,4 +1,4 @@
-"""The command line in processes of its own, as a person runs it."""
+"""The command line in separate processes, as a person runs it."""
 
 import io
 import json
@@ -99,7 +99,7 @@ def test_writes_what_it_prints(small):
 ANALYZE = ["analyze", "--learning-rate", "0.1", "--beta", "0.9", "--mu", "1", "--L", "100"]
 
 
-def test_analyze_prints_the_table_without_loading_what_trains_or_draws():
+def test_analyze_prints_the_table_without_loading_flax_or_matplotlib():
     code = (
         "import sys; from momentax.__main__ import main; main(sys.argv[1:]); "
         "assert not {'flax', 'matplotlib', 'sklearn'} & set(sys.modules)"

@@ -1,4 +1,4 @@
-"""What the table and sweep.json of `momentax sweep` say about a result."""
+"""The table and the file sweep.json that `momentax sweep` makes of a result."""
 
 import numpy as np
 import pytest

@@ -50,7 +50,7 @@ def test_mistakes_are_reported_before_anything_runs(arguments, text, refuse, mon
 
 @pytest.mark.parametrize("missing", ["sklearn.datasets", "matplotlib"])
 def test_a_missing_extra_says_what_to_install(missing, monkeypatch, refuse):
-    """The modules are imported anew, without the package."""
+    """Import the modules again, without the package."""
     monkeypatch.setitem(sys.modules, missing, None)
     for package, name in ((_cli, "_sweep"), (_cli, "_task"), (_cli, "_report"), (_cli, "_digits")):
         monkeypatch.delitem(sys.modules, f"{package.__name__}.{name}")
@@ -105,7 +105,7 @@ def test_a_store_that_fails_is_reported(error, code, monkeypatch, tmp_path, refu
 
 
 def test_points_that_trained_longer_come_first(monkeypatch, sweep):
-    """Scores after different numbers of epochs do not compare."""
+    """Scores after different numbers of epochs are not comparable."""
     score = np.array([[0.5, 0.1], [0.6, np.nan]], np.float32)
     values = {
         "score": score,
@@ -129,7 +129,7 @@ def test_points_that_trained_longer_come_first(monkeypatch, sweep):
     assert halve.how == how | {"rungs": [1, 4, 12], "mode": "max", "scored": "test_accuracy"}
 
 
-def test_halving_without_numbers_goes_by_thirds():
+def test_halving_without_numbers_ranks_after_a_ninth_and_a_third():
     for epochs, rungs in ((12, [1, 4, 12]), (90, [10, 30, 90]), (2, [1, 2]), (1, [1])):
         assert _sweep._rungs([], epochs) == rungs
     assert _sweep._rungs([5, 12], 12) == [5, 12]

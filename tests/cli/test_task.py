@@ -1,4 +1,4 @@
-"""`momentax sweep` with networks, data and training functions of the user's."""
+"""`momentax sweep` with networks, data and training functions of the user."""
 
 import json
 import os
@@ -48,7 +48,11 @@ def test_a_network_and_data_in_the_current_directory_are_swept_and_halved(mine, 
     assert rows[1][:4] == ["0.1", "0.5", "0.2", "4"]
     assert rows[2][:4] == ["0.001", "0.5", "0.002", "1"]
     assert halved["halving"] == [1, 4]
-    assert halved["results"]["advanced"] == [[[1, 1]], [[4, 4]], [[1, 1]]]  # Seeds go together.
+    assert halved["results"]["advanced"] == [
+        [[1, 1]],
+        [[4, 4]],
+        [[1, 1]],
+    ]  # By setting.
     assert (list(halved["axes"]), halved["seeds"]) == (["learning_rate", "beta", "seed"], 2)
     losses = whole["results"]["test_loss"][0][1]  # At the same point, which trained to the end.
     assert losses[0] != losses[1]

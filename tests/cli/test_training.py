@@ -37,7 +37,7 @@ def train_on_digits():
     return train
 
 
-def test_a_training_is_a_plain_loop_over_batches(train_on_digits):
+def test_a_training_equals_a_plain_loop_over_batches(train_on_digits):
     """The loop calls optax.sgd for one batch after another."""
     found = train_on_digits([0.05, 0.1, 0.1, 0.1], [0.5] * 4, seed=3, epochs=2)
     train, test = _digits.load()
@@ -83,12 +83,12 @@ def test_a_network_that_hardly_trained_has_not_diverged(train_on_digits):
     np.testing.assert_array_equal(found["diverged"], [False, False, False, True])
 
 
-def test_the_best_point_reads_at_least_97_percent(train_on_digits):
+def test_the_best_point_classifies_at_least_97_percent_correctly(train_on_digits):
     found = train_on_digits([0.08, 0.08, 0.19, 0.19], [0.8, 0.9] * 2, seed=0, epochs=12)
     assert found["test_accuracy"].max() >= 0.97
 
 
-# A network of two inputs that carries more than parameters.
+# A network of two inputs that has more variables than its parameters.
 
 
 class Carrying(nnx.Module):
@@ -130,7 +130,7 @@ def compiled():
     return Compiled()
 
 
-def test_epoch_by_epoch_gives_what_all_epochs_at_once_give_with_the_seed_traced(compiled):
+def test_separate_epochs_equal_all_epochs_in_one_program_with_a_traced_seed(compiled):
     whole = compiled.run(**POINT, seed=jnp.int32(5))
     state = compiled.init(**POINT)
     losses = []
@@ -154,7 +154,7 @@ def test_a_traced_seed_chooses_the_network_and_the_batches(compiled):
     chex.assert_trees_all_close(params, nnx.state(Carrying(nnx.Rngs(0)), nnx.Param), rtol=1e-6)
 
 
-def test_what_a_network_carries_changes_with_training_and_tests_use_evaluation_mode(compiled):
+def test_batch_statistics_change_in_training_and_tests_use_evaluation_mode(compiled):
     state = compiled.init(**POINT)
     for _ in range(EPOCHS):
         state = compiled.advance(state, **POINT)

@@ -1,4 +1,4 @@
-"""What the contract tests share: each case as a transformation, and a tree of parameters."""
+"""Helpers of the contract tests: each case as a transformation, and a tree of parameters."""
 
 import functools
 
@@ -67,7 +67,7 @@ def three_updates(tx, params):
 
 
 def types(state):
-    """Return what must never change: structure, shapes, dtypes and weak types."""
+    """Return the structure, shapes, dtypes and weak types, which must never change."""
     leaves, structure = jax.tree.flatten(state)
     return structure, [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in leaves]
 

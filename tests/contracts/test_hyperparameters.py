@@ -1,4 +1,4 @@
-"""Hyperparameters: numbers, arrays, tracers and schedules, and what is refused."""
+"""Hyperparameters: numbers, arrays, tracers and schedules, and the values that are refused."""
 
 import re
 
@@ -98,7 +98,7 @@ BAD = [
 
 
 def displayed(case, key):
-    """Return a pattern for what errors call a hyperparameter."""
+    """Return a pattern for the name of a hyperparameter in errors."""
     return re.escape(case.displayed.get(key, key))
 
 

@@ -40,7 +40,7 @@ def test_is_pure_and_does_not_call_jit(name):
 
 
 class TestVariants(chex.TestCase):
-    """The numbers are the same with and without jit, on and off the device."""
+    """The numbers are the same with and without jit, for JAX and NumPy arrays."""
 
     @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
     @parameterized.named_parameters((name, name) for name in TRANSFORMATIONS)

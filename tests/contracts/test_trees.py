@@ -13,7 +13,7 @@ from tests.contracts.harness import build, every_transformation, types
 
 
 def state_of_leaf(key, state):
-    """Return what a state holds of one leaf of the parameters, but counts."""
+    """Return the entries of a state that belong to one leaf of the parameters, without counts."""
     found = jax.tree_util.tree_leaves_with_path(state)
     key = jax.tree_util.DictKey(key)
     return [leaf for path, leaf in found if key in path and leaf.dtype != jnp.int32]

@@ -88,7 +88,7 @@ def test_a_record_converts_to_the_conventions_with_its_steps_and_to_no_others(ki
             other, _ = trajectory(convert(record, to))
             np.testing.assert_allclose(other, path, rtol=0, atol=1e-12, err_msg=str(to))
         else:
-            with pytest.raises(ValueError, match=f"no {to.__name__} has the steps Canonical"):
+            with pytest.raises(ValueError, match=f"{to.__name__} cannot express the steps Can"):
                 convert(record, to)
 
 
@@ -279,7 +279,7 @@ def test_dampening_1_has_no_velocity_scale():
         (Torch, Canonical(0.1, 0.2, 0.0, first_gain=2.0), "PyTorch dampens only heavy ball"),
         (Torch, Canonical(0.0, -0.1, 0.9), r"lr must be in \(0, inf\), got -0\.1"),
         (Keras, Canonical(0.0, 0.0, 0.9), "effective learning rate, .* must be positive, got 0"),
-        (Average, Canonical(0.1, 0.1, 0.9), "they must have gradient_step = 0"),
+        (Average, Canonical(0.1, 0.1, 0.9), "the steps must have gradient_step = 0"),
         (Average, Canonical(0.0, -0.1, 0.9), r"learning_rate must be in \(0, inf\), got -1"),
         (QuasiHyperbolic, Canonical(1.0, -0.5, 0.5), "must be positive, got 0"),
         (SynthesizedNesterov, Canonical(1.0, -0.5, 0.5), "must be positive, got 0"),
@@ -293,7 +293,7 @@ def test_dampening_1_has_no_velocity_scale():
     ],
 )
 def test_a_convention_without_the_steps_names_the_condition(to, steps, sentence):
-    with pytest.raises(ValueError, match=rf"no {to.__name__} has the steps .*: .*{sentence}"):
+    with pytest.raises(ValueError, match=rf"{to.__name__} cannot express .*: .*{sentence}"):
         to.from_canonical(steps)
 
 

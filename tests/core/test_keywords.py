@@ -1,4 +1,4 @@
-"""What people type first raises an error that says what to write instead."""
+"""Names from other libraries raise an error that says what to write instead."""
 
 import functools
 import inspect
@@ -20,8 +20,17 @@ REMEDIES = {
     "sgd(0.1, dampening=0.1)": "momentax.sgd(0.1, momentax.heavy_ball(0.9, dampening=...))",
     "sgd(lr=0.1)": "momentax.sgd(learning_rate=0.1)",
     "sgd(0.1, 0.9)": "momentax.sgd(0.1, momentax.heavy_ball(0.9))",
-    "sgd(0.1, heavy_ball)": "momentax.sgd(0.1, momentax.heavy_ball())",
-    "sgd(0.1, optax.trace)": "momentax.sgd(0.1, optax.trace())",
+    "sgd(0.01, momentum=0.9, weight_decay=1e-4)": "momentax.sgd(0.01, momentax.heavy_ball(0.9))",
+    "sgd(learning_rate=0.01, nesterov=True)": "momentax.sgd(0.01, momentax.nesterov(0.9))",
+    "sgd(0.1, 1.5)": "momentax.sgd(0.1, momentax.heavy_ball(0.9))",
+    "sgd(0.1, 'adam')": "one such as momentax.nesterov(0.9)",
+    "sgd(0.1, heavy_ball)": "momentax.heavy_ball(...)",
+    "sgd(0.1, optax.trace)": "optax.trace(...)",
+    "momentax.cautious(momentax.lion)": "momentax.lion(...)",
+    "momentax.train_step(jnp.sum, sgd)": "momentax.sgd(...)",
+    "momentax.lion(learning_rate=1e-4)": "momentax.sgd(0.0001, momentax.lion(...))",
+    "momentax.storm(lr=0.1)": "momentax.sgd(1.0, momentax.storm(...))",
+    "momentax.momentum_polyak(lr=0.1)": "momentax.sgd(1.0, momentax.momentum_polyak(...))",
     "sgd(0.1, method='nesterov')": "momentax.sgd(0.1, momentax.nesterov(0.9))",
     "sgd(0.1, method='momentum')": "momentax.sgd(0.1, momentax.heavy_ball(0.9))",
     "heavy_ball(momentum=0.9)": "momentax.heavy_ball(beta=0.9)",

@@ -1,4 +1,4 @@
-"""The functions that keep XLA from copying: they change no value, and they add the dependence."""
+"""The functions that keep XLA from copying change no value and add the dependence."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def plain_sum(count, β, v, *terms):
 
 
 @pytest.mark.parametrize(("add", "copies"), [(plain_sum, 1), (xla.decay_and_add, 0)])
-def test_decay_and_add_saves_the_copy_of_the_velocity(add, copies):
+def test_decay_and_add_avoids_a_copy_of_the_velocity(add, copies):
     """Of v/2 + g/2, which both results of the step contain."""
 
     def step(params, v, count, g):
@@ -45,7 +45,7 @@ def unchanged(count, tree, earlier):
 
 
 @pytest.mark.parametrize(("after", "copies"), [(unchanged, 2), (xla.computed_after, 0)])
-def test_computed_after_saves_the_copies_of_what_is_still_read(after, copies):
+def test_computed_after_avoids_copies_of_arrays_that_are_read_later(after, copies):
     """The step stores its gradient over the last one, of which it computes a velocity."""
 
     def step(params, v, last, count, g):

@@ -1,4 +1,4 @@
-"""Adan: constant gradients in closed form, and what optax.adan does instead."""
+"""Adan: constant gradients in closed form, and the difference of optax.adan."""
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ def test_optax_adan_differs_at_the_published_betas():
 
 
 @pytest.mark.usefixtures("x64")
-def test_reset_restarts_the_debiasing_of_the_velocity_alone():
+def test_reset_restarts_only_the_debiasing_of_the_velocity():
     tx, g = adan(), draw(50, 3)
     _, state = follow(tx, g)
     reset = momentax.reset_velocity(state)

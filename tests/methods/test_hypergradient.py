@@ -119,7 +119,7 @@ def test_it_increases_a_learning_rate_that_is_too_small():
     assert end(1e-7) < 0.5 * end(0.0)
 
 
-def test_a_reset_clears_the_last_change_too():
+def test_a_reset_also_clears_the_last_change():
     tx, g = hypergradient(0.1, 0.5, beta_step=0.1), jnp.ones(2)
     state = tx.init(g)
     for _ in range(3):

@@ -249,6 +249,9 @@ def test_methods_that_cannot_catch_up_in_one_step_are_refused():
         lazy(momentax.average(0.9))
     with pytest.raises(ValueError, match=r"linear family, .* got one with the state tuple"):
         lazy(sgd(0.1))
+    for method in (momentax.lion(), momentax.sign_average()):
+        with pytest.raises(ValueError, match=r"linear family, .* got one whose directions are not"):
+            lazy(method)
     with pytest.raises(TypeError, match="method must be a gradient transformation"):
         lazy(momentax.heavy_ball)
 
@@ -258,9 +261,11 @@ def test_errors_of_catch_up():
     state = sgd(0.1, lazy(momentax.heavy_ball())).init(θ)
     with pytest.raises(ValueError, match=r"needs the state of momentax.lazy, got .* LinearState"):
         catch_up(θ, momentax.heavy_ball().init(θ), learning_rate=0.1)
-    with pytest.raises(ValueError, match="learning_rate is needed, as the last update"):
+    with pytest.raises(ValueError, match="give learning_rate, the value that the last update used"):
         catch_up(θ, state)
-    with pytest.raises(TypeError, match="learning_rate must be a number or a 0-d array, got <"):
+    with pytest.raises(
+        TypeError, match="learning_rate must be a number or a 0-d array, got the func"
+    ):
         catch_up(θ, state, learning_rate=lambda count: 0.1)
     with pytest.raises(ValueError, match="does not fit the parameter"):
         catch_up(jnp.ones((4, 2)), state, learning_rate=0.1)

@@ -1,4 +1,4 @@
-"""Lion: when its direction turns, and its signs against float64 and Optax in both forms."""
+"""Lion: when its direction reverses, and its signs against float64 and Optax in both forms."""
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,7 @@ def test_signs_are_right_near_the_point_where_the_terms_cancel(β1, β2):
 
 
 @pytest.mark.parametrize(("β1", "β2"), [*FROM_NEW[:3], *FROM_OLD[:2], (0.9, 0.0)])
-def test_it_turns_when_the_new_gradients_outweigh_the_old_ones(β1, β2):
+def test_the_direction_reverses_when_new_gradients_outweigh_the_old_ones(β1, β2):
     """After n gradients of 1 and k of -1 the mixture is β1 (2 - β2ⁿ) β2ᵏ⁻¹ - 1."""
     n, k = 20, np.arange(1, 100)
     g = np.concatenate([np.ones(n), -np.ones(len(k))])[:, None].astype(np.float32)

@@ -18,7 +18,7 @@ def μ(t, β1=0.9, ψ=0.004):
 
 @pytest.mark.parametrize("dtype", [float, complex])
 @pytest.mark.usefixtures("x64")
-def test_a_large_psi_leaves_no_schedule_and_is_optax_nadam(dtype):
+def test_with_a_large_psi_it_is_optax_nadam(dtype):
     g = draw(300, 4, dtype=dtype)
     ours, _ = follow(nadam(psi=1e4), g)
     theirs, _ = follow_peer(optax.scale_by_adam(0.9, 0.999, 1e-8, nesterov=True), g)

@@ -1,4 +1,4 @@
-"""Signum: when its direction turns, tiny gradients, and Optax's version."""
+"""Signum: when its direction reverses, tiny gradients, and Optax's version."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +12,7 @@ from tests.methods.runs import draw, follow, follow_peer
 
 
 @pytest.mark.parametrize("β", [0.0, 0.5, 0.9, 0.99])
-def test_it_turns_when_the_new_gradients_outweigh_the_old_ones(β):
+def test_the_direction_reverses_when_new_gradients_outweigh_the_old_ones(β):
     """After n gradients of 1 and k of -1 the average is (2 - βⁿ) βᵏ - 1."""
     n, k = 7, np.arange(1, 40)
     g = np.concatenate([np.ones(n), -np.ones(len(k))])[:, None].astype(np.float32)

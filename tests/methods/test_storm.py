@@ -81,7 +81,7 @@ def test_recursive_momentum_at_fixed_parameters_is_an_average():
 
 
 @pytest.mark.parametrize("make", [recursive_momentum, storm])
-def test_the_first_step_and_the_first_after_a_reset_take_the_gradient_alone(make):
+def test_the_velocity_is_the_gradient_in_the_first_step_and_after_a_reset(make):
     tx, g = make(), jnp.array([1.0, -2.0])
     state = tx.init(g)
     for _ in range(2):

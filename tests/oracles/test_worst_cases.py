@@ -83,7 +83,7 @@ WORST = {
 def moves(method, learning_rate, steps):
     """Return how far each gradient has moved each point where one is taken, and the output.
 
-    Every gradient points along an axis of its own, so their effects are separate.
+    Every gradient points along its own axis, so their effects are separate.
     """
     transformation = sgd(learning_rate, method)
 

@@ -1,4 +1,4 @@
-"""Made-up results of sweeps."""
+"""Invented results of sweeps."""
 
 import numpy as np
 

@@ -202,7 +202,7 @@ RESULT = results.accuracy()
     [
         ((RESULT, "los"), {}, ValueError, "metric must be one of 'loss', 'test_accuracy', got 'l"),
         ((RESULT,), {}, ValueError, "metric must be one of"),
-        ((RESULT, "loss"), {"diverged": True}, ValueError, "a result knows its own"),
+        ((RESULT, "loss"), {"diverged": True}, ValueError, "a result has its own"),
         ((RESULT, "loss"), {"mode": "low"}, ValueError, "mode must be one of"),
         (([1.0], "loss"), {}, TypeError, "result must be what momentax.sweep returns, got"),
         (
@@ -228,7 +228,7 @@ def test_a_result_without_points_is_refused():
     points = grid(learning_rate=[0.1], beta=[0.0])
     empty = {dim: {name: v[:0] for name, v in axes.items()} for dim, axes in points.dims.items()}
     result = SweepResult(type(points)(empty), {"loss": np.ones((0, 0))}, np.ones((0, 0), bool))
-    with pytest.raises(ValueError, match="at least one point, got none"):
+    with pytest.raises(ValueError, match="at least one point, got the shape"):
         heatmap(result, "loss")
 
 
@@ -236,6 +236,7 @@ def test_a_result_without_points_is_refused():
     ("points", "values", "options", "text"),
     [
         (grid(beta=[0.9]), [1.0], {}, r"needs a grid of learning_rate and beta, got \['beta'\]"),
+        (POINTS, None, {}, r"with points, give values: an array of shape \(3, 2\)"),
         (POINTS, VALUES.T, {}, r"values must have the grid's shape \(3, 2\), got \(2, 3\)"),
         (POINTS, VALUES, {"diverged": [True]}, r"diverged must have the grid's shape"),
         (POINTS, VALUES, {"mode": "best"}, "mode must be one of 'max', 'min', got 'best'"),

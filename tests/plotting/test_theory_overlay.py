@@ -25,7 +25,7 @@ def labels(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-def test_the_line_is_the_edge_over_the_height_of_the_map_whose_limits_stay():
+def test_the_line_is_the_edge_over_the_height_of_the_map_and_keeps_its_limits():
     ax = draw_map()
     limits, before = (ax.get_xlim(), ax.get_ylim()), labels(ax)
     assert theory_overlay(ax, heavy_ball, λ) is ax

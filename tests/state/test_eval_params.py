@@ -159,10 +159,10 @@ def test_schedule_free_agrees_with_the_function_of_optax(b1):
 
 
 @pytest.mark.parametrize("decoupled", [False, True])
-def test_the_state_of_sgd_tells_its_units(decoupled):
+def test_the_state_of_sgd_records_its_units(decoupled):
     params = jnp.ones(2)
     for units, wrong, text in (
-        ("gradient", None, "learning_rate is needed"),
+        ("gradient", None, "give learning_rate, the value"),
         ("parameter", 0.1, r"in parameter units, .*: leave learning_rate out, got 0\.1"),
     ):
         tx = sgd(0.1, momentax.nesterov(), velocity_units=units, decoupled=decoupled)
@@ -183,7 +183,7 @@ def test_the_state_of_sgd_tells_its_units(decoupled):
     ],
     ids=["restart", "chain", "masked", "inject_hyperparams"],
 )
-def test_the_state_tells_the_units_of_a_nested_method(inner):
+def test_the_state_records_the_units_of_a_nested_method(inner):
     params = jnp.array([1.0, -2.0])
     for units, rate in (("gradient", 0.1), ("parameter", None)):
         plain, tx = (sgd(0.1, method, velocity_units=units) for method in (nesterov(), inner))
@@ -216,7 +216,7 @@ def test_another_chain_in_parameter_units_takes_the_learning_rate_minus_one():
     own = optax.chain(optax.scale(-0.1), momentax.nesterov())
     ours = sgd(0.1, momentax.nesterov(), velocity_units="parameter")
     _, state = own.update(params, own.init(params), params)
-    with pytest.raises(ValueError, match="gradients before the method give -1"):
+    with pytest.raises(ValueError, match="before the method, give learning_rate=-1"):
         eval_params(params, state)
     _, expected = ours.update(params, ours.init(params), params)
     chex.assert_trees_all_close(
@@ -268,14 +268,14 @@ def test_frameworks_that_look_ahead_give_their_base_iterate():
         chex.assert_trees_all_close(eval_params(φ, state, learning_rate=rate), θ, rtol=1e-5)
 
 
-def test_a_named_chain_does_not_tell_its_units():
+def test_a_named_chain_does_not_record_its_units():
     tx = optax.named_chain(
         ("method", momentax.nesterov()), ("descent", optax.scale_by_learning_rate(lambda _: 0.1))
     )
     params = jnp.ones(2)
     updates, state = tx.update(params, tx.init(params))
     params = params + updates
-    with pytest.raises(ValueError, match="learning_rate is needed"):
+    with pytest.raises(ValueError, match="give learning_rate, the value"):
         eval_params(params, state)
     expected = params + 0.1 * 0.9 * jnp.ones(2)
     chex.assert_trees_all_close(eval_params(params, state, learning_rate=0.1), expected)

@@ -1,4 +1,4 @@
-"""Every state with a velocity says about itself what the velocity tools need to know."""
+"""Every state with a velocity declares the properties that the velocity tools read."""
 
 import inspect
 
@@ -28,7 +28,7 @@ def test_a_state_is_a_named_tuple_that_documents_its_fields(name):
 
 
 @pytest.mark.parametrize("name", WITH_VELOCITY)
-def test_a_state_with_a_velocity_declares_what_the_tools_read(name):
+def test_a_state_with_a_velocity_declares_the_properties_that_tools_read(name):
     state = WITH_VELOCITY[name]
     declared = vars(state)  # Not inherited and not defaults of a reader.
     assert isinstance(declared["restarts_with_velocity"], tuple)
@@ -46,7 +46,7 @@ def test_reset_zeroes_the_velocity_and_the_fields_that_the_state_declares(name):
     assert zeroed == {"velocity", *state.restarts_with_velocity}
 
 
-def test_every_state_that_has_no_velocity_of_its_own_wraps_another_state():
+def test_every_state_without_a_velocity_wraps_another_state():
     for name in set(STATES) - set(WITH_VELOCITY) - {"DecayState"}:
         assert "inner_state" in STATES[name]._fields
     assert jax.tree.leaves(states.DecayState(jnp.zeros(()))) == [0]

@@ -268,7 +268,7 @@ def test_norms_neither_underflow_nor_overflow(size):
         np.testing.assert_array_equal(velocity_norms(state)[""], norm)
 
 
-def test_weak_types_stay_weak():
+def test_weak_types_are_kept():
     state = optax.TraceState({"a": jnp.asarray(1.0), "b": jnp.ones(2)})
     assert (state.trace["a"].weak_type, state.trace["b"].weak_type) == (True, False)
     new = {"a": np.float32(2.0), "b": jnp.full(2, 3.0)}
@@ -334,3 +334,13 @@ def test_reset_restarts_debiasing_inside_flax_containers(tx):
 
 def _is_variable(node):
     return isinstance(node, nnx.Variable)
+
+
+def test_a_transformation_and_swapped_arguments_are_named():
+    params = jnp.ones(2)
+    tx = momentax.sgd(0.1, momentax.nesterov(0.9))
+    with pytest.raises(TypeError, match=r"pass its state, tx.init\(params\)"):
+        velocity(tx)
+    for function in (momentax.eval_params, momentax.catch_up):
+        with pytest.raises(TypeError, match=rf"params come first: {function.__name__}\(params, s"):
+            function(tx.init(params), params, learning_rate=0.1)

@@ -1,4 +1,4 @@
-"""Every storage, and what the tests must know of it.
+"""The properties of every storage that the tests read.
 
 A new storage needs one entry here and is then tested everywhere: its bytes, accuracy, warnings and
 randomness in tests/storage, its compiled steps in tests/training, tests/test_compiled.py and
@@ -26,7 +26,7 @@ class StorageCase(NamedTuple):
     excess_with_noise: float
     excess: float
     largest_beta: float  # Up to which the loss is that close.
-    # What its warning says, and values of β with and without a warning.
+    # The text of its warning, and values of β with and without a warning.
     advice: str
     warned: tuple[float, ...]
     accepted: tuple[float, ...]

@@ -168,7 +168,7 @@ MOST = 3000  # Steps with noise.
 # At the tuned α and β the smallest and the largest curvature have a double root each, at which a
 # relative error ε of the velocity changes the rate by about √ε. If a single parameter had such a
 # curvature, or over many more steps, no velocity in bfloat16 would follow float32. A mixture of
-# curvatures does for the number of steps below.
+# curvatures does follow it for the number of steps below.
 PROBLEMS = {
     "tuned, κ = 10³": tuned(1e3, 200),
     "tuned, κ = 10⁴": tuned(1e4, 300),
@@ -239,7 +239,7 @@ def excess(code, name):
 
 
 def failures(code, case, largest_beta):
-    """The problems on which the loss of a code exceeds what is required of a storage."""
+    """The problems on which the loss of a code exceeds the limit for a storage."""
     failed = []
     for name, problem in PROBLEMS.items():
         if problem.beta <= largest_beta:
@@ -272,8 +272,8 @@ def test_four_bits_are_too_few(code):
 
     With exact mean, the best n codes for a normal velocity have d ≈ √3 π / n²
     (twice the distortion of Panter and Dite, 1951), which is 0.021 for 16 codes.
-    Scales from block maxima increase it. At β = 0.9 the floor exceeds what is
-    required of 8 bits.
+    Scales from block maxima increase it. At β = 0.9 the floor exceeds the
+    limit for 8 bits.
     """
     floor = math.sqrt(3) * math.pi / 16**2 / (1 - 0.9**2)
     assert floor > 0.1
@@ -454,7 +454,7 @@ def accuracies(kind):
     return (np.asarray(train(starts, batches)) == test_labels).mean(axis=1)
 
 
-def test_digits_are_learnt_as_well_with_every_storage():
+def test_digits_are_learned_equally_well_with_every_storage():
     """A plausibility check: at β = 0.9 a small network ends with the same accuracy in any code.
 
     It can show that something is wrong and not that a code is good, since naive

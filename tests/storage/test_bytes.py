@@ -11,14 +11,16 @@ PARAMS = {"large": jnp.zeros((2, 2500)), "small": jnp.zeros(7)}
 
 
 def test_all_arrays_of_a_state_count():
-    assert bytes_per_parameter(optax.adam(0.1).init(PARAMS), PARAMS) == pytest.approx(8, abs=0.01)
-    assert bytes_per_parameter(optax.sgd(0.1).init(PARAMS), PARAMS) == 0
+    assert bytes_per_parameter(optax.adam(0.1).init(PARAMS), params=PARAMS) == pytest.approx(
+        8, abs=0.01
+    )
+    assert bytes_per_parameter(optax.sgd(0.1).init(PARAMS), params=PARAMS) == 0
 
 
 def test_without_parameters_the_entries_are_those_of_the_velocity():
     state = momentax.aggregated().init(PARAMS)  # Three velocities.
     assert bytes_per_parameter(state) == pytest.approx(4, abs=0.01)
-    assert bytes_per_parameter(state, PARAMS) == pytest.approx(12, abs=0.01)
+    assert bytes_per_parameter(state, params=PARAMS) == pytest.approx(12, abs=0.01)
 
 
 @pytest.mark.parametrize("given", ["no velocity", "no entries"])
@@ -28,4 +30,10 @@ def test_a_state_without_entries_is_refused(given):
         "no entries": (momentax.aggregated().init(PARAMS), {}),
     }[given]
     with pytest.raises(ValueError, match="give params, the parameters"):
-        bytes_per_parameter(state, params)
+        bytes_per_parameter(state, params=params)
+
+
+def test_params_that_do_not_fit_the_state_are_refused():
+    state = momentax.heavy_ball().init({"w": jnp.ones(3)})
+    with pytest.raises(ValueError, match="params do not fit the velocity"):
+        bytes_per_parameter(state, params={"b": jnp.ones(3)})

@@ -190,7 +190,7 @@ def halving_gives_equal_bits_and_continues(folder):
             lambda state: (state["x"] ** 2).sum(),
             repeat(POINTS, 2),
             rungs=[1, 3, 4],
-            keep=0.6,  # At each rung two points per device go on, so that the programs are equal.
+            keep=0.6,  # Two points per device continue, so that the programs are equal.
             batch_size=2 * count,
             mesh=first_devices(count),
             store=store,

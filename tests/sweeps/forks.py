@@ -100,7 +100,7 @@ def kill_repeatedly(kind, folder, kills, seed=0):
 def attempt(kind, folder, log):
     """Sweep or halve; note each point that is computed, and write the result to a file."""
     jax.config.update("jax_num_cpu_devices", 2)
-    jax.config.update("jax_disable_most_optimizations", True)  # Each fork compiles anew.
+    jax.config.update("jax_disable_most_optimizations", True)  # Each fork compiles again.
     notes = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def note(learning_rate, seed, steps=0):

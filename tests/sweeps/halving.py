@@ -60,7 +60,7 @@ jit = functools.cache(jax.jit)  # One program for each function.
 
 
 def halve_in_a_loop(problem, points, rungs, keep=1 / 3, mode="min", resample=None):
-    """Return what `halve` should find, by running one point after the other."""
+    """Return the expected result of `halve`, by running one point after the other."""
     init, advance, score = map(jit, problem)
     runs = list(points)
     states = [init(**run) for run in runs]
@@ -132,7 +132,7 @@ def without_typed_keys(tree):
 
 
 def require_equal(result, found):
-    """Check that a result of `halve` is what the loop found, up to round-off."""
+    """Check that a result of `halve` equals that of the loop, up to round-off."""
     shape = result.points.shape
     np.testing.assert_array_equal(result["advanced"], found["advanced"].reshape(shape))
     np.testing.assert_array_equal(result.diverged, found["diverged"].reshape(shape))
@@ -188,7 +188,7 @@ def scripted_score(state):
 
 
 SCRIPTED = scripted_init, scripted_advance, scripted_score
-CODES = {1e30: math.nan, 2e30: math.inf, 3e30: -math.inf}  # An axis holds finite numbers alone.
+CODES = {1e30: math.nan, 2e30: math.inf, 3e30: -math.inf}  # An axis holds only finite numbers.
 
 
 def scripted(*scores):

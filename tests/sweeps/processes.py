@@ -1,4 +1,4 @@
-"""Running a module of the tests in a process of its own."""
+"""Running a module of the tests in a separate process."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Results to test with."""
+"""Results that several tests share."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""The batch size: measured, held to the memory, and reduced if the memory runs out."""
+"""The batch size: measured, limited by the memory, and reduced if the memory runs out."""
 
 from types import SimpleNamespace
 
@@ -66,7 +66,7 @@ def test_the_fastest_of_a_few_batch_sizes_is_chosen(seconds, batch, monkeypatch)
     np.testing.assert_array_equal(choice.first, np.arange(choice.size))  # It is not run again.
 
 
-def test_measuring_costs_no_more_than_it_may_gain(monkeypatch):
+def test_measuring_takes_a_small_share_of_the_remaining_time(monkeypatch):
     program = SimulatedProgram(monkeypatch, lambda n: n, compile_seconds=50.0)
     assert program.choose(100).tried == ((8, 1.0),)
     program = SimulatedProgram(monkeypatch, lambda n: n, compile_seconds=50.0)

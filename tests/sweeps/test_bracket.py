@@ -1,4 +1,4 @@
-"""The bracket: which points go on, and from which state."""
+"""The bracket: which points continue, and from which state."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from tests.sweeps.halving import (
 )
 
 
-def test_of_equal_scores_the_first_goes_on():
+def test_ties_keep_the_first():
     functions, points = scripted([1, 4], [0, 4], [1, 3], [0, 4], [0, 4])
     result = halve(*functions, points, rungs=2, keep=0.6)
     np.testing.assert_array_equal(result["advanced"], [1, 2, 1, 2, 2])
@@ -36,7 +36,7 @@ def test_of_equal_scores_the_first_goes_on():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("resampled", [False, True])
-def test_a_diverged_point_never_goes_on_nor_survives(bad, mode, resampled):
+def test_a_diverged_point_is_never_selected(bad, mode, resampled):
     functions, points = scripted(
         [0, bad, 0], [1, 1, bad], [bad, 0, 0], [2, 2, 2], [bad] * 3, [3, 3, 3]
     )
@@ -72,7 +72,7 @@ def test_all_points_may_diverge_at_any_rung(rung, resampled):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_setting_with_a_diverged_seed_does_not_go_on(bad):
+def test_a_setting_with_a_diverged_seed_is_not_selected(bad):
     def init(x, seed):
         return x
 
@@ -116,7 +116,7 @@ def test_the_budget_is_that_of_successive_halving():
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.2, 0.29, 1 / 3, 0.5, 0.57, 0.7, 0.9])
-def test_the_share_that_goes_on_is_exact(keep):
+def test_the_share_that_continues_is_exact(keep):
     share = (1, 3) if keep == 1 / 3 else (round(100 * keep), 100)
     for count in range(1, 151):
         bracket = Bracket(grid(run=range(count)), 3, keep, 1, None)

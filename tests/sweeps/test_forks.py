@@ -30,7 +30,7 @@ def outcomes(tmp_path_factory):
     finally:
         if process.poll() is None:
             os.killpg(process.pid, 9)
-    return folder, json.loads(printed.splitlines()[-1])  # Others print above.
+    return folder, json.loads(printed.splitlines()[-1])  # Other processes print above.
 
 
 @pytest.mark.parametrize("kind", forks.KILLS)

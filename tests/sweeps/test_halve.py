@@ -98,10 +98,10 @@ def test_population_based_training_equals_the_loop(seed, rungs, keep, mode, batc
                 np.testing.assert_array_equal(here, [run[axis] for run in runs])
 
 
-# What a state may hold
+# Contents of a state
 
 
-def test_states_may_hold_those_of_optax():
+def test_states_may_contain_optax_states():
     problem = momentax.problems.quadratic(np.diag([1.0, 0.1]))
 
     def optimizer(learning_rate, beta):
@@ -198,7 +198,7 @@ def test_a_state_may_be_empty_and_a_score_an_integer_or_constant():
     )
 
 
-def test_64_bits_stay(x64):
+def test_64_bits_are_kept(x64):
     points = grid(x=[1.0, 2.0])
     result = halve(lambda x: x, lambda s, x: s / 3, lambda s: s, points, rungs=1, keep=0.5)
     assert result.states.dtype == np.float64
@@ -226,7 +226,7 @@ def test_a_path_does_not_depend_on_the_other_points():
         np.testing.assert_allclose(together["history"][i][there], history[there], rtol=1e-5)
 
 
-def test_a_number_of_rungs_means_each_of_them():
+def test_an_integer_n_means_rungs_1_to_n():
     points = quadratics(2)
     one, other = (halve(*QUADRATIC, points, rungs=rungs) for rungs in (3, [1, 2, 3]))
     chex.assert_trees_all_equal(one, other)
@@ -337,7 +337,7 @@ def test_the_best_score_is_among_those_that_advanced_furthest():
         result = halve(scored, lambda s, x, seed: s + 4 * x, lambda s: s, points, rungs=2, keep=0.5)
         assert [best["x"] for best in result.top("score", 2)] == [0.0, 2.0]
         result = halve(scored, lambda s, x, seed: s - x, lambda s: s, points, rungs=2, keep=0.5)
-        # After one advance both scores are 0, so the first point went on; -2 came later.
+        # After one advance both scores are 0, so the first point continued; -2 came later.
         np.testing.assert_array_equal(result["advanced"].max(), 2)
         assert [best["x"] for best in result.top("score", 2)] == [0.0, 2.0]
 
@@ -442,7 +442,7 @@ BAD = {
         TypeError,
         "the state must keep its structure, .* state was a RandomKey and becomes an array$",
     ),
-    "no array": (
+    "not an array": (
         {"init": lambda **point: "word"},
         TypeError,
         "init failed at the point problem=8, .* not a valid JAX array type",

@@ -164,7 +164,7 @@ def expected_score(betas):
 
 def test_mutation_beats_every_fixed_beta_if_the_best_one_changes():
     # Far from the minimum a large β is faster, and near it the noise is amplified by 1/(1 - β), so
-    # no fixed β is best throughout. 32 seeds per setting, so that selection follows little luck.
+    # no fixed β is best throughout. With 32 seeds per setting chance hardly affects the ranks.
     points = repeat(grid(beta=momentax.sweeps.momentum_axis(0.01, 0.95, 12)), 32)
     resample = mutate(jax.random.key(0), factor=2.0)
     functions = falling_init, falling_advance, falling_score
@@ -178,7 +178,7 @@ def test_mutation_beats_every_fixed_beta_if_the_best_one_changes():
     assert course[0] > 0.7 > 0.4 > course[-1]
     fixed = min(expected_score([beta] * 96) for beta in np.linspace(0, 0.95, 500))
     assert expected_score(course) < 0.8 * fixed
-    # The score by which it was selected was not luck.
+    # The score by which it was selected was not due to chance.
     assert result.best("score").value == pytest.approx(expected_score(course), rel=0.6)
 
 

@@ -52,7 +52,7 @@ def test_zipped_axes_vary_together_and_may_repeat():
     ]
 
 
-def test_seeds_are_a_last_dimension_of_their_own():
+def test_seeds_form_a_separate_last_dimension():
     for base in (grid(a=[1, 2], b=[0.5]), zipped(a=[1, 2], b=[0.5, 0.5])):
         points = repeat(base, 3)
         assert points.shape == (*base.shape, 3)
@@ -159,7 +159,7 @@ def test_points_cannot_be_changed():
     )
 
 
-# What an axis may hold
+# Contents of an axis
 
 
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float32, np.float64])
@@ -172,7 +172,7 @@ def test_floats_are_kept_in_float32(dtype):
     assert points.static == ()
 
 
-def test_floats_stay_float64_in_64_bits(x64):
+def test_floats_are_kept_in_float64_in_64_bits(x64):
     points = repeat(grid(beta=[0.9], n=[3_000_000_000]), 2)
     assert points.axes["beta"] == np.float64(0.9)
     assert points.axes["n"].dtype == np.int64
@@ -297,11 +297,18 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_an_error_names_the_axis_the_index_and_the_value(case, maker):
     axes, error, text = BAD[case]
-    if maker is zipped and "again" in text:  # Only zipped allows it.
+    if maker is zipped and "again" in text:  # Only zipped allows repeated values.
         assert len(zipped(**axes)) == len(*axes.values())
         return
     with pytest.raises(error, match=text.replace("grid needs", r"\w+ needs")):
         maker(**axes)
+
+
+@pytest.mark.parametrize("maker", [grid, zipped])
+def test_an_axis_without_a_name_is_refused(maker):
+    text = rf"got \[1, 2\] without one; write {maker.__name__}\(beta=\[0.0, 0.9\]\)"
+    with pytest.raises(TypeError, match=text):
+        maker([1, 2])
 
 
 def test_zipped_axes_of_different_lengths_are_refused():

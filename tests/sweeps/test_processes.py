@@ -32,7 +32,7 @@ def start_both(folder, task):
 
 @contextlib.contextmanager
 def kill_at_the_end(processes):
-    """Leave no process running, whatever happens."""
+    """End both processes, also after a failure."""
     try:
         yield
     finally:

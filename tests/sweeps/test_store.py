@@ -303,7 +303,7 @@ def test_another_array_in_the_closure_of_run_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("inner", ["jit", "scan", "cond"])
-def test_another_array_inside_what_run_calls_is_refused(tmp_path, inner):
+def test_another_array_inside_a_function_that_run_calls_is_refused(tmp_path, inner):
     def made(data):
         data = jnp.asarray(data)
         calls = {
@@ -523,7 +523,7 @@ def test_damaged_files_of_a_halving_are_reported_once_per_rung(tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == whole
 
 
-def test_a_file_that_cannot_be_read_stays(store, monkeypatch):
+def test_a_file_that_cannot_be_read_is_kept(store, monkeypatch):
     # A read error may be temporary, so the file must stay.
     name = batch_files(store)[1].name
     before, read = contents(store), Path.read_bytes

@@ -131,7 +131,7 @@ def test_bound_methods_and_unhashable_functions_run():
         np.testing.assert_array_equal(result.values, [factor * 0.25, factor * 0.5])
 
 
-def test_axes_stay_float64_in_64_bits(x64):
+def test_axes_are_kept_in_float64_in_64_bits(x64):
     assert sweep(lambda beta: beta, grid(beta=[0.9])).values[0] == np.float64(0.9)
 
 
@@ -180,7 +180,7 @@ def test_equal_values_of_different_types_have_different_programs():
     np.testing.assert_array_equal(result["x"], [1, 2, 3, 4, 5])
 
 
-def test_points_may_have_no_numbers():
+def test_points_may_have_only_static_axes():
     result = sweep(lambda word: jnp.asarray(len(word)), grid(word=["a", "bcd"]))
     np.testing.assert_array_equal(result.values, [1, 3])
 

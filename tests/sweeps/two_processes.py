@@ -24,7 +24,7 @@ from momentax.sweeps import repeat
 DATA = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
 POINTS = repeat(grid(method=["plain", "heavy"], learning_rate=np.linspace(0.1, 1, 5)), 3)
 RACERS = repeat(grid(learning_rate=np.linspace(0.1, 1, 5), beta=[0.0, 0.5, 0.9]), 2)
-EACH = 2  # Points a device.
+EACH = 2  # Points per device.
 TIMEOUT = 600  # Seconds, after which a process ends by itself.
 
 
@@ -118,7 +118,7 @@ def interrupted(folder):
 
 
 def together(folder):
-    """Continue the interrupted sweep, and do everything that ends well or is refused."""
+    """Continue the interrupted sweep, and run the calls that succeed or are refused."""
     found = {}
     both = {"batch_size": 2 * EACH}
     continued = sweep(run, POINTS, store=folder / "interrupted", **both)

@@ -221,7 +221,7 @@ def test_the_angle_of_a_flattened_velocity_raises_since_shapes_differ():
         rollout(_square, SOME, optax.flatten(sgd(0.1)), 2, record="angle")
 
 
-def test_a_transformation_without_extra_arguments_is_compiled_once_too():
+def test_a_transformation_without_extra_arguments_is_also_compiled_once():
     calls = []
 
     def loss(θ):
@@ -245,7 +245,7 @@ def test_runs_without_jit(every):
     chex.assert_trees_all_close(run, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_loss_without_a_hash_is_read_anew_at_each_call():
+def test_a_loss_without_a_hash_is_traced_again_at_each_call():
     class Loss:
         def __call__(self, θ):
             return self.scale * jnp.sum(θ**2)

@@ -406,10 +406,10 @@ def _changes_dtype():
 
 
 CHANGES = {
-    "dtype": (_changes_dtype(), r"state\['b'\] has dtype bfloat16 and returns with float32"),
+    "dtype": (_changes_dtype(), r"state\['b'\] has dtype bfloat16 and returns with dtype float32"),
     "shape": (
         optax.GradientTransformation(lambda p: jnp.zeros(2), lambda u, s, p=None: (u, s[:1])),
-        r"state has shape \(2,\) and returns with \(1,\)",
+        r"state has shape \(2,\) and returns with shape \(1,\)",
     ),
     "new": (
         optax.GradientTransformation(lambda p: {}, lambda u, s, p=None: (u, {"n": jnp.zeros(1)})),
@@ -421,7 +421,7 @@ CHANGES = {
     ),
     "container": (
         optax.GradientTransformation(lambda p: (jnp.zeros(1),), lambda u, s, p=None: (u, [s[0]])),
-        "state returns in other containers",
+        "state has a tuple and returns with a list",
     ),
 }
 
@@ -493,7 +493,7 @@ def test_the_program_keeps_only_the_gradient_where_the_velocity_is_encoded(name,
 
 @pytest.mark.parametrize("storage", [None, *STORAGES], ids=str)
 @pytest.mark.parametrize("name", ["heavy_ball", "nesterov", "adan", "mars", "optimistic"])
-def test_several_steps_in_one_program_keep_no_more(name, storage):
+def test_several_steps_in_one_program_allocate_no_more_memory(name, storage):
     """Copies in the body of the loop are counted too."""
     require_low_costs(name, storage, 3)
 

@@ -75,7 +75,7 @@ ORIENTED = {
 @every_kind
 @pytest.mark.parametrize("name", ORIENTED)
 @pytest.mark.usefixtures("x64")
-def test_compares_each_update_with_the_gradient_as_it_is_oriented(kind, name):
+def test_compares_each_update_with_the_gradient_or_its_negative(kind, name):
     (wrap, formula), (tx, sign), g = KINDS[kind], ORIENTED[name], trees(10)
     params = jax.tree.map(lambda leaf: -5 * leaf, g[0])  # Decay opposes the first gradient.
     plain, _ = updates(tx, g, params)
@@ -88,7 +88,7 @@ def test_compares_each_update_with_the_gradient_as_it_is_oriented(kind, name):
 
 
 @every_kind
-def test_each_leaf_is_oriented_by_itself(kind):
+def test_each_leaf_is_oriented_separately(kind):
     # optax.masked passes on the gradients that it leaves to a later transformation.
     wrap, g = KINDS[kind][0], trees(6)
     inside = {"kernel": True, "bias": False, "scale": True}

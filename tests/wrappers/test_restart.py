@@ -1,4 +1,4 @@
-"""Restarts: the two-sequence forms of the papers, and what a restart does not change."""
+"""Restarts: the two-sequence forms of the papers, and the values that a restart keeps."""
 
 import re
 from typing import Any, NamedTuple
@@ -115,7 +115,7 @@ def run(tx, loss, steps):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("when", ["gradient", "function", "speed", 40])
-def test_is_the_papers_two_sequences_restarted(name, when):
+def test_equals_the_papers_restarted_sequences(name, when):
     loss, least = LOSSES[name], 10 if when == "speed" else 1
     expected, restarts = papers(loss, when, 300, least)
     assert len(restarts) >= 2
@@ -241,7 +241,7 @@ def test_restarts_where_the_velocity_ascends(tx):
     assert int(state.restarts) >= 2
 
 
-def test_a_restart_renews_the_whole_node_and_nothing_else():
+def test_a_restart_resets_the_whole_node_and_nothing_else():
     rate = optax.linear_schedule(1.0, 0.0, 10)
     tx = restart(optax.adam(rate), 3)
     state = tx.init(FIRST)

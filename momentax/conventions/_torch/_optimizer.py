@@ -75,7 +75,7 @@ def _select(condition: Any, yes: Any, no: Any) -> Any:
     return yes if condition else no
 
 
-def _damped(c: _Coefficients) -> optax.GradientTransformationExtraArgs:
+def _dampened_kernel(c: _Coefficients) -> optax.GradientTransformationExtraArgs:
     """Build the kernel in which the first gradient of each parameter is not dampened."""
 
     def init(params):
@@ -183,5 +183,5 @@ def from_torch(
         shift = c.velocity_weight if nesterov else 0.0
         method = linear(c.gradient_weight, c.velocity_weight, c.beta, c.gain, shift=shift)
     else:
-        method = _damped(c)
+        method = _dampened_kernel(c)
     return sgd(α, method, weight_decay=λ, maximize=maximize)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
-from momentax.conventions._canonical import ANY_REAL, Canonical, Record
+from momentax.conventions._canonical import UNBOUNDED, Canonical, Record
 from momentax.conventions._classical import classical_hyperparameters, classical_steps
 
 
@@ -34,7 +34,7 @@ class Torch(Record):
 
     lr: float = 1e-3
     momentum: float = 0.0
-    dampening: float = field(default=0.0, metadata=ANY_REAL)
+    dampening: float = field(default=0.0, metadata=UNBOUNDED)
     weight_decay: float = 0.0
     nesterov: bool = False
     maximize: bool = False

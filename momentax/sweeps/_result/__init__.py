@@ -1,1 +1,1 @@
-"""What a sweep found: its values ranked, selected, averaged, shown and kept in a file."""
+"""Results of sweeps: ranks, selections, means, tables and files."""

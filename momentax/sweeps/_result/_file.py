@@ -100,7 +100,7 @@ def name_objects(values: np.ndarray) -> np.ndarray:
 
 
 def upcast_to_numpy(array: np.ndarray) -> np.ndarray:
-    """Return an array in a dtype of NumPy's own that holds its values.
+    """Return an array in a dtype of NumPy that can represent its values.
 
     The bits of a NaN in a narrow floating dtype become the payload of one in float32.
     """

@@ -19,7 +19,7 @@ from momentax.sweeps._result._sweep_result import SweepResult
 @jax.tree_util.register_pytree_with_keys_class
 @dataclass(frozen=True, eq=False, repr=False)
 class HalvingResult(SweepResult):
-    """What `halve` found: a SweepResult with the metrics below, and the last states.
+    """The result of `halve`: a SweepResult with the metrics below, and the last states.
 
     survivors: the flat indices of the points that reached the last rung and did
         not diverge, best first; the seeds of one setting are adjacent.

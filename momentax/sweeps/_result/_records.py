@@ -94,7 +94,7 @@ class Mean:
 
 def _describe_range(count: Any) -> str:
     """Describe an array of numbers by the least and the greatest of them."""
-    if not isinstance(count, np.ndarray) or not count.size:  # A transformation put it there.
+    if not isinstance(count, np.ndarray) or not count.size:  # jax.tree.map may have put it there.
         return arguments.describe(count)
     least, most = int(count.min()), int(count.max())
     return str(most) if least == most else f"{least} to {most}"

@@ -80,14 +80,14 @@ def meets_condition(values: np.ndarray, condition: Any) -> np.ndarray:
         if callable(condition):
             return np.array([bool(condition(value)) for value in values])
         is_several = isinstance(condition, Iterable) and not isinstance(condition, str)
-        if is_several and getattr(condition, "ndim", 1):  # A 0-d array is Iterable in name only.
+        if is_several and getattr(condition, "ndim", 1):  # A 0-d array cannot be iterated.
             each = [_equals(values, one) for one in condition]
             return np.any(each, axis=0) if each else np.full(len(values), False)
     return _equals(values, condition)
 
 
 def _equals(values: np.ndarray, one: Any) -> np.ndarray:
-    """Return which values of an axis equal one value, compared in a floating axis' own dtype."""
+    """Return which values of an axis equal one value, in the dtype of a floating axis."""
     if values.dtype == object:
         try:
             same = {one}

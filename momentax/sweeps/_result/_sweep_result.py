@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     import xarray
 
 
-class _UnknownNameError(KeyError):
-    """An unknown name, as a sentence; KeyError alone prints its argument in quotes."""
+class UnknownNameError(KeyError):
+    """There is no metric or axis of this name.
+
+    It prints its message without the quotes that KeyError adds.
+    """
 
     def __str__(self) -> str:
         return self.args[0]
@@ -39,7 +42,7 @@ class _UnknownNameError(KeyError):
 @jax.tree_util.register_pytree_with_keys_class
 @dataclass(frozen=True, eq=False)
 class SweepResult:
-    """What `run` returned at every point of a sweep.
+    """The values that `run` returned at every point of a sweep.
 
     points: the points.
     values: what `run` returns, with the points' shape on the leading axes of
@@ -84,11 +87,11 @@ class SweepResult:
         metrics = self.metrics()
         if metric not in metrics:
             names = ", ".join(metrics) or "none"
-            raise _UnknownNameError(f"there is no metric {metric!r}; the metrics are: {names}")
+            raise UnknownNameError(f"there is no metric {metric!r}; the metrics are: {names}")
         return metrics[metric]
 
     def mode_of(self, metric: str) -> str:
-        """Tell which end of a metric is best.
+        """Return which end of a metric is best.
 
         Args:
             metric: The metric's name; any name is accepted.
@@ -279,7 +282,7 @@ class SweepResult:
         return _table.to_dataframe(self.points, self.metrics(), self.diverged)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the result to one file, which NumPy alone can read.
+        """Write the result to one file, which NumPy can read without momentax.
 
         np.load(path) gives the arrays "axes/beta", "values/loss" and so on and
         "diverged", and as "about" a JSON text with the rest. bfloat16 and the like
@@ -343,6 +346,6 @@ class SweepResult:
         for dim, axes in self.points.dims.items():
             if name in axes:
                 return np.asarray(axes[name]), dim
-        raise _UnknownNameError(
+        raise UnknownNameError(
             f"there is no axis {name!r}; the axes are: {', '.join(self.points.axes)}"
         )

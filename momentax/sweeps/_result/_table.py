@@ -26,7 +26,7 @@ _MOST_ROWS = 10  # In a notebook's table.
 
 
 class Result(Protocol):
-    """What the forms for people need of a result."""
+    """The part of a result that texts and tables read."""
 
     @property
     def points(self) -> Points: ...
@@ -84,7 +84,7 @@ def to_dataframe(points: Points, metrics: Mapping[str, Any], diverged: Any) -> p
 def to_text(result: Result) -> str:
     """Describe a result in a few lines."""
     name = type(result).__name__
-    if not _is_concrete(result):  # A transformation may put anything where arrays were.
+    if not _is_concrete(result):  # jax.tree.map may put anything where arrays were.
         return f"{name}(values={result.values!r}, diverged={result.diverged!r})"
     points = result.points
     sizes = " × ".join(f"{n} {dim}" for dim, n in zip(points.dims, points.shape, strict=True))

@@ -17,17 +17,17 @@ from momentax.sweeps._points import Points
 from momentax.sweeps._run._devices import free_memory
 from momentax.sweeps._run._program import Compiled
 
-# The number of points per device with which measuring starts. On a CPU, eight small networks
+# The first number of points per device that is measured. On a CPU, eight small networks
 # share the cost of starting an operation, and eight large ones still fit its caches.
 _FIRST = {"cpu": 8}
 _FIRST_ELSEWHERE = 64
-_FACTOR = 8  # From one measured number of points to the next.
+_FACTOR = 8  # Between one measured number of points and the next.
 _MOST_SHARE = 0.1  # Measuring may take at most this share of the remaining time.
-_MUCH_FASTER = 0.95  # Of the best time so far; a smaller gain is noise.
+_MUCH_FASTER = 0.95  # The share of the best time so far; a smaller gain is noise.
 
 
 class BatchChoice(NamedTuple):
-    """A batch size, what was measured to choose it, and the outputs of the first batch."""
+    """A batch size, the sizes tried with their seconds per point, and the first outputs."""
 
     size: int
     tried: tuple[tuple[int, float], ...] = ()
@@ -66,7 +66,7 @@ class Work(NamedTuple):
     def run(self, index: np.ndarray, size: int) -> PyTree:
         """Return the outputs of a batch, padded with its last point to the batch size.
 
-        If one process fails, all of them raise, so that none waits for it.
+        If one process fails, all of them raise, so that no process waits for another.
         """
         failure, out = None, None
         try:
@@ -101,11 +101,11 @@ class Work(NamedTuple):
 
 
 def choose_batch(work: Work, pending: np.ndarray) -> BatchChoice:
-    """Choose the batch size that runs the points soonest, of two or three that fit the memory.
+    """Choose the fastest batch size, of two or three that fit the memory.
 
     The first points are run to measure it, and the outputs of the chosen size
-    are kept. Which sizes are measured depends on whether the remaining time
-    makes that worthwhile.
+    are kept. A further size is measured only if that takes a small share of the
+    remaining time.
     """
     traced = work.compiled.traced
     choices = traced.program.batch_choices
@@ -120,9 +120,8 @@ def choose_batch(work: Work, pending: np.ndarray) -> BatchChoice:
 def fit_memory(work: Work, pending: np.ndarray, width: int) -> int:
     """Return the largest number of points per device, at most width, that the memory holds.
 
-    The program that runs has always been analysed itself. If it is too large,
-    its memory and that of one point per device give the memory of each further
-    point.
+    XLA analyses the memory of each program. If a program is too large, its memory
+    and that of one point per device give the memory of each further point.
     """
     compiled = work.compiled
     shards, free = compiled.devices.count, free_memory(compiled.devices)
@@ -162,7 +161,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _measure(work: Work, pending: np.ndarray) -> BatchChoice:
-    """Time a few numbers of points per device, from the first one up or else down."""
+    """Time a few numbers of points per device: larger ones, or otherwise smaller ones."""
     compiled, devices = work.compiled, work.compiled.devices
     shards = devices.count
     most = -(-len(pending) // shards)
@@ -204,6 +203,6 @@ def _time_batch(work: Work, pending: np.ndarray, width: int) -> tuple[float, PyT
     start = time.perf_counter()
     try:
         out = work.run(index, width * devices.count)
-    except OutOfMemoryError:  # The analysis was too optimistic.
+    except OutOfMemoryError:  # The program needs more than XLA estimated.
         return float("inf"), None
     return devices.reduce_over_processes(time.perf_counter() - start) / len(index), out

@@ -110,7 +110,7 @@ def _host_memory() -> float:
                 free.append(1024 * float(line.split()[1]))
         group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
         free.append(_group_memory(Path("/sys/fs/cgroup"), group))
-    except (OSError, ValueError):  # Other systems have no such files.
+    except (OSError, ValueError):  # Only Linux has these files.
         pass
     return max(0.0, min(free))
 

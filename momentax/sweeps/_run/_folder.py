@@ -44,7 +44,7 @@ class BatchFolder:
 
     @property
     def batch_size(self) -> int:
-        """The batch size with which the sweep started, which gives the same bits; 0 if none."""
+        """The batch size with which the sweep started; 0 if none is chosen yet."""
         return self._about["batch"]
 
     def record_batch_size(self, batch_size: int) -> None:
@@ -96,7 +96,7 @@ class BatchFolder:
                 f"the store {self.path} holds {foreign[0]} and no {_ABOUT_FILE}, so it does not "
                 "belong to a sweep; give a new or empty folder"
             )
-        else:  # The function first: if about.json is there, both files are complete.
+        else:  # about.json is written last, so that both files are complete if it exists.
             self._write(FUNCTION_FILE, function.encode())
             self._write_about()
 
@@ -124,7 +124,7 @@ class BatchFolder:
                 'batch_size="auto" continues with that of the store'
             )
         self._about["batch"] = kept or given
-        if old_function != function:  # The file is damaged; its digest in about.json agrees.
+        if old_function != function:  # The digest agrees, so the file itself is damaged.
             self._write(FUNCTION_FILE, function.encode())
         if kept != self._about["batch"]:  # The process was killed before a batch size was chosen.
             self._write_about()
@@ -183,7 +183,7 @@ class SharedFolder:
             lambda: BatchFolder(path, identity, batch_size)
         )
         own = self._opened.batch_size if self._opened else 0
-        self.batch_size = int(devices.broadcast(own))  # The folder's; 0 if none is chosen yet.
+        self.batch_size = int(devices.broadcast(own))  # Of the folder; 0 if not chosen yet.
 
     @property
     def damaged(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What distinguishes one sweep from another, and the difference in words."""
+"""The identity of a sweep, and descriptions of how two identities differ."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _OWN_SENTENCES = ("points", "data", "batch", "function")
 
 
 class Identity(NamedTuple):
-    """What distinguishes a sweep from others.
+    """The values that distinguish a sweep from others.
 
-    about: its points, versions, data and settings, as JSON takes them.
+    about: its points, versions, data and settings, as values of JSON.
     function: the jaxprs of its functions.
     """
 
@@ -40,17 +40,20 @@ def identify(points: Points, traces: Sequence[Traced], **settings: Any) -> Ident
         "momentax": momentax_version(),
         "jax": jax.__version__,
         "points": {
-            dim: {name: [as_json(value) for value in values] for name, values in axes.items()}
+            dim: {name: [as_entry(value) for value in values] for name, values in axes.items()}
             for dim, axes in points.dims.items()
         },
         "data": [fingerprint.data for fingerprint in prints],
-        **{name: as_json(value) for name, value in settings.items()},
+        **{name: as_entry(value) for name, value in settings.items()},
     }
     return Identity(about, "\n\n".join(fingerprint.text for fingerprint in prints))
 
 
-def as_json(value: Any) -> Any:
-    """Return a value as JSON takes it, with every digit, and the same in every process."""
+def as_entry(value: Any) -> Any:
+    """Return a value as a number, list or string of JSON that is the same in every process.
+
+    Numbers keep every digit.
+    """
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, list | int | float | None):

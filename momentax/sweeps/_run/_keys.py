@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from momentax._core.arguments import is_key
 from momentax._core.typing import PyTree
 
 
@@ -19,11 +20,6 @@ class RandomKey:
 
     data: Any
     impl: Any
-
-
-def is_key(leaf: Any) -> bool:
-    """Whether an array holds random keys."""
-    return bool(jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key))
 
 
 def unwrap_keys(tree: PyTree) -> PyTree:

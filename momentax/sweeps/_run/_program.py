@@ -14,21 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from momentax._core.arguments import is_key
 from momentax._core.sharding import Devices
 from momentax._core.trees import Difference
 from momentax._core.typing import PyTree
 from momentax._core.xla import evaluate
 from momentax.sweeps._axes import describe_point
-from momentax.sweeps._run._keys import is_key
 
-if TYPE_CHECKING:  # It loads slowly, and only a sweep that runs needs it.
+if TYPE_CHECKING:  # The module loads slowly.
     from jax.extend.core import ClosedJaxpr
 
 _PROGRAMS: WeakKeyDictionary[Any, dict[Any, Program]] = WeakKeyDictionary()
 
 
 class Fingerprint(NamedTuple):
-    """What a traced function computes, the same in every process.
+    """A description of what a traced function computes, equal in every process.
 
     text: its jaxpr.
     data: a digest of the arrays that it closes over.
@@ -132,7 +132,7 @@ class Compiled:
 
 
 def cached_program(function: Any, key: Any, make: Callable[[Callable[[], Any]], Any]) -> Program:
-    """Return the program that `make` builds of a function, the same one at the next call.
+    """Return the program that `make` builds from a function; a later call returns the same one.
 
     `make` is given a weak reference to the function, so that the program is
     deleted together with the function.
@@ -162,7 +162,7 @@ def trace_at(
     try:
         return program.trace(shared, point_shapes)
     except Exception as error:  # The caller's function can raise anything.
-        # The built-in kind of an error is kept, as callers may catch it.
+        # A TypeError or ValueError keeps its class, since callers may catch it.
         kind = next((k for k in (TypeError, ValueError) if isinstance(error, k)), RuntimeError)
         text = (
             f"{name} failed at the point {describe_point(point)}: {type(error).__name__}: {error}"
@@ -175,7 +175,7 @@ def trace_at(
 
 
 def compare_shapes(leaf: Any, like: Any, path: Any) -> Difference | None:
-    """Return the difference of two leaves that have not the same shape and dtype."""
+    """Return the difference of two leaves in shape or dtype, or None if there is none."""
     given, expected = (f"{x.dtype}{list(x.shape)}" for x in (leaf, like))
     return None if given == expected else Difference(path, given, expected, TypeError)
 

@@ -69,7 +69,7 @@ def _in_notebook() -> bool:
 
 
 def _open_bar(total: int, done: int) -> Any:
-    """Return a bar of tqdm's, or None where nobody sees it or tqdm is not installed."""
+    """Return a bar of tqdm's, or None without a terminal or notebook, or without tqdm."""
     if not (sys.stderr.isatty() or _in_notebook()):
         return None
     try:

@@ -26,7 +26,7 @@ from momentax.sweeps._run._program import Program, Traced
 
 
 class Session:
-    """What a sweep and a halving share while they run.
+    """The devices, batch folder and batch size of one call of `sweep` or `halve`.
 
     devices: the devices over which the points are split.
     folder: the batch folder; None without the argument `store`.
@@ -35,11 +35,11 @@ class Session:
     Args:
         devices: As above.
         points: All points.
-        traces: The programs, which identify the run in the folder.
+        traces: The traced programs, which identify the run in the folder.
         batch_size: As the user gave it.
         most: The largest number of points that run in one program.
         store: The path of the folder, or None.
-        **settings: What identifies the run in the folder besides the programs.
+        **settings: Further values that identify the run in the folder.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Session:
         self._choice = BatchChoice(devices.round_up(size, most))
 
     def open_outputs(self, out: PyTree, part: str = "") -> Outputs:
-        """Return outputs of these shapes at all points, with what a part of the folder has."""
+        """Return outputs of these shapes at all points; read those in a part of the folder."""
         outputs = Outputs(self.devices, out, self._count, self.folder, part)
         outputs.read()
         return outputs
@@ -71,7 +71,7 @@ class Session:
     def run(
         self, work: Work, pending: np.ndarray, most: int
     ) -> Iterator[tuple[np.ndarray, PyTree]]:
-        """Run the pending points in batches, of at most as many points as could be pending.
+        """Run the pending points in batches of at most `most` points.
 
         Yields:
             For each batch its points' indices, and its padded outputs on the devices.
@@ -100,7 +100,7 @@ class Session:
         yield from self._run_batches(work, pending, choice)
 
     def report(self) -> Report:
-        """Report how it ran."""
+        """Return the report of the run."""
         return Report(
             batch_size=self._choice.size,
             devices=self.devices.count,
