@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._core.arguments import REALS, as_count, as_real, as_reals
+from momentax._core.arguments import ANY_REAL, as_count, as_real, as_reals
 from momentax._core.typing import Reals
 from momentax.theory._closed_forms._memory import half_life
 from momentax.theory._closed_forms._quadratic import quadratic_problem
@@ -219,7 +219,7 @@ def damping(tx: optax.GradientTransformation | StateSpace, curvature: float) -> 
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
     require_eigenvalues("curvature", curvature)
-    λ = as_real("curvature", curvature, REALS)
+    λ = as_real("curvature", curvature, ANY_REAL)
     return system_damping(as_system(tx), λ)
 
 
