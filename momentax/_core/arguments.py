@@ -23,7 +23,6 @@ from jax.core import Tracer
 from momentax._core.typing import Reals
 
 ANY_REAL = "(-inf, inf)"
-REALS = ANY_REAL  # The name under which momentax.theory imports it.
 
 
 def describe(value: Any) -> str:

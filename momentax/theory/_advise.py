@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from momentax._core.arguments import REALS, as_curvature_range, as_flag
+from momentax._core.arguments import ANY_REAL, as_curvature_range, as_flag
 from momentax.theory._analyze import Analysis, analyze_system
 from momentax.theory._certify import certify_system
 from momentax.theory._closed_forms._quadratic import stability_edge
@@ -174,7 +174,7 @@ def advise(
         The stiffest direction oscillates, once in 3.87 steps.
     """
     as_flag("certified", certified)
-    μ, largest = as_curvature_range(mu, L, interval=REALS)
+    μ, largest = as_curvature_range(mu, L, interval=ANY_REAL)
     low, error = _smallest_positive(mu, μ, largest)
     system = as_system(tx)
     found = analyze_system(system, low, largest)

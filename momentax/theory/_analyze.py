@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from momentax._core.arguments import REALS, as_curvature_range, as_real
+from momentax._core.arguments import ANY_REAL, as_curvature_range, as_real
 from momentax.theory._closed_forms._oscillator import Oscillator, oscillator
 from momentax.theory._printing import format_record
 from momentax.theory._properties._closed_loop import (
@@ -349,7 +349,7 @@ def analyze(
         >>> round(analysis.edge, 6), round(analysis.rate, 6)
         (38.0, 0.948683)
     """
-    μ, largest = as_curvature_range(mu, L, interval=REALS)
+    μ, largest = as_curvature_range(mu, L, interval=ANY_REAL)
     σ2 = gradient_variance
     if σ2 is not None:
         σ2 = as_real("gradient_variance", σ2, "[0, inf)")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from momentax._core.arguments import REALS, as_real, as_reals, describe, split_curvature
+from momentax._core.arguments import ANY_REAL, as_real, as_reals, describe, split_curvature
 from momentax._core.typing import Reals
 
 
@@ -21,7 +21,7 @@ def _require_order(μ: Any, L: Any) -> None:
 def real_range(mu: Any, L: float | None) -> tuple[float, float]:
     """Return μ and L, any real numbers with μ at most L."""
     mu, L = split_curvature(mu, L)
-    μ, largest = as_real("mu", mu, REALS), as_real("L", L, REALS)
+    μ, largest = as_real("mu", mu, ANY_REAL), as_real("L", L, ANY_REAL)
     _require_order(μ, largest)
     return μ, largest
 

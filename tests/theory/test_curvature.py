@@ -36,3 +36,22 @@ def test_a_record_replaces_both_curvatures(name):
 def test_records_of_arrays_broadcast():
     tuning = theory.optimal_heavy_ball(Record(np.ones((2, 1)), np.array([4.0, 9.0])))
     assert tuning.rate.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda λ: theory.rate_at(SYSTEM, λ),
+        lambda λ: theory.closed_loop(SYSTEM, λ),
+        lambda λ: theory.damping(SYSTEM, λ),
+        lambda λ: theory.escape_rate(SYSTEM, λ),
+        lambda λ: theory.stationary_variance(SYSTEM, λ, 1.0),
+        lambda λ: theory.noise_floor(SYSTEM, λ, 1.0),
+        lambda λ: theory.largest_learning_rate(optax.sgd, λ),
+        lambda λ: theory.spectral_radius(0.1, λ, 0.9),
+        lambda λ: theory.oscillator(0.1, 0.9, λ),
+    ],
+)
+def test_a_record_in_place_of_one_eigenvalue_is_refused(call):
+    with pytest.raises(TypeError, match=r"got a Curvature; give its \.L \(or its \.mu\)"):
+        call(Record(1.0, 10.0))

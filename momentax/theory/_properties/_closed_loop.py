@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from momentax._core.arguments import REALS, as_count, as_real, as_reals
+from momentax._core.arguments import ANY_REAL, as_count, as_real, as_reals
 from momentax._core.typing import Reals
 from momentax.theory._closed_forms._memory import half_life
 from momentax.theory._closed_forms._quadratic import quadratic_problem
@@ -25,7 +25,7 @@ class Damping(NamedTuple):
 
     kind: "over", "critical" or "under".
     period: steps of one oscillation; infinite unless "under".
-    half_life: steps in which the slowest mode halves; infinite where none decays.
+    half_life: steps in which the slowest mode halves; infinite if it does not decay.
     """
 
     kind: str
@@ -165,7 +165,7 @@ def escape_rate(
 
     It is the spectral radius at a negative curvature. It is above 1 unless weight decay holds
     the parameters back, and a velocity makes it far larger than plain descent's 1 + α |λ|.
-    From rest at the exact saddle nothing moves.
+    Parameters that start exactly at the saddle stay there.
 
     Args:
         tx: A linear transformation that includes its learning rate, or its StateSpace.
@@ -219,7 +219,7 @@ def damping(tx: optax.GradientTransformation | StateSpace, curvature: float) -> 
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
     require_eigenvalues("curvature", curvature)
-    λ = as_real("curvature", curvature, REALS)
+    λ = as_real("curvature", curvature, ANY_REAL)
     return system_damping(as_system(tx), λ)
 
 

@@ -150,11 +150,11 @@ def signal_to_noise_gain(tx: optax.GradientTransformation | StateSpace) -> float
 
         (Σ_k h_k)² / Σ_k h_k²
 
-    with h the `impulse_response`. The gradients are a constant signal plus noise that is drawn
-    anew at each step, and the ratio is that of the signal's square to the noise's variance. The
-    gain is the number of gradients whose plain mean has the same ratio: 1 for plain descent and
-    (1 + β) / (1 - β) for heavy ball. With weight decay it is 0, since the parameters settle
-    and the updates end.
+    with h the `impulse_response`. The gradients are a constant signal plus noise that is
+    independent at each step, and the ratio is that of the signal's square to the noise's
+    variance. The gain is the number of gradients whose plain mean has the same ratio: 1 for plain
+    descent and (1 + β) / (1 - β) for heavy ball. With weight decay it is 0, since the parameters
+    converge and the updates end.
 
     For a transformation with a period, the updates differ from step to step. Signal and noise
     are then sums over its steps: of the square of the update that a constant gradient of 1

@@ -94,7 +94,7 @@ def stationary_variance(
         z⁺ = M z + B ε,    M = A + λ B C,    Var ε = σ²
         Σ = M Σ Mᵀ + σ² B Bᵀ,    Var θ = C Σ Cᵀ
 
-    The gradient is λ (θ - θ*) plus noise ε that is drawn anew at each step, and the variance is
+    The gradient is λ (θ - θ*) plus noise ε that is independent at each step, and the variance is
     that of the stationary state, about its mean. For heavy ball it is
     α σ² (1 + β) / (λ (1 - β) (2 (1 + β) - α λ)). A transformation with a period has a variance
     for each of its steps, and Var θ is their mean.

@@ -25,7 +25,7 @@ def _crossings(system: LinearSystem, r: float) -> Reals:
     z is a root at λ = 1 / G(z), with G(z) = C (z - A)⁻¹ B. On the circle, λ is real where
     G(z) = G(r² / z), and those z are the generalised eigenvalues of a pencil. Points that
     rounding puts off the circle are moved onto it. So there may be curvatures in the list at
-    which no root lies on the circle, but none is missing.
+    which no root lies on the circle, but it contains every one at which a root does.
     """
     A, B, C = system.state_space
     n = len(A)

@@ -118,8 +118,8 @@ class Reader:
     def _flatten(self, params: PyTree, state: PyTree) -> tuple[jax.Array, list[Any]]:
         leaves = self.structure.flatten_up_to(state)
         parts, discrete = jax.tree.leaves(params), []
-        for leaf, like, continuous in zip(leaves, self.leaves, self.continuous, strict=True):
-            leaf = leaf if _is_key(like) else jnp.asarray(leaf)
+        for leaf, continuous in zip(leaves, self.continuous, strict=True):
+            leaf = leaf if arguments.is_key(leaf) else jnp.asarray(leaf)
             (parts if continuous else discrete).append(leaf)
         return jnp.concatenate([jnp.ravel(part).astype(jnp.float64) for part in parts]), discrete
 
@@ -229,7 +229,7 @@ def _needs_lookahead_params(tx: Any, like: PyTree) -> bool:
 
     try:
         state = jax.eval_shape(tx.init, optax.LookaheadParams(like, like))
-    except Exception:  # Masks, for one, fit single parameters only, and may raise anything.
+    except Exception:  # A mask, which fits single parameters only, may raise any error.
         return False
     return any(map(is_lookahead, jax.tree.leaves(state, is_leaf=is_lookahead)))
 
@@ -250,12 +250,8 @@ def double_precision() -> Iterator[None]:
         yield
 
 
-def _is_key(part: Any) -> bool:
-    return jnp.issubdtype(part.dtype, jax.dtypes.prng_key)
-
-
 def _to_host(discrete: list[Any]) -> list[Any]:
-    return [part if _is_key(part) else np.asarray(part) for part in discrete]
+    return [part if arguments.is_key(part) else np.asarray(part) for part in discrete]
 
 
 def integer_histories(discrete: list[Any]) -> dict[int, NDArray[np.int64]]:
@@ -263,5 +259,5 @@ def integer_histories(discrete: list[Any]) -> dict[int, NDArray[np.int64]]:
     return {
         i: np.asarray(part).astype(np.int64).reshape(len(part), -1)
         for i, part in enumerate(discrete)
-        if not _is_key(part)
+        if not arguments.is_key(part)
     }

@@ -261,7 +261,7 @@ def state_space(
         ValueError: The transformation is not linear, couples the entries of a parameter,
             treats parameters differently, has coefficients that never settle or has too long a
             period; the message says which, and how superposition fails. Or params do not fit
-            tx, or path is none of their paths.
+            tx, or path is not one of their paths.
         TypeError: tx is not a gradient transformation, step is not a whole number, or params hold
             something other than arrays.
 

@@ -42,9 +42,9 @@ def require_linear(
     """Require superposition at random states and gradients, from tiny to large ones."""
     step = _LinearStep(reader, J, x, discrete, reached)
     groups = [reader.num_param_entries, reader.size - reader.num_param_entries, reader.num_params]
-    # The parameters, the state and the gradient take turns in being the largest, since a
-    # condition may compare them. At last one of them is far above the others, but not so far
-    # that rounding would hide what cancels.
+    # Each of the parameters, the state and the gradient is the largest in some tests, since a
+    # condition may compare them. In the last three tests it is larger by a factor of 1000, at which
+    # rounding does not yet hide a cancellation.
     sizes = 10.0 ** np.concatenate([rng.uniform(-1, 1, size=(12, 3)), -3 * (1 - np.eye(3))])
     directions = step.inputs * np.repeat(sizes, groups, axis=1)
     directions = directions * rng.normal(size=directions.shape)

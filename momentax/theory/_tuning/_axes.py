@@ -100,7 +100,7 @@ def _names(factory: Factory, bounds: Bounds) -> list[str]:
     names += [name for name in bounds if name not in names]
     if not names:
         raise ValueError(
-            "factory has nothing to tune: no argument lacks a default and bounds names none"
+            "factory has nothing to tune: every argument has a default and bounds is empty"
         )
     return names
 

@@ -70,7 +70,7 @@ def largest_learning_rate(
         def margin(x: float, at: dict[str, float] = at, λ: float = float(λ[index])) -> float:
             """Return how far the edge lies beyond λ where α = eˣ / λ, on the log scale."""
             with np.errstate(divide="ignore"):
-                # A full reading, since the state at β = 0, for one, is smaller than elsewhere.
+                # A full reading, since the state may be smaller at some settings, such as β = 0.
                 system = family({"learning_rate": np.exp(x) / λ, **at}, full=True)
                 return float(np.log(edge(system) / λ))
 

@@ -176,7 +176,9 @@ class Search:
 
     def fit(self, target: LinearSystem) -> list[Reals]:
         """Find the setting that has a system's impulse response, if there is one."""
-        from scipy.optimize import least_squares  # Not on importing momentax.
+        from scipy.optimize import (
+            least_squares,
+        )  # Imported here, since SciPy is needed for searches only.
 
         aim = response(target)
 
@@ -234,7 +236,9 @@ class Search:
         self, start: Reals, x: Reals, goal: Goal, λ: Reals, margin: float
     ) -> Reals:
         """Run the solver once from x, in the units of `start`."""
-        from scipy.optimize import minimize  # Not on importing momentax.
+        from scipy.optimize import (
+            minimize,
+        )  # Imported here, since SciPy is needed for searches only.
 
         d, by_rate = len(x), goal.objective is None  # By rate, ρ is a variable of its own.
         first = self.rate(start)
@@ -273,7 +277,9 @@ class Search:
         self, x: Reals, goal: Goal, size: float, evaluations: int, tolerance: float
     ) -> Reals:
         """Improve a setting by the Nelder-Mead method, for objectives that are not smooth."""
-        from scipy.optimize import minimize  # Not on importing momentax.
+        from scipy.optimize import (
+            minimize,
+        )  # Imported here, since SciPy is needed for searches only.
 
         def one_number(x: Reals) -> float:
             excess, value = self.cost(x, goal)

@@ -226,8 +226,8 @@ def tune(
     The system is read and analysed at one setting after another; nothing is run. Among linear
     methods that do not move parameters where gradients are 0, none is faster on quadratics than
     heavy ball and none has a better certificate than triple momentum. A family that contains
-    these is tuned by their closed forms. A search that ends at the best plain descent or
-    Nesterov's momentum says so.
+    these is tuned by their closed forms. If a search ends at the best plain descent or Nesterov's
+    momentum, the field found names it.
 
     Args:
         factory: A function from hyperparameters, given by name, to a whole optimizer that
