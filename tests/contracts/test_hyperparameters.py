@@ -48,7 +48,7 @@ def test_a_number_an_array_a_tracer_and_a_schedule_mean_the_same(name):
 @every_transformation_with(lambda case: case.fixed)
 def test_a_schedule_is_refused_where_a_number_is_needed(name):
     for key in TRANSFORMATIONS[name].fixed:
-        with pytest.raises(TypeError, match=rf"^{key} must be a number or a 0-d array, got <"):
+        with pytest.raises(TypeError, match=rf"^{key} must be a number or a 0-d array, got the f"):
             build_with(name, **{key: lambda count: 0.1})
 
 
@@ -112,9 +112,10 @@ def test_a_bad_value_raises_at_construction(name, value, error, text):
         if number and arguments.is_within(interval, float(value)):
             build_with(name, **{key: value})
             continue
-        with pytest.raises(
-            error, match=rf"^{displayed(case, key)} must be in {re.escape(interval)}, {text}"
-        ):
+        message = rf"^{displayed(case, key)} must be in {re.escape(interval)}, {text}"
+        if (name, key, value is None) == ("item", "L", True):
+            message = "^L is missing"  # It may be left out where mu is a Curvature.
+        with pytest.raises(error, match=message):
             build_with(name, **{key: value})
 
 

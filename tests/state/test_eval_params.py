@@ -246,7 +246,9 @@ def test_a_state_or_a_learning_rate_that_does_not_fit_is_refused():
         eval_params({"a": jnp.ones(3)}, tx.init(params), learning_rate=0.1)
     with pytest.raises(ValueError, match="learning_rate must be in"):
         eval_params(params, tx.init(params), learning_rate=float("nan"))
-    with pytest.raises(TypeError, match=r"^learning_rate must be a number or a 0-d array, got <"):
+    with pytest.raises(
+        TypeError, match=r"^learning_rate must be a number or a 0-d array, got the f"
+    ):
         eval_params(params, tx.init(params), learning_rate=lambda count: 0.1)
 
 

@@ -247,7 +247,7 @@ BAD = {
         TypeError,
         "axis learning_rate must hold numbers, got True at index 0",
     ),
-    "ν functions": ({"nu": [math.sin]}, TypeError, "axis nu must hold numbers, got <built-in"),
+    "ν functions": ({"nu": [math.sin]}, TypeError, "axis nu must hold numbers, got the func"),
     "mixed": (
         {"x": [1, "a"]},
         TypeError,
