@@ -44,13 +44,12 @@ def item(mu: Any, L: Scalar | None = None) -> optax.GradientTransformationExtraA
         minimization, 2021, arXiv:2101.09741.
     """
     μ, upper = arguments.split_curvature(mu, L)
-    smallest = hyperparameters.as_constant("mu", μ, "(0, inf)")(0)
-    largest = hyperparameters.as_constant("L", upper, "(0, inf)")(0)
-    if not (arguments.is_traced(μ) or arguments.is_traced(upper)) and not smallest < largest:
-        raise ValueError(f"mu must be in (0, L), got {smallest} with L = {largest}")
-    q = smallest / largest
+    smallest = hyperparameters.as_constant("mu", μ, "(0, inf)")
+    largest = hyperparameters.as_constant("L", upper, "(0, inf)")
+    if not (arguments.is_traced(μ) or arguments.is_traced(upper)) and not smallest(0) < largest(0):
+        raise ValueError(f"mu must be in (0, L), got {smallest(0)} with L = {largest(0)}")
 
-    def coefficients(p: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def coefficients(q: Any, p: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return b, δ and the next p, where p = 1 / (1 + A) and ratio = A_{t+1} / (1 + A_t)."""
         ratio = ((1 + q) * (1 - p) + 2 * (p + jnp.sqrt(p + q * (1 - p)))) / (1 - q) ** 2
         b = (1 - p) / ((1 - q) * ratio)
@@ -67,8 +66,9 @@ def item(mu: Any, L: Scalar | None = None) -> optax.GradientTransformationExtraA
         del params, extra_args
         t, v, shift, p = state
         trees.require_gradients(updates, v)
-        _, δ, p = coefficients(p)
-        b, _, _ = coefficients(p)
+        q = smallest(t) / largest(t)  # Computed here in the precision that JAX has now.
+        _, δ, p = coefficients(q, p)
+        b, _, _ = coefficients(q, p)
         v = arithmetic.combine((b * (1 - q * δ), v), (b * (δ - 1), updates), like=v)
         d = arithmetic.combine((1.0, updates), (1 / b - 1, v), like=updates)
         return d, AcceleratedState(optax.safe_increment(t), v, shift, arithmetic.as_scalar(p))
