@@ -114,7 +114,7 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
         trees.require_gradients(updates, v)
         has_gradient = jax.tree.map(_has_gradient, updates)
 
-        # A row of None stands for a leaf without a gradient: it does not change and does not wait.
+        # None means a leaf without a gradient: it does not change and does not wait.
         def next_velocity(row: Any, v: Any, g: Any) -> Any:
             if row is None:
                 return v

@@ -171,7 +171,7 @@ def read_velocity(
 ) -> dict[str | int, np.ndarray | None]:
     """Return the buffer of each velocity by its counterpart's name.
 
-    None stands for a buffer that PyTorch would not have yet.
+    None means that PyTorch would not have this buffer yet.
     """
     found = _velocities(state, path)
     names = {n: leaf for velocity in found.values() for n, leaf in leaves_by_path(velocity).items()}

@@ -135,7 +135,7 @@ def robust_momentum(
 
 
 def _strict_range(mu: Any, L: ArrayLike | None) -> tuple[Reals, Reals]:
-    """Return L and κ, broadcast; refuse κ = 1, which has no such tuning."""
+    """Return L and κ, broadcast; refuse κ = 1, for which these tunings are not defined."""
     μ, largest, κ = positive_ranges(mu, L)
     if np.any(κ == 1):
         raise ValueError(
