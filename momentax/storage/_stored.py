@@ -58,10 +58,14 @@ def stored(
     Some transformations compute their velocity in a loop, under `jax.checkpoint`
     or in a custom derivative, or choose it afterwards as `optax.MultiSteps` does.
     They compute the direction before the velocity is encoded: put such wrappers
-    outside of `stored`. Rounding has no derivative: with random bits or int8,
-    `jax.grad` through an update ignores the velocity. Random bits depend on the
-    place of an entry in the array that update receives, so that under
-    `jax.shard_map` each device needs a seed of its own.
+    outside of `stored`. Random bits depend on the place of an entry in the array
+    that update receives, so that under `jax.shard_map` each device needs a seed of
+    its own.
+
+    The derivative of an update with `bfloat16` is that without rounding, and is
+    itself kept in bfloat16 along with the velocity: the derivative of a run of 100
+    steps is exact within a percent. With `int8` an update whose velocity depends on
+    what is differentiated raises a TypeError.
 
     Args:
         tx: The transformation, a bare method or a complete optimizer.

@@ -508,7 +508,7 @@ BAD = {
     "seed in an array": (lambda: storage.int8(seed=jnp.int32(-1)), ValueError, "seed must be"),
     "seed is a key": (lambda: storage.int8(seed=jax.random.key(0)), TypeError, "seed must be"),
     "two seeds": (
-        lambda: storage.bfloat16(True, seed=jnp.ones(2, jnp.uint32)),
+        lambda: storage.bfloat16(seed=jnp.ones(2, jnp.uint32)),
         TypeError,
         "seed must be",
     ),
@@ -517,6 +517,11 @@ BAD = {
         lambda: storage.int8(100),
         ValueError,
         "block_size must be a power of two, such as 256",
+    ),
+    "seed without random bits": (
+        lambda: storage.bfloat16(False, seed=-1),
+        ValueError,
+        "seed must be",
     ),
     "stochastic": (lambda: storage.bfloat16("yes"), TypeError, "stochastic must be"),
 }
