@@ -110,7 +110,7 @@ class _Buffers:
         where = describe_velocity(entry, path)
         array = read_array(self.arrays[path], entry, old, where)
         velocity = self.units.to_velocity(array, where)
-        return place_like(jnp.asarray(velocity, old.dtype), old)
+        return place_like(jnp.array(velocity, old.dtype), old)
 
     def started_like(self, at: Any, old: Any) -> jax.Array:
         """Return whether there is a buffer for one leaf."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core import arguments, codecs, trees, xla
+from momentax._core import arguments, arithmetic, codecs, trees, xla
 from momentax._core.codecs import EncodedArray, is_encoded
 from momentax._core.typing import PyTree
 from momentax._state import _velocity
@@ -182,7 +182,7 @@ def _update_encoded(
         lambda *args: tx.update(*args, **extra_args), return_shape=True
     )(*args)
     _require_structure(inner, after)
-    inputs = [jnp.asarray(leaf) for leaf in jax.tree.leaves(args)]
+    inputs = [arithmetic.own(leaf) for leaf in jax.tree.leaves(args)]
     given = inputs[len(jax.tree.leaves(updates)) :]  # The decoded state, then the parameters.
     first = len(jax.tree.leaves(u))  # Outputs are the updates, then the state.
     encoders = {

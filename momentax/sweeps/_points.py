@@ -45,7 +45,10 @@ class Points:
     dims: Mapping[str, Mapping[str, np.ndarray]]
 
     def __post_init__(self) -> None:
-        frozen = {dim: MappingProxyType(dict(axes)) for dim, axes in self.dims.items()}
+        frozen = {
+            dim: MappingProxyType({name: _frozen(values) for name, values in axes.items()})
+            for dim, axes in self.dims.items()
+        }
         object.__setattr__(self, "dims", MappingProxyType(frozen))
 
     def __reduce__(self) -> tuple[Any, ...]:  # A mapping proxy cannot be pickled.
@@ -257,6 +260,17 @@ def require_points(points: Any) -> None:
             "points must be momentax.sweeps.Points, such as momentax.grid(beta=[0.0, 0.9]), got "
             f"{arguments.describe(points)}"
         )
+
+
+def _frozen(values: Any) -> Any:
+    """Return the values of an axis as a copy that cannot be written to.
+
+    In a tree of points anything may replace the numbers; it is returned as it is.
+    """
+    if isinstance(values, np.ndarray):
+        values = values.copy()
+        values.setflags(write=False)
+    return values
 
 
 def _describe_axis(values: Any) -> str:
