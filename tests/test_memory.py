@@ -180,7 +180,6 @@ def export_params():
 def export_torch():
     kept, theirs = state(), state_dict([None, None], lr=[0.1])
     exported = conventions.export_torch_state(kept, theirs, MAPPING, tensor=lambda array: array)
-    exported["param_groups"][0]["params"].append(77)
     return (kept, theirs), exported
 
 
