@@ -12,7 +12,6 @@ from flax import nnx
 
 import momentax
 from momentax import conventions, sweeps, theory
-from momentax.sweeps import SweepResult
 from tests.conventions.checkpoints import MAPPING, Variable, state_dict
 from tests.memory import aligned, overwrite
 

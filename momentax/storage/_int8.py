@@ -128,8 +128,7 @@ def int8(block_size: int = 256, *, seed: Any = 0) -> Storage:
         packed_type=Int8Velocity,
         seed=as_seed(seed),
         limit=0.99,
-        advice="codes of 8 bits follow float32 up to β = 0.99: use "
-        "momentax.storage.bfloat16()",
+        advice="codes of 8 bits follow float32 up to β = 0.99: use momentax.storage.bfloat16()",
     )
 
 

@@ -166,7 +166,10 @@ def test_a_number_and_a_name_of_one_variable_are_not_given_to_two_leaves():
     params = {"kernel": jnp.zeros(3), "bias": jnp.zeros(3)}
     variables = variables_of("dense_kernel_momentum", "dense_bias_momentum")
     state = from_keras(0.5, 0.9).init(params)
-    for mapping in ({"kernel": 1, "bias": "dense/bias"}, {"kernel": "dense_bias", "bias": "dense/bias"}):
+    for mapping in (
+        {"kernel": 1, "bias": "dense/bias"},
+        {"kernel": "dense_bias", "bias": "dense/bias"},
+    ):
         with pytest.raises(ValueError, match="of the other framework to both"):
             import_keras_state(variables, params, mapping, state=state)
         with pytest.raises(ValueError, match="of the other framework to both"):

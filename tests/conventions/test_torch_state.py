@@ -395,7 +395,9 @@ def test_the_argument_names_goes_on_over_all_groups():
     mapping = {"w": "first", "b": "b"}
     state = import_torch_state(checkpoint, SQUARES, mapping, state=start, names=["first", "b"])
     np.testing.assert_array_equal(momentax.velocity(state)["b"], SECOND)
-    with pytest.raises(ValueError, match="gives the name 'b' to the parameter 0, and it is that of"):
+    with pytest.raises(
+        ValueError, match="gives the name 'b' to the parameter 0, and it is that of"
+    ):
         import_torch_state(checkpoint, SQUARES, mapping, state=start, names=["b", "first"])
 
 

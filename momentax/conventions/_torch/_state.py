@@ -14,7 +14,12 @@ from momentax._core.arguments import describe, require_function
 from momentax._core.typing import PyTree
 from momentax.conventions._mapping import Counterpart
 from momentax.conventions._torch._optimizer import from_torch
-from momentax.conventions._transfer import Units, fill_velocity, read_velocity, require_distinct_keys
+from momentax.conventions._transfer import (
+    Units,
+    fill_velocity,
+    read_velocity,
+    require_distinct_keys,
+)
 
 
 def _param_groups(state_dict: Any) -> list[Mapping[str, Any]]:
