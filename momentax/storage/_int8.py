@@ -183,7 +183,7 @@ def _without_derivative(x: jax.Array) -> jax.Array:
 
 
 @_without_derivative.defjvp
-def _refuse_derivative(primals: Any, tangents: Any) -> Any:
+def _refuse_derivative(*_: Any) -> Any:
     raise TypeError(
         "a velocity in momentax.storage.int8 cannot be differentiated through, because codes of 8 "
         "bits carry no derivative: use momentax.storage.bfloat16(), or no storage, while you "
