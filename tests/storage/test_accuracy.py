@@ -344,7 +344,7 @@ def test_a_velocity_rounded_to_the_nearest_does_not_decay_above_the_limit():
 
 
 def accumulate_steady(code, seed, g, β, noise, steps):
-    """The mean velocity over the second half of the steps relative to the exact one, g / (1 - β)."""
+    """The mean velocity over the second half of the steps, relative to g / (1 - β)."""
     tx = code(β, seed.astype(jnp.uint32))
     key = jax.random.key(seed, impl="rbg")
 

@@ -468,7 +468,7 @@ def test_a_derivative_through_updates_is_right_or_refused(kind, loop):
     stored_loss, plain = unrolled(kind, steps, loop), unrolled(None, steps, loop)
     for derive in (jax.grad, jax.jacfwd, lambda f: jax.grad(jax.checkpoint(f))):
         if kind == "int8":
-            with pytest.raises(TypeError, match="storage.int8 cannot be differentiated through"):
+            with pytest.raises(TypeError, match=r"storage\.int8 cannot be differentiated"):
                 jax.jit(derive(stored_loss))(β)
         else:
             exact = jax.jit(derive(plain))(β)
