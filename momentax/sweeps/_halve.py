@@ -20,6 +20,7 @@ from momentax.sweeps._bracket import Bracket
 from momentax.sweeps._mutation import Resample
 from momentax.sweeps._points import Points, require_points
 from momentax.sweeps._result._halving_result import HalvingResult
+from momentax.sweeps._result._metrics import Mode, mode_in_name, require_mode
 from momentax.sweeps._run._batches import Work, require_batch_size
 from momentax.sweeps._run._devices import as_devices
 from momentax.sweeps._run._groups import column_shapes, shard_columns
@@ -45,7 +46,7 @@ def halve(
     *,
     rungs: int | Sequence[int],
     keep: float = 1 / 3,
-    mode: Literal["min", "max"] = "min",
+    mode: Literal["min", "max"] | None = None,
     batch_size: int | Literal["auto"] = "auto",
     mesh: Mesh | NamedSharding | None = None,
     store: str | os.PathLike[str] | None = None,
@@ -77,7 +78,9 @@ def halve(
         rungs: The numbers of advances after which points are judged, increasing
             integers from 1; a single number n means 1, 2, ..., n.
         keep: The share of the points that continues, in (0, 1).
-        mode: "min" or "max", which end of the score is best.
+        mode: "min" or "max", which end of the score is best. None takes what the name of
+            the function `score` says, as `SweepResult.mode_of` reads it, so "max" for one
+            named accuracy, and "min" where it does not say.
         batch_size: As in `sweep`; measured on the first rung.
         mesh: As in `sweep`.
         store: As in `sweep`; each rung has its own files, which also hold
@@ -129,7 +132,7 @@ def halve(
         )
     ends = _as_rungs(rungs)
     keep = arguments.as_real("keep", keep, "(0, 1)")
-    arguments.as_option("mode", mode, ("min", "max"))
+    mode = _as_mode(mode, score)
     require_batch_size(batch_size)
     progress = arguments.as_flag("progress", progress)
     devices = as_devices(mesh)
@@ -284,13 +287,21 @@ def _require_same_state(before: PyTree, after: PyTree) -> None:
         )
 
 
+def _as_mode(mode: Any, score: Any) -> Mode:
+    """Return which end of a score is best."""
+    name = getattr(score, "__name__", "")
+    if mode is None and mode_in_name(name) is None:
+        return "min"
+    return require_mode(name, mode)
+
+
 def _as_rungs(rungs: Any) -> list[int]:
     """Return the numbers of advances after which points are judged."""
     if isinstance(rungs, int | np.integer) and not isinstance(rungs, bool):
         return list(range(1, arguments.as_count("rungs", rungs) + 1))
     if isinstance(rungs, str) or not hasattr(rungs, "__iter__"):
         raise TypeError(f"rungs must be whole numbers, got {arguments.describe(rungs)}")
-    values: Any = rungs
+    values: Any = np.atleast_1d(rungs) if isinstance(rungs, np.ndarray | jax.Array) else rungs
     ends = [arguments.as_count(f"rungs[{i}]", rung) for i, rung in enumerate(values)]
     if not ends or sorted(set(ends)) != ends:
         raise ValueError(f"rungs must be whole numbers that increase, at least one, got {ends}")

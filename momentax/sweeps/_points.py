@@ -92,7 +92,10 @@ class Points:
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
-        axes = ", ".join(f"{name}: {_describe_axis(values)}" for name, values in self.axes.items())
+        axes = ", ".join(
+            f"{arguments.printable(name)}: {_describe_axis(values)}"
+            for name, values in self.axes.items()
+        )
         return f"Points({len(self)} of shape {self.shape}; {axes})"
 
     def tree_flatten(self) -> tuple[list[np.ndarray], Any]:

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from momentax._core.files import write_file
 from momentax._core.typing import PyTree
 from momentax.sweeps._axes import as_objects
-from momentax.sweeps._files import momentax_version, write_atomically
 from momentax.sweeps._points import Points
+from momentax.sweeps._version import momentax_version
 
 FORMAT = 1
 _QUIET_NAN = 0x7FC00000  # In float32; its 22 low bits are free for a payload.
@@ -58,7 +59,7 @@ def write(
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
 
-    write_atomically(path, write_archive)
+    write_file(path, write_archive)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Points, PyTree, np.ndarray, Any]:

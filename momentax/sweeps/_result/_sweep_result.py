@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from momentax._core import arguments
 from momentax._core.typing import PyTree
 from momentax.sweeps._points import SEED, Points
 from momentax.sweeps._result import _file, _table
-from momentax.sweeps._result._metrics import default_mode, name_leaves
+from momentax.sweeps._result._metrics import name_leaves, require_mode
 from momentax.sweeps._result._records import Best, Mean, Report
 from momentax.sweeps._result._statistics import (
     group_by_setting,
@@ -49,7 +49,7 @@ class SweepResult:
         every leaf, NumPy arrays.
     diverged: which points diverged, bools of the points' shape.
     report: how the sweep ran; it is not part of the tree and not kept in a file.
-    modes: which end of a metric is best, "min" or "max", where its name does not say.
+    modes: which end of a metric is best, "min" or "max", whatever its name says.
 
     result["loss"] is the leaf of that name: a leaf in nested containers has its
     path as its name, "train.loss", and a bare array the name "value". A metric with
@@ -85,23 +85,31 @@ class SweepResult:
 
     def __getitem__(self, metric: str) -> Any:
         metrics = self.metrics()
-        if metric not in metrics:
-            names = ", ".join(metrics) or "none"
-            raise UnknownNameError(f"there is no metric {metric!r}; the metrics are: {names}")
+        if not isinstance(metric, str) or metric not in metrics:
+            raise UnknownNameError(
+                f"there is no metric {arguments.describe(metric)}; the metrics are: "
+                f"{_listed(metrics)}"
+            )
         return metrics[metric]
 
     def mode_of(self, metric: str) -> str:
-        """Return which end of a metric is best.
+        """Return which end of a metric is best, as far as that is known.
 
         Args:
             metric: The metric's name; any name is accepted.
 
         Returns:
-            The entry of `modes`; without one, "max" for a metric whose name contains
-            one of the words accuracy, acc, auc, f1, reward or return, as
-            "val_accuracy" does, else "min".
+            The entry of `modes`; without one, "min" for a loss, error, mse, rmse,
+            mae, nll, perplexity or regret and "max" for an accuracy, acc, auc,
+            auroc, f1, reward or return, also beside words that do not turn the
+            direction around, as in "val_accuracy" or "train.loss".
+
+        Raises:
+            ValueError: The name says neither, as "score" or "neg_loss". `best`, `top`
+                and the plots then need their argument mode.
         """
-        return self.modes.get(metric) or default_mode(str(metric))
+        name = metric if isinstance(metric, str) else arguments.describe(metric)
+        return require_mode(name, self.modes.get(name))
 
     def best(self, metric: str, mode: str | None = None) -> Best:
         """Find the setting that is best by a metric: the first of `top`.
@@ -131,7 +139,8 @@ class SweepResult:
         Args:
             metric: The name of a metric with one real number per point.
             count: How many settings to return, at least 1.
-            mode: "min" where less is better, "max" where more is; None takes `mode_of`.
+            mode: "min" where less is better, "max" where more is. None takes `mode_of`,
+                which refuses a name that does not say.
 
         Returns:
             A list of Best(point, value, standard_error, index), shorter than count if
@@ -139,20 +148,21 @@ class SweepResult:
 
         Raises:
             ValueError: The metric does not have one real number per point, no point can
-                be ranked, mode is another word, or count is below 1.
+                be ranked, mode is another word or None for a metric whose name does not
+                say, or count is below 1.
             KeyError: There is no metric of this name.
             TypeError: count is not an integer.
         """
         count = arguments.as_count("count", count)
-        mode = self.mode_of(metric) if mode is None else mode
-        sign = -1 if arguments.as_option("mode", mode, ("min", "max")) == "max" else 1
         leaf = np.asarray(self[metric])
         if not self._is_rankable(leaf):
             raise ValueError(
-                f"{metric} cannot be ranked: it has shape {leaf.shape} and dtype {leaf.dtype}, not "
+                f"{arguments.printable(metric)} cannot be ranked: it has shape {leaf.shape} and dtype {leaf.dtype}, not "
                 f"one real number for each of the points of shape {self.points.shape}; "
                 f"reduce it in run, or rank what you compute from result[{metric!r}] yourself"
             )
+        mode = self.mode_of(metric) if mode is None else require_mode(metric, mode)
+        sign = -1 if mode == "max" else 1
         points, groups = group_by_setting(self.points)
         included = ~np.asarray(self.diverged) & np.isfinite(leaf.astype(np.float64))
         value, error, seeds = mean_and_error(leaf, included, groups, len(points))
@@ -160,7 +170,9 @@ class SweepResult:
         order = np.lexsort((sign * value, ~is_complete))  # By completeness first; stable.
         ranked = order[np.isfinite(value[order])]
         if not ranked.size:
-            raise ValueError(f"there is no best {metric}: {self._why_unranked()}")
+            raise ValueError(
+                f"there is no best {arguments.printable(metric)}: {self._why_unranked()}"
+            )
         return [
             Best(
                 points[int(i)],
@@ -196,14 +208,14 @@ class SweepResult:
             is_met = meets_condition(values, condition)
             if not is_met.any():
                 raise ValueError(
-                    f"no point has {name}={arguments.describe(condition)}: "
+                    f"no point has {arguments.printable(name)}={arguments.describe(condition)}: "
                     f"the axis holds {arguments.describe(_table.as_common_dtype(values))}"
                 )
             kept[dim] &= is_met
             if not kept[dim].any():
                 raise ValueError(
                     f"each condition is met by some point, but no point meets all of them on the "
-                    f"dimension {dim}: {', '.join(self.points.dims[dim])}"
+                    f"dimension {arguments.printable(dim)}: {_listed(self.points.dims[dim])}"
                 )
         selection = np.ix_(*(np.flatnonzero(keep) for keep in kept.values()))
         points = Points(
@@ -231,7 +243,7 @@ class SweepResult:
         if SEED not in self.points.dims:
             raise ValueError(
                 "over_seeds needs points with a dimension seed, as momentax.sweeps.repeat(points, "
-                f"5) makes them, got the dimensions {', '.join(self.points.dims)}"
+                f"5) makes them, got the dimensions {_listed(self.points.dims)}"
             )
         return self._mean(*group_by_setting(self.points))
 
@@ -344,8 +356,14 @@ class SweepResult:
     def _axis(self, name: str) -> tuple[np.ndarray, str]:
         """Return an axis' values, and the dimension along which it varies."""
         for dim, axes in self.points.dims.items():
-            if name in axes:
+            if isinstance(name, str) and name in axes:
                 return np.asarray(axes[name]), dim
         raise UnknownNameError(
-            f"there is no axis {name!r}; the axes are: {', '.join(self.points.axes)}"
+            f"there is no axis {arguments.describe(name)}; the axes are: "
+            f"{_listed(self.points.axes)}"
         )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return names for a message; none if there are none."""
+    return ", ".join(map(arguments.printable, names)) or "none"

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from momentax._core.files import write_file
 from momentax._core.sharding import Devices
-from momentax.sweeps._files import write_atomically
 from momentax.sweeps._run._identity import FUNCTION_FILE, Identity, describe_differences
 
 _FORMAT = 1
@@ -155,7 +155,7 @@ class BatchFolder:
 
     def _write(self, name: str, content: bytes) -> None:
         try:
-            write_atomically(self.path / name, lambda file: file.write(content))
+            write_file(self.path / name, lambda file: file.write(content))
         except OSError as error:
             # The name has the digest of the content, so another process that runs the same sweep
             # may have written the same file.
