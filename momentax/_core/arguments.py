@@ -54,7 +54,7 @@ def describe(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text for a terminal: control characters are shown, as "\\x1b", and not sent to it."""
+    """Return text for a terminal: control characters are written as escapes, and not sent."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

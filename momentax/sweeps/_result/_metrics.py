@@ -21,65 +21,17 @@ _MODES: dict[str, Mode] = {
     **dict.fromkeys(("reward", "rewards", "return", "returns"), "max"),
 }
 # The words beside them that do not turn the direction around, and those that do not for an error.
-_NEUTRAL = frozenset(
-    [
-        "train",
-        "training",
-        "val",
-        "valid",
-        "validation",
-        "dev",
-        "test",
-        "testing",
-        "eval",
-        "evaluation",
-        "held",
-        "out",
-        "holdout",
-        "mean",
-        "average",
-        "avg",
-        "median",
-        "total",
-        "sum",
-        "final",
-        "last",
-        "first",
-        "initial",
-        "best",
-        "worst",
-        "min",
-        "max",
-        "running",
-        "smoothed",
-        "batch",
-        "episode",
-        "classification",
-        "balanced",
-        "macro",
-        "micro",
-        "weighted",
-        "top",
-        "roc",
-        "metrics",
-    ]
-)
-_NEUTRAL_FOR_ERRORS = frozenset(
-    [
-        "squared",
-        "square",
-        "root",
-        "absolute",
-        "relative",
-        "cross",
-        "entropy",
-        "log",
-        "l1",
-        "l2",
-        "rate",
-        "value",
-    ]
-)
+_NEUTRAL = {
+    "train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval",
+    "evaluation", "held", "out", "holdout", "mean", "average", "avg", "median", "total", "sum",
+    "final", "last", "first", "initial", "best", "worst", "min", "max", "running", "smoothed",
+    "batch", "episode", "classification", "balanced", "macro", "micro", "weighted", "top", "roc",
+    "metrics",
+}  # fmt: skip
+_NEUTRAL_FOR_ERRORS = {
+    "squared", "square", "root", "absolute", "relative", "cross", "entropy", "log", "l1", "l2",
+    "rate", "value",
+}  # fmt: skip
 _SEPARATORS = re.compile(r"[\s_./\[\]'\"]+|(?<=[a-z])-(?=[a-z])", re.IGNORECASE)
 # Parts of a word in the style of camelCase; digits at the end belong to the part.
 _PARTS = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
@@ -125,7 +77,7 @@ def known_mode(metric: str, modes: Mapping[str, str]) -> str | None:
 
 
 def require_mode(metric: str, mode: Any) -> Mode:
-    """Return which end of a metric is best: `mode`, or what the metric's name says if it is None."""
+    """Return which end of a metric is best: `mode`, or if it is None what the name says."""
     if mode is not None:
         return arguments.as_option("mode", mode, ("min", "max"))
     if (said := mode_in_name(metric)) is None:
