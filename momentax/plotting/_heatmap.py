@@ -64,9 +64,10 @@ def heatmap(
 
     The learning rate is on a log scale, on which 0 has a place of its own below the smallest
     positive value, β on a log scale of 1 - β, and each cell lies at its values. Dashed lines
-    join equal effective learning rates α / (1 - β). A star marks the best cell; a cell that diverged is grey with a cross. The worst quarter of the points that did
-    not diverge shares the darkest colour, so that the better ones can be distinguished; the
-    colour bar says where that quarter ends.
+    join equal effective learning rates α / (1 - β). A star marks the best cell; a cell that
+    diverged is grey with a cross. The worst quarter of the points that did not diverge shares
+    the darkest colour, so that the better ones can be distinguished; the colour bar says where
+    that quarter ends.
 
     With several seeds a cell shows the mean over those that did not diverge. It has the cross
     where all of them diverged, and a small cross in its corner where some did.

@@ -15,7 +15,6 @@ from jax.sharding import Mesh, NamedSharding
 from momentax._core import arguments, trees
 from momentax._core.sharding import without_ambient_mesh
 from momentax._core.typing import PyTree
-from momentax.sweeps._axes import describe_value
 from momentax.sweeps._bracket import Bracket
 from momentax.sweeps._mutation import Resample
 from momentax.sweeps._points import Points, require_points
@@ -142,7 +141,7 @@ def halve(
         "rungs": ends,
         "keep": keep,
         "mode": mode,
-        "resample": None if resample is None else describe_value(resample),
+        "resample": resample,
     }
     session = Session(devices, points, programs, batch_size, len(points), store, **settings)
     states, score_shape = None, {"score": programs.advance.out[1]}

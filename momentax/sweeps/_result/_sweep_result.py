@@ -158,7 +158,8 @@ class SweepResult:
         if not self._is_rankable(leaf):
             raise ValueError(
                 f"{arguments.printable(metric)} cannot be ranked: it has shape {leaf.shape} and "
-                f"dtype {leaf.dtype}, not one real number for each of the points of shape {self.points.shape}; "
+                f"dtype {leaf.dtype}, not one real number for each of the points of shape "
+                f"{self.points.shape}; "
                 f"reduce it in run, or rank what you compute from result[{metric!r}] yourself"
             )
         mode = self.mode_of(metric) if mode is None else require_mode(metric, mode)

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import PartitionSpec
 
-from momentax._core.arguments import is_key
 from momentax._core.sharding import Devices
 from momentax._core.trees import Difference
 from momentax._core.typing import PyTree
 from momentax._core.xla import evaluate
 from momentax.sweeps._axes import describe_point
+from momentax.sweeps._run._fingerprint import Fingerprint, fingerprint
 
 if TYPE_CHECKING:  # The module loads slowly.
     from jax.extend.core import ClosedJaxpr
 
 _PROGRAMS: WeakKeyDictionary[Any, dict[Any, Program]] = WeakKeyDictionary()
-
-
-class Fingerprint(NamedTuple):
-    """A description of what a traced function computes, equal in every process.
-
-    text: its jaxpr.
-    data: a digest of the arrays that it closes over.
-    """
-
-    text: str
-    data: str
 
 
 class Program:
@@ -78,12 +64,7 @@ class Traced(NamedTuple):
 
     def fingerprint(self) -> Fingerprint:
         """Return what distinguishes the program from others, in any process."""
-        digest = hashlib.sha256()
-        for array in _iterate_arrays(self.jaxpr):
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        text = self.jaxpr.pretty_print(use_color=False)
-        return Fingerprint(re.sub(r" at 0x[0-9a-f]+", "", text), digest.hexdigest())
+        return fingerprint(self.jaxpr)
 
 
 class Compiled:
@@ -205,23 +186,3 @@ def _map_over_points(jaxpr: ClosedJaxpr, devices: Devices) -> Callable[..., Any]
         axis_names=set(devices.axes),
         check_vma=False,
     )
-
-
-def _iterate_arrays(jaxpr: Any) -> Iterator[np.ndarray]:
-    """Iterate over the arrays in a jaxpr, at any depth, in order."""
-    from jax.extend.core import Literal
-
-    for constant in getattr(jaxpr, "consts", ()):
-        yield _as_numpy(constant)
-    for equation in jaxpr.eqns:
-        for variable in equation.invars:
-            if isinstance(variable, Literal):
-                yield _as_numpy(variable.val)
-        for _, parameter in sorted(equation.params.items()):
-            for inner in parameter if isinstance(parameter, tuple | list) else (parameter,):
-                if hasattr(inner, "eqns"):
-                    yield from _iterate_arrays(inner)
-
-
-def _as_numpy(value: Any) -> np.ndarray:
-    return np.asarray(jax.random.key_data(value) if is_key(value) else value)
