@@ -29,6 +29,7 @@ from momentax.sweeps._run._program import (
     Traced,
     cached_program,
     compare_shapes,
+    require_untraced,
     trace_at,
 )
 from momentax.sweeps._run._progress import ProgressBar
@@ -100,11 +101,13 @@ def halve(
             interval, or the store belongs to another call; the message names the
             difference.
         TypeError: A function is not callable, points is not of type Points, an
-            axis is static, resample returns something other than numbers of an
-            axis' kind, a function is not traceable, or advance changes the state's
-            structure, shapes or dtypes; the message names the point.
+            axis is static, the call is inside of a function that JAX traces, resample
+            returns something other than numbers of an axis' kind, a function is not
+            traceable, or advance changes the state's structure, shapes or dtypes; the
+            message names the point.
         RuntimeError: A function raised; the message names the point.
-        OSError: The store cannot be read or written. What is in it stays.
+        OSError: The store cannot be read or written, or another process uses it. What
+            is in it stays.
 
     Example:
         >>> points = momentax.grid(rate=[0.1, 0.5, 0.9])
@@ -117,6 +120,7 @@ def halve(
         hyperparameter optimization, 2016, arXiv:1502.07943; Jaderberg et al.,
         Population based training of neural networks, 2017, arXiv:1711.09846.
     """
+    require_untraced("halve")
     arguments.require_function("init", init, "from a point to a state")
     arguments.require_function("advance", advance, "from a state and a point to a state")
     arguments.require_function("score", score, "from a state to a number")
@@ -134,6 +138,7 @@ def halve(
     mode = _as_mode(mode, score)
     require_batch_size(batch_size)
     progress = arguments.as_flag("progress", progress)
+    folder = None if store is None else arguments.as_path("store", store)
     devices = as_devices(mesh)
     programs = _trace(init, advance, score, points)
     bracket = Bracket(points, len(ends), keep, 1 if mode == "min" else -1, resample)
@@ -143,9 +148,11 @@ def halve(
         "mode": mode,
         "resample": resample,
     }
-    session = Session(devices, points, programs, batch_size, len(points), store, **settings)
     states, score_shape = None, {"score": programs.advance.out[1]}
-    with ProgressBar(progress, bracket.expected_total(), 0, score_shape, mode) as bar:
+    with (
+        Session(devices, points, programs, batch_size, len(points), folder, **settings) as session,
+        ProgressBar(progress, bracket.expected_total(), 0, score_shape, mode) as bar,
+    ):
         for rung, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
             if len(bracket.members):
                 states, *scores = _advance(
@@ -242,7 +249,16 @@ def _trace(init: Any, advance: Any, score: Any, points: Points) -> _Programs:
 
 def _make_init(reference: Callable[[], Any]) -> Callable[..., PyTree]:
     """Return the function (shared, point) -> state; `reference` returns the user's function."""
-    return lambda _, settings: unwrap_keys(reference()(**settings))
+
+    def checked_init(_: PyTree, settings: PyTree) -> PyTree:
+        state = unwrap_keys(reference()(**settings))
+        if not jax.tree.leaves(state):
+            raise TypeError(
+                f"init must return a state of at least one array, got {arguments.describe(state)}"
+            )
+        return state
+
+    return checked_init
 
 
 def _make_score(reference: Callable[[], Any]) -> Callable[..., jax.Array]:

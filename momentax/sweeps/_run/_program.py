@@ -9,8 +9,10 @@ from weakref import WeakKeyDictionary, ref
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 
+from momentax._core import arguments
 from momentax._core.sharding import Devices
 from momentax._core.trees import Difference
 from momentax._core.typing import PyTree
@@ -128,6 +130,15 @@ def cached_program(function: Any, key: Any, make: Callable[[Callable[[], Any]], 
     return programs[key]
 
 
+def require_untraced(name: str) -> None:
+    """Refuse to run inside of a function that JAX traces into a program, as under jax.jit."""
+    if arguments.is_traced(jax.lax.add(np.int32(0), np.int32(0))):
+        raise TypeError(
+            f"{name} cannot run inside of a function that JAX traces, as under jax.jit or "
+            f"jax.lax.scan: it compiles and runs programs itself. Call {name} outside of it"
+        )
+
+
 def trace_at(
     program: Program,
     shared: PyTree,
@@ -141,7 +152,7 @@ def trace_at(
     fixed: the axes whose values are part of the program, if other axes could be too.
     """
     try:
-        return program.trace(shared, point_shapes)
+        traced = program.trace(shared, point_shapes)
     except Exception as error:  # The caller's function can raise anything.
         # A TypeError or ValueError keeps its class, since callers may catch it.
         kind = next((k for k in (TypeError, ValueError) if isinstance(error, k)), RuntimeError)
@@ -150,9 +161,18 @@ def trace_at(
         )
         if fixed is not None and isinstance(error, jax.errors.JAXTypeError):
             # The function needs the value of a tracer.
-            traced = [axis for axis in point if axis not in fixed]
-            text += f"\nIf it needs the value of an axis itself, write static={traced[:1]!r}"
+            axes = [axis for axis in point if axis not in fixed]
+            text += f"\nIf it needs the value of an axis itself, write static={axes[:1]!r}"
         raise kind(text) from error
+    # JAX makes an array that is being traced an argument, or keeps it as a constant.
+    closed_over = len(traced.jaxpr.in_avals) - len(jax.tree.leaves((shared, point_shapes)))
+    if closed_over or any(map(arguments.is_traced, traced.jaxpr.consts)):
+        raise TypeError(
+            f"{name} uses an array that JAX traces, as under jax.jit, jax.grad or jax.vmap, from "
+            "outside of it, whose value is not known; call this outside of the traced function, "
+            "or make the value an axis of the points"
+        )
+    return traced
 
 
 def compare_shapes(leaf: Any, like: Any, path: Any) -> Difference | None:
