@@ -25,7 +25,9 @@ def as_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
             f"{arguments.describe(values)}; for a single value write {name}=[value]"
         )
     if isinstance(values, np.ndarray) and not arguments.is_real(values):
-        values = values.tolist()  # Words and the like.
+        values = values.tolist() if values.ndim else values.item()  # Words and the like.
+        if isinstance(values, str | bytes):
+            values = [[values]]  # A single word is no axis.
     if not isinstance(values, np.ndarray | jax.Array):
         values = list(values)
         if any(map(_is_choice, values)):

@@ -12,7 +12,7 @@ import numpy as np
 
 from momentax._core import arguments
 from momentax._core.typing import PyTree
-from momentax.sweeps._points import SEED, Points
+from momentax.sweeps._points import SEED, Points, require_points
 from momentax.sweeps._result import _file, _table
 from momentax.sweeps._result._metrics import name_leaves, require_mode
 from momentax.sweeps._result._records import Best, Mean, Report
@@ -54,6 +54,12 @@ class SweepResult:
     result["loss"] is the leaf of that name: a leaf in nested containers has its
     path as its name, "train.loss", and a bare array the name "value". A metric with
     one real number per point can be ranked, with `best` and `top`.
+
+    Raises:
+        TypeError: points is not of type Points, report is not a Report, or modes is not a
+            dictionary.
+        ValueError: An array has another shape than the points on its leading axes, diverged is
+            not of bools of the points' shape, or a mode is another word.
     """
 
     points: Points
@@ -61,6 +67,27 @@ class SweepResult:
     diverged: np.ndarray
     report: Report | None = None
     modes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_points(self.points)
+        if self.report is not None and not isinstance(self.report, Report):
+            raise TypeError(f"report must be a Report, got {arguments.describe(self.report)}")
+        if not isinstance(self.modes, Mapping):
+            raise TypeError(
+                'modes must be a dictionary, such as {"r2": "max"}, got '
+                f"{arguments.describe(self.modes)}"
+            )
+        for metric, mode in self.modes.items():
+            arguments.as_option(f"modes[{arguments.describe(metric)}]", mode, ("min", "max"))
+        _file.require_shapes(self.points, self.values, self.diverged)
+
+    @classmethod
+    def _of_any(cls, modes: Mapping[str, str], **children: Any) -> Any:
+        """Make a result of children of any kind, which JAX may put where arrays were."""
+        result = object.__new__(cls)
+        for name, child in {"report": None, "modes": dict(modes), **children}.items():
+            object.__setattr__(result, name, child)
+        return result
 
     def tree_flatten_with_keys(self) -> tuple[Any, Any]:
         """Return the children by name, and the modes as structure."""
@@ -72,7 +99,7 @@ class SweepResult:
     def tree_unflatten(cls, aux: Any, children: Any) -> SweepResult:
         """Make a result of children of any kind, which JAX may put where arrays were."""
         points, values, diverged = children
-        return cls(points, values, diverged, None, dict(aux))
+        return cls._of_any(dict(aux), points=points, values=values, diverged=diverged)
 
     def metrics(self) -> dict[str, Any]:
         """Give every leaf of the values a name.
@@ -300,8 +327,9 @@ class SweepResult:
         np.load(path) gives the arrays "axes/beta", "values/loss" and so on and
         "diverged", and as "about" a JSON text with the rest. bfloat16 and the like
         are kept in float32. The report is left out, so that equal results give equal
-        files. An existing file is replaced once the new one is complete, and stays
-        unchanged if that fails.
+        files. An existing file is replaced once the new one is complete, with its
+        permissions and its owner, and stays unchanged if that fails. A link is
+        followed, and a pipe is written to.
 
         Args:
             path: Where to write, such as "sweep.npz"; nothing is added to the name.
@@ -311,7 +339,9 @@ class SweepResult:
 
         Raises:
             OSError: The file cannot be written.
+            TypeError: path is not a path.
         """
+        path = arguments.as_path("path", path)
         _file.write(path, self.points, self.values, self.metrics(), self.diverged, self.modes)
 
     @staticmethod
@@ -328,10 +358,13 @@ class SweepResult:
             else as a string: a function as its name.
 
         Raises:
-            ValueError: The file is damaged, holds something else, or has a format newer
-                than this version of momentax.
+            ValueError: The file is damaged, holds something else, has a format newer than
+                this version of momentax, or is compressed: no more than the size of the
+                file is read into memory, so that a small file cannot fill it.
             OSError: The file cannot be read.
+            TypeError: path is not a path.
         """
+        path = arguments.as_path("path", path)
         points, values, diverged, modes = _file.read(path)
         return SweepResult(points, values, diverged, None, modes)
 
