@@ -28,7 +28,6 @@ from momentax.plotting._style import (
     new_axes,
 )
 from momentax.sweeps import Points, SweepResult
-from momentax.sweeps._result._metrics import require_mode
 
 _AXES = ("learning_rate", "beta")
 _DASHED: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8}
@@ -154,13 +153,13 @@ def _read_arguments(
     """Return the points, the metric there and which runs diverged, its name, and its best end."""
     if isinstance(result, Points):
         metric = _read_arrays(result, values, diverged)
-        return result, metric, "", require_mode(label or "the metric", mode)
+        return result, metric, "", best_end(mode, label or "the metric")
     if diverged is not None:
         raise ValueError("give diverged with points only; a result has its own")
     if values is None and isinstance(result, SweepResult) and len(result.metrics()) == 1:
         (values,) = result.metrics()
     metric = read_metric(result, values, name="values")
-    return result.points, metric, values, best_end(result, values, mode)
+    return result.points, metric, values, best_end(mode, values, result)
 
 
 def _read_arrays(points: Points, values: Any, diverged: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from momentax._core.arguments import as_option, describe, is_real, printable
 from momentax.sweeps import Points, SweepResult
+from momentax.sweeps._result._metrics import require_mode
 
 
 class SeedMeans(NamedTuple):
@@ -41,11 +42,11 @@ def average_over_seeds(points: Points, values: np.ndarray, diverged: np.ndarray)
     )
 
 
-def best_end(result: SweepResult, metric: str, mode: Any) -> str:
-    """Return which end of a metric is best: `mode`, or what the result knows if it is None."""
-    if mode is None:
-        return result.mode_of(metric)
-    return as_option("mode", mode, ("max", "min"))
+def best_end(mode: Any, metric: str, result: SweepResult | None = None) -> str:
+    """Return which end of a metric is best: `mode`, or what is known of the metric if it is None."""
+    if mode is not None:
+        return as_option("mode", mode, ("max", "min"))
+    return require_mode(metric, None) if result is None else result.mode_of(metric)
 
 
 def read_metric(

@@ -66,7 +66,7 @@ def parallel(
         >>> ax = momentax.plotting.parallel(result, "value", mode="min")
     """
     values, diverged = read_metric(result, metric)
-    end = best_end(result, metric, mode)
+    end = best_end(mode, metric, result)
     means = average_over_seeds(result.points, values, diverged)
     settings = means.settings
     if not settings.axes:

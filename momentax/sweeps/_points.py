@@ -284,8 +284,8 @@ def require_points(points: Any) -> None:
     for name, values in points.axes.items():
         if arguments.is_traced(values) or not isinstance(values, np.ndarray | jax.Array):
             raise TypeError(
-                f"points must hold arrays whose numbers are known, got {arguments.describe(values)} "
-                f"on axis {arguments.printable(name)}"
+                "points must hold arrays whose numbers are known, and axis "
+                f"{arguments.printable(name)} is {arguments.describe(values)}"
             )
 
 
@@ -298,7 +298,6 @@ def _require_dims(dims: Any) -> None:
         )
     names: set[str] = set()
     for dim, axes in dims.items():
-        shapes = {name: getattr(values, "shape", None) for name, values in axes.items()}
         for name, values in axes.items():
             what = f"dims[{arguments.describe(dim)}][{arguments.describe(name)}]"
             if not isinstance(dim, str) or not isinstance(name, str):
@@ -308,14 +307,11 @@ def _require_dims(dims: Any) -> None:
             if name in names:
                 raise ValueError(f"{what} has the name of another axis; give it a name of its own")
             names.add(name)
-        if (
-            not axes
-            or len(set(shapes.values())) > 1
-            or any(len(s or ()) != 1 for s in shapes.values())
-        ):
+        shapes = {values.shape for values in axes.values()}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
             raise ValueError(
                 f"dims[{arguments.describe(dim)}] must hold at least one axis, all 1-D and equally "
-                f"long, got the shapes {shapes}"
+                f"long, got the shapes {sorted(shapes)}"
             )
 
 

@@ -32,7 +32,7 @@ _NEUTRAL_FOR_ERRORS = {
     "squared", "square", "root", "absolute", "relative", "cross", "entropy", "log", "l1", "l2",
     "rate", "value",
 }  # fmt: skip
-_SEPARATORS = re.compile(r"[\s_./\[\]'\"]+|(?<=[a-z])-(?=[a-z])", re.IGNORECASE)
+_SEPARATORS = re.compile(r"[\s_./@\[\]'\"]+|(?<=[a-z])-(?=[a-z])", re.IGNORECASE)
 # Parts of a word in the style of camelCase; digits at the end belong to the part.
 _PARTS = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
 
