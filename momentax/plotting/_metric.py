@@ -43,7 +43,7 @@ def average_over_seeds(points: Points, values: np.ndarray, diverged: np.ndarray)
 
 
 def best_end(mode: Any, metric: str, result: SweepResult | None = None) -> str:
-    """Return which end of a metric is best: `mode`, or what is known of the metric if it is None."""
+    """Return which end of a metric is best: `mode`, or if it is None what is known of it."""
     if mode is not None:
         return as_option("mode", mode, ("max", "min"))
     return require_mode(metric, None) if result is None else result.mode_of(metric)

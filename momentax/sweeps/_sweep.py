@@ -104,7 +104,8 @@ def sweep(
 
     Example:
         >>> points = momentax.grid(learning_rate=[0.01, 0.1, 1.0])
-        >>> momentax.sweep(lambda learning_rate: (learning_rate - 0.1) ** 2, points).best("value")
+        >>> run = lambda learning_rate: {"loss": (learning_rate - 0.1) ** 2}
+        >>> momentax.sweep(run, points).best("loss")
         Best(point={'learning_rate': 0.1}, value=0, standard_error=nan, index=(1,))
     """
     require_untraced("sweep")
