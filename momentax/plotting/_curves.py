@@ -90,7 +90,8 @@ def curves(
     _draw_diverged(ax, scale.coordinates(values[diverged]))
     colours, handles = _choose_colours(ax, means.settings, by, kept)
     bands = scale.coordinates(bands)
-    _draw_means(ax, bands, colours)
+    if len(kept):
+        _draw_means(ax, bands, colours)
     if log:
         ax.set_yscale("log")
     if scale.has_zero:

@@ -22,17 +22,12 @@ def new_axes(ax: Any, width: float, height: float) -> Axes:
     """Return the axes given, or those of a new figure of a size in inches."""
     if ax is None:
         _, ax = plt.subplots(figsize=(width, height), layout="constrained")
-    require_axes(ax)
-    return ax
-
-
-def require_axes(ax: Any) -> None:
-    """Refuse what are not the axes of one plot, such as a figure or an array of axes."""
     if not isinstance(ax, Axes):
         raise TypeError(
             "ax must be matplotlib axes, as plt.subplots() gives them beside a figure, or None for "
             f"a new figure, got {describe(ax)}"
         )
+    return ax
 
 
 def as_label(label: Any) -> str | None:

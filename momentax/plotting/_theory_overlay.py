@@ -12,7 +12,7 @@ from matplotlib.colors import is_color_like
 from matplotlib.patheffects import withStroke
 
 from momentax._core.arguments import as_real, as_reals, describe, require_function
-from momentax.plotting._style import as_label, legend_below, require_axes, zero_border
+from momentax.plotting._style import as_label, legend_below, zero_border
 from momentax.theory import largest_learning_rate
 
 _COUNT = 24
@@ -87,7 +87,8 @@ def theory_overlay(
 
 
 def _require_heatmap(ax: Any) -> None:
-    require_axes(ax)
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax must be the axes that heatmap returned, got {describe(ax)}")
     if ax.get_xscale() != "log" or ax.get_yscale() != "log":
         raise ValueError("ax must be the axes of a heatmap, with a log scale on either side")
 

@@ -234,7 +234,7 @@ RESULT = results.accuracy()
         ),
         (
             (zipped(learning_rate=[0.1, 1.0], beta=[0.0, 0.9]), [1.0, 2.0]),
-            {},
+            {"mode": "max"},
             ValueError,
             "got .* along one dimension",
         ),
@@ -243,6 +243,34 @@ RESULT = results.accuracy()
 def test_bad_results(arguments, options, error, text):
     with pytest.raises(error, match=text):
         heatmap(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"effective": "no"}, TypeError, "effective must be True or False, got 'no'"),
+        ({"mode": {}}, ValueError, "mode must be one of 'max', 'min', got {}"),
+        ({"mode": ""}, ValueError, "mode must be one of 'max', 'min', got ''"),
+        ({"label": 3}, TypeError, "label must be text or None, got 3"),
+        ({"ax": 1.0}, TypeError, "ax must be matplotlib axes, as .* got 1.0"),
+        ({"ax": plt}, TypeError, "ax must be matplotlib axes"),
+        ({"diverged": ["no"] * 3}, TypeError, "diverged must be an array of bools"),
+        ({"diverged": np.zeros((3, 2))}, TypeError, "diverged must be an array of bools"),
+        ({"values": "x"}, TypeError, "values must be an array of real numbers, got 'x'"),
+        ({"values": [[1.0], [1.0, 2.0]]}, TypeError, "values must be an array of real numbers"),
+        ({"values": object()}, TypeError, "values must be an array of real numbers"),
+        ({"result": RESULT, "values": VALUES}, ValueError, "values must be one of 'loss', 'test_a"),
+        ({"result": VALUES}, TypeError, "result must be what momentax.sweep returns"),
+    ],
+)
+def test_the_argument_that_is_wrong_is_named(options, error, text):
+    arguments = {"result": POINTS, "values": VALUES, "label": "loss"} | options
+    with pytest.raises(error, match=text):
+        heatmap(arguments.pop("result"), arguments.pop("values"), **arguments)
+    others = {name: options[name] for name in options if name in ("mode", "ax")}
+    if others:
+        with pytest.raises(error, match=text):
+            parallel(RESULT, "loss", **others)
 
 
 def test_a_result_without_points_is_refused():
@@ -256,7 +284,12 @@ def test_a_result_without_points_is_refused():
 @pytest.mark.parametrize(
     ("points", "values", "options", "text"),
     [
-        (grid(beta=[0.9]), [1.0], {}, r"needs a grid of learning_rate and beta, got \['beta'\]"),
+        (
+            grid(beta=[0.9]),
+            [1.0],
+            {"mode": "max"},
+            r"needs a grid of learning_rate and beta, got \['beta'\]",
+        ),
         (POINTS, None, {}, r"with points, give values: an array of shape \(3, 2\)"),
         (POINTS, VALUES.T, {}, r"values must have the grid's shape \(3, 2\), got \(2, 3\)"),
         (POINTS, VALUES, {"diverged": [True]}, r"diverged must have the grid's shape"),
