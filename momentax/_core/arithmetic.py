@@ -12,7 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from momentax._core.arguments import is_traced
 from momentax._core.hyperparameters import float_dtype
+from momentax._core.sharding import sharding_in_type
 from momentax._core.trees import is_none, require_inexact
 from momentax._core.typing import PyTree, Scalar
 
@@ -91,13 +93,31 @@ def square(tree: PyTree) -> PyTree:
 def sign(tree: PyTree, like: PyTree) -> PyTree:
     """Return the sign of every entry in the dtypes of `like`, with None where `like` has None.
 
-    The sign of a complex z is z / |z|, and the sign of 0 is 0.
+    The sign of a complex z is z / |z|, and the sign of 0 is 0. Where an entry is infinite or NaN,
+    its sign is NaN: an average that is infinite once stays so.
     """
 
     def of(kept: Any, leaf: Any) -> jax.Array | None:
-        return None if kept is None else jnp.sign(leaf).astype(jnp.result_type(kept))
+        if kept is None:
+            return None
+        if jnp.iscomplexobj(leaf):  # Half of a large entry, since |z| may overflow.
+            leaf = jnp.where(jnp.abs(leaf) > 1, leaf / 2, leaf)
+        signs = jnp.where(jnp.isfinite(leaf), jnp.sign(leaf), jnp.nan)
+        return signs.astype(jnp.result_type(kept))
 
     return jax.tree.map(of, like, tree, is_leaf=is_none)
+
+
+def require_no_underflow(name: str, value: Scalar, tree: PyTree) -> None:
+    """Refuse a number, if it is known, that a dtype of a tree takes as 0."""
+    if is_traced(value):
+        return
+    for leaf in jax.tree.leaves(tree):
+        if abs(value) < (tiny := jnp.finfo(leaf.dtype).tiny):
+            raise ValueError(
+                f"{name} must be at least {tiny:.2g} for parameters of dtype {leaf.dtype}, which "
+                f"takes smaller numbers as 0, got {value}"
+            )
 
 
 def normalize_by(tree: PyTree, squares: PyTree, ε: Scalar, like: PyTree) -> PyTree:
@@ -126,15 +146,24 @@ def cosines(first: PyTree, second: PyTree) -> PyTree:
             return None
         # Each leaf is divided by its own norm: a product of two norms may over- or underflow.
         x, y = (_to_unit_norm(jnp.asarray(leaf, compute_dtype(x, y))) for leaf in (x, y))
-        return jnp.sum((x * jnp.conj(y)).real).astype(float_dtype())
+        return inner_product(x, y)
 
     return jax.tree.map(cosine, first, second, is_leaf=is_none)
 
 
 def _to_unit_norm(leaf: jax.Array) -> jax.Array:
     """Return a leaf divided by its norm; zeros stay zeros."""
-    size = norm(leaf)
-    return leaf * (1 / jnp.where(size > 0, size, 1)).astype(leaf.dtype)
+    scaled, _ = _scale_to_one(leaf)
+    size = _root_of_squares(scaled)
+    return scaled * (1 / jnp.where(size == 0, 1, size)).astype(scaled.dtype)
+
+
+def sign_of_inner_product(tree: PyTree, other: PyTree) -> jax.Array:
+    """Return the sign of the inner product over all leaves that are None in neither tree.
+
+    Both trees are first divided by powers of two, so that no product over- or underflows.
+    """
+    return jnp.sign(inner_product(_scale_to_one(tree)[0], _scale_to_one(other)[0]))
 
 
 def scale_leaves(scalars: PyTree, tree: PyTree) -> PyTree:
@@ -153,25 +182,28 @@ def broadcast_rows(row: jax.Array, leaf: jax.Array) -> jax.Array:
 
 def read_rows(leaf: jax.Array, rows: jax.Array) -> jax.Array:
     """Return rows of a leaf; a row beyond the last is zeros."""
-    return jnp.asarray(leaf).at[rows].get(mode="fill", fill_value=0)
+    leaf = jnp.asarray(leaf)
+    out = sharding_in_type(leaf, whole_rows=True)
+    return leaf.at[rows].get(mode="fill", fill_value=0, out_sharding=out)
 
 
 def write_rows(leaf: jax.Array, rows: jax.Array, new: jax.Array) -> jax.Array:
     """Return a leaf with some rows replaced; rows beyond the last are ignored."""
-    return jnp.asarray(leaf).at[rows].set(new, mode="drop")
+    leaf = jnp.asarray(leaf)
+    return leaf.at[rows].set(new, mode="drop", out_sharding=sharding_in_type(leaf))
 
 
 def inner_product(tree: PyTree, other: PyTree) -> jax.Array:
     """Return the real inner product over all leaves that are None in neither tree.
 
-    It is computed in float32 or wider, so that float16 neither over- nor underflows.
+    It is computed in the widest dtype of JAX, so that float16 neither over- nor underflows.
     """
     zero = jnp.zeros((), float_dtype())
 
     def product(leaf: Any, other: Any) -> Any:
         if leaf is None or other is None:
             return None
-        dtype = compute_dtype(leaf, other)
+        dtype = compute_dtype(leaf, other, zero)
         leaf, other = jnp.asarray(leaf, dtype), jnp.asarray(other, dtype)
         return jnp.real(jnp.sum(jnp.conj(leaf) * other)).astype(zero.dtype)
 
@@ -182,33 +214,124 @@ def inner_product(tree: PyTree, other: PyTree) -> jax.Array:
 def norm(tree: PyTree) -> jax.Array:
     """Return the Euclidean norm over all leaves, in float32 or wider.
 
-    Entries are first divided by the largest, so that no square over- or underflows.
+    No square over- or underflows. The norm is infinite only where an entry is, or where the
+    norm itself is too large for the dtype.
     """
-    largest = _largest(tree)
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    zero = jnp.zeros((), scale.dtype)
-    squares = [jnp.sum(jnp.square(jnp.abs(leaf))) for leaf in jax.tree.leaves(_divide(tree, scale))]
-    return scale * jnp.sqrt(sum((square.astype(zero.dtype) for square in squares), start=zero))
+    scaled, power = _scale_to_one(tree)
+    return power * _root_of_squares(scaled)
+
+
+def largest_to_square(*leaves: Any) -> float:
+    """Return a power of two near √max / 8, so that the sum of some of its squares is finite.
+
+    It is 2⁶¹ for float32, 2.3·10¹⁸. Of leaves of several dtypes the narrowest decides.
+    """
+    exponents = (jnp.finfo(compute_dtype(leaf)).maxexp for leaf in leaves)
+    return 2.0 ** (min(exponents, default=128) // 2 - 3)
+
+
+def limit_entries(tree: PyTree) -> PyTree:
+    """Return a tree in its compute dtypes, with the entries made smaller whose square overflows.
+
+    Such an entry keeps its direction and gets the magnitude `largest_to_square`. Where an entry
+    is infinite or NaN, the result is NaN.
+    """
+
+    def limit(leaf: Any) -> jax.Array:
+        leaf = _upcast(leaf)
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            size = jnp.maximum(jnp.abs(leaf.real), jnp.abs(leaf.imag))
+        else:
+            size = jnp.abs(leaf)
+        most = jnp.asarray(largest_to_square(leaf), size.dtype)
+        return leaf * (most / jnp.maximum(size, most)).astype(leaf.dtype)
+
+    return jax.tree.map(limit, tree)
+
+
+def limit_norm(tree: PyTree, limit: Scalar) -> PyTree:
+    """Return a tree scaled down to a norm where its own norm is larger.
+
+    The norm is over all leaves. The result has the dtypes of the tree.
+    """
+    scaled, power = _scale_to_one(tree)
+    size = _root_of_squares(scaled)
+    return _choose_scaled(power * size > limit, limit / size, scaled, tree)
+
+
+def limit_overflow(tree: PyTree, norm: Scalar) -> PyTree:
+    """Return a tree scaled to a norm where the square of its own norm overflows.
+
+    Where an entry is infinite or NaN, the result has NaN. Only large norms matter here, so that
+    one factor keeps all squares in range, and the tree is read only once more.
+    """
+    most = largest_to_square(*jax.tree.leaves(tree))
+    unit = most * 2.0**29
+    scaled = jax.tree.map(lambda leaf: _upcast(leaf) / unit, tree)
+    size = _root_of_squares(scaled)
+    return _choose_scaled(size > most / unit, norm / size, scaled, tree)
+
+
+def _choose_scaled(
+    condition: jax.Array, factor: jax.Array, scaled: PyTree, tree: PyTree
+) -> PyTree:
+    """Return factor × scaled where a condition holds or the factor is NaN, and else the tree."""
+
+    def choose(leaf: Any, scaled: jax.Array) -> jax.Array:
+        shrunk, kept = scaled * factor.astype(scaled.dtype), jnp.asarray(leaf, scaled.dtype)
+        chosen = jnp.where(condition | jnp.isnan(factor), shrunk, kept)
+        return chosen.astype(jnp.result_type(leaf))
+
+    return jax.tree.map(choose, tree, scaled)
 
 
 def unit(tree: PyTree) -> PyTree:
-    """Return the tree divided by its norm, which is NaN where the norm is 0.
+    """Return the tree divided by its norm, which is NaN where the norm is 0."""
+    scaled, _ = _scale_to_one(tree)
+    return combine((1 / _root_of_squares(scaled), scaled), like=scaled)
 
-    Entries are first divided by the largest, as in `norm`.
+
+def _scale_to_one(tree: PyTree) -> tuple[PyTree, jax.Array]:
+    """Return a tree divided by a power of two, and that power, in the widest dtype of JAX.
+
+    The power is near the largest entry, so that squares of the result neither over- nor
+    underflow. It is 1 if an entry is infinite or NaN. Division by it is exact, and so is its
+    reciprocal, by which the entries are multiplied.
     """
-    tree = _divide(tree, _largest(tree))
-    return combine((1 / norm(tree), tree), like=tree)
+    largest = _largest(tree)
+    info = jnp.finfo(largest.dtype)
+    bounded = jnp.clip(jnp.where(jnp.isfinite(largest), largest, 1), info.tiny, 1 / info.tiny)
+    power = jax.lax.reduce_precision(bounded, exponent_bits=info.nexp, mantissa_bits=0)
+    power = jax.lax.stop_gradient(power)  # The norm does not depend on the power.
+    inverse = 1 / power
+
+    def divide(leaf: Any) -> jax.Array:
+        dtype = compute_dtype(leaf, power)
+        return jnp.asarray(leaf, dtype) * inverse.astype(dtype)
+
+    return jax.tree.map(divide, tree), power
 
 
-def _divide(tree: PyTree, divisor: jax.Array) -> PyTree:
-    return jax.tree.map(lambda leaf: _upcast(leaf) / divisor.astype(compute_dtype(leaf)), tree)
+def _root_of_squares(tree: PyTree) -> jax.Array:
+    """Return the norm of a tree whose squares neither over- nor underflow."""
+    zero = jnp.zeros((), float_dtype())
+    squares = (jnp.sum(leaf).astype(zero.dtype) for leaf in jax.tree.leaves(square(tree)))
+    return jnp.sqrt(sum(squares, start=zero))
 
 
 def _largest(tree: PyTree) -> jax.Array:
-    """Return the largest magnitude over all leaves, or 0 for an empty tree."""
+    """Return the largest magnitude of a real or imaginary part, or 0 for an empty tree."""
     zero = jnp.zeros((), float_dtype())
-    entries = [jnp.max(jnp.abs(_upcast(leaf)), initial=0) for leaf in jax.tree.leaves(tree)]
-    return functools.reduce(jnp.maximum, (entry.astype(zero.dtype) for entry in entries), zero)
+
+    def largest(leaf: jax.Array) -> jax.Array:
+        return jnp.max(jnp.abs(leaf), initial=0).astype(zero.dtype)
+
+    entries = [
+        largest(part)
+        for leaf in map(_upcast, jax.tree.leaves(tree))
+        for part in ((leaf.real, leaf.imag) if jnp.iscomplexobj(leaf) else (leaf,))
+    ]
+    return functools.reduce(jnp.maximum, entries, zero)
 
 
 def _upcast(leaf: Any) -> jax.Array:
