@@ -153,17 +153,8 @@ def cosines(first: PyTree, second: PyTree) -> PyTree:
 
 def _to_unit_norm(leaf: jax.Array) -> jax.Array:
     """Return a leaf divided by its norm; zeros stay zeros."""
-    scaled, _ = _scale_to_one(leaf)
-    size = _root_of_squares(scaled)
-    return scaled * (1 / jnp.where(size == 0, 1, size)).astype(scaled.dtype)
-
-
-def sign_of_inner_product(tree: PyTree, other: PyTree) -> jax.Array:
-    """Return the sign of the inner product over all leaves that are None in neither tree.
-
-    Both trees are first divided by powers of two, so that no product over- or underflows.
-    """
-    return jnp.sign(inner_product(_scale_to_one(tree)[0], _scale_to_one(other)[0]))
+    power, size = _measure(leaf)
+    return _divide(leaf, power, by=jnp.where(size == 0, 1, size))
 
 
 def scale_leaves(scalars: PyTree, tree: PyTree) -> PyTree:
@@ -198,6 +189,19 @@ def inner_product(tree: PyTree, other: PyTree) -> jax.Array:
 
     It is computed in the widest dtype of JAX, so that float16 neither over- nor underflows.
     """
+    return _inner_product(1.0, tree, other)
+
+
+def sign_of_inner_product(tree: PyTree, other: PyTree) -> jax.Array:
+    """Return the sign of the inner product, which is right also where the first tree is extreme.
+
+    The first tree is divided by a power of two near its largest entry, so that the products
+    over- or underflow only where the other tree nearly does so itself.
+    """
+    return jnp.sign(_inner_product(1 / _unit_of(tree), tree, other))
+
+
+def _inner_product(factor: Scalar, tree: PyTree, other: PyTree) -> jax.Array:
     zero = jnp.zeros((), float_dtype())
 
     def product(leaf: Any, other: Any) -> Any:
@@ -205,20 +209,76 @@ def inner_product(tree: PyTree, other: PyTree) -> jax.Array:
             return None
         dtype = compute_dtype(leaf, other, zero)
         leaf, other = jnp.asarray(leaf, dtype), jnp.asarray(other, dtype)
+        if not is_known(factor):
+            leaf = leaf * jnp.asarray(factor, dtype)
         return jnp.real(jnp.sum(jnp.conj(leaf) * other)).astype(zero.dtype)
 
     products = jax.tree.map(product, tree, other, is_leaf=is_none)
     return sum(jax.tree.leaves(products), start=zero)
 
 
+# Norms. The largest entry is measured first, so that no square over- or underflows.
+
+
 def norm(tree: PyTree) -> jax.Array:
     """Return the Euclidean norm over all leaves, in float32 or wider.
 
-    No square over- or underflows. The norm is infinite only where an entry is, or where the
-    norm itself is too large for the dtype.
+    The norm is infinite only where an entry is, or where it is too large for the dtype itself.
     """
-    scaled, power = _scale_to_one(tree)
-    return power * _root_of_squares(scaled)
+    power, size = _measure(tree)
+    return power * size
+
+
+def unit(tree: PyTree) -> PyTree:
+    """Return the tree divided by its norm, which is NaN where the norm is 0."""
+    power, size = _measure(tree)
+    return _divide(tree, power, by=size)
+
+
+def limit_norm(tree: PyTree, limit: Scalar) -> PyTree:
+    """Return a tree scaled down to a norm where its own norm is larger.
+
+    The norm is over all leaves. The result has the dtypes of the tree.
+    """
+    power, size = _measure(tree)
+    exceeds = ~(power * size <= limit)  # Also where the norm is NaN.
+    scaled = _divide(tree, power, by=size / limit, where=exceeds)
+    return jax.tree.map(lambda new, old: new.astype(jnp.result_type(old)), scaled, tree)
+
+
+def overflow_factor(tree: PyTree, norm: Scalar) -> tuple[jax.Array, jax.Array]:
+    """Return whether the square of a tree's norm overflows, and by what to multiply the tree.
+
+    Where it overflows, the factor scales the tree to a norm, or to a slightly larger one if a
+    factor in float32 cannot be as small; elsewhere it is 1. An infinite or NaN entry is no
+    overflow. Only large norms matter here, so that one constant keeps all squares in range, and
+    the tree is read only once more.
+    """
+    most = largest_to_square(*jax.tree.leaves(tree))
+    power = jnp.asarray(most * 2.0**29, float_dtype())
+    size = _root_of_squares(tree, power)
+    overflows = (size > most / power) & jnp.isfinite(size)
+    factor = jnp.maximum(norm / size / power, jnp.finfo(jnp.float32).tiny)
+    return overflows, jnp.where(overflows, factor, 1)
+
+
+def limit_entries(tree: PyTree) -> PyTree:
+    """Return a tree in its compute dtypes, with the entries made smaller whose square overflows.
+
+    Such an entry keeps its direction and gets the magnitude `largest_to_square`. An entry that
+    is infinite or NaN is NaN in the result.
+    """
+
+    def limit(leaf: Any) -> jax.Array:
+        leaf = _upcast(leaf)
+        most = largest_to_square(leaf)
+        if jnp.iscomplexobj(leaf):
+            size = jnp.maximum(jnp.abs(leaf.real), jnp.abs(leaf.imag))
+            return leaf * (most / jnp.maximum(size, most)).astype(leaf.dtype)
+        # XLA keeps a quotient in memory, and computes these operations where they are read.
+        return jnp.clip(leaf, -most, most) + 0 * leaf
+
+    return jax.tree.map(limit, tree)
 
 
 def largest_to_square(*leaves: Any) -> float:
@@ -230,93 +290,53 @@ def largest_to_square(*leaves: Any) -> float:
     return 2.0 ** (min(exponents, default=128) // 2 - 3)
 
 
-def limit_entries(tree: PyTree) -> PyTree:
-    """Return a tree in its compute dtypes, with the entries made smaller whose square overflows.
-
-    Such an entry keeps its direction and gets the magnitude `largest_to_square`. Where an entry
-    is infinite or NaN, the result is NaN.
-    """
-
-    def limit(leaf: Any) -> jax.Array:
-        leaf = _upcast(leaf)
-        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-            size = jnp.maximum(jnp.abs(leaf.real), jnp.abs(leaf.imag))
-        else:
-            size = jnp.abs(leaf)
-        most = jnp.asarray(largest_to_square(leaf), size.dtype)
-        return leaf * (most / jnp.maximum(size, most)).astype(leaf.dtype)
-
-    return jax.tree.map(limit, tree)
+def _measure(tree: PyTree) -> tuple[jax.Array, jax.Array]:
+    """Return two factors of the norm: a power of two near the largest entry, and the rest."""
+    power = _unit_of(tree)
+    return power, _root_of_squares(tree, power)
 
 
-def limit_norm(tree: PyTree, limit: Scalar) -> PyTree:
-    """Return a tree scaled down to a norm where its own norm is larger.
+def _unit_of(tree: PyTree) -> jax.Array:
+    """Return a power of two near the largest entry, or 1 if an entry is infinite or NaN.
 
-    The norm is over all leaves. The result has the dtypes of the tree.
-    """
-    scaled, power = _scale_to_one(tree)
-    size = _root_of_squares(scaled)
-    return _choose_scaled(power * size > limit, limit / size, scaled, tree)
-
-
-def limit_overflow(tree: PyTree, norm: Scalar) -> PyTree:
-    """Return a tree scaled to a norm where the square of its own norm overflows.
-
-    Where an entry is infinite or NaN, the result has NaN. Only large norms matter here, so that
-    one factor keeps all squares in range, and the tree is read only once more.
-    """
-    most = largest_to_square(*jax.tree.leaves(tree))
-    unit = most * 2.0**29
-    scaled = jax.tree.map(lambda leaf: _upcast(leaf) / unit, tree)
-    size = _root_of_squares(scaled)
-    return _choose_scaled(size > most / unit, norm / size, scaled, tree)
-
-
-def _choose_scaled(
-    condition: jax.Array, factor: jax.Array, scaled: PyTree, tree: PyTree
-) -> PyTree:
-    """Return factor × scaled where a condition holds or the factor is NaN, and else the tree."""
-
-    def choose(leaf: Any, scaled: jax.Array) -> jax.Array:
-        shrunk, kept = scaled * factor.astype(scaled.dtype), jnp.asarray(leaf, scaled.dtype)
-        chosen = jnp.where(condition | jnp.isnan(factor), shrunk, kept)
-        return chosen.astype(jnp.result_type(leaf))
-
-    return jax.tree.map(choose, tree, scaled)
-
-
-def unit(tree: PyTree) -> PyTree:
-    """Return the tree divided by its norm, which is NaN where the norm is 0."""
-    scaled, _ = _scale_to_one(tree)
-    return combine((1 / _root_of_squares(scaled), scaled), like=scaled)
-
-
-def _scale_to_one(tree: PyTree) -> tuple[PyTree, jax.Array]:
-    """Return a tree divided by a power of two, and that power, in the widest dtype of JAX.
-
-    The power is near the largest entry, so that squares of the result neither over- nor
-    underflow. It is 1 if an entry is infinite or NaN. Division by it is exact, and so is its
-    reciprocal, by which the entries are multiplied.
+    Its reciprocal is neither subnormal nor infinite, so that division by it is exact.
     """
     largest = _largest(tree)
     info = jnp.finfo(largest.dtype)
     bounded = jnp.clip(jnp.where(jnp.isfinite(largest), largest, 1), info.tiny, 1 / info.tiny)
     power = jax.lax.reduce_precision(bounded, exponent_bits=info.nexp, mantissa_bits=0)
-    power = jax.lax.stop_gradient(power)  # The norm does not depend on the power.
-    inverse = 1 / power
+    return jax.lax.stop_gradient(power)  # Results do not depend on it.
+
+
+def _root_of_squares(tree: PyTree, power: jax.Array) -> jax.Array:
+    """Return the norm of a tree divided by a power of two."""
+    inverse, zero = 1 / power, jnp.zeros((), power.dtype)
+
+    def scale(leaf: Any) -> jax.Array:
+        leaf = _widen(leaf, power)
+        return leaf * inverse.astype(leaf.dtype)
+
+    squares = square(jax.tree.map(scale, tree))
+    sums = (jnp.sum(leaf).astype(zero.dtype) for leaf in jax.tree.leaves(squares))
+    return jnp.sqrt(sum(sums, start=zero))
+
+
+def _divide(tree: PyTree, power: jax.Array, *, by: Scalar = 1.0, where: Any = True) -> PyTree:
+    """Return a tree divided by a power of two and by another number, where a condition holds.
+
+    The result is in the widest dtype of JAX. Two factors of about the same size are multiplied
+    one after the other, so that neither of them over- or underflows. They differ from those in
+    `_root_of_squares`, where XLA would otherwise keep the common product in memory.
+    """
+    info = jnp.finfo(power.dtype)
+    root = jax.lax.reduce_precision(jnp.sqrt(power), info.nexp, mantissa_bits=0)
+    first, second = (jnp.where(where, factor, 1) for factor in (1 / root, root / power / by))
 
     def divide(leaf: Any) -> jax.Array:
-        dtype = compute_dtype(leaf, power)
-        return jnp.asarray(leaf, dtype) * inverse.astype(dtype)
+        leaf = _widen(leaf, power)
+        return leaf * first.astype(leaf.dtype) * second.astype(leaf.dtype)
 
-    return jax.tree.map(divide, tree), power
-
-
-def _root_of_squares(tree: PyTree) -> jax.Array:
-    """Return the norm of a tree whose squares neither over- nor underflow."""
-    zero = jnp.zeros((), float_dtype())
-    squares = (jnp.sum(leaf).astype(zero.dtype) for leaf in jax.tree.leaves(square(tree)))
-    return jnp.sqrt(sum(squares, start=zero))
+    return jax.tree.map(divide, tree)
 
 
 def _largest(tree: PyTree) -> jax.Array:
@@ -332,6 +352,11 @@ def _largest(tree: PyTree) -> jax.Array:
         for part in ((leaf.real, leaf.imag) if jnp.iscomplexobj(leaf) else (leaf,))
     ]
     return functools.reduce(jnp.maximum, entries, zero)
+
+
+def _widen(leaf: Any, scalar: jax.Array) -> jax.Array:
+    """Return a leaf in a dtype in which a scalar of hyperparameters loses nothing."""
+    return jnp.asarray(leaf, compute_dtype(leaf, scalar))
 
 
 def _upcast(leaf: Any) -> jax.Array:

@@ -94,9 +94,10 @@ def adan(
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
-        t, m, v, n, before, wm, wv, wn = state
+        t, m, v, n, last, wm, wv, wn = state
         trees.require_gradients(updates, m)
-        g, seen = arithmetic.limit_entries(updates), jnp.where(t == 0, 0.0, 1.0)
+        g, before = map(arithmetic.limit_entries, (updates, last))
+        seen = jnp.where(t == 0, 0.0, 1.0)
         change = arithmetic.combine((seen, g), (-seen, before), like=g)
         ahead = arithmetic.combine((1.0, g), (β2(t), change), like=g)
         m, wm = update_average(β1(t), m, wm, g)
@@ -105,7 +106,7 @@ def adan(
         lead = arithmetic.combine((1 / wm, m), (β2(t) / wv, v), like=m)
         squares = arithmetic.combine((1 / wn, n), like=n)
         d = arithmetic.normalize_by(lead, squares, ε(t), like=updates)
-        before = xla.computed_after(t, arithmetic.combine((1.0, g), like=before), v, n)
-        return d, AdanState(optax.safe_increment(t), m, v, n, before, wm, wv, wn)
+        last = xla.computed_after(t, arithmetic.combine((1.0, updates), like=last), v, n)
+        return d, AdanState(optax.safe_increment(t), m, v, n, last, wm, wv, wn)
 
     return optax.GradientTransformationExtraArgs(init, update)

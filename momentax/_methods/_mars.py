@@ -93,16 +93,16 @@ def mars(
         if approximate:
             before = state.gradient
         else:
-            before = arithmetic.limit_entries(previous("mars", prev_grad, updates))
+            before = previous("mars", prev_grad, updates)
             scale = jnp.where(t == 0, 0, scale)
-        g = arithmetic.limit_entries(updates)
+        g, before = map(arithmetic.limit_entries, (updates, before))
         c = arithmetic.combine((1 + scale, g), (-scale, before), like=g)
         clip = partial(arithmetic.limit_norm, limit=1.0)
         v = xla.decay_and_add(t, β(t), v, (1 - β(t), jax.tree.map(clip, c)))
         d = arithmetic.combine((1.0, v), like=updates)
         state = state._replace(count=optax.safe_increment(t), velocity=v)
         if approximate:
-            kept = xla.computed_after(t, arithmetic.combine((1.0, g), like=before), v)
+            kept = xla.computed_after(t, arithmetic.combine((1.0, updates), like=state.gradient), v)
             state = state._replace(gradient=kept)
         return d, state
 

@@ -51,8 +51,9 @@ class StormState(NamedTuple):
     shift = 0.0
 
 
-def _correct(β: Any, v: PyTree, updates: PyTree, prev_grad: PyTree) -> PyTree:
-    return arithmetic.combine((1.0, updates), (β, v), (-β, prev_grad), like=v)
+def _correct(β: Any, v: PyTree, g: tuple[Any, PyTree], before: tuple[Any, PyTree]) -> PyTree:
+    """Return g + β (v - g'), where g and g' are given as pairs of a factor and a tree."""
+    return arithmetic.combine(g, (β, v), (-β * before[0], before[1]), like=v)
 
 
 @explain_keywords
@@ -98,7 +99,7 @@ def recursive_momentum(
         t, v, w = state
         trees.require_gradients(updates, v)
         prev_grad = previous("recursive_momentum", prev_grad, updates)
-        v = _correct(w * β(t), v, updates, prev_grad)
+        v = _correct(w * β(t), v, (1.0, updates), (1.0, prev_grad))
         d = arithmetic.combine((1.0, v), like=updates)
         return d, RecursiveState(optax.safe_increment(t), v, arithmetic.as_scalar(1))
 
@@ -158,14 +159,14 @@ def storm(
         t, v, β, squares = state
         trees.require_gradients(updates, v)
         usual = jnp.sqrt((w_t(t) + squares) / (arithmetic.as_scalar(t) + 1))
-        g, before = (
-            arithmetic.limit_overflow(gradient, norm=usual)
-            for gradient in (updates, previous("storm", prev_grad, updates))
-        )
-        v = _correct(β, v, g, before)
+        before = previous("storm", prev_grad, updates)
+        overflows, c = arithmetic.overflow_factor(updates, norm=usual)
+        _, c_before = arithmetic.overflow_factor(before, norm=usual)
+        v = _correct(β, v, (c, updates), (c_before, before))
         # An infinite sum would make η 0 for ever.
         most = arithmetic.largest_to_square(squares) ** 2
-        squares = jnp.minimum(squares + arithmetic.inner_product(g, g), most)
+        h = jnp.where(overflows, usual**2, arithmetic.inner_product(updates, updates))
+        squares = jnp.minimum(squares + h, most)
         η = k_t(t) / jnp.cbrt(w_t(t) + squares)
         β = arithmetic.as_scalar(1 - jnp.minimum(c_t(t) * η**2, 1))
         d = arithmetic.combine((η, v), like=updates)

@@ -124,11 +124,12 @@ def yellowfin(
             return arithmetic.as_scalar(s * old + (1 - s) * new)
 
         largest = jnp.sqrt(state.window.max())
-        g = arithmetic.limit_overflow(updates, norm=jnp.where(largest > 0, largest, 1))
-        h = arithmetic.inner_product(g, g)
+        usual = jnp.where(largest > 0, largest, 1)
+        overflows, c = arithmetic.overflow_factor(updates, norm=usual)
+        h = jnp.where(overflows, usual**2, arithmetic.inner_product(updates, updates))
         window = jnp.where(t == 0, h, jnp.concatenate([state.window[1:], h[None]]))
         weight = average(state.weight, 1)
-        mean = arithmetic.combine((s, state.mean), (1 - s, g), like=state.mean)
+        mean = arithmetic.combine((s, state.mean), ((1 - s) * c, updates), like=state.mean)
         h_min, h_max = average(state.h_min, window.min()), average(state.h_max, window.max())
         square, norm = average(state.square, h), average(state.norm, jnp.sqrt(h))
         tiny = jnp.finfo(h.dtype).tiny
@@ -142,7 +143,7 @@ def yellowfin(
         # While all gradients are 0 there is no estimate, and β and α do not change.
         β = jnp.where(h_min == 0, state.beta, average(state.beta, jnp.minimum(μ, below_1)))
         α = jnp.where(h_min == 0, state.learning_rate, average(state.learning_rate, rate))
-        v = arithmetic.combine((β, v), (1.0, g), like=v)
+        v = arithmetic.combine((β, v), (c, updates), like=v)
         d = arithmetic.combine((α, v), like=updates)
         averages = weight, window, h_min, h_max, square, norm, distance
         return d, YellowFinState(optax.safe_increment(t), v, mean, *averages, α, β)

@@ -133,7 +133,8 @@ def restart(
                 velocity(step(g, inner)[1], path=path) for g in (updates, negative(updates))
             )
             gained = arithmetic.combine((0.5, ahead), (-0.5, back), like=ahead)
-            fires = _agreement(updates, ahead) * _agreement(updates, gained) < 0
+            along, gain = (_sign_of_inner_product(updates, v) for v in (ahead, gained))
+            fires = along * gain < 0
         elif when == "function":
             current = _loss(extra_args).astype(previous.dtype)
             fires = current > previous
@@ -169,10 +170,16 @@ def _loss(extra_args: dict[str, Any]) -> jax.Array:
     return value
 
 
-def _agreement(gradients: PyTree, velocity: PyTree) -> jax.Array:
+def _sign_of_inner_product(gradients: PyTree, velocity: PyTree) -> jax.Array:
     """Return the sign of the real inner product over the leaves that both trees have."""
+    v = _single_velocity(velocity, gradients)
+    return arithmetic.sign_of_inner_product(trees.masked_like(v, gradients), v)
 
-    def sum_over_velocities(v: Any, g: Any) -> Any:
+
+def _single_velocity(velocity: PyTree, gradients: PyTree) -> PyTree:
+    """Return the velocity of each leaf that both trees have, summed over stacked ones."""
+
+    def total(v: Any, g: Any) -> Any:
         if trees.is_absent(v) or trees.is_absent(g):
             return None
         # Several velocities of one parameter are stacked on leading axes.
@@ -182,8 +189,6 @@ def _agreement(gradients: PyTree, velocity: PyTree) -> jax.Array:
         return v.sum(tuple(range(axes)))
 
     try:
-        v = jax.tree.map(sum_over_velocities, velocity, gradients, is_leaf=trees.is_absent)
-        g = trees.masked_like(v, gradients)
+        return jax.tree.map(total, velocity, gradients, is_leaf=trees.is_absent)
     except ValueError:
         raise ValueError(_NO_INNER_PRODUCT) from None
-    return arithmetic.sign_of_inner_product(g, v)
