@@ -77,7 +77,7 @@ INTERVALS = {
     "kd": "(0, inf)",
     "ki": "(0, inf)",
     "kp": "(-inf, 0)",
-    "learning_rate": "(0, inf)",
+    "learning_rate": "[0, inf)",
     "learning_rate_step": "[0, inf)",
     "mu": "(0, inf)",
     "mu_x": "[0, 1)",
@@ -318,7 +318,7 @@ METHODS = {
         swept="learning_rate_step",
         values=(0.0, 1e-3, 0.1),
         fixed=("learning_rate", "beta"),
-        accessed=52,
+        accessed=56,
         coupled=True,
     ),
     "hypergradient, constant beta": Case(
@@ -328,7 +328,8 @@ METHODS = {
         swept="learning_rate_step",
         values=(0.0, 1e-3, 0.1),
         fixed=("learning_rate", "beta"),
-        accessed=32,
+        accessed=36,
+        coupled=True,
     ),
     "momentum_polyak": Case(
         momentax.momentum_polyak,
@@ -336,6 +337,7 @@ METHODS = {
         reference.momentum_polyak,
         intervals={"c": "(0, inf)"},
         extra=lambda g: {"value": 1.0},
+        accessed=32,
         coupled=True,
     ),
     "recursive_momentum": Case(
@@ -353,6 +355,9 @@ METHODS = {
         decay=None,
         intervals={"c": "[0, inf)"},
         extra=_previous,
+        accessed=56,
+        temporary=8,
+        reason="XLA:CPU writes the previous gradient to memory, which this case computes.",
         coupled=True,
     ),
     "mars": Case(
@@ -361,8 +366,6 @@ METHODS = {
         reference.mars,
         decay=None,  # The velocity also contains the change of the gradient.
         accessed=56,
-        temporary=4,
-        reason=_NORM,
     ),
     "mars, exact": Case(
         lambda beta, gamma: momentax.mars(beta, gamma, approximate=False),
@@ -382,7 +385,7 @@ METHODS = {
         swept="smoothing",
         decay=None,
         fixed=("learning_rate", "beta"),
-        accessed=45,  # 44 and a few scalars.
+        accessed=49,  # 48 and a few scalars.
         coupled=True,
     ),
 }
@@ -424,9 +427,9 @@ WRAPPERS = {
         _wrapped(momentax.restart),
         _BETA,
         reference.restart,
-        accessed=68,
-        temporary=8,
-        reason="XLA:CPU writes to memory what it sums: the trial velocity and its product with g.",
+        accessed=84,
+        temporary=12,
+        reason="XLA:CPU writes to memory what it sums: trial velocities and products with g.",
     ),
     "restart, every 4": Case(_wrapped(momentax.restart, 4), _BETA, reference.restart_every_4),
     "restart, speed": Case(
@@ -439,11 +442,11 @@ WRAPPERS = {
         _wrapped(momentax.cautious),
         _BETA,
         reference.cautious,
-        accessed=64,
+        accessed=68,
         temporary=8,
         reason="XLA:CPU writes to memory what it sums: the update and where its sign is that of g.",
     ),
-    "grams": Case(_wrapped(momentax.grams), _BETA, reference.grams, accessed=36),
+    "grams": Case(_wrapped(momentax.grams), _BETA, reference.grams, accessed=40),
     "optimistic": Case(
         _wrapped(momentax.optimistic),
         _BETA,

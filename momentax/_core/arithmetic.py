@@ -192,13 +192,14 @@ def inner_product(tree: PyTree, other: PyTree) -> jax.Array:
     return _inner_product(1.0, tree, other)
 
 
-def sign_of_inner_product(tree: PyTree, other: PyTree) -> jax.Array:
+def sign_of_inner_product(tree: PyTree, other: PyTree, *, unit_of: PyTree = None) -> jax.Array:
     """Return the sign of the inner product, which is right also where the first tree is extreme.
 
-    The first tree is divided by a power of two near its largest entry, so that the products
-    over- or underflow only where the other tree nearly does so itself.
+    The first tree is divided by a power of two near its largest entry, or near that of another
+    tree, so that the products over- or underflow only where the second tree nearly does.
     """
-    return jnp.sign(_inner_product(1 / _unit_of(tree), tree, other))
+    unit = _unit_of(tree if unit_of is None else unit_of)
+    return jnp.sign(_inner_product(1 / unit, tree, other))
 
 
 def _inner_product(factor: Scalar, tree: PyTree, other: PyTree) -> jax.Array:

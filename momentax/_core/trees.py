@@ -177,11 +177,8 @@ def as_rows(value: PyTree, velocity: PyTree) -> PyTree:
     def as_index(leaf: Any, part: Any) -> Any:
         if is_masked(leaf):
             return leaf
-        if (
-            not np.ndim(leaf)
-            or np.ndim(part) != 1
-            or not jnp.issubdtype(jnp.result_type(part), jnp.integer)
-        ):
+        is_index = np.ndim(part) == 1 and jnp.issubdtype(jnp.result_type(part), jnp.integer)
+        if not is_index or not np.ndim(leaf):
             raise ValueError(wrong)
         return _rows_or_beyond(part, len(leaf))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, hyperparameters, trees, xla
@@ -23,11 +22,11 @@ def lion(
         d_t = sign(β1 v_{t-1} + (1 - β1) g_t)
         v_t = β2 v_{t-1} + (1 - β2) g_t,    v_0 = 0
 
-    β1 = β2 is `sign_average`, and β1 = 0 is signSGD. sign(0) = 0, and the sign of
-    a complex number z is z / |z|. The sign of what is infinite or NaN is NaN: the
-    sign ±1 would hide a gradient that is infinite once, and v is so ever after. The paper uses decoupled weight decay. If
-    β1 ≤ β2 are numbers, as by default, a compiled step updates v in place;
-    otherwise it copies v.
+    β1 = β2 is `sign_average`, and β1 = 0 is signSGD. sign(0) = 0, and the sign of a
+    complex number z is z / |z|. The sign of what is infinite or NaN is NaN: the
+    sign ±1 would hide a gradient that is infinite once, and v is so ever after. The
+    paper uses decoupled weight decay. If β1 ≤ β2 are numbers, as by default, a
+    compiled step updates v in place; otherwise it copies v.
 
     Args:
         beta1: β1 in [0, 1), the share of the average in the mixture.

@@ -45,12 +45,12 @@ def mars(
         v_t = β v_{t-1} + (1 - β) c_t / max(1, ‖c_t‖),    v_0 = 0
         d_t = v_t
 
-    Each leaf has its own norm. An entry of g or g' whose square overflows counts
-    as the largest one that is squared, 2⁶¹ in float32. In the exact form, g'_t is the gradient at the
-    previous parameters on the batch of step t: pass it to update as `prev_grad`.
-    At the first step g'_1 = g_1, whatever `prev_grad` is. In the approximate form
-    g'_t is the gradient of the last step, g_{t-1}, and g'_1 = 0 as in the
-    authors' code.
+    Each leaf has its own norm. An entry of g or g' whose square overflows counts as
+    the largest one that is squared, 2⁶¹ in float32. In the exact form, g'_t is the
+    gradient at the previous parameters on the batch of step t: pass it to update as
+    `prev_grad`. At the first step g'_1 = g_1, whatever `prev_grad` is. In the
+    approximate form g'_t is the gradient of the last step, g_{t-1}, and g'_1 = 0 as
+    in the authors' code.
 
     The paper preconditions v: `mars` followed by `optax.scale_by_sign` is
     MARS-Lion, and orthogonalized it is MARS-Shampoo. γ = 0 averages clipped

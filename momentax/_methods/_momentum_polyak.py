@@ -30,9 +30,10 @@ def momentum_polyak(
         d_t = v_t
 
     f_t is the loss whose gradient is g_t, and the norm is over all leaves. A loss
-    that is infinite or NaN, or such a gradient, makes all directions NaN. This is MomSPS: θ_t = θ_{t-1} - α_t g_t + β (θ_{t-1} - θ_{t-2}). The direction is
-    the whole step: use the learning rate 1.0 in `sgd`, and pass `value=f_t` to
-    update. β = 0 is the stochastic Polyak step.
+    that is infinite or NaN, or such a gradient, makes all directions NaN. This is
+    MomSPS: θ_t = θ_{t-1} - α_t g_t + β (θ_{t-1} - θ_{t-2}). The direction is the
+    whole step: use the learning rate 1.0 in `sgd`, and pass `value=f_t` to update.
+    β = 0 is the stochastic Polyak step.
 
     Args:
         beta: β in [0, 1), the share of the last step kept.

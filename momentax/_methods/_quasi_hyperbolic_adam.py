@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, trees
@@ -50,9 +49,10 @@ def quasi_hyperbolic_adam(
         s_t = β2 s_{t-1} + (1 - β2) |g_t|²,    u_t = β2 u_{t-1} + 1 - β2
         d_t = ((1 - ν1) g_t + ν1 v_t / w_t) / (√((1 - ν2) |g_t|² + ν2 s_t / u_t) + ε)
 
-    All four start at 0. For constant β, w_t = 1 - β1ᵗ and u_t = 1 - β2ᵗ.
-    ν1 = ν2 = 1 is Adam. An entry of g whose square overflows counts as the largest
-    one that is squared, 2⁶¹ in float32, so that s stays finite and decays. Use a learning rate as for Adam.
+    All four start at 0. For constant β, w_t = 1 - β1ᵗ and u_t = 1 - β2ᵗ. ν1 = ν2 =
+    1 is Adam. An entry of g whose square overflows counts as the largest one that
+    is squared, 2⁶¹ in float32, so that s stays finite and decays. Use a learning
+    rate as for Adam.
 
     Args:
         beta1: β1 in [0, 1), the share of the velocity kept each step.

@@ -133,8 +133,7 @@ def restart(
                 velocity(step(g, inner)[1], path=path) for g in (updates, negative(updates))
             )
             gained = arithmetic.combine((0.5, ahead), (-0.5, back), like=ahead)
-            along, gain = (_sign_of_inner_product(updates, v) for v in (ahead, gained))
-            fires = along * gain < 0
+            fires = _goes_uphill(updates, ahead, gained)
         elif when == "function":
             current = _loss(extra_args).astype(previous.dtype)
             fires = current > previous
@@ -170,10 +169,13 @@ def _loss(extra_args: dict[str, Any]) -> jax.Array:
     return value
 
 
-def _sign_of_inner_product(gradients: PyTree, velocity: PyTree) -> jax.Array:
-    """Return the sign of the real inner product over the leaves that both trees have."""
-    v = _single_velocity(velocity, gradients)
-    return arithmetic.sign_of_inner_product(trees.masked_like(v, gradients), v)
+def _goes_uphill(gradients: PyTree, ahead: PyTree, gained: PyTree) -> jax.Array:
+    """Return whether the gradient has inner products of opposite signs with two velocities."""
+    v, change = (_single_velocity(each, gradients) for each in (ahead, gained))
+    g = trees.masked_like(v, gradients)
+    along = arithmetic.sign_of_inner_product(g, v)
+    # The change is divided in place of g, whose quotient XLA would keep in memory for both.
+    return along * arithmetic.sign_of_inner_product(change, g, unit_of=g) < 0
 
 
 def _single_velocity(velocity: PyTree, gradients: PyTree) -> PyTree:

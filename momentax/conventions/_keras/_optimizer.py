@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic
 from momentax._core.arguments import as_flag
 from momentax._core.hyperparameters import as_schedule
-from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._core.typing import ScalarOrSchedule
 from momentax._methods._linear import linear
 from momentax._sgd import sgd
 from momentax.conventions._arrays import as_number
