@@ -154,7 +154,7 @@ def cosines(first: PyTree, second: PyTree) -> PyTree:
 def _to_unit_norm(leaf: jax.Array) -> jax.Array:
     """Return a leaf divided by its norm; zeros stay zeros."""
     power, size = _measure(leaf)
-    return _divide(leaf, power, by=jnp.where(size == 0, 1, size))
+    return _divide(leaf, power, times=1 / jnp.where(size == 0, 1, size))
 
 
 def scale_leaves(scalars: PyTree, tree: PyTree) -> PyTree:
@@ -233,7 +233,7 @@ def norm(tree: PyTree) -> jax.Array:
 def unit(tree: PyTree) -> PyTree:
     """Return the tree divided by its norm, which is NaN where the norm is 0."""
     power, size = _measure(tree)
-    return _divide(tree, power, by=size)
+    return _divide(tree, power, times=1 / size)
 
 
 def limit_norm(tree: PyTree, limit: Scalar) -> PyTree:
@@ -243,7 +243,7 @@ def limit_norm(tree: PyTree, limit: Scalar) -> PyTree:
     """
     power, size = _measure(tree)
     exceeds = ~(power * size <= limit)  # Also where the norm is NaN.
-    scaled = _divide(tree, power, by=size / limit, where=exceeds)
+    scaled = _divide(tree, power, times=limit / size, where=exceeds)
     return jax.tree.map(lambda new, old: new.astype(jnp.result_type(old)), scaled, tree)
 
 
@@ -251,16 +251,18 @@ def overflow_factor(tree: PyTree, norm: Scalar) -> tuple[jax.Array, jax.Array]:
     """Return whether the square of a tree's norm overflows, and by what to multiply the tree.
 
     Where it overflows, the factor scales the tree to a norm, or to a slightly larger one if a
-    factor in float32 cannot be as small; elsewhere it is 1. An infinite or NaN entry is no
-    overflow. Only large norms matter here, so that one constant keeps all squares in range, and
-    the tree is read only once more.
+    factor in float32 cannot be as small; elsewhere it is 1. Where an entry is infinite or NaN,
+    nothing overflows and the factor is NaN. Only large norms matter here, so that one constant
+    keeps all squares in range, and the tree is read only once more.
     """
     most = largest_to_square(*jax.tree.leaves(tree))
-    power = jnp.asarray(most * 2.0**29, float_dtype())
+    # The barrier keeps XLA from multiplying the entries before it divides them by the constant.
+    power = jax.lax.optimization_barrier(jnp.asarray(most * 2.0**29, float_dtype()))
     size = _root_of_squares(tree, power)
     overflows = (size > most / power) & jnp.isfinite(size)
-    factor = jnp.maximum(norm / size / power, jnp.finfo(jnp.float32).tiny)
-    return overflows, jnp.where(overflows, factor, 1)
+    factor = jnp.maximum(norm / size * (1 / power), jnp.finfo(jnp.float32).tiny)
+    otherwise = jnp.where(jnp.isfinite(size), 1, jnp.nan)
+    return overflows, jnp.where(overflows, factor, otherwise)
 
 
 def limit_entries(tree: PyTree) -> PyTree:
@@ -322,8 +324,8 @@ def _root_of_squares(tree: PyTree, power: jax.Array) -> jax.Array:
     return jnp.sqrt(sum(sums, start=zero))
 
 
-def _divide(tree: PyTree, power: jax.Array, *, by: Scalar = 1.0, where: Any = True) -> PyTree:
-    """Return a tree divided by a power of two and by another number, where a condition holds.
+def _divide(tree: PyTree, power: jax.Array, *, times: jax.Array, where: Any = True) -> PyTree:
+    """Return a tree divided by a power of two and multiplied by a number, where a condition holds.
 
     The result is in the widest dtype of JAX. Two factors of about the same size are multiplied
     one after the other, so that neither of them over- or underflows. They differ from those in
@@ -331,7 +333,9 @@ def _divide(tree: PyTree, power: jax.Array, *, by: Scalar = 1.0, where: Any = Tr
     """
     info = jnp.finfo(power.dtype)
     root = jax.lax.reduce_precision(jnp.sqrt(power), info.nexp, mantissa_bits=0)
-    first, second = (jnp.where(where, factor, 1) for factor in (1 / root, root / power / by))
+    # Not a quotient of quotients, in which XLA multiplies the divisors, which may overflow.
+    factors = 1 / root, root / power * times
+    first, second = (jnp.where(where, factor, 1) for factor in factors)
 
     def divide(leaf: Any) -> jax.Array:
         leaf = _widen(leaf, power)

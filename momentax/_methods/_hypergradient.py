@@ -61,8 +61,7 @@ def hypergradient(
 
     A gradient with a norm above 2⁶¹ in float32, whose square overflows, enters v
     with the norm 1 and changes neither α nor β: they would not return from its
-    inner products. A gradient that is infinite or NaN makes all directions
-    infinite or NaN.
+    inner products. A gradient that is infinite or NaN makes all directions NaN.
 
     Args:
         learning_rate: α_0 in (0, inf), the first learning rate, not a schedule.

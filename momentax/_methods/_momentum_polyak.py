@@ -30,7 +30,7 @@ def momentum_polyak(
         d_t = v_t
 
     f_t is the loss whose gradient is g_t, and the norm is over all leaves. A loss
-    that is infinite or NaN, or such a gradient, makes all directions NaN. This is
+    that is infinite or NaN makes all directions NaN. This is
     MomSPS: θ_t = θ_{t-1} - α_t g_t + β (θ_{t-1} - θ_{t-2}). The direction is the
     whole step: use the learning rate 1.0 in `sgd`, and pass `value=f_t` to update.
     β = 0 is the stochastic Polyak step.
@@ -68,12 +68,14 @@ def momentum_polyak(
         del params, extra_args
         t, v = state
         trees.require_gradients(updates, v)
-        gap = jnp.maximum(_loss(value, updates) - bound(t), 0)
+        loss = _loss(value, updates)
+        gap = jnp.maximum(loss - bound(t), 0)
         # For a gradient of 0 the step is 0, provided that the quotient is not NaN. The square of
-        # the norm would overflow earlier than the quotient underflows.
+        # the norm may overflow where the quotient does not underflow; as a quotient of a
+        # quotient, XLA would compute it again.
         size = jnp.maximum(arithmetic.norm(updates), jnp.finfo(gap.dtype).tiny)
-        α = (1 - β(t)) * jnp.minimum(gap / size / size / c_t(t), γ_max(t))
-        α = jnp.where(jnp.isfinite(gap), α, jnp.nan)
+        α = (1 - β(t)) * jnp.minimum(gap / size * (1 / size) / c_t(t), γ_max(t))
+        α = jnp.where(jnp.isfinite(loss), α, jnp.nan)
         v = arithmetic.combine((β(t), v), (α, updates), like=v)
         d = arithmetic.combine((1.0, v), like=updates)
         return d, LinearState(optax.safe_increment(t), v)
