@@ -480,4 +480,4 @@ def momentum_corrected(
         ratio = jnp.where(divisor == 0, 0, α(above) / jnp.where(divisor == 0, 1, divisor))
         return β(t) * ratio
 
-    return schedule
+    return hyperparameters.with_interval("[0, inf)", schedule)

@@ -33,8 +33,8 @@ def catch_up(
         params: The parameters after the update that returned `state`.
         state: The optimizer's state, or a pytree that contains it.
         rows: A tree like the parameters of 1-d integer arrays: the rows of each
-            leaf. A row may occur more than once, and rows beyond the last are
-            ignored. None means all rows.
+            leaf. A row may occur more than once, and numbers that are no rows
+            are ignored, negative ones as well. None means all rows.
         learning_rate: α in (0, inf), the same at every step, for a velocity in
             gradient units. Leave it out where `sgd` keeps the velocity in
             parameter units; in other chains give -1 for these units.
