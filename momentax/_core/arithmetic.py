@@ -33,9 +33,21 @@ def as_scalar(value: Scalar) -> jax.Array:
     return jax.lax.convert_element_type(jnp.asarray(value), float_dtype())
 
 
+def own(value: Any, dtype: Any = None) -> jax.Array:
+    """Return a value as a JAX array, copied unless it is one already.
+
+    On CPU `jnp.asarray` may use the memory of a NumPy array or of another framework. If its owner
+    wrote into it, the JAX array would change.
+    """
+    return jnp.asarray(value, dtype) if isinstance(value, jax.Array) else jnp.array(value, dtype)
+
+
 def cast_like(new: Any, old: Any) -> jax.Array:
-    """Return a leaf in the dtype of another, weakly typed exactly if the other is."""
-    new = jnp.asarray(new, old.dtype)
+    """Return a copy of a leaf in the dtype of another, weakly typed exactly if the other is.
+
+    A concrete JAX array is copied too: `jax.dlpack` makes such arrays of foreign memory.
+    """
+    new = jnp.asarray(new, old.dtype) if is_traced(new) else jnp.array(new, old.dtype)
     # JAX has no other public way to make an array of a weak type than to write into one.
     return old.at[...].set(new) if getattr(old, "weak_type", False) else new
 
@@ -365,4 +377,4 @@ def _widen(leaf: Any, scalar: jax.Array) -> jax.Array:
 
 
 def _upcast(leaf: Any) -> jax.Array:
-    return jnp.asarray(leaf, compute_dtype(leaf))
+    return own(leaf, compute_dtype(leaf))

@@ -8,6 +8,7 @@ import jax
 
 from momentax._core import arithmetic
 from momentax._core.typing import PyTree, Scalar
+from momentax._state import _flax
 from momentax._state._units import node_and_units, step_size, velocity_like_params
 from momentax._state._velocity import is_optax_state, require_params_first
 
@@ -53,8 +54,11 @@ def eval_params(
         >>> params = optax.apply_updates(params, updates)
         >>> base = momentax.eval_params(params, state, learning_rate=0.1)
     """
+    plain = _flax.unwrap(params)
     if (node := _schedule_free_state(state)) is not None:
-        return arithmetic.combine((1 / node.b1, params), (1 - 1 / node.b1, node.z), like=params)
+        node = _flax.unwrap(node)
+        average = arithmetic.combine((1 / node.b1, plain), (1 - 1 / node.b1, node.z), like=plain)
+        return _flax.wrap_like(average, params)
     require_params_first("eval_params", params, state)
     node, units = node_and_units(state, path)
     if not hasattr(node, "shift"):
@@ -65,8 +69,9 @@ def eval_params(
     if "shift" not in node._fields:
         return params
     α = step_size(learning_rate, units)
-    v = velocity_like_params(node.velocity, params)
-    return arithmetic.combine((1.0, params), (α * node.shift, v), like=params)
+    v = velocity_like_params(node.velocity, plain)
+    base = arithmetic.combine((1.0, plain), (α * node.shift, v), like=plain)
+    return _flax.wrap_like(base, params)
 
 
 def _schedule_free_state(state: PyTree) -> Any:

@@ -160,7 +160,7 @@ def _loss(extra_args: dict[str, Any]) -> jax.Array:
         raise ValueError(
             "when='function' needs the loss: call update(grads, state, params, value=loss)"
         )
-    value = jnp.asarray(value)
+    value = arithmetic.own(value)
     if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
             f"value must be a real scalar, the loss at params, got shape {value.shape} and "
