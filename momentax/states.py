@@ -14,10 +14,13 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._methods._aggregated import AggregatedState as AggregatedState
     from momentax._methods._average import AverageState as AverageState
     from momentax._methods._hypergradient import HypergradientState as HypergradientState
+    from momentax._methods._item import ItemState as ItemState
     from momentax._methods._lazy import LazyState as LazyState
     from momentax._methods._linear import LinearState as LinearState
     from momentax._methods._linear import ShiftedState as ShiftedState
+    from momentax._methods._mars import ExactMarsState as ExactMarsState
     from momentax._methods._mars import MarsState as MarsState
+    from momentax._methods._momentum_polyak import MomentumPolyakState as MomentumPolyakState
     from momentax._methods._nadam import NadamState as NadamState
     from momentax._methods._positive_negative import PositiveNegativeState as PositiveNegativeState
     from momentax._methods._proportional_integral_derivative import (
@@ -31,6 +34,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._methods._torque_aware import TorqueAwareState as TorqueAwareState
     from momentax._methods._yellowfin import YellowFinState as YellowFinState
     from momentax._sgd import DecayState as DecayState
+    from momentax._sgd import ScaleState as ScaleState
     from momentax._wrappers._optimistic import OptimisticState as OptimisticState
     from momentax._wrappers._orientation import OrientedState as OrientedState
     from momentax._wrappers._restart import RestartState as RestartState

@@ -39,6 +39,19 @@ def is_absent(value: Any) -> bool:
     return is_none(value) or is_masked(value)
 
 
+def is_array(leaf: Any) -> bool:
+    """Return whether a leaf is an array or a number, and not a function, a string or the like."""
+    return dtype_of(leaf) is not None or hasattr(leaf, "dtype")
+
+
+def only_arrays(params: PyTree) -> PyTree:
+    """Return parameters with None in place of each leaf that is no array.
+
+    A module of Equinox has such leaves, for example its activation function.
+    """
+    return jax.tree.map(lambda leaf: leaf if is_array(leaf) else None, params)
+
+
 def require_kind(params: PyTree, kind: Any, need: str, remedy: str) -> None:
     """Refuse parameters whose dtype is not of a kind such as `jnp.floating`, naming the first."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):

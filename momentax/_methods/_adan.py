@@ -10,6 +10,7 @@ import optax
 
 from momentax._core import arithmetic, trees, xla
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._average import update_average
 from momentax._methods._keywords import explain_keywords
@@ -104,4 +105,4 @@ def adan(
         before = xla.computed_after(t, arithmetic.combine((1.0, g), like=before), v, n)
         return d, AdanState(optax.safe_increment(t), m, v, n, before, wm, wv, wn)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, AdanState)

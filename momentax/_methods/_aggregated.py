@@ -12,6 +12,7 @@ import optax
 
 from momentax._core import arguments, arithmetic, trees
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -88,4 +89,4 @@ def aggregated(
         d = arithmetic.combine((1 / len(β), total), like=updates)
         return d, AggregatedState(optax.safe_increment(t), v)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, AggregatedState)

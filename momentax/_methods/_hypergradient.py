@@ -11,6 +11,7 @@ import optax
 
 from momentax._core import arithmetic, hyperparameters, trees, xla
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, Scalar, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -60,7 +61,7 @@ def hypergradient(
     adapts the learning rate of plain descent.
 
     Args:
-        learning_rate: α_0 in (0, inf), the first learning rate, not a schedule.
+        learning_rate: α_0 in [0, inf), the first learning rate, not a schedule.
         beta: β_0 in [0, 1), the first share of the velocity kept, not a schedule.
         learning_rate_step: κ in [0, inf), the step size of α, in the units of α
             over those of a squared gradient.
@@ -82,7 +83,7 @@ def hypergradient(
     β_0 = hyperparameters.as_constant("beta", beta)(0)
     κ_α = as_schedule("learning_rate_step", learning_rate_step, "[0, inf)")
     κ_β = as_schedule("beta_step", beta_step, "[0, inf)")
-    adapts_β = callable(beta_step) or not arithmetic.is_zero(κ_β(0))
+    adapts_β = not hyperparameters.is_always_zero(beta_step)
 
     def init(params):
         count, v = jnp.zeros((), jnp.int32), arithmetic.zeros_like(params)
@@ -110,4 +111,4 @@ def hypergradient(
         d = arithmetic.combine((α, v), like=updates)
         return d, HypergradientState(optax.safe_increment(t), v, α, β, change)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, HypergradientState)

@@ -11,9 +11,9 @@ import optax
 from momentax._core import arithmetic, trees, xla
 from momentax._core.arguments import as_flag
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
-from momentax._methods._linear import LinearState
 from momentax._methods._previous import previous
 
 
@@ -30,6 +30,21 @@ class MarsState(NamedTuple):
     gradient: PyTree
 
     restarts_with_velocity = ("gradient",)
+    sums_gradients = False
+    shift = 0.0
+
+
+class ExactMarsState(NamedTuple):
+    """The state of MARS in its exact form.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    """
+
+    count: Any
+    velocity: PyTree
+
+    restarts_with_velocity = ()
     sums_gradients = False
     shift = 0.0
 
@@ -80,7 +95,7 @@ def mars(
     as_flag("approximate", approximate)
 
     def init(params):
-        state = LinearState(jnp.zeros((), jnp.int32), arithmetic.zeros_like(params))
+        state = ExactMarsState(jnp.zeros((), jnp.int32), arithmetic.zeros_like(params))
         return MarsState(*state, arithmetic.zeros_like(params)) if approximate else state
 
     def update(updates, state, params=None, *, prev_grad=None, **extra_args):
@@ -104,7 +119,7 @@ def mars(
             state = state._replace(gradient=kept)
         return d, state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, MarsState if approximate else ExactMarsState)
 
 
 def _clip_to_unit_norm(leaf: jax.Array) -> jax.Array:

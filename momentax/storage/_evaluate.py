@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax.core import eval_jaxpr
 
+from momentax._core import xla
 from momentax._core.codecs import EncodedArray, is_encoded
 
 Encoders = Mapping[int, Callable[[jax.Array], EncodedArray]]  # By the number of the output.
@@ -59,10 +59,7 @@ def _run(jaxpr: Any, eqn: Any, operands: list[Any], encoders: Encoders) -> list[
         index, *operands = operands
         branches = [partial(_enter, branch, encoders) for branch in eqn.params["branches"]]
         return jax.lax.switch(index, branches, *operands)
-    inputs = [atom for atom in eqn.invars if not _is_literal(atom)]
-    values = [x for x, atom in zip(operands, eqn.invars, strict=True) if not _is_literal(atom)]
-    single = jaxpr.replace(constvars=[], invars=inputs, outvars=eqn.outvars, eqns=[eqn])
-    return _encode(eval_jaxpr(single, [], *values), encoders)
+    return _encode(xla.run_equation(jaxpr, eqn, operands), encoders)
 
 
 def _enter(closed_jaxpr: Any, encoders: Encoders, *operands: Any) -> list[Any]:

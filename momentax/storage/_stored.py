@@ -14,6 +14,7 @@ import optax
 
 from momentax._core import arguments, codecs, trees, xla
 from momentax._core.codecs import EncodedArray, is_encoded
+from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 from momentax._state import _velocity
 from momentax.storage._evaluate import evaluate_and_encode
@@ -114,7 +115,7 @@ def stored(
         u, inner = _update_encoded(tx, updates, state, params, extra_args)
         return u, StoredState(optax.safe_increment(state.count), state.seed, inner)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update, StoredState)
 
 
 # At init: encode the velocities.
