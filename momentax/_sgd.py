@@ -66,11 +66,24 @@ def _with_count(
     return transformation(init, update, state_type)
 
 
+def _stateless(
+    step: Callable[[PyTree, PyTree], PyTree],
+) -> optax.GradientTransformationExtraArgs:
+    """Return the transformation step(updates, params).
+
+    The state of `optax.stateless` is a NamedTuple, which `jax.export` does not serialize.
+    """
+
+    def update(updates, state, params=None, **extra_args):
+        del extra_args
+        return step(updates, params), state
+
+    return optax.GradientTransformationExtraArgs(lambda _: (), update)
+
+
 def _scale(factor: Schedule) -> optax.GradientTransformationExtraArgs:
     """Scale updates by c_t, kept in float32 or wider: u ← c_t u."""
-    return _with_count(
-        lambda u, t, _: arithmetic.combine((factor(t), u), like=u), ScaleState
-    )
+    return _with_count(lambda u, t, _: arithmetic.combine((factor(t), u), like=u), ScaleState)
 
 
 def _decay(
@@ -253,7 +266,7 @@ def sgd(
     _require_method(method)
     arguments.as_option("velocity_units", velocity_units, ("gradient", "parameter"))
     arguments.as_flag("decoupled", decoupled)
-    negation = optax.stateless(lambda u, _: arithmetic.combine((-1.0, u), like=u))
+    negation = _stateless(lambda u, _: arithmetic.combine((-1.0, u), like=u))
     ascent = [negation] if arguments.as_flag("maximize", maximize) else []
     descent = _scale(lambda t: -α(t))
     if velocity_units == "gradient":
@@ -264,7 +277,7 @@ def sgd(
     else:
         parts = [_decay(λ, mask), descent, method]
     _require_directions(method, np.ones((2, 2), np.float32), start_devices=False)
-    return _chain(method, *ascent, *parts, optax.stateless(_fill_with_zeros))
+    return _chain(method, *ascent, *parts, _stateless(_fill_with_zeros))
 
 
 def _chain(

@@ -77,7 +77,7 @@ INTERVALS = {
     "kd": "(0, inf)",
     "ki": "(0, inf)",
     "kp": "(-inf, 0)",
-    "learning_rate": "(0, inf)",
+    "learning_rate": "[0, inf)",
     "learning_rate_step": "[0, inf)",
     "mu": "(0, inf)",
     "mu_x": "[0, 1)",

@@ -41,8 +41,13 @@ def require_state(state: Any, *states: type) -> None:
     """Refuse a state that is of none of some classes."""
     # A subclass keeps something else in the same fields, so that it is refused as well.
     if type(state) not in states:
-        needed = " or ".join(f"momentax.states.{kind.__name__}" for kind in states)
-        raise TypeError(f"state must be a {needed}, got {describe_state(state)}")
+        needed = " or ".join(map(_public_name, states))
+        raise TypeError(f"state must be of the class {needed}, got {describe_state(state)}")
+
+
+def _public_name(kind: type) -> str:
+    library = kind.__module__.partition(".")[0]
+    return {"momentax": "momentax.states.", "optax": "optax."}.get(library, "") + kind.__name__
 
 
 def describe_state(state: Any) -> str:
@@ -51,11 +56,9 @@ def describe_state(state: Any) -> str:
         return "a gradient transformation; give its state, tx.init(params)"
     kind = type(state)
     if hasattr(kind, "_fields"):
-        module = kind.__module__.partition(".")[0]
-        library = {"momentax": "momentax.states.", "optax": "optax."}.get(module, "")
         return (
-            f"a {library}{kind.__name__}, the state of another transformation; start with "
-            "tx.init(params), and give it a velocity in the same units with "
+            f"one of the class {_public_name(kind)}, the state of another transformation; start "
+            "with tx.init(params), and give it a velocity in the same units with "
             "momentax.replace_velocity"
         )
     if isinstance(state, tuple | list | dict):

@@ -79,6 +79,7 @@ def aggregated(
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
         t, v = state
+        _require_velocities(v, len(β))
 
         def accumulate(β: jax.Array, v: PyTree) -> PyTree:
             trees.require_gradients(updates, v)
@@ -90,3 +91,13 @@ def aggregated(
         return d, AggregatedState(optax.safe_increment(t), v)
 
     return method(init, update, AggregatedState)
+
+
+def _require_velocities(v: PyTree, number: int) -> None:
+    """Refuse the state of another number of velocities."""
+    for leaf in jax.tree.leaves(v)[:1]:
+        if leaf.shape[0] != number:
+            raise ValueError(
+                f"the state holds {leaf.shape[0]} velocities of each parameter where betas has "
+                f"{number}; start with tx.init(params)"
+            )

@@ -95,6 +95,12 @@ def hypergradient(
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
         t, v, last_α, β, change = state
+        if v is not None and adapts_β != (change is not None):
+            raise ValueError(
+                f"the state holds {'no' if adapts_β else 'a'} change of the velocity, which "
+                f"{'every' if adapts_β else 'only a'} beta_step other than the number 0 needs; "
+                "start with tx.init(params)"
+            )
         trees.require_gradients(updates, v)
         along_v = arithmetic.inner_product(updates, v)
         α = arithmetic.as_scalar(jnp.maximum(last_α + κ_α(t) * along_v, 0))

@@ -11,7 +11,7 @@ from momentax._core.hyperparameters import as_schedule
 from momentax._core.transformations import method
 from momentax._core.typing import ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
-from momentax._methods._linear import linear
+from momentax._methods._linear import LinearState, linear
 
 
 @explain_keywords

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from momentax._core import xla
 from momentax._core.codecs import EncodedArray, is_encoded
@@ -35,9 +36,13 @@ def evaluate_and_encode(closed_jaxpr: Any, args: Sequence[Any], encoders: Encode
         inner = {i: pending[var] for i, var in enumerate(eqn.outvars) if var in pending}
         results = _run(jaxpr, eqn, operands, inner)
         values.update(zip(eqn.outvars, results, strict=True))
-    return [
+    outputs = [
         values[atom] if i in encoders and not _is_literal(atom) else _read(values, atom)
         for i, atom in enumerate(jaxpr.outvars)
+    ]
+    return [
+        x if is_encoded(x) or isinstance(x, jax.Array) else jnp.asarray(x, atom.aval.dtype)
+        for x, atom in zip(outputs, jaxpr.outvars, strict=True)
     ]
 
 
