@@ -30,7 +30,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_RATES = hyperparameters.interval_of("learning_rate")
+_RATES = "(0, inf)"  # A learning rate that is always 0 needs no β.
 _LARGEST_COUNT = 2**31 - 1  # Counts are int32.
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from momentax._core.arguments import is_traced
+from momentax._core.arguments import is_key, is_traced
 from momentax._core.hyperparameters import float_dtype
 from momentax._core.sharding import sharding_in_type
-from momentax._core.trees import is_none, require_inexact
+from momentax._core.trees import is_array, is_none, only_arrays, require_inexact
 from momentax._core.typing import PyTree, Scalar
 
 
@@ -63,9 +63,24 @@ def is_zero(coefficient: Any) -> bool:
 
 
 def zeros_like(params: PyTree) -> PyTree:
-    """Return zeros with the shapes and sharding of the parameters, in their compute dtypes."""
+    """Return zeros with the shapes and sharding of the parameters, in their compute dtypes.
+
+    A parameter that is no array has None in its place.
+    """
+    params = only_arrays(params)
     require_inexact(params)
     return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype=compute_dtype(leaf)), params)
+
+
+def zero_update(leaf: Any) -> Any:
+    """Return what leaves a parameter as it is when it is added, or None if nothing does.
+
+    The sum of a Python number and a Python 0 stays a Python number.
+    """
+    if type(leaf) in (int, float, complex):
+        return type(leaf)(0)
+    is_number = is_array(leaf) and not isinstance(leaf, bool) and not is_key(leaf)
+    return jnp.zeros_like(leaf) if is_number else None
 
 
 def combine(*terms: tuple[Scalar, PyTree], like: PyTree) -> PyTree:

@@ -68,7 +68,7 @@ def catch_up(
     plain = _flax.unwrap(params)
     velocity_like_params(node.velocity, plain)  # Raises if the parameters do not fit.
 
-    leaves, structure = jax.tree.flatten(node.velocity, is_leaf=trees.is_masked)
+    leaves, structure = jax.tree.flatten(node.velocity, is_leaf=trees.is_absent)
     indices = [None] * len(leaves)
     if rows is not None:
         indices = structure.flatten_up_to(trees.as_rows(rows, node.velocity))
@@ -88,7 +88,7 @@ def _catch_up_leaf(
 
     An index of None means all rows.
     """
-    if trees.is_masked(v):
+    if trees.is_absent(v):
         return param, v, last
     leaves = param, v, last
     if index is not None:

@@ -44,7 +44,7 @@ def node_and_units(state: PyTree, path: str | None = None) -> tuple[Any, str | N
 
 
 def _scales_updates(node: Any) -> bool:
-    return isinstance(node, optax.ScaleByScheduleState)
+    return isinstance(node, optax.ScaleByScheduleState) or type(node).__name__ == "ScaleState"
 
 
 def step_size(learning_rate: Scalar | None, units: str | None) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, hyperparameters, trees
+from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 from momentax._state._reset import reinitialize_where
 from momentax._state._velocity import velocity
@@ -151,7 +152,7 @@ def restart(
         restarts = jnp.where(fires, optax.safe_increment(restarts), restarts)
         return d, RestartState(since, restarts, current, inner)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update, RestartState)
 
 
 def _loss(extra_args: dict[str, Any]) -> jax.Array:
