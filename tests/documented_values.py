@@ -1,0 +1,169 @@
+"""The values that the documentation of an argument allows: by its annotation, default and text.
+
+The annotation says the kind, and the text under Args the interval, such as "β in [0, 1)" or "at
+least 1". `Any`, `PyTree` and `Callable` say nothing, so that no value is allowed for them unless
+`RULES` has a row. A new argument is therefore held to the strictest rule until its annotation, its
+text or a row says more.
+"""
+
+import ast
+import inspect
+import numbers
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+LARGEST = 2**31 - 1  # Counts are int32.
+_Rule = Callable[[Any], bool]
+
+
+def allowed(function: str, parameter: inspect.Parameter, doc: str, value: Any) -> bool:
+    """Return whether the documentation of a function allows a value for one of its arguments."""
+    if value is None and parameter.default is None:
+        return True
+    for key in (f"{function}.{parameter.name}", parameter.name):
+        if key in RULES:
+            return RULES[key](value)
+    text = text_of(parameter.name, doc)
+    annotation = parameter.annotation
+    if not isinstance(annotation, str):
+        annotation = inspect.formatannotation(annotation)
+    return _allows(ast.parse(annotation, mode="eval").body, text, value)
+
+
+def text_of(argument: str, doc: str) -> str:
+    """Return what a docstring says of an argument, or of all arguments if it has no such entry."""
+    entry = re.search(
+        rf"^( *)(?:\*{{0,2}}\w+, )*\*{{0,2}}{argument}(?:, \w+)*: (.*(?:\n(?:\1 +.*|\s*))*)",
+        doc,
+        re.MULTILINE,
+    )
+    return " ".join(entry[2].split()) if entry else ""
+
+
+def _allows(annotation: ast.expr, text: str, value: Any) -> bool:
+    """Return whether a value has the type of an annotation and lies where the text says."""
+    if isinstance(annotation, ast.BinOp):
+        return _allows(annotation.left, text, value) or _allows(annotation.right, text, value)
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return _allows(ast.parse(annotation.value, mode="eval").body, text, value)
+    if isinstance(annotation, ast.Subscript):
+        return _allows_generic(annotation, text, value)
+    kind = ast.unparse(annotation)
+    if kind in ("float", "Scalar", "ScalarOrSchedule", "ArrayLike"):
+        return _is_real(value, text, any_shape=kind == "ArrayLike") or (
+            kind == "ScalarOrSchedule" and _takes(value, 1)
+        )
+    return _KINDS[kind](value, text) if kind in _KINDS else False
+
+
+def _allows_generic(annotation: ast.Subscript, text: str, value: Any) -> bool:
+    kind, inner = ast.unparse(annotation.value), annotation.slice
+    if kind == "Literal":
+        return isinstance(value, str) and repr(value) in ast.unparse(inner)
+    if kind in ("Sequence", "Iterable", "list"):
+        is_sequence = isinstance(value, Sequence if kind == "Sequence" else Iterable)
+        return (
+            is_sequence
+            and not isinstance(value, str | bytes | Mapping)
+            and all(_allows(inner, text, each) for each in value)
+        )
+    return False
+
+
+_KINDS: dict[str, Callable[[Any, str], bool]] = {
+    "None": lambda value, text: value is None,
+    "bool": lambda value, text: isinstance(value, bool | np.bool_),
+    "int": lambda value, text: _is_count(value, text),
+    "str": lambda value, text: isinstance(value, str) and f'"{value}"' in text,
+    "optax.GradientTransformation": lambda value, text: isinstance(
+        value, optax.GradientTransformation
+    ),
+    "os.PathLike[str]": lambda value, text: isinstance(value, os.PathLike),
+}
+
+
+def _is_count(value: Any, text: str) -> bool:
+    least = re.search(r"at least (\d+)", text)
+    return (
+        isinstance(value, int | np.integer)
+        and not isinstance(value, bool)
+        and int(least[1] if least else 1) <= value <= LARGEST
+    )
+
+
+def _is_real(value: Any, text: str, any_shape: bool) -> bool:
+    if isinstance(value, bool | np.bool_):
+        return False
+    if not isinstance(value, numbers.Real | np.ndarray | jax.Array) and not any_shape:
+        return False
+    try:
+        array = np.asarray(value, float if isinstance(value, numbers.Real) else None)
+    except (TypeError, ValueError):
+        return False
+    if array.dtype.kind not in "iuf" or (array.ndim and not any_shape):
+        return False
+    return bool(np.all([_is_within(text, each) for each in array.flat]))
+
+
+def _is_within(text: str, number: float) -> bool:
+    """Return whether a number lies in the interval that a text names first; an end may be a name.
+
+    Ends that are not numbers, such as mu, are not checked here.
+    """
+    if not np.isfinite(number):
+        return False
+    if not (found := re.search(r"in ([\[(])([^,\]\[()]+), ([^\])]+?)([\])])", text)):
+        return True
+    left, low, high, right = found.groups()
+    low, high = _number(low, -np.inf), _number(high, np.inf)
+    return (low <= number if left == "[" else low < number) and (
+        number <= high if right == "]" else number < high
+    )
+
+
+def _number(text: str, otherwise: float) -> float:
+    try:
+        return float(text.strip())
+    except ValueError:
+        return otherwise
+
+
+def _takes(value: Any, count: int) -> bool:
+    """Return whether a value is a function that takes so many arguments."""
+    if not callable(value):
+        return False
+    try:
+        inspect.signature(value).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def is_real_array(value: Any) -> bool:
+    """Return whether a value is real numbers of any shape."""
+    return _is_real(value, "", any_shape=True)
+
+
+def is_tree_of_floats(value: Any) -> bool:
+    """Return whether each leaf of a tree is floating, as parameters are."""
+    leaves = jax.tree.leaves(value)
+    return all(
+        isinstance(leaf, float | complex | np.ndarray | jax.Array)
+        and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+        for leaf in leaves
+        if not (isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufc")
+    ) and not any(isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "fc" for leaf in leaves)
+
+
+# What an argument may be where its annotation does not say it, by its name or by both names.
+RULES: dict[str, _Rule] = {
+    "mu": is_real_array,
+    "hessian": is_real_array,
+}
