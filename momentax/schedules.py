@@ -31,22 +31,12 @@ def __dir__() -> list[str]:
 
 
 _RATES = hyperparameters.interval_of("learning_rate")
-_LARGEST_COUNT = 2**31 - 1  # Counts are int32.
 
 
 def _as_constant(
     name: str, value: Scalar, interval: str = hyperparameters.interval_of("beta")
 ) -> Schedule:
     return hyperparameters.as_constant(name, value, interval)
-
-
-def _as_steps(name: str, value: Any) -> int:
-    """Return a number of steps that a count can reach."""
-    if (steps := arguments.as_count(name, value)) > _LARGEST_COUNT:
-        raise ValueError(
-            f"{name} must be at most {_LARGEST_COUNT}, the largest int32 count, got {steps}"
-        )
-    return steps
 
 
 def _as_integer(count: ArrayLike) -> jax.Array:
@@ -171,7 +161,7 @@ def demon(beta: Scalar, steps: int) -> Schedule:
         with momentum decay, 2019, arXiv:1910.04952.
     """
     first = _as_constant("beta", beta)
-    steps = _as_steps("steps", steps)
+    steps = arguments.as_count("steps", steps)
 
     def schedule(count: ArrayLike) -> jax.Array:
         left = _as_float(jnp.maximum(steps - _as_integer(count), 0)) / steps
@@ -234,7 +224,7 @@ def one_cycle(
         cycle; Smith, A disciplined approach to neural network hyper-parameters,
         2018, arXiv:1803.09820, for β opposite to the learning rate.
     """
-    steps = _as_steps("steps", steps)
+    steps = arguments.as_count("steps", steps)
     top, bottom = _as_constant("high", high), _as_constant("low", low)
     if not (arguments.is_traced(high) or arguments.is_traced(low)) and float(low) > float(high):
         raise ValueError(f"low must be at most high, got low={low} and high={high}")
@@ -335,12 +325,10 @@ def scheduled_restart(
         Wang, Nguyen, Bertozzi, Baraniuk and Osher, Scheduled restart momentum
         for accelerated stochastic gradient descent, 2020, arXiv:2002.10583.
     """
-    steps = _as_steps("steps", steps)
-    if not isinstance(boundaries, Iterable):
-        raise TypeError(
-            f"boundaries must be a sequence of counts, got {arguments.describe(boundaries)}"
-        )
-    starts = np.array([0, *(_as_steps("each boundary", b) for b in boundaries)], np.int32)
+    steps = arguments.as_count("steps", steps)
+    counts = arguments.as_items("boundaries", boundaries, "counts")
+    counts = [arguments.as_count(f"boundaries[{i}]", each) for i, each in enumerate(counts)]
+    starts = np.array([0, *counts], np.int32)
     if np.any(np.diff(starts) <= 0):
         raise ValueError(f"boundaries must increase, got {starts[1:].tolist()}")
     arguments.as_option("growth", growth, ("linear", "exponential"))
@@ -348,7 +336,7 @@ def scheduled_restart(
     stages = np.arange(len(starts))
     with np.errstate(over="ignore"):
         factors = 1 + (ratio - 1) * stages if growth == "linear" else ratio**stages
-        lengths = np.floor(np.minimum(steps * factors, _LARGEST_COUNT) + 0.5).astype(np.int32)
+        lengths = np.floor(np.minimum(steps * factors, arguments.LARGEST_COUNT) + 0.5).astype(np.int32)
 
     def schedule(count: ArrayLike) -> jax.Array:
         t = jnp.maximum(_as_integer(count) - 1, 0)

@@ -27,9 +27,12 @@ def allowed(function: str, parameter: inspect.Parameter, doc: str, value: Any) -
     """Return whether the documentation of a function allows a value for one of its arguments."""
     if value is None and parameter.default is None:
         return True
-    for key in (f"{function}.{parameter.name}", parameter.name):
+    parts = f"{function}.{parameter.name}".split(".")
+    for key in (".".join(parts[-length:]) for length in (3, 2, 1)):
         if key in RULES:
             return RULES[key](value)
+    if parameter.kind == parameter.VAR_POSITIONAL:
+        return False
     text = text_of(parameter.name, doc)
     annotation = parameter.annotation
     if not isinstance(annotation, str):
@@ -38,7 +41,7 @@ def allowed(function: str, parameter: inspect.Parameter, doc: str, value: Any) -
 
 
 def text_of(argument: str, doc: str) -> str:
-    """Return what a docstring says of an argument, or of all arguments if it has no such entry."""
+    """Return what a docstring says of an argument, on one line."""
     entry = re.search(
         rf"^( *)(?:\*{{0,2}}\w+, )*\*{{0,2}}{argument}(?:, \w+)*: (.*(?:\n(?:\1 +.*|\s*))*)",
         doc,
@@ -68,12 +71,16 @@ def _allows_generic(annotation: ast.Subscript, text: str, value: Any) -> bool:
     if kind == "Literal":
         return isinstance(value, str) and repr(value) in ast.unparse(inner)
     if kind in ("Sequence", "Iterable", "list"):
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
         is_sequence = isinstance(value, Sequence if kind == "Sequence" else Iterable)
         return (
             is_sequence
             and not isinstance(value, str | bytes | Mapping)
             and all(_allows(inner, text, each) for each in value)
         )
+    if kind == "Mapping":
+        return isinstance(value, Mapping) and not value
     return False
 
 
@@ -153,17 +160,22 @@ def is_real_array(value: Any) -> bool:
 
 def is_tree_of_floats(value: Any) -> bool:
     """Return whether each leaf of a tree is floating, as parameters are."""
-    leaves = jax.tree.leaves(value)
     return all(
-        isinstance(leaf, float | complex | np.ndarray | jax.Array)
-        and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-        for leaf in leaves
-        if not (isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufc")
-    ) and not any(isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "fc" for leaf in leaves)
+        np.asarray(leaf).dtype.kind in "fc"
+        for leaf in jax.tree.leaves(value)
+        if not isinstance(leaf, jax.Array)
+    )
 
 
 # What an argument may be where its annotation does not say it, by its name or by both names.
 RULES: dict[str, _Rule] = {
     "mu": is_real_array,
     "hessian": is_real_array,
+    "Spectrum.below.curvatures": is_real_array,
+    "Spectrum.density.curvatures": is_real_array,
+    "curvature.params": is_tree_of_floats,
+    "init.params": is_tree_of_floats,
+    "rollout.params": is_tree_of_floats,
+    "state_space.params": is_tree_of_floats,
+    "train_step.loss": lambda value: _takes(value, 1),  # It is called in the first step.
 }

@@ -117,6 +117,11 @@ def is_ours(error):
     )
 
 
+def is_from_example(call, error):
+    """Return whether an error passed through a function that the example of a call defines."""
+    return any(frame.filename == call.name for frame in traceback.extract_tb(error.__traceback__))
+
+
 def fault_of_error(call, argument, error):
     """Return what is wrong with an error as an answer, or None."""
     text = f"{type(error).__name__}: {error}"
@@ -138,12 +143,15 @@ def answer(call, argument, parameter, label):
     is_allowed = allowed(call.name, parameter, call.doc, BAD[label]())
     if is_allowed and call.name in SLOW:
         return "not computed", ""
+    value = BAD[label]()
     try:
-        returned = call(**{argument: BAD[label]()})
+        returned = call(**{argument: (value,) if parameter.kind == parameter.VAR_POSITIONAL else value})
     except Exception as error:
         fault = fault_of_error(call, argument, error)
-        if is_allowed and fault and is_ours(error):
-            fault = None  # It does not fit another argument, which the message may name instead.
+        # What fits no other argument may be named by that one, and the example's own function may
+        # not take it.
+        if is_allowed and fault and (is_ours(error) or is_from_example(call, error)):
+            fault = None
         return ("fault", fault) if fault else ("sentence", str(error))
     if is_allowed:
         return "value", ""
@@ -154,9 +162,9 @@ def arguments_of(call):
     """Yield the name and the parameter of each argument of a call."""
     parameters = inspect.signature(call.function).parameters
     for name, parameter in parameters.items():
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if parameter.kind != parameter.VAR_KEYWORD:
             yield name, parameter
-        elif parameter.kind == parameter.VAR_KEYWORD:
+        else:
             for extra in call.arguments:
                 if extra not in parameters:
                     yield extra, parameter.replace(name=extra)

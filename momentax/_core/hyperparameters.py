@@ -23,6 +23,7 @@ from momentax._core.arguments import (
     is_real,
     is_traced,
     is_within,
+    require_function,
 )
 from momentax._core.typing import Scalar, ScalarOrSchedule, Schedule
 
@@ -134,6 +135,8 @@ def as_schedule(name: str, value: ScalarOrSchedule, interval: str | None = None)
 
 
 def _checked_schedule(name: str, schedule: Schedule) -> Schedule:
+    require_function(name, schedule, "of the count, if it is a schedule", 0)
+
     def checked(count: Any) -> Any:
         scalar = schedule(count)
         wrong = f"{name} must be a schedule of scalars, got one that returns {describe(scalar)}"

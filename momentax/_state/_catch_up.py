@@ -35,8 +35,8 @@ def catch_up(
         rows: A tree like the parameters of 1-d integer arrays: the rows of each
             leaf. A row may occur more than once, and rows beyond the last are
             ignored. None means all rows.
-        learning_rate: α in (0, inf), the same at every step, for a velocity in
-            gradient units. Leave it out where `sgd` keeps the velocity in
+        learning_rate: α, any real number, the same at every step, for a velocity
+            in gradient units. Leave it out where `sgd` keeps the velocity in
             parameter units; in other chains give -1 for these units.
         path: The path of the velocity, as in `velocity`.
 
@@ -64,7 +64,7 @@ def catch_up(
             f"catch_up needs the state of momentax.lazy, got one that holds a {type(node).__name__}"
         )
     α = step_size(learning_rate, units)
-    velocity_like_params(node.velocity, params)  # Raises if the parameters do not fit.
+    velocity_like_params(node, params)  # Raises if the parameters do not fit.
 
     leaves, structure = jax.tree.flatten(node.velocity, is_leaf=trees.is_masked)
     indices = [None] * len(leaves)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from momentax._core import arithmetic
+from momentax._core import arguments, arithmetic
 from momentax._core.codecs import decode, encode_like
 from momentax._core.typing import PyTree
 
@@ -115,7 +115,7 @@ def find_velocity(state: PyTree, path: str | None) -> tuple[str, PyTree]:
         raise TypeError("state is a gradient transformation; pass its state, tx.init(params)")
     found = velocities(state)
     if path is not None:
-        if path not in found:
+        if arguments.as_text("path", path, '"[0].trace"') not in found:
             raise ValueError(f"there is no velocity at path={path!r}; {describe_paths(found)}")
         return path, found[path]
     # Optax gives a branch without parameters, such as one of a partition, empty velocities.

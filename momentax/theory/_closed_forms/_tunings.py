@@ -223,6 +223,6 @@ def optimal_nesterov(
     μ, largest, κ = positive_ranges(mu, L)
     ρ = nesterov_rate(κ, quadratic=quadratic)
     if not quadratic:
-        return NesterovTuning(1 / np.broadcast_to(largest, κ.shape), heavy_ball_rate(κ), ρ)
+        return NesterovTuning(1 / largest, heavy_ball_rate(κ), ρ)
     root = np.sqrt(3 * κ + 1)
     return NesterovTuning(4 / (3 * largest + μ), (root - 2) / (root + 2), ρ)
