@@ -32,14 +32,16 @@ class Call(NamedTuple):
     name: as a user writes it, such as "momentax.sweeps.SweepResult.best".
     function: the callable; the instance of a method and the class of a class method are bound.
     doc: its docstring.
-    arguments: its parameters by name, and the given arguments by those names. Each keyword of a
-        parameter such as **axes is an argument of its own.
+    arguments: the given arguments by the names of the parameters. Each keyword of a parameter such
+        as **axes is an argument of its own.
+    unread: the arguments that the callable takes and, as its documentation says, does not read.
     """
 
     name: str
     function: Callable[..., Any]
     doc: str
     arguments: dict[str, Any]
+    unread: tuple[str, ...] = ()
 
     def __call__(self, **replaced: Any) -> Any:
         """Make the valid call with some arguments replaced."""
@@ -241,20 +243,24 @@ def method_calls(name: str) -> list[Call]:
     params, grads = names["params"], names["grads"]
     state = tx.init(params)
     extra = {"value": jnp.float32(1.0), "prev_grad": grads}
-    given = {"updates": grads, "state": state, "params": params}
     update = optax.with_extra_args_support(tx).update
-    needed = {key: value for key, value in extra.items() if _is_needed(update, given, extra, key)}
+    given = {"updates": grads, "state": state, "params": params} | extra
+    needed = [key for key in ("params", *extra) if _is_needed(update, given, key)]
+    for key in extra:
+        if key not in needed:
+            del given[key]
+    # A transformation of Optax is given the parameters whether it reads them or not.
+    unread = () if "params" in needed else ("params",)
     return [
         Call(f"{name}(...).init", tx.init, call.doc, {"params": params}),
-        Call(f"{name}(...).update", update, call.doc, given | needed),
+        Call(f"{name}(...).update", update, call.doc, given, unread),
     ]
 
 
-def _is_needed(update: Any, given: Any, extra: Any, key: str) -> bool:
-    """Return whether an update needs an extra argument, which it refuses to be without."""
-    rest = {name: value for name, value in extra.items() if name != key}
+def _is_needed(update: Any, given: dict[str, Any], key: str) -> bool:
+    """Return whether an update needs an argument, which it refuses to be without."""
     try:
-        update(**given, **rest)
+        update(**{name: value for name, value in given.items() if name != key})
     except (TypeError, ValueError):
         return True
     return False
