@@ -1,4 +1,9 @@
-"""β over time: schedules from a count, first 0, to β."""
+"""β over time: schedules from a count, first 0, to β.
+
+Each function returns a schedule, which maps a whole number or an array of them, traced or not, to
+β in float32 or wider, of the same shape. When the function is called, a concrete argument outside
+of its interval raises a ValueError, and an argument of another kind a TypeError.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +45,15 @@ def _as_constant(
 
 
 def _as_integer(count: ArrayLike) -> jax.Array:
+    if not arguments.is_a(jnp.integer, count):
+        raise TypeError(f"count must be a whole number, got {arguments.describe(count)}")
+    if isinstance(count, int) and abs(count) > arguments.LARGEST_COUNT:
+        raise ValueError(f"count must be an int32 number, got {arguments.describe(count)}")
     return jnp.asarray(count, jnp.int32)
 
 
-def _as_float(count: ArrayLike) -> jax.Array:
-    return jnp.asarray(count, hyperparameters.float_dtype())
+def _as_float(value: ArrayLike) -> jax.Array:
+    return jnp.asarray(value, hyperparameters.float_dtype())
 
 
 def _below_one(β: jax.Array) -> jax.Array:
@@ -62,13 +71,6 @@ def warmup(start: Scalar = 0.5, end: Scalar = 0.9, steps: int = 1000) -> Schedul
         end: β from count `steps` on, in [0, 1).
         steps: The number of steps of the increase, at least 1.
 
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
-    Raises:
-        ValueError: start or end lies outside its interval, or steps is below 1.
-        TypeError: start or end is not a number, or steps is not a whole number.
-
     Example:
         >>> beta = momentax.schedules.warmup(0.0, 0.5, steps=1000)
         >>> float(beta(500))
@@ -83,7 +85,7 @@ def warmup(start: Scalar = 0.5, end: Scalar = 0.9, steps: int = 1000) -> Schedul
     steps = arguments.as_count("steps", steps)
 
     def schedule(count: ArrayLike) -> jax.Array:
-        share = jnp.minimum(_as_float(count) / steps, 1)
+        share = jnp.minimum(_as_float(_as_integer(count)) / steps, 1)
         return first(count) * (1 - share) + last(count) * share
 
     return schedule
@@ -103,13 +105,6 @@ def sutskever(beta_max: Scalar = 0.99) -> Schedule:
 
     Args:
         beta_max: The limit, in [0, 1). The paper tries 0.9, 0.99, 0.995 and 0.999.
-
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
-    Raises:
-        ValueError: A concrete beta_max lies outside its interval.
-        TypeError: beta_max is not a number.
 
     Example:
         >>> beta = momentax.schedules.sutskever(0.99)
@@ -142,14 +137,6 @@ def demon(beta: Scalar, steps: int) -> Schedule:
     Args:
         beta: β at count 0, in [0, 1).
         steps: T, the number of steps until β is 0, at least 1.
-
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
-    Raises:
-        ValueError: A concrete beta lies outside its interval; steps is below 1
-            or above the largest count.
-        TypeError: beta is not a number, or steps is not a whole number.
 
     Example:
         >>> beta = momentax.schedules.demon(0.9, steps=1000)
@@ -204,14 +191,9 @@ def one_cycle(
         pct_final: Where β is `high` again, in [pct_start, 1], as a share of `steps`.
         anneal: "linear" or "cosine", the shape of both halves.
 
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
     Raises:
-        ValueError: A concrete argument lies outside its interval, low is above
-            high, or anneal is neither word.
-        TypeError: high or low is not a number, steps is not a whole number, or
-            pct_start or pct_final is traced.
+        ValueError: low is above high, where both are concrete.
+        TypeError: pct_start or pct_final is traced.
 
     Example:
         >>> beta = momentax.schedules.one_cycle(1000, high=0.95, low=0.85)
@@ -262,9 +244,6 @@ def nesterov_sequence() -> Schedule:
     x_N = y_{N-1} - α g_N: where the loss f is convex, its gradient is L-Lipschitz
     and α = 1 / L, f(x_N) - f* ≤ 2 L ‖x_0 - x*‖² / (N + 1)².
 
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
     Example:
         >>> tx = momentax.sgd(0.1, momentax.nesterov(momentax.schedules.nesterov_sequence()))
         >>> updates, state = tx.update(grads, tx.init(params), params)
@@ -308,13 +287,9 @@ def scheduled_restart(
         ratio: r in [1, inf), F_1 / F. The best values in the paper for CIFAR-10
             are F = 30 and r = 2 linear, F = 40 and r = 1.25 exponential.
 
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
     Raises:
-        ValueError: steps, a boundary or ratio lies outside its interval, the
-            boundaries do not increase, or growth is neither word.
-        TypeError: steps or a boundary is not a whole number, or ratio is traced.
+        ValueError: The boundaries do not increase.
+        TypeError: ratio is traced.
 
     Example:
         >>> beta = momentax.schedules.scheduled_restart(30, boundaries=[90, 150])
@@ -361,13 +336,6 @@ def matched(learning_rate_schedule: ScalarOrSchedule, effective: Scalar) -> Sche
             schedule, or a number in (0, inf).
         effective: α / (1 - β) in (0, inf), by which a constant gradient of 1
             moves the parameters each step in the long run.
-
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
-    Raises:
-        ValueError: A concrete argument lies outside its interval.
-        TypeError: effective is not a number.
 
     Example:
         >>> learning_rate = optax.cosine_decay_schedule(0.1, 1000)
@@ -433,13 +401,9 @@ def momentum_corrected(
         velocity_units: "gradient" or "parameter", the units of the `sgd` that
             is given the corrected schedule.
 
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
     Raises:
-        ValueError: A concrete argument lies outside its interval, or
-            velocity_units is neither word; when the schedule is called, a
-            concrete learning rate that is a divisor is 0.
+        ValueError: When the schedule is called, a concrete learning rate that is
+            a divisor is 0.
 
     Example:
         >>> learning_rate = optax.exponential_decay(0.1, 1, 0.5)

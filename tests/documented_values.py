@@ -167,6 +167,11 @@ def is_tree_of_floats(value: Any) -> bool:
     )
 
 
+def is_mask(value: Any) -> bool:
+    """Return whether a value is a tree of bools or a function of the parameters."""
+    return _takes(value, 1) or all(isinstance(leaf, bool) for leaf in jax.tree.leaves(value))
+
+
 # What an argument may be where its annotation does not say it, by its name or by both names.
 RULES: dict[str, _Rule] = {
     "mu": is_real_array,
@@ -176,6 +181,9 @@ RULES: dict[str, _Rule] = {
     "curvature.params": is_tree_of_floats,
     "init.params": is_tree_of_floats,
     "rollout.params": is_tree_of_floats,
+    "sgd.mask": is_mask,
+    "stored.where": is_mask,
+    "schedule.count": lambda value: _is_count(value, "at least 0"),
     "state_space.params": is_tree_of_floats,
     "train_step.loss": lambda value: _takes(value, 1),  # It is called in the first step.
 }

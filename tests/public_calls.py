@@ -233,12 +233,12 @@ def _system(tx: optax.GradientTransformation) -> StateSpace:
         return state_space(tx)
 
 
-def method_calls(name: str) -> list[Call]:
-    """Return the calls of `init` and `update` if a public function returns a transformation."""
+def returned_calls(name: str) -> list[Call]:
+    """Return valid calls of what a public function returns: a transformation or a schedule."""
     call = valid_call(name)
     tx = call()
     if not isinstance(tx, optax.GradientTransformation):
-        return []
+        return [Call(f"{name}(...)", tx, call.doc, {"count": 3})]
     names = namespace()
     params, grads = names["params"], names["grads"]
     state = tx.init(params)

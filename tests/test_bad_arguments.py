@@ -25,7 +25,7 @@ import pytest
 
 import momentax
 from tests.documented_values import allowed
-from tests.public_calls import method_calls, public_callables, quiet, valid_call
+from tests.public_calls import public_callables, quiet, returned_calls, valid_call
 from tests.test_docstrings import TRANSFORMATIONS
 
 ROOT = Path(momentax.__file__).parent
@@ -197,8 +197,11 @@ def test_a_bad_value_is_refused_by_name(name, tmp_path):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("name", TRANSFORMATIONS)
-def test_init_and_update_refuse_bad_values_by_name(name, tmp_path):
+SCHEDULES = [name for name in public_callables() if name.startswith("momentax.schedules.")]
+
+
+@pytest.mark.parametrize("name", [*TRANSFORMATIONS, *SCHEDULES])
+def test_what_is_returned_refuses_bad_values_by_name(name, tmp_path):
     with quiet(tmp_path), jax.numpy_dtype_promotion("standard"):
-        found = [line for call in method_calls(name) for line in faults(call)[0]]
+        found = [line for call in returned_calls(name) for line in faults(call)[0]]
     assert not found, "\n".join(found)
