@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -79,6 +78,8 @@ def _allows_generic(annotation: ast.Subscript, text: str, value: Any) -> bool:
             and not isinstance(value, str | bytes | Mapping)
             and all(_allows(inner, text, each) for each in value)
         )
+    if kind == "os.PathLike":
+        return isinstance(value, os.PathLike)
     if kind == "Mapping":
         return isinstance(value, Mapping) and not value
     return False
@@ -92,7 +93,6 @@ _KINDS: dict[str, Callable[[Any, str], bool]] = {
     "optax.GradientTransformation": lambda value, text: isinstance(
         value, optax.GradientTransformation
     ),
-    "os.PathLike[str]": lambda value, text: isinstance(value, os.PathLike),
 }
 
 
@@ -167,6 +167,11 @@ def is_tree_of_floats(value: Any) -> bool:
     )
 
 
+def is_path(value: Any) -> bool:
+    """Return whether a value is the path of a file or a folder."""
+    return isinstance(value, str | os.PathLike) and bool(str(value))
+
+
 def is_mask(value: Any) -> bool:
     """Return whether a value is a tree of bools or a function of the parameters."""
     return _takes(value, 1) or all(isinstance(leaf, bool) for leaf in jax.tree.leaves(value))
@@ -178,6 +183,11 @@ RULES: dict[str, _Rule] = {
     "hessian": is_real_array,
     "Spectrum.below.curvatures": is_real_array,
     "Spectrum.density.curvatures": is_real_array,
+    "SweepResult.load.path": is_path,
+    "SweepResult.save.path": is_path,
+    "HalvingResult.load.path": is_path,
+    "HalvingResult.save.path": is_path,
+    "store": is_path,
     "curvature.params": is_tree_of_floats,
     "init.params": is_tree_of_floats,
     "rollout.params": is_tree_of_floats,

@@ -10,6 +10,7 @@ import doctest
 import inspect
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from unittest import mock
@@ -21,7 +22,7 @@ import numpy as np
 import optax
 
 import momentax
-from momentax.theory import StateSpace, state_space
+from momentax.theory import state_space
 from tests.sweeps.results import small_result
 from tests.test_docstrings import PUBLIC
 
@@ -65,18 +66,24 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "beta": lambda: 0.9,
     "beta1": lambda: 0.9,
     "beta2": lambda: 0.5,
+    "array": lambda: np.ones((2, 3)),
     "canonical": lambda: momentax.conventions.Canonical(0.0, 0.1, 0.9),
+    "conditions": lambda: {"beta": 0.9},
     "count": lambda: 2,
     "curvatures": lambda: [0.5, 1.0],
     "dims": lambda: {"beta": {"beta": np.array([0.0, 0.9])}},
+    "direction": lambda: np.array([1, -1]),
     "diverged": lambda: np.zeros((3, 2), bool),
+    "factor": lambda: 1.25,
     "gradient_step": lambda: 0.0,
     "high": lambda: 1.0,
     "kappa": lambda: 10.0,
     "kd": lambda: 2.0,
     "ki": lambda: 1.0,
     "kp": lambda: -0.5,
+    "leaf": lambda: np.ones((2, 3)),
     "learning_rate": lambda: 0.1,
+    "like": lambda: jnp.ones((2, 3)),
     "low": lambda: 0.1,
     "metric": lambda: "loss",
     "momentum": lambda: 0.9,
@@ -86,9 +93,11 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "path": lambda: "result.npz",
     "points": lambda: small_result().points,
     "power": lambda: 2,
+    "probability": lambda: np.array([0.25, 0.5]),
     "scale": lambda: "log",
     "values": lambda: {"loss": np.ones((3, 2))},
     "velocity_step": lambda: 0.1,
+    "where": lambda: "kernel",
     "width": lambda: 0.5,
 }
 
@@ -164,17 +173,18 @@ def _instance(name: str, cls: type) -> Any:
 
 
 def _arguments_by_name(name: str, function: Any) -> dict[str, Any]:
-    required = [
-        p.name
-        for p in inspect.signature(function).parameters.values()
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    if missing := [each for each in required if each not in ARGUMENTS]:
+    parameters = inspect.signature(function).parameters.values()
+    required = [p for p in parameters if p.default is p.empty and p.kind != p.VAR_POSITIONAL]
+    if missing := [p.name for p in required if p.name not in ARGUMENTS]:
         raise ValueError(
             f"{name} has no valid call: add valid values of {', '.join(missing)} to ARGUMENTS in "
             "tests/public_calls.py"
         )
-    return {each: ARGUMENTS[each]() for each in required}
+    given = {}
+    for p in required:
+        value = ARGUMENTS[p.name]()
+        given |= value if p.kind == p.VAR_KEYWORD else {p.name: value}
+    return given
 
 
 class _Reached(BaseException):
@@ -190,14 +200,10 @@ def _arguments_of_example(name: str, function: Any) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         for owner, attribute in _places(function):
             stack.enter_context(mock.patch.object(owner, attribute, stop))
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        stack.enter_context(jax.numpy_dtype_promotion("standard"))
-        stack.enter_context(jax.numpy_rank_promotion("allow"))
         names = namespace()
         try:
             for example in doctest.DocTestParser().get_examples(inspect.getdoc(function) or ""):
-                exec(compile(example.source, name, "single"), names)  # noqa: S102 - Our own.
+                exec(compile(example.source, name, "single"), names)
         except _Reached as reached:
             args, keywords = reached.args
             return _by_name(function, args, keywords)
@@ -217,20 +223,17 @@ def _places(function: Any) -> Iterator[tuple[Any, str]]:
 def _by_name(function: Any, args: Any, keywords: Any) -> dict[str, Any]:
     bound = inspect.signature(function).bind(*args, **keywords)
     given = {}
-    for name, value in bound.arguments.items():
-        kind = bound.signature.parameters[name].kind
-        given |= value if kind == inspect.Parameter.VAR_KEYWORD else {name: value}
+    for p in bound.signature.parameters.values():
+        if p.kind == p.VAR_KEYWORD:
+            given |= bound.arguments.get(p.name) or ARGUMENTS[p.name]()
+        elif p.name in bound.arguments:
+            given[p.name] = bound.arguments[p.name]
     # Reading a transformation compiles a program; its system is as valid and is read once.
-    reads = [p.name for p in bound.signature.parameters.values() if "StateSpace" in str(p.annotation)]
-    for name in reads:
-        if isinstance(given.get(name), optax.GradientTransformation):
-            given[name] = _system(given[name])
+    for p in bound.signature.parameters.values():
+        tx = given.get(p.name)
+        if isinstance(tx, optax.GradientTransformation) and "StateSpace" in str(p.annotation):
+            given[p.name] = state_space(tx)
     return given
-
-
-def _system(tx: optax.GradientTransformation) -> StateSpace:
-    with jax.disable_jit(False):
-        return state_space(tx)
 
 
 def returned_calls(name: str) -> list[Call]:
@@ -267,15 +270,20 @@ def _is_needed(update: Any, given: dict[str, Any], key: str) -> bool:
 
 
 @contextlib.contextmanager
-def quiet(folder: Any) -> Iterator[None]:
-    """Run calls in a folder of their own, without output, warnings as they are, figures closed."""
+def as_a_user(folder: Any) -> Iterator[None]:
+    """Run calls in a folder of their own, as JAX is set for users, without output or figures."""
     before = os.getcwd()
     os.chdir(folder)
     try:
         with (
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+            np.errstate(all="ignore"),
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
         ):
+            warnings.simplefilter("ignore")
             yield
     finally:
         os.chdir(before)

@@ -16,16 +16,15 @@ import functools
 import inspect
 import re
 import traceback
-import warnings
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 import momentax
+from momentax._core import arguments
 from tests.documented_values import allowed
-from tests.public_calls import public_callables, quiet, returned_calls, valid_call
+from tests.public_calls import Call, as_a_user, public_callables, returned_calls, valid_call
 from tests.test_docstrings import TRANSFORMATIONS
 
 ROOT = Path(momentax.__file__).parent
@@ -76,8 +75,8 @@ BAD = {
     "transformation": lambda: momentax.heavy_ball(0.9),
 }
 
-# Where an answer may differ from the rule, and why; each pattern is "callable.argument".
-EXCEPTIONS = {}
+# Where an answer may differ from the rule, and why: patterns of "callable.argument = value".
+EXCEPTIONS: dict[str, str] = {}
 
 # The words by which a message may name an argument, other than its name.
 NAMES = {
@@ -141,14 +140,14 @@ def fault_of_error(call, argument, error):
 
 def answer(call, argument, parameter, label):
     """Try one bad value, and return ("sentence", "value", "not computed" or "fault", text)."""
-    is_allowed = argument in call.unread or allowed(
-        call.name, parameter, call.doc, BAD[label]()
-    )
+    is_allowed = argument in call.unread or allowed(call.name, parameter, call.doc, BAD[label]())
     if is_allowed and call.name in SLOW:
         return "not computed", ""
     value = BAD[label]()
+    if parameter.kind == parameter.VAR_POSITIONAL:
+        value = (value,)
     try:
-        returned = call(**{argument: (value,) if parameter.kind == parameter.VAR_POSITIONAL else value})
+        returned = call(**{argument: value})
     except Exception as error:
         fault = fault_of_error(call, argument, error)
         # What fits no other argument may be named by that one, and the example's own function may
@@ -173,35 +172,130 @@ def arguments_of(call):
                     yield extra, parameter.replace(name=extra)
 
 
-def faults(call):
-    """Return all faults of a call as lines, and the number of answers of each kind."""
-    found, counts = [], {}
+def answers(call):
+    """Yield each case as "callable.argument = value", with the kind and the text of its answer."""
     for argument, parameter in arguments_of(call):
         for label in BAD:
-            key = f"{call.name}.{argument}"
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                kind, text = answer(call, argument, parameter, label)
-            if kind == "fault" and any(fnmatch.fnmatch(f"{key}={label}", e) for e in EXCEPTIONS):
-                kind = "exception"
-            counts[kind] = counts.get(kind, 0) + 1
-            if kind == "fault":
-                found.append(f"{key} = {label}: {text}")
-    return found, counts
+            case = f"{call.name}.{argument} = {label}"
+            yield case, *answer(call, argument, parameter, label)
 
 
-@pytest.mark.parametrize("name", public_callables())
-def test_a_bad_value_is_refused_by_name(name, tmp_path):
-    with quiet(tmp_path), jax.numpy_dtype_promotion("standard"):
-        found, _ = faults(valid_call(name))
-    assert not found, "\n".join(found)
+def faults(call):
+    """Return a line for each wrong answer of a call that is not listed as an exception."""
+    return [
+        f"{case}: {text}"
+        for case, kind, text in answers(call)
+        if kind == "fault" and not any(fnmatch.fnmatchcase(case, each) for each in EXCEPTIONS)
+    ]
 
 
 SCHEDULES = [name for name in public_callables() if name.startswith("momentax.schedules.")]
 
 
+@pytest.mark.parametrize("name", public_callables())
+def test_a_bad_value_is_refused_by_name(name, tmp_path):
+    with as_a_user(tmp_path):
+        found = faults(valid_call(name))
+    assert not found, "\n".join(found)
+
+
 @pytest.mark.parametrize("name", [*TRANSFORMATIONS, *SCHEDULES])
 def test_what_is_returned_refuses_bad_values_by_name(name, tmp_path):
-    with quiet(tmp_path), jax.numpy_dtype_promotion("standard"):
-        found = [line for call in returned_calls(name) for line in faults(call)[0]]
+    with as_a_user(tmp_path):
+        found = [line for call in returned_calls(name) for line in faults(call)]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_update_refuses_gradients_and_states_of_other_parameters_by_path(name, tmp_path):
+    others = [{"w": np.ones(2, np.float32)}, {"v": np.ones(3, np.float32)}, np.ones(3, np.float32)]
+    with as_a_user(tmp_path):
+        init, update = returned_calls(name)
+        for other in others:
+            for argument, value in (("state", init(params=other)), ("updates", other)):
+                with pytest.raises((TypeError, ValueError), match=r"at (\['|the root)") as raised:
+                    update(**{argument: value})
+                assert is_ours(raised.value)
+
+
+def test_there_are_few_exceptions_and_each_has_a_reason():
+    assert len(EXCEPTIONS) <= 20
+    assert all(reason.endswith(".") for reason in EXCEPTIONS.values())
+
+
+@pytest.mark.parametrize("pattern", EXCEPTIONS)
+def test_each_exception_is_still_needed(pattern, tmp_path):
+    found = []
+    with as_a_user(tmp_path):
+        for name in public_callables():
+            if fnmatch.fnmatchcase(name, pattern.rpartition(".")[0]):
+                found += [case for case, kind, _ in answers(valid_call(name)) if kind == "fault"]
+    assert any(fnmatch.fnmatchcase(case, pattern) for case in found)
+
+
+def test_the_walk_finds_the_package():
+    names = public_callables()
+    assert len(names) > 140
+    assert {"momentax.sgd", "momentax.sweeps.SweepResult.best", "momentax.sweeps.Points"} <= {
+        *names
+    }
+
+
+# Functions with the faults that the test is there to find.
+
+
+def ignores(beta: float = 0.9):
+    """Look at nothing.
+
+    Args:
+        beta: β in [0, 1).
+    """
+
+
+def fails_in_python(beta: float = 0.9):
+    """Fail with a message of Python.
+
+    Args:
+        beta: β in [0, 1).
+    """
+    return [1, 2][int(beta)]
+
+
+def blames_another(beta: float = 0.9):
+    """Name another argument.
+
+    Args:
+        beta: β in [0, 1).
+    """
+    arguments.as_real("gamma", beta, "[0, 1)")
+
+
+def refuses_by_name(beta: float = 0.9):
+    """Do what is right.
+
+    Args:
+        beta: β in [0, 1).
+    """
+    arguments.as_real("beta", beta, "[0, 1)")
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (ignores, "accepted, returned None"),
+        (fails_in_python, "not a message of momentax: TypeError: int"),
+        (blames_another, "a message that does not name it: TypeError: gamma must be"),
+    ],
+)
+def test_the_check_finds_each_kind_of_fault(function, text):
+    found = faults(Call(function.__name__, function, function.__doc__, {"beta": 0.9}))
+    assert any(text in line for line in found)
+    assert len(found) > 20
+
+
+def test_the_check_passes_a_function_that_refuses_by_name():
+    call = Call("refuses_by_name", refuses_by_name, refuses_by_name.__doc__, {"beta": 0.9})
+    assert faults(call) == []
+    kinds = [kind for _, kind, _ in answers(call)]
+    assert kinds.count("value") == 1  # 0 is the only one of the values that lies in [0, 1).
+    assert kinds.count("sentence") == len(BAD) - 1

@@ -34,8 +34,8 @@ Searches take a factory, a function from hyperparameters to transformations.
 
 Where a function takes mu and L, the smallest and the largest curvature, it also takes the record of
 `momentax.curvature` in place of both. It raises a ValueError if they lie outside their intervals or
-mu exceeds L, and a TypeError if L is missing or given twice. Arguments that do not broadcast raise a
-ValueError, which names them.
+mu exceeds L, and a TypeError if L is missing or given twice. Arguments whose shapes do not
+broadcast raise a ValueError that names them.
 """
 
 from typing import TYPE_CHECKING
