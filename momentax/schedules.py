@@ -310,9 +310,8 @@ def scheduled_restart(
     stages = np.arange(len(starts))
     with np.errstate(over="ignore"):
         factors = 1 + (ratio - 1) * stages if growth == "linear" else ratio**stages
-        lengths = np.floor(np.minimum(steps * factors, arguments.LARGEST_COUNT) + 0.5).astype(
-            np.int32
-        )
+        lengths = np.minimum(steps * factors, arguments.LARGEST_COUNT)
+        lengths = np.floor(lengths + 0.5).astype(np.int32)
 
     def schedule(count: ArrayLike) -> jax.Array:
         t = jnp.maximum(_as_integer(count) - 1, 0)

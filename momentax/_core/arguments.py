@@ -226,7 +226,7 @@ def as_curvature_range(
 
     `interval` is that of mu; L is always in (0, inf).
     """
-    if is_curvature(mu) and L is None and np.ndim(mu.L) == 0 and mu.L == 0:
+    if is_curvature(mu) and L is None and is_real(mu.L) and np.all(mu.L <= 0):
         raise ValueError(
             f"mu is a Curvature without a positive curvature, got mu={describe(mu.mu)} and "
             f"L={describe(mu.L)}: the loss is flat or concave at the params where it was measured"
