@@ -24,6 +24,7 @@ from momentax._core.arguments import (
     is_real,
     is_traced,
     is_within,
+    require_function,
 )
 from momentax._core.typing import Scalar, ScalarOrSchedule, Schedule
 
@@ -134,6 +135,7 @@ def as_schedule(name: str, value: ScalarOrSchedule, interval: str | None = None)
     if callable(value):
         if isinstance(value, CheckedSchedule):  # It states its interval itself.
             return replace(value, name=value.name or name)
+        require_function(name, value, "of the count, if it is a schedule", 0)
         return CheckedSchedule(name, value, interval)
 
     wrong = f"{name} must be in {interval}, got {describe(value)}"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core.arguments import as_flag, describe, dtype_of, is_a
+from momentax._core.arguments import as_flag, describe, dtype_of, is_a, require_function
 from momentax._core.typing import PyTree
 
 
@@ -173,6 +173,17 @@ def masked_like(like: PyTree, tree: PyTree) -> PyTree:
         )
     except ValueError:
         return tree
+
+
+def require_mask(name: str, value: Any) -> None:
+    """Refuse what is neither a tree of bools, nor None, nor a function of the parameters."""
+    if callable(value):
+        require_function(name, value, "from params to a tree of bools", "params")
+    elif not all(isinstance(leaf, bool | np.bool_) for leaf in jax.tree.leaves(value)):
+        raise TypeError(
+            f"{name} must be a tree of bools, a prefix of one or a function from params to one, "
+            f"got {describe(value)}"
+        )
 
 
 def as_mask(name: str, value: Any, params: PyTree) -> PyTree:

@@ -30,6 +30,7 @@ class AggregatedState(NamedTuple):
     restarts_with_velocity = ()
     sums_gradients = False
     shift = 0.0
+    leading_axes = 1
 
 
 @explain_keywords
