@@ -34,10 +34,10 @@ def catch_up(
         params: The parameters after the update that returned `state`.
         state: The optimizer's state, or a pytree that contains it.
         rows: A tree like the parameters of 1-d integer arrays: the rows of each
-            leaf. A row may occur more than once, and rows beyond the last are
-            ignored. None means all rows.
-        learning_rate: α in (0, inf), the same at every step, for a velocity in
-            gradient units. Leave it out where `sgd` keeps the velocity in
+            leaf. A row may occur more than once, and numbers that are no rows
+            are ignored, negative ones as well. None means all rows.
+        learning_rate: α, any real number, the same at every step, for a velocity
+            in gradient units. Leave it out where `sgd` keeps the velocity in
             parameter units; in other chains give -1 for these units.
         path: The path of the velocity, as in `velocity`.
 
@@ -66,9 +66,9 @@ def catch_up(
         )
     α = step_size(learning_rate, units)
     plain = _flax.unwrap(params)
-    velocity_like_params(node.velocity, plain)  # Raises if the parameters do not fit.
+    velocity_like_params(node, plain)  # Raises if the parameters do not fit.
 
-    leaves, structure = jax.tree.flatten(node.velocity, is_leaf=trees.is_masked)
+    leaves, structure = jax.tree.flatten(node.velocity, is_leaf=trees.is_absent)
     indices = [None] * len(leaves)
     if rows is not None:
         indices = structure.flatten_up_to(trees.as_rows(rows, node.velocity))
@@ -88,7 +88,7 @@ def _catch_up_leaf(
 
     An index of None means all rows.
     """
-    if trees.is_masked(v):
+    if trees.is_absent(v):
         return param, v, last
     leaves = param, v, last
     if index is not None:

@@ -122,7 +122,7 @@ def find_velocity(state: PyTree, path: str | None) -> tuple[str, PyTree]:
         )
     found = velocities(state)
     if path is not None:
-        if path not in found:
+        if arguments.as_text("path", path, '"[0].trace"') not in found:
             raise ValueError(f"there is no velocity at path={path!r}; {describe_paths(found)}")
         return path, found[path]
     # Optax gives a branch without parameters, such as one of a partition, empty velocities.

@@ -15,6 +15,7 @@ from jax.sharding import AxisType
 
 from momentax._core import arguments, arithmetic, codecs, trees, xla
 from momentax._core.codecs import EncodedArray, is_encoded
+from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 from momentax._state import _velocity
 from momentax.storage._evaluate import evaluate_and_encode
@@ -117,10 +118,25 @@ def stored(
         return StoredState(jnp.zeros((), jnp.int32), seed, inner)
 
     def update(updates, state, params=None, **extra_args):
+        _require_storage(state, storage)
         u, inner = _update_encoded(tx, updates, state, params, extra_args)
         return u, StoredState(optax.safe_increment(state.count), state.seed, inner)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update, StoredState)
+
+
+def _require_storage(state: StoredState, storage: Storage) -> None:
+    """Refuse a state whose velocities are encoded in another way."""
+    nodes = jax.tree.leaves(state.inner_state, is_leaf=codecs.is_packed)
+    packed = {type(node) for node in nodes if codecs.is_packed(node)}
+    others = sorted(kind.__name__ for kind in packed - {storage.packed_type})
+    if others or (state.seed is None) != (storage.seed is None):
+        seed = "without a seed" if state.seed is None else "with a seed"
+        raise TypeError(
+            f"state must be one of {storage}, got one {seed} that holds a "
+            f"{others[0] if others else storage.packed_type.__name__}; start with tx.init(params), "
+            "and give it the velocity with momentax.replace_velocity"
+        )
 
 
 # At init: encode the velocities.
@@ -207,10 +223,12 @@ def _update_encoded(
     kept, structure = jax.tree.flatten(codecs.unpack(state.inner_state), is_leaf=is_encoded)
     dtypes = _dtypes_of_state(tx, updates if params is None else params, structure)
     inner = structure.unflatten(map(_decode, kept, dtypes))
-    args = updates, inner, params
-    closed, (u, after) = jax.make_jaxpr(
-        lambda *args: tx.update(*args, **extra_args), return_shape=True
-    )(*args)
+    args = updates, inner, trees.only_arrays(params)
+
+    def run(updates: PyTree, inner: PyTree, arrays: PyTree) -> tuple[PyTree, Any]:
+        return tx.update(updates, inner, trees.with_others(arrays, params), **extra_args)
+
+    closed, (u, after) = jax.make_jaxpr(run, return_shape=True)(*args)
     _require_structure(inner, after)
     inputs = [arithmetic.own(leaf) for leaf in jax.tree.leaves(args)]
     given = inputs[len(jax.tree.leaves(updates)) :]  # The decoded state, then the parameters.
@@ -251,9 +269,13 @@ def _dtypes_of_state(
     structure of the state may differ. Then float32 is assumed.
     """
     float32 = [jnp.float32] * structure.num_leaves
+    params = trees.only_arrays(params)
     if all(jnp.result_type(leaf) == jnp.float32 for leaf in jax.tree.leaves(params)):
         return float32
-    state = jax.eval_shape(tx.init, params)
+    try:
+        state = jax.eval_shape(tx.init, params)
+    except TypeError:  # At init, parameters that have no gradient may have been left out.
+        return float32
     if jax.tree.structure(state) != structure:
         return float32
     return [leaf.dtype for leaf in jax.tree.leaves(state)]
@@ -298,7 +320,7 @@ def _single_entries(params: PyTree, least: int, mask: PyTree) -> PyTree:
     """One entry of each parameter whose velocity is encoded; the others are masked."""
 
     def reduce(leaf: Any, selected: bool = True) -> Any:
-        if selected and _is_encodable(leaf, least):
+        if trees.is_array(leaf) and selected and _is_encodable(leaf, least):
             return jnp.zeros((1,) * jnp.ndim(leaf), jnp.result_type(leaf))
         return optax.MaskedNode()
 
