@@ -18,8 +18,11 @@ from momentax.storage._storage import Storage, as_seed
 
 # The largest code. Its square represents the largest magnitude of a block.
 _CODES = 127
-# The code of an entry that is infinite or NaN. It decodes to NaN.
-_NOT_FINITE = -128
+# The root of an entry that is infinite or NaN. As an integer of 8 bits it is the code -128, which
+# decodes to NaN.
+_NOT_FINITE = 128
+# The bits of infinity.
+_INFINITY = 0x7F800000
 # A block whose largest magnitude is smaller becomes zero: float32 has no factor from it to codes.
 _LEAST = 1e-34
 
@@ -147,7 +150,8 @@ def decode_blocks(codes: jax.Array, scales: jax.Array, block_size: int) -> jax.A
     # factor 1 / 127 is applied to the codes: XLA would move 1 / 127² to the scales.
     share = codes.astype(jnp.float32) * (1 / _CODES)
     x = share * jnp.abs(share) * _repeat_in_blocks(scales, codes.shape, block_size)
-    return jnp.where(codes == _NOT_FINITE, jnp.float32(jnp.nan), x)
+    # The code -128 is compared as a float, which takes less time than the comparison of integers.
+    return jnp.where(share < -(_CODES + 0.5) / _CODES, jnp.float32(jnp.nan), x)
 
 
 @partial(jax.jit, static_argnames="block_size", inline=True)
@@ -168,24 +172,24 @@ def encode_blocks(x: jax.Array, random: jax.Array | None, block_size: int) -> In
         steps = (random >> 9) & jnp.uint32(0x7FFC00) | jnp.uint32(0x3F800200)
         r = jax.lax.bitcast_convert_type(steps, jnp.float32) - 1.5
     a = jnp.abs(x) * _repeat_in_blocks(factor, x.shape, block_size) + (r * r - 0.25)
-    root = jnp.sqrt(jnp.where(a > 0, a, 0)) + r
+    root = jnp.sqrt(jnp.where(a < 0, 0, a)) + r
+    root = jnp.where(root < _NOT_FINITE, root, _NOT_FINITE)  # Where it is infinite or NaN.
     # Adding 1.5 · 2²³ leaves the nearest integer in the lowest bits. A conversion would saturate,
     # which is slow.
     q = jax.lax.bitcast_convert_type(root + jnp.float32(1.5 * 2**23), jnp.int32).astype(jnp.int8)
-    # The choices come last, so that XLA does not compute the codes again (`_core/xla.py`, 2).
-    q = jnp.where(x < 0, -q, q)
-    return Int8Array(jnp.where(jnp.isfinite(x), q, jnp.int8(_NOT_FINITE)), scales)
+    # The choice comes last, so that XLA does not compute the codes again (`_core/xla.py`, 2).
+    return Int8Array(jnp.where(x < 0, -q, q), scales)  # -(-128) is -128.
 
 
 def _largest_in_blocks(x: jax.Array, block_size: int) -> jax.Array:
     """The largest finite magnitude of each block, or 0 if there is none."""
     leading, size = _split_axes(x.shape, block_size)
     whole, rest = divmod(size, block_size)
-    # As integers the bits of |x| are ordered like |x|. The maximum is taken slice by slice first:
-    # XLA compiles this to vector instructions. It would split the reduction of an axis longer than
-    # 32 in two.
+    # As integers the bits of |x| are ordered like |x|, with NaN above infinity. The maximum is
+    # taken slice by slice first: XLA compiles this to vector instructions. It would split the
+    # reduction of an axis longer than 32 in two.
     bits = jax.lax.bitcast_convert_type(x, jnp.int32) & jnp.int32(0x7FFFFFFF)
-    bits = jnp.where(jnp.isfinite(x), bits, 0).reshape(*leading, size)
+    bits = jnp.where(bits < _INFINITY, bits, 0).reshape(*leading, size)
     slices = math.gcd(block_size, 8)
     rows = bits[..., : whole * block_size].reshape(*leading, whole, slices, block_size // slices)
     widest = reduce(jnp.maximum, (rows[..., i, :] for i in range(slices)))
