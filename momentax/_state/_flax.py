@@ -103,6 +103,15 @@ def _named(node: Any, has_velocity: Callable[[Any], bool], stored: bool) -> Any:
     return kind(*(_packed(part) if stored else part for part in parts))
 
 
+def _named_tuples() -> list[Any]:
+    """Return the NamedTuples that Optax and momentax have defined so far."""
+    return [
+        kind
+        for kind in tuple.__subclasses__()
+        if hasattr(kind, "_fields") and kind.__module__.partition(".")[0] in ("momentax", "optax")
+    ]
+
+
 def _state_type(fields: set[Any], has_velocity: Callable[[Any], bool]) -> Any:
     """Return the type of a state with a velocity, of Optax or momentax, by its fields, or None.
 
@@ -112,9 +121,8 @@ def _state_type(fields: set[Any], has_velocity: Callable[[Any], bool]) -> Any:
     """
     found = {
         (len(set(kind._fields) - fields), kind.__name__ != "LinearState", kind.__name__): kind
-        for kind in tuple.__subclasses__()
-        if kind.__module__.partition(".")[0] in ("momentax", "optax")
-        and fields <= set(getattr(kind, "_fields", ()))
+        for kind in _named_tuples()
+        if fields <= set(kind._fields)
         and has_velocity(kind(*kind._fields))
         and not {"count", "velocity", "trace"} & (set(kind._fields) - fields)
     }
@@ -124,7 +132,7 @@ def _state_type(fields: set[Any], has_velocity: Callable[[Any], bool]) -> Any:
 def _packed(part: Any) -> Any:
     """Return the NamedTuple of a storage with the fields of a dictionary, or the part itself."""
     if isinstance(part, Mapping) and not is_variable(part):
-        for kind in tuple.__subclasses__():
-            if getattr(kind, "codec", None) and set(kind._fields) == set(part):
+        for kind in _named_tuples():
+            if hasattr(kind, "codec") and set(kind._fields) == set(part):
                 return kind(*(part[field] for field in kind._fields))
     return part
