@@ -130,8 +130,8 @@ def halve(
     require_points(points)
     if points.static:
         raise TypeError(
-            f"halve needs points of numbers, and axis {points.static[0]} holds others; halve the "
-            "points of one value at a time"
+            f"halve needs points of numbers, and axis {arguments.printable(points.static[0])} holds "
+            "others; halve the points of one value at a time"
         )
     ends = _as_rungs(rungs)
     keep = arguments.as_real("keep", keep, "(0, 1)")

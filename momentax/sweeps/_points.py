@@ -195,7 +195,9 @@ def zipped(**axes: Any) -> Points:
     checked = {name: as_axis(name, values, distinct=False) for name, values in axes.items()}
     lengths = {name: len(values) for name, values in checked.items()}
     if len(set(lengths.values())) > 1:
-        counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        counts = ", ".join(
+            f"{arguments.printable(name)} has {length}" for name, length in lengths.items()
+        )
         raise ValueError(f"zipped axes must be equally long: {counts}")
     return Points({POINT: checked})
 

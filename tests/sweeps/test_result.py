@@ -64,7 +64,7 @@ def test_an_unknown_name_raises_a_sentence():
             KeyError, match=r"there is no axis .*; the axes are: learning_rate, beta"
         ):
             small_result().marginal(metric)
-        with pytest.raises(ValueError, match="mode must say which end of"):
+        with pytest.raises(TypeError, match="metric must be a name, got"):
             small_result().mode_of(metric)
     for ask in (lambda r: r.where(gamma=1), lambda r: r.marginal("gamma")):
         with pytest.raises(KeyError) as caught:

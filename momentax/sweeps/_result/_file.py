@@ -163,6 +163,10 @@ def _read_parts(archive: zipfile.ZipFile, about: dict[str, Any]) -> tuple[Points
         return _downcast(array, about["dtypes"][name]) if name in about["dtypes"] else array
 
     static = {name: as_objects(values) for name, values in about["static"].items()}
+    plain = [isinstance(v, str | int | float | None) for axis in static.values() for v in axis]
+    modes = about["modes"]
+    if not all(plain) or not isinstance(modes, dict) or set(modes.values()) - {"min", "max"}:
+        raise ValueError("a static axis holds lists, or a mode is neither min nor max")
     points = Points(
         {
             dim: {n: static[n] if n in static else read_array(f"axes/{n}") for n in names}
@@ -174,7 +178,7 @@ def _read_parts(archive: zipfile.ZipFile, about: dict[str, Any]) -> tuple[Points
             raise ValueError(f"the axis {describe(name)} holds {axis.dtype} and not numbers")
     values, diverged = _build(about["tree"], read_array), read_array("diverged")
     require_shapes(points, values, diverged)
-    return points, values, diverged, about["modes"]
+    return points, values, diverged, modes
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:

@@ -134,9 +134,11 @@ class SweepResult:
         Raises:
             ValueError: The name says neither, as "score" or "neg_loss". `best`, `top`
                 and the plots then need their argument mode.
+            TypeError: metric is not a name.
         """
-        name = metric if isinstance(metric, str) else arguments.describe(metric)
-        return require_mode(name, self.modes.get(name))
+        if not isinstance(metric, str):
+            raise TypeError(f"metric must be a name, got {arguments.describe(metric)}")
+        return require_mode(metric, self.modes.get(metric))
 
     def best(self, metric: str, mode: str | None = None) -> Best:
         """Find the setting that is best by a metric: the first of `top`.

@@ -90,7 +90,8 @@ def to_text(result: Result) -> str:
     if not _is_concrete(result):  # jax.tree.map may put anything where arrays were.
         return f"{name}(values={result.values!r}, diverged={result.diverged!r})"
     points = result.points
-    sizes = " × ".join(f"{n} {dim}" for dim, n in zip(points.dims, points.shape, strict=True))
+    names = map(arguments.printable, points.dims)
+    sizes = " × ".join(f"{n} {dim}" for dim, n in zip(names, points.shape, strict=True))
     metrics = (
         f"{arguments.printable(name)} {np.shape(leaf)}" for name, leaf in result.metrics().items()
     )
