@@ -129,9 +129,10 @@ def halve(
         arguments.require_function("resample", resample, signature)
     require_points(points)
     if points.static:
+        name = arguments.printable(points.static[0])
         raise TypeError(
-            f"halve needs points of numbers, and axis {arguments.printable(points.static[0])} holds "
-            "others; halve the points of one value at a time"
+            f"halve needs points of numbers, and axis {name} holds others; halve the points of one "
+            "value at a time"
         )
     ends = _as_rungs(rungs)
     keep = arguments.as_real("keep", keep, "(0, 1)")

@@ -69,7 +69,6 @@ class Mutation:
     def __call__(self, rung: int, settings: Columns, points: Points) -> Columns:
         """Return the changed settings."""
         rung = arguments.as_count("rung", rung, 0)
-        require_points(points)
         if not isinstance(settings, Mapping):
             raise TypeError(
                 "settings must be a dictionary from each axis to an array, got "
@@ -87,6 +86,7 @@ class Mutation:
 
     def require_axes(self, points: Points) -> None:
         """Raise if a range belongs to no axis of floating numbers."""
+        require_points(points)
         axes = [name for name, values in points.axes.items() if values.dtype.kind == "f"]
         for name in self.ranges or ():
             if name not in axes:

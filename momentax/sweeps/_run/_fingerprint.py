@@ -113,8 +113,7 @@ class _Contents:
 
 def _is_record(value: Any) -> bool:
     """Return whether a value is a dataclass of JAX's, such as the grid of a Pallas kernel."""
-    is_ours = type(value).__module__.partition(".")[0] == "jax"
-    return is_ours and dataclasses.is_dataclass(value) and not callable(value)
+    return type(value).__module__.startswith("jax.") and dataclasses.is_dataclass(value)
 
 
 def _print(jaxpr: Any) -> str:
