@@ -55,6 +55,18 @@ def count_cores() -> int:
     return cores or 1
 
 
+def sharding_in_type(array: jax.Array, *, whole_rows: bool = False) -> NamedSharding | None:
+    """Return the sharding that is part of the type of an array, or None on automatic mesh axes.
+
+    With `whole_rows` the first axis is not split.
+    """
+    sharding = jax.typeof(array).sharding
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return None
+    spec = (None, *sharding.spec[1:]) if whole_rows else sharding.spec
+    return NamedSharding(sharding.mesh, PartitionSpec(*spec))
+
+
 @dataclass(frozen=True)
 class Devices:
     """The devices of a mesh, and the mesh axes along which a batch's leading axis is split.

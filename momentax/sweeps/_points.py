@@ -54,7 +54,10 @@ class Points:
         self._freeze(self.dims)
 
     def _freeze(self, dims: Mapping[str, Mapping[str, Any]]) -> Points:
-        frozen = {dim: MappingProxyType(dict(axes)) for dim, axes in dims.items()}
+        frozen = {
+            dim: MappingProxyType({name: _frozen(values) for name, values in axes.items()})
+            for dim, axes in dims.items()
+        }
         object.__setattr__(self, "dims", MappingProxyType(frozen))
         return self
 
@@ -315,6 +318,17 @@ def _require_dims(dims: Any) -> None:
                 f"dims[{arguments.describe(dim)}] must hold at least one axis, all 1-D and equally "
                 f"long, got the shapes {sorted(shapes)}"
             )
+
+
+def _frozen(values: Any) -> Any:
+    """Return the values of an axis as a copy that cannot be written to.
+
+    In a tree of points anything may replace the numbers; it is returned as it is.
+    """
+    if isinstance(values, np.ndarray):
+        values = values.copy()
+        values.setflags(write=False)
+    return values
 
 
 def _describe_axis(values: Any) -> str:

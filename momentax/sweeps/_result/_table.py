@@ -57,7 +57,7 @@ def to_dataset(points: Points, metrics: Mapping[str, Any], diverged: Any) -> xar
     variables = _variables(points, metrics, diverged)
     dims = tuple(points.dims)
     coordinates = {
-        name: (dim, as_common_dtype(np.asarray(values)))
+        name: (dim, as_common_dtype(np.array(values)))
         for dim, axes in points.dims.items()
         for name, values in axes.items()
     }
@@ -212,6 +212,6 @@ def _variables(points: Points, metrics: Mapping[str, Any], diverged: Any) -> dic
                 f"the metric {name} has the name of an axis or a dimension of the points; "
                 "rename one of them"
             )
-    return {name: as_common_dtype(np.asarray(leaf)) for name, leaf in metrics.items()} | {
-        "diverged": np.asarray(diverged)
+    return {name: as_common_dtype(np.array(leaf)) for name, leaf in metrics.items()} | {
+        "diverged": np.array(diverged)
     }
