@@ -77,6 +77,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "factor": lambda: 1.25,
     "gradient_step": lambda: 0.0,
     "high": lambda: 1.0,
+    "index": lambda: (0, 1),
     "kappa": lambda: 10.0,
     "kd": lambda: 2.0,
     "ki": lambda: 1.0,
@@ -91,11 +92,17 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "name": lambda: "kernel",
     "nu": lambda: 0.7,
     "path": lambda: "result.npz",
+    "point": lambda: {"beta": 0.9},
     "points": lambda: small_result().points,
     "power": lambda: 2,
     "probability": lambda: np.array([0.25, 0.5]),
+    "ranges": lambda: None,
     "scale": lambda: "log",
+    "seed": lambda: (0, 1),
+    "standard_error": lambda: 0.1,
     "values": lambda: {"loss": np.ones((3, 2))},
+    "Distribution.step.values": lambda: np.array([0.25, 0.5]),
+    "value": lambda: 0.5,
     "velocity_step": lambda: 0.1,
     "where": lambda: "kernel",
     "width": lambda: 0.5,
@@ -130,7 +137,7 @@ def public_callables() -> dict[str, Any]:
     """
     found = {}
     for name, value in PUBLIC.items():
-        if not (inspect.isclass(value) and issubclass(value, tuple)):
+        if not (inspect.isclass(value) and issubclass(value, (tuple, momentax.sweeps.Mean))):
             found[name] = value
         if inspect.isclass(value):
             found |= {f"{name}.{method}": value for method in _public_methods(value)}
@@ -182,7 +189,9 @@ def _arguments_by_name(name: str, function: Any) -> dict[str, Any]:
         )
     given = {}
     for p in required:
-        value = ARGUMENTS[p.name]()
+        value = ARGUMENTS.get(
+            f"{name}.{p.name}".removeprefix("momentax.sweeps."), ARGUMENTS[p.name]
+        )()
         given |= value if p.kind == p.VAR_KEYWORD else {p.name: value}
     return given
 

@@ -46,7 +46,9 @@ def best_end(mode: Any, metric: str, result: SweepResult | None = None) -> str:
     """Return which end of a metric is best: `mode`, or if it is None what is known of it."""
     if mode is not None:
         return as_option("mode", mode, ("max", "min"))
-    return require_mode(metric, None) if result is None else result.mode_of(metric)
+    if result is None:
+        return require_mode(metric, None, f"label={describe(metric)}")
+    return result.mode_of(metric)
 
 
 def read_metric(

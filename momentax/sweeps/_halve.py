@@ -250,16 +250,7 @@ def _trace(init: Any, advance: Any, score: Any, points: Points) -> _Programs:
 
 def _make_init(reference: Callable[[], Any]) -> Callable[..., PyTree]:
     """Return the function (shared, point) -> state; `reference` returns the user's function."""
-
-    def checked_init(_: PyTree, settings: PyTree) -> PyTree:
-        state = unwrap_keys(reference()(**settings))
-        if not jax.tree.leaves(state):
-            raise TypeError(
-                f"init must return a state of at least one array, got {arguments.describe(state)}"
-            )
-        return state
-
-    return checked_init
+    return lambda _, settings: unwrap_keys(reference()(**settings))
 
 
 def _make_score(reference: Callable[[], Any]) -> Callable[..., jax.Array]:

@@ -391,8 +391,6 @@ def test_a_function_that_returns_no_array_is_refused(nothing):
         sweep(lambda rate: nothing, POINT)
     with pytest.raises(TypeError, match="reduce must return at least one array, got"):
         sweep(lambda rate: rate, POINT, reduce=lambda x: nothing)
-    with pytest.raises(TypeError, match="init must return a state of at least one array, got"):
-        halve(lambda rate: nothing, HALVED[1], HALVED[2], POINT, rungs=1)
     with pytest.raises(ValueError, match="score must return one real number, got"):
         halve(*HALVED[:2], lambda x: nothing, POINT, rungs=1)
 

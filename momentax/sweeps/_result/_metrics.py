@@ -76,13 +76,16 @@ def known_mode(metric: str, modes: Mapping[str, str]) -> str | None:
     return modes.get(metric) or mode_in_name(metric)
 
 
-def require_mode(metric: str, mode: Any) -> Mode:
-    """Return which end of a metric is best: `mode`, or if it is None what the name says."""
+def require_mode(metric: str, mode: Any, source: str = "its name") -> Mode:
+    """Return which end of a metric is best: `mode`, or if it is None what the name says.
+
+    source: what is called the name in the message.
+    """
     if mode is not None:
         return arguments.as_option("mode", mode, ("min", "max"))
     if (said := mode_in_name(metric)) is None:
         raise ValueError(
-            f"mode must say which end of {arguments.printable(metric)} is best, since its name "
-            'does not: write mode="max" where more is better, mode="min" where less is'
+            f"mode must say which end of the metric {arguments.printable(metric)} is best, since "
+            f'{source} does not: write mode="max" where more is better, mode="min" where less is'
         )
     return said

@@ -227,6 +227,7 @@ class SweepResult:
 
         Raises:
             ValueError: No point meets the conditions.
+            TypeError: A condition that is a function fails.
             KeyError: There is no axis of this name.
         """
         kept = {
@@ -235,7 +236,10 @@ class SweepResult:
         }
         for name, condition in conditions.items():
             values, dim = self._axis(name)
-            is_met = meets_condition(values, condition)
+            try:
+                is_met = meets_condition(values, condition)
+            except TypeError as error:
+                raise TypeError(f"{arguments.printable(name)}: {error}") from error
             if not is_met.any():
                 raise ValueError(
                     f"no point has {arguments.printable(name)}={arguments.describe(condition)}: "
