@@ -191,7 +191,9 @@ RULES: dict[str, _Rule] = {
     "Best.point": lambda value: isinstance(value, dict),
     "SweepResult.values": has_no_leaves,
     "HalvingResult.values": has_no_leaves,
-    "HalvingResult.states": has_no_leaves,
+    "HalvingResult.states": lambda value: (
+        has_no_leaves(value) or getattr(value, "shape", None) == (0,)
+    ),
     "SweepResult.where.beta": lambda value: type(value) is int and value == 0,
     "HalvingResult.where.beta": lambda value: type(value) is int and value == 0,
     "theory_overlay.color": lambda value: isinstance(value, str) and is_color_like(value),

@@ -88,6 +88,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "low": lambda: 0.1,
     "metric": lambda: "loss",
     "momentum": lambda: 0.9,
+    "momentax.sweeps.Mutation.ranges": lambda: None,
     "mu": lambda: 0.1,
     "name": lambda: "kernel",
     "nu": lambda: 0.7,
@@ -96,12 +97,11 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "points": lambda: small_result().points,
     "power": lambda: 2,
     "probability": lambda: np.array([0.25, 0.5]),
-    "ranges": lambda: None,
     "scale": lambda: "log",
     "seed": lambda: (0, 1),
     "standard_error": lambda: 0.1,
     "values": lambda: {"loss": np.ones((3, 2))},
-    "Distribution.step.values": lambda: np.array([0.25, 0.5]),
+    "momentax.sweeps.Distribution.step.values": lambda: np.array([0.25, 0.5]),
     "value": lambda: 0.5,
     "velocity_step": lambda: 0.1,
     "where": lambda: "kernel",
@@ -179,19 +179,23 @@ def _instance(name: str, cls: type) -> Any:
     return cls(**_arguments_by_name(name, cls))
 
 
+def _key_of(name: str, parameter: inspect.Parameter) -> str:
+    """Return the key of an argument in ARGUMENTS, which may begin with that of its callable."""
+    own = f"{name}.{parameter.name}"
+    return own if own in ARGUMENTS else parameter.name
+
+
 def _arguments_by_name(name: str, function: Any) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters.values()
     required = [p for p in parameters if p.default is p.empty and p.kind != p.VAR_POSITIONAL]
-    if missing := [p.name for p in required if p.name not in ARGUMENTS]:
+    if missing := [p.name for p in required if _key_of(name, p) not in ARGUMENTS]:
         raise ValueError(
             f"{name} has no valid call: add valid values of {', '.join(missing)} to ARGUMENTS in "
             "tests/public_calls.py"
         )
     given = {}
     for p in required:
-        value = ARGUMENTS.get(
-            f"{name}.{p.name}".removeprefix("momentax.sweeps."), ARGUMENTS[p.name]
-        )()
+        value = ARGUMENTS[_key_of(name, p)]()
         given |= value if p.kind == p.VAR_KEYWORD else {p.name: value}
     return given
 

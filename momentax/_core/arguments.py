@@ -79,7 +79,7 @@ def dtype_of(value: Any) -> Any:
         return jnp.result_type(value)
     try:
         return jax.typeof(value).dtype
-    except TypeError:
+    except Exception:  # JAX shows the value in its message, and a value may fail to be shown.
         return None
 
 

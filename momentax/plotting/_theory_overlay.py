@@ -70,7 +70,7 @@ def theory_overlay(
     """
     _require_heatmap(ax)
     label = as_label(label)
-    if not is_color_like(color):
+    if not _is_color(color):
         raise ValueError(f'color must be a colour of matplotlib, as "black", got {describe(color)}')
     require_function(
         "pipeline", pipeline, "of a learning rate and a β that returns a transformation", 0.1, 0.9
@@ -92,6 +92,13 @@ def theory_overlay(
     ax.set(xlim=limits[0], ylim=limits[1])
     legend_below(ax, [*handles, line])
     return ax
+
+
+def _is_color(color: Any) -> bool:
+    try:
+        return is_color_like(color)
+    except Exception:  # A tuple of anything can make matplotlib fail.
+        return False
 
 
 def _make(pipeline: Any, learning_rate: Any, beta: Any) -> Any:

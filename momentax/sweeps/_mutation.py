@@ -62,7 +62,7 @@ class Mutation:
             if not isinstance(distribution, Distribution):
                 raise TypeError(
                     f"{name} must be a distribution, such as momentax.sweeps.log_uniform(1e-3, 1), "
-                    f"got {arguments.describe(distribution)}"
+                    f"got {arguments.describe(distribution)} in ranges"
                 )
             as_axis(name, [distribution.low, distribution.high])
 

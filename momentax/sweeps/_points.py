@@ -271,8 +271,11 @@ def repeat(points: Points, seeds: int | Sequence[int] = 5) -> Points:
     require_points(points)
     if SEED in points.axes:
         raise ValueError("the points already have an axis seed; call repeat once, with all seeds")
-    is_several = hasattr(seeds, "__iter__") and getattr(seeds, "ndim", 1)
-    listed: Any = seeds if is_several else range(arguments.as_count("seeds", seeds))
+    if isinstance(seeds, int | float | np.generic) or not hasattr(seeds, "__iter__"):
+        seeds = range(arguments.as_count("seeds", seeds))
+    listed = arguments.as_items("seeds", seeds, "seeds")
+    if not listed:
+        raise ValueError(f"seeds must hold at least one seed, got {arguments.describe(seeds)}")
     checked = [arguments.as_count(f"seeds[{i}]", seed, 0) for i, seed in enumerate(listed)]
     if checked and max(checked) >= _SEED_LIMIT:
         raise ValueError(f"a seed must be below 2**31, got {arguments.describe(max(checked))}")

@@ -87,7 +87,7 @@ def meets_condition(values: np.ndarray, condition: Any) -> np.ndarray:
 
 
 def _holds(condition: Any, value: Any) -> bool:
-    """Return whether a value meets a condition that is a function; an error says which one fails."""
+    """Return whether a value meets a condition that is a function, and name it in an error."""
     try:
         return bool(condition(value))
     except Exception as error:  # The user's function can raise anything.
