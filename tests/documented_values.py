@@ -168,6 +168,11 @@ def is_tree_of_floats(value: Any) -> bool:
     )
 
 
+def is_empty_array(value: Any) -> bool:
+    """Return whether a value is an array of shape (0,)."""
+    return isinstance(value, np.ndarray) and value.shape == (0,)
+
+
 def has_no_leaves(value: Any) -> bool:
     """Return whether a value is a tree without leaves."""
     return not jax.tree.leaves(value)

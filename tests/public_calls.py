@@ -97,6 +97,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "points": lambda: small_result().points,
     "power": lambda: 2,
     "probability": lambda: np.array([0.25, 0.5]),
+    "ranges": lambda: {"beta": momentax.sweeps.uniform(0.0, 0.5)},
     "scale": lambda: "log",
     "seed": lambda: (0, 1),
     "standard_error": lambda: 0.1,

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from momentax._core.arguments import as_option, describe, is_real, printable
+from momentax._core.metrics import require_mode
 from momentax.sweeps import Points, SweepResult
-from momentax.sweeps._result._metrics import require_mode
 
 
 class SeedMeans(NamedTuple):

@@ -13,13 +13,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from momentax._core import arguments, trees
+from momentax._core.metrics import Mode, mode_in_name, require_mode
 from momentax._core.sharding import without_ambient_mesh
 from momentax._core.typing import PyTree
 from momentax.sweeps._bracket import Bracket
 from momentax.sweeps._mutation import Resample
 from momentax.sweeps._points import Points, require_points
 from momentax.sweeps._result._halving_result import HalvingResult
-from momentax.sweeps._result._metrics import Mode, mode_in_name, require_mode
 from momentax.sweeps._run._batches import Work, require_batch_size
 from momentax.sweeps._run._devices import as_devices
 from momentax.sweeps._run._groups import column_shapes, shard_columns

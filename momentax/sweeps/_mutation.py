@@ -50,7 +50,9 @@ class Mutation:
             raise TypeError(
                 f"seed must be a tuple of whole numbers, got {arguments.describe(self.seed)}"
             )
-        seed = tuple(arguments.as_count(f"seed[{i}]", n, 0) for i, n in enumerate(self.seed))
+        seed = tuple(
+            arguments.as_count(f"seed[{i}]", n, 0, 2**32 - 1) for i, n in enumerate(self.seed)
+        )
         object.__setattr__(self, "seed", seed)
         object.__setattr__(self, "factor", arguments.as_real("factor", self.factor, "(1, inf)"))
         if self.ranges is not None and not isinstance(self.ranges, Mapping):

@@ -276,7 +276,7 @@ def repeat(points: Points, seeds: int | Sequence[int] = 5) -> Points:
     listed = arguments.as_items("seeds", seeds, "seeds")
     if not listed:
         raise ValueError(f"seeds must hold at least one seed, got {arguments.describe(seeds)}")
-    checked = [arguments.as_count(f"seeds[{i}]", seed, 0) for i, seed in enumerate(listed)]
+    checked = [arguments.as_count(f"seeds[{i}]", seed, 0, np.inf) for i, seed in enumerate(listed)]
     if checked and max(checked) >= _SEED_LIMIT:
         raise ValueError(f"a seed must be below 2**31, got {arguments.describe(max(checked))}")
     return Points({**points.dims, SEED: {SEED: as_axis(SEED, checked).astype(np.int32)}})

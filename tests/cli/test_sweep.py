@@ -22,7 +22,7 @@ from tests.cli.results import RESULTS, returns
     ("arguments", "text"),
     [
         (["--betas", "1.5"], "axis beta must be in [0, 1), got 1.5 at index 0"),
-        (["--learning-rates", "0.1", "-1"], "axis learning_rate must be in (0, inf), got -1.0"),
+        (["--learning-rates", "0.1", "-1"], "axis learning_rate must be in [0, inf), got -1.0"),
         (["--learning-rates", "0.1", "-1e-3"], "got -0.001 at index 1"),
         (["--betas", "-1e-3", "0.9"], "axis beta must be in [0, 1), got -0.001 at index 0"),
         (["--epochs", "-1e3"], "argument --epochs: invalid int value"),

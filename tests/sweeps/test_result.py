@@ -19,8 +19,8 @@ from hypothesis import given
 
 import momentax
 from momentax import grid
+from momentax._core.metrics import mode_in_name
 from momentax.sweeps import Best, Mean, SweepResult, repeat, zipped
-from momentax.sweeps._result._metrics import mode_in_name
 from tests.sweeps.results import (
     POINTS,
     REPORT,

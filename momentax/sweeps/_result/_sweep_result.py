@@ -11,10 +11,11 @@ import jax
 import numpy as np
 
 from momentax._core import arguments
+from momentax._core.metrics import require_mode
 from momentax._core.typing import PyTree
 from momentax.sweeps._points import SEED, Points, require_points
 from momentax.sweeps._result import _file, _table
-from momentax.sweeps._result._metrics import name_leaves, require_mode
+from momentax.sweeps._result._metrics import name_leaves
 from momentax.sweeps._result._records import Best, Mean, Report
 from momentax.sweeps._result._statistics import (
     group_by_setting,
