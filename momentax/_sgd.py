@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, trees
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
 from momentax._core.keywords import explain_keywords, source_of, suggest_synonym
 from momentax._core.typing import PyTree, ScalarOrSchedule, Schedule
 from momentax._methods._heavy_ball import heavy_ball
@@ -36,13 +36,18 @@ _HEAVY_BALL = _DefaultMethod(*heavy_ball())
 
 
 def _with_count(
-    step: Callable[[PyTree, Any, PyTree], PyTree], state_of: Callable[[Any], Any]
+    step: Callable[[PyTree, Any, PyTree], PyTree],
+    state_of: Callable[[Any], Any],
+    schedule: Schedule,
 ) -> optax.GradientTransformationExtraArgs:
-    """Return the transformation step(updates, count, params), whose state is its count."""
+    """Return the transformation step(updates, count, params), whose state is its count.
+
+    The first value of the schedule is checked by `init`.
+    """
 
     def init(params):
         del params
-        return state_of(jnp.zeros((), jnp.int32))
+        return state_of(first_count(schedule))
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
@@ -55,7 +60,9 @@ def _with_count(
 def _scale(factor: Schedule) -> optax.GradientTransformationExtraArgs:
     """Scale updates by c_t, kept in float32 or wider: u ← c_t u."""
     return _with_count(
-        lambda u, t, _: arithmetic.combine((factor(t), u), like=u), optax.ScaleByScheduleState
+        lambda u, t, _: arithmetic.combine((factor(t), u), like=u),
+        optax.ScaleByScheduleState,
+        factor,
     )
 
 
@@ -76,7 +83,7 @@ def _decay(
         decayed = jax.tree.map(lambda keep, leaf: leaf if keep else None, kept, params)
         return arithmetic.combine((1.0, u), (factor(t) * weight(t), decayed), like=u)
 
-    return _with_count(step, DecayState)
+    return _with_count(step, DecayState, weight)
 
 
 def _fill_with_zeros(updates: PyTree, params: PyTree) -> PyTree:

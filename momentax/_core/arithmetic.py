@@ -256,8 +256,7 @@ def overflow_factor(tree: PyTree, norm: Scalar) -> tuple[jax.Array, jax.Array]:
     keeps all squares in range, and the tree is read only once more.
     """
     most = largest_to_square(*jax.tree.leaves(tree))
-    # The barrier keeps XLA from multiplying the entries before it divides them by the constant.
-    power = jax.lax.optimization_barrier(jnp.asarray(most * 2.0**29, float_dtype()))
+    power = _hide_constant(jnp.asarray(most * 2.0**29, float_dtype()))
     size = _root_of_squares(tree, power)
     overflows = (size > most / power) & jnp.isfinite(size)
     factor = jnp.maximum(norm / size * (1 / power), jnp.finfo(jnp.float32).tiny)
@@ -308,7 +307,12 @@ def _unit_of(tree: PyTree) -> jax.Array:
     info = jnp.finfo(largest.dtype)
     bounded = jnp.clip(jnp.where(jnp.isfinite(largest), largest, 1), info.tiny, 1 / info.tiny)
     power = jax.lax.reduce_precision(bounded, exponent_bits=info.nexp, mantissa_bits=0)
-    return jax.lax.stop_gradient(power)  # Results do not depend on it.
+    return _hide_constant(jax.lax.stop_gradient(power))  # Results do not depend on the power.
+
+
+def _hide_constant(power: jax.Array) -> jax.Array:
+    """Return a power that XLA does not know: of a constant c, it computes (c x)² as c² x²."""
+    return jax.lax.optimization_barrier(power)
 
 
 def _root_of_squares(tree: PyTree, power: jax.Array) -> jax.Array:
