@@ -256,10 +256,11 @@ def overflow_factor(tree: PyTree, norm: Scalar) -> tuple[jax.Array, jax.Array]:
     keeps all squares in range, and the tree is read only once more.
     """
     most = largest_to_square(*jax.tree.leaves(tree))
-    power = jnp.asarray(most * 2.0**29, float_dtype())
+    # XLA would compute (x / c)² as x² / c² for a constant c that it knows, and c² overflows.
+    power = jax.lax.optimization_barrier(jnp.asarray(most * 2.0**29, float_dtype()))
     size = _root_of_squares(tree, power)
     overflows = (size > most / power) & jnp.isfinite(size)
-    factor = jnp.maximum(norm / size * (1 / power), jnp.finfo(jnp.float32).tiny)
+    factor = jnp.maximum(norm / size * (1 / power), float(jnp.finfo(jnp.float32).tiny))
     otherwise = jnp.where(jnp.isfinite(size), 1, jnp.nan)
     return overflows, jnp.where(overflows, factor, otherwise)
 
@@ -316,10 +317,7 @@ def _root_of_squares(tree: PyTree, power: jax.Array) -> jax.Array:
     inverse, zero = 1 / power, jnp.zeros((), power.dtype)
 
     def squares(part: jax.Array) -> jax.Array:
-        scaled = jnp.asarray(part, zero.dtype) * inverse
-        # XLA would compute (c x)² as c² x² for a known c, and c² over- or underflows.
-        scaled = jnp.clip(scaled, jnp.finfo(zero.dtype).min, jnp.finfo(zero.dtype).max)
-        return jnp.sum(jnp.square(scaled))
+        return jnp.sum(jnp.square(jnp.asarray(part, zero.dtype) * inverse))
 
     return jnp.sqrt(sum(map(squares, _real_parts(tree)), start=zero))
 
