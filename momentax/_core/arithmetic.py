@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from momentax._core.arguments import is_traced
+from momentax._core.arguments import is_key, is_traced
 from momentax._core.hyperparameters import float_dtype
 from momentax._core.sharding import sharding_in_type
-from momentax._core.trees import is_none, require_inexact
+from momentax._core.trees import is_array, is_none, only_arrays, require_inexact
 from momentax._core.typing import PyTree, Scalar
 
 
@@ -33,9 +33,21 @@ def as_scalar(value: Scalar) -> jax.Array:
     return jax.lax.convert_element_type(jnp.asarray(value), float_dtype())
 
 
+def own(value: Any, dtype: Any = None) -> jax.Array:
+    """Return a value as a JAX array, copied unless it is one already.
+
+    On CPU `jnp.asarray` may use the memory of a NumPy array or of another framework. If its owner
+    wrote into it, the JAX array would change.
+    """
+    return jnp.asarray(value, dtype) if isinstance(value, jax.Array) else jnp.array(value, dtype)
+
+
 def cast_like(new: Any, old: Any) -> jax.Array:
-    """Return a leaf in the dtype of another, weakly typed exactly if the other is."""
-    new = jnp.asarray(new, old.dtype)
+    """Return a copy of a leaf in the dtype of another, weakly typed exactly if the other is.
+
+    A concrete JAX array is copied too: `jax.dlpack` makes such arrays of foreign memory.
+    """
+    new = jnp.asarray(new, old.dtype) if is_traced(new) else jnp.array(new, old.dtype)
     # JAX has no other public way to make an array of a weak type than to write into one.
     return old.at[...].set(new) if getattr(old, "weak_type", False) else new
 
@@ -51,9 +63,24 @@ def is_zero(coefficient: Any) -> bool:
 
 
 def zeros_like(params: PyTree) -> PyTree:
-    """Return zeros with the shapes and sharding of the parameters, in their compute dtypes."""
+    """Return zeros with the shapes and sharding of the parameters, in their compute dtypes.
+
+    A parameter that is no array has None in its place.
+    """
+    params = only_arrays(params)
     require_inexact(params)
     return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype=compute_dtype(leaf)), params)
+
+
+def zero_update(leaf: Any) -> Any:
+    """Return what leaves a parameter as it is when it is added, or None if nothing does.
+
+    The sum of a Python number and a Python 0 stays a Python number.
+    """
+    if type(leaf) in (int, float, complex):
+        return type(leaf)(0)
+    is_number = is_array(leaf) and not isinstance(leaf, bool) and not is_key(leaf)
+    return jnp.zeros_like(leaf) if is_number else None
 
 
 def combine(*terms: tuple[Scalar, PyTree], like: PyTree) -> PyTree:
@@ -365,4 +392,4 @@ def _widen(leaf: Any, scalar: jax.Array) -> jax.Array:
 
 
 def _upcast(leaf: Any) -> jax.Array:
-    return jnp.asarray(leaf, compute_dtype(leaf))
+    return own(leaf, compute_dtype(leaf))

@@ -24,6 +24,7 @@ from momentax._core.arguments import (
     is_real,
     is_traced,
     is_within,
+    require_function,
 )
 from momentax._core.typing import Scalar, ScalarOrSchedule, Schedule
 
@@ -104,6 +105,16 @@ def concrete_value(value: ScalarOrSchedule) -> np.float64 | None:
     return _as_float64(value, describe(value))
 
 
+def is_always_zero(value: ScalarOrSchedule) -> bool:
+    """Return whether a hyperparameter is the number 0, so that a state may omit what it needs.
+
+    A schedule is not, and neither is a JAX array: `optax.inject_hyperparams` passes one, and
+    it may have another value at the next update.
+    """
+    is_number = not callable(value) and not isinstance(value, jax.Array)
+    return is_number and bool(round_to_float_dtype(value) == 0)
+
+
 def as_constant(name: str, value: Scalar, interval: str | None = None) -> Schedule:
     """Return a hyperparameter as `as_schedule` does, but refuse a schedule."""
     if callable(value):
@@ -124,6 +135,7 @@ def as_schedule(name: str, value: ScalarOrSchedule, interval: str | None = None)
     if callable(value):
         if isinstance(value, CheckedSchedule):  # It states its interval itself.
             return replace(value, name=value.name or name)
+        require_function(name, value, "of the count, if it is a schedule", 0)
         return CheckedSchedule(name, value, interval)
 
     wrong = f"{name} must be in {interval}, got {describe(value)}"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core.arguments import as_flag, describe, dtype_of, is_a
+from momentax._core.arguments import as_flag, describe, dtype_of, is_a, require_function
 from momentax._core.typing import PyTree
 
 
@@ -37,6 +37,26 @@ def is_masked(value: Any) -> bool:
 def is_absent(value: Any) -> bool:
     """Return whether there is no array here: None, or a part left to another transformation."""
     return is_none(value) or is_masked(value)
+
+
+def is_array(leaf: Any) -> bool:
+    """Return whether a leaf is an array or a number, and not a function, a string or the like."""
+    return dtype_of(leaf) is not None or hasattr(leaf, "dtype")
+
+
+def only_arrays(params: PyTree) -> PyTree:
+    """Return parameters with None in place of each leaf that is no array.
+
+    A module of Equinox has such leaves, for example its activation function.
+    """
+    return jax.tree.map(lambda leaf: leaf if is_array(leaf) else None, params)
+
+
+def with_others(arrays: PyTree, params: PyTree) -> PyTree:
+    """Undo `only_arrays`, for other arrays in the places of those of the parameters."""
+    return jax.tree.map(
+        lambda array, leaf: leaf if array is None else array, arrays, params, is_leaf=is_none
+    )
 
 
 def require_kind(params: PyTree, kind: Any, need: str, remedy: str) -> None:
@@ -128,6 +148,19 @@ def require_params(updates: PyTree, params: PyTree) -> None:
     require_fit("the gradient", updates, "the parameter", params, remedy)
 
 
+def absent_like(velocity: PyTree, params: PyTree) -> PyTree:
+    """Return parameters with None wherever the velocity has None, since they are no arrays.
+
+    Parameters of another structure are returned unchanged.
+    """
+    try:
+        return jax.tree.map(
+            lambda v, leaf: None if is_none(v) else leaf, velocity, params, is_leaf=is_absent
+        )
+    except ValueError:
+        return params
+
+
 def masked_like(like: PyTree, tree: PyTree) -> PyTree:
     """Return `tree` with None or MaskedNode wherever `like` has one.
 
@@ -140,6 +173,17 @@ def masked_like(like: PyTree, tree: PyTree) -> PyTree:
         )
     except ValueError:
         return tree
+
+
+def require_mask(name: str, value: Any) -> None:
+    """Refuse what is neither a tree of bools, nor None, nor a function of the parameters."""
+    if callable(value):
+        require_function(name, value, "from params to a tree of bools", "params")
+    elif not all(isinstance(leaf, bool | np.bool_) for leaf in jax.tree.leaves(value)):
+        raise TypeError(
+            f"{name} must be a tree of bools, a prefix of one or a function from params to one, "
+            f"got {describe(value)}"
+        )
 
 
 def as_mask(name: str, value: Any, params: PyTree) -> PyTree:
@@ -175,7 +219,7 @@ def as_rows(value: PyTree, velocity: PyTree) -> PyTree:
     )
 
     def as_index(leaf: Any, part: Any) -> Any:
-        if is_masked(leaf):
+        if is_absent(leaf):
             return leaf
         is_index = np.ndim(part) == 1 and jnp.issubdtype(jnp.result_type(part), jnp.integer)
         if not is_index or not np.ndim(leaf):
@@ -183,7 +227,7 @@ def as_rows(value: PyTree, velocity: PyTree) -> PyTree:
         return _rows_or_beyond(part, len(leaf))
 
     try:
-        return jax.tree.map(as_index, velocity, value, is_leaf=is_masked)
+        return jax.tree.map(as_index, velocity, value, is_leaf=is_absent)
     except (TypeError, ValueError):  # There is a node or None where an array belongs.
         raise ValueError(wrong) from None
 

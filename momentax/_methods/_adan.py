@@ -10,6 +10,7 @@ import optax
 
 from momentax._core import arithmetic, trees, xla
 from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._average import update_average
 from momentax._methods._keywords import explain_keywords
@@ -109,4 +110,4 @@ def adan(
         last = xla.computed_after(t, arithmetic.combine((1.0, updates), like=last), v, n)
         return d, AdanState(optax.safe_increment(t), m, v, n, last, wm, wv, wn)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, AdanState)

@@ -12,6 +12,7 @@ import optax
 
 from momentax._core import arguments, arithmetic, trees
 from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -29,6 +30,7 @@ class AggregatedState(NamedTuple):
     restarts_with_velocity = ()
     sums_gradients = False
     shift = 0.0
+    leading_axes = 1
 
 
 @explain_keywords
@@ -78,6 +80,7 @@ def aggregated(
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
         t, v = state
+        _require_velocities(v, len(β))
 
         def accumulate(β: jax.Array, v: PyTree) -> PyTree:
             trees.require_gradients(updates, v)
@@ -88,4 +91,14 @@ def aggregated(
         d = arithmetic.combine((1 / len(β), total), like=updates)
         return d, AggregatedState(optax.safe_increment(t), v)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, AggregatedState)
+
+
+def _require_velocities(v: PyTree, number: int) -> None:
+    """Refuse the state of another number of velocities."""
+    for leaf in jax.tree.leaves(v)[:1]:
+        if leaf.shape[0] != number:
+            raise ValueError(
+                f"the state holds {leaf.shape[0]} velocities of each parameter where betas has "
+                f"{number}; start with tx.init(params)"
+            )

@@ -11,6 +11,7 @@ import optax
 from momentax._core import arithmetic, hyperparameters, trees, xla
 from momentax._core.arguments import as_flag
 from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import linear
@@ -86,4 +87,4 @@ def average(
         d = arithmetic.combine((1 / w, v), like=updates)
         return d, AverageState(optax.safe_increment(t), v, w)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, AverageState)

@@ -11,6 +11,7 @@ import optax
 
 from momentax._core import arithmetic, hyperparameters, trees, xla
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, Scalar, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -64,7 +65,7 @@ def hypergradient(
     inner products. A gradient that is infinite or NaN makes all directions NaN.
 
     Args:
-        learning_rate: α_0 in (0, inf), the first learning rate, not a schedule.
+        learning_rate: α_0 in [0, inf), the first learning rate, not a schedule.
         beta: β_0 in [0, 1), the first share of the velocity kept, not a schedule.
         learning_rate_step: κ in [0, inf), the step size of α, in the units of α
             over those of a squared gradient.
@@ -86,7 +87,7 @@ def hypergradient(
     β_0 = hyperparameters.as_constant("beta", beta)(0)
     κ_α = as_schedule("learning_rate_step", learning_rate_step, "[0, inf)")
     κ_β = as_schedule("beta_step", beta_step, "[0, inf)")
-    adapts_β = callable(beta_step) or not arithmetic.is_zero(κ_β(0))
+    adapts_β = not hyperparameters.is_always_zero(beta_step)
 
     def init(params):
         count = hyperparameters.first_count(κ_α, κ_β)
@@ -99,6 +100,12 @@ def hypergradient(
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
         t, v, last_α, β, change = state
+        if v is not None and adapts_β != (change is not None):
+            raise ValueError(
+                f"the state holds {'no' if adapts_β else 'a'} change of the velocity, which "
+                f"{'every' if adapts_β else 'only a'} beta_step other than the number 0 needs; "
+                "start with tx.init(params)"
+            )
         trees.require_gradients(updates, v)
         overflows, c = arithmetic.overflow_factor(updates, norm=1.0)
 
@@ -120,4 +127,4 @@ def hypergradient(
         d = arithmetic.combine((α, v), like=updates)
         return d, HypergradientState(optax.safe_increment(t), v, α, β, change)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, HypergradientState)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core import arguments, arithmetic, hyperparameters, trees
+from momentax._core import arguments, arithmetic, hyperparameters, transformations, trees
 from momentax._core.typing import PyTree
 from momentax._methods._keywords import explain_keywords
 
@@ -146,7 +146,7 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
             last = jax.tree.map(arithmetic.write_rows, state.last, rows, last)
         return d, state._replace(count=count, velocity=v, last=last)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformations.method(init, update, LazyState)
 
 
 def _without_other_rows(updates: PyTree, velocity: PyTree, rows: PyTree) -> PyTree:

@@ -8,6 +8,7 @@ import optax
 
 from momentax._core import arithmetic, hyperparameters, trees, xla
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import LinearState
@@ -58,7 +59,7 @@ def lion(
         mixture = arithmetic.combine(*_mixture_terms(b1, b2, v, new, updates), like=v)
         return arithmetic.sign(mixture, like=updates), LinearState(optax.safe_increment(t), new)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, LinearState)
 
 
 def _mixture_terms(β1: Any, β2: Any, v: PyTree, new: PyTree, g: PyTree) -> Any:

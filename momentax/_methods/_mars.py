@@ -12,9 +12,9 @@ import optax
 from momentax._core import arithmetic, trees, xla
 from momentax._core.arguments import as_flag
 from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
-from momentax._methods._linear import LinearState
 from momentax._methods._previous import previous
 
 
@@ -31,6 +31,21 @@ class MarsState(NamedTuple):
     gradient: PyTree
 
     restarts_with_velocity = ("gradient",)
+    sums_gradients = False
+    shift = 0.0
+
+
+class ExactMarsState(NamedTuple):
+    """The state of MARS in its exact form.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    """
+
+    count: Any
+    velocity: PyTree
+
+    restarts_with_velocity = ()
     sums_gradients = False
     shift = 0.0
 
@@ -82,7 +97,7 @@ def mars(
     as_flag("approximate", approximate)
 
     def init(params):
-        state = LinearState(first_count(β, γ), arithmetic.zeros_like(params))
+        state = ExactMarsState(first_count(β, γ), arithmetic.zeros_like(params))
         return MarsState(*state, arithmetic.zeros_like(params)) if approximate else state
 
     def update(updates, state, params=None, *, prev_grad=None, **extra_args):
@@ -106,4 +121,4 @@ def mars(
             state = state._replace(gradient=kept)
         return d, state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, MarsState if approximate else ExactMarsState)

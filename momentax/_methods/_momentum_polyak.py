@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,24 @@ import optax
 
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
-from momentax._methods._linear import LinearState
+
+
+class MomentumPolyakState(NamedTuple):
+    """The state of momentum with Polyak's step size.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, a sum of whole steps, shaped like the parameters, in float32 or wider.
+    """
+
+    count: Any
+    velocity: PyTree
+
+    restarts_with_velocity = ()
+    sums_gradients = False
+    shift = 0.0
 
 
 @explain_keywords
@@ -62,7 +77,8 @@ def momentum_polyak(
     bound = as_schedule("lower_bound", lower_bound)
 
     def init(params):
-        return LinearState(first_count(β, c_t, γ_max, bound), arithmetic.zeros_like(params))
+        count = first_count(β, c_t, γ_max, bound)
+        return MomentumPolyakState(count, arithmetic.zeros_like(params))
 
     def update(updates, state, params=None, *, value=None, **extra_args):
         del params, extra_args
@@ -78,9 +94,9 @@ def momentum_polyak(
         α = jnp.where(jnp.isfinite(loss), α, jnp.nan)
         v = arithmetic.combine((β(t), v), (α, updates), like=v)
         d = arithmetic.combine((1.0, v), like=updates)
-        return d, LinearState(optax.safe_increment(t), v)
+        return d, MomentumPolyakState(optax.safe_increment(t), v)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, MomentumPolyakState)
 
 
 def _loss(value: Any, updates: PyTree) -> jax.Array:

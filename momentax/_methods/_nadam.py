@@ -9,6 +9,7 @@ import optax
 
 from momentax._core import arithmetic, trees, xla
 from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._average import update_average
 from momentax._methods._keywords import explain_keywords
@@ -104,4 +105,4 @@ def nadam(
         d = arithmetic.normalize_by(ahead, squares, ε(t), like=updates)
         return d, NadamState(next_t, v, s, w, u)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, NadamState)

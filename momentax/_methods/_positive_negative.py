@@ -8,6 +8,7 @@ import optax
 
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -79,4 +80,4 @@ def positive_negative(
         d = arithmetic.combine((scale, v), (b * scale, q), like=updates)
         return d, PositiveNegativeState(optax.safe_increment(t), v, q)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, PositiveNegativeState)

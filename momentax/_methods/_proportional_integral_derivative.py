@@ -9,6 +9,7 @@ import optax
 
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -86,4 +87,4 @@ def proportional_integral_derivative(
         count = optax.safe_increment(t)
         return d, ProportionalIntegralDerivativeState(count, v, change, rest)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, ProportionalIntegralDerivativeState)

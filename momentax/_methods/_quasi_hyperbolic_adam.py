@@ -9,6 +9,7 @@ import optax
 
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._average import update_average
 from momentax._methods._keywords import explain_keywords
@@ -97,4 +98,4 @@ def quasi_hyperbolic_adam(
         d = arithmetic.normalize_by(mix, squares, ε(t), like=updates)
         return d, QuasiHyperbolicAdamState(optax.safe_increment(t), v, s, w, u)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, QuasiHyperbolicAdamState)

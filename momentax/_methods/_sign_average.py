@@ -8,9 +8,10 @@ import optax
 
 from momentax._core import arithmetic
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.transformations import method
 from momentax._core.typing import ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
-from momentax._methods._linear import linear
+from momentax._methods._linear import LinearState, linear
 
 
 @explain_keywords
@@ -45,4 +46,4 @@ def sign_average(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationEx
         # The dtype of the direction may round an entry of the velocity to 0; its sign is kept.
         return arithmetic.sign(new.velocity, like=updates), new
 
-    return optax.GradientTransformationExtraArgs(average.init, update)
+    return method(average.init, update, LinearState)

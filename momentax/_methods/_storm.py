@@ -10,6 +10,7 @@ import optax
 
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 from momentax._methods._previous import previous
@@ -103,7 +104,7 @@ def recursive_momentum(
         d = arithmetic.combine((1.0, v), like=updates)
         return d, RecursiveState(optax.safe_increment(t), v, arithmetic.as_scalar(1))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, RecursiveState)
 
 
 @explain_keywords
@@ -172,4 +173,4 @@ def storm(
         d = arithmetic.combine((η, v), like=updates)
         return d, StormState(optax.safe_increment(t), v, β, squares)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, StormState)

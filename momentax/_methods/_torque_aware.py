@@ -10,6 +10,7 @@ import optax
 
 from momentax._core import arithmetic, trees, xla
 from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -78,4 +79,4 @@ def torque_aware(
         d = arithmetic.combine((1.0, v), like=updates)
         return d, TorqueAwareState(optax.safe_increment(t), v, s)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, TorqueAwareState)

@@ -11,6 +11,7 @@ import optax
 
 from momentax._core import arguments, arithmetic, hyperparameters, trees
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, Scalar, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -85,7 +86,7 @@ def yellowfin(
     rate directly, without β_t and α_t.
 
     Args:
-        learning_rate: α_0 in (0, inf), the first learning rate, not a schedule.
+        learning_rate: α_0 in [0, inf), the first learning rate, not a schedule.
             Its share of α_t decreases by the factor s each step, so take one at
             which descent is stable.
         beta: β_0 in [0, 1), the first share of the velocity kept, not a schedule.
@@ -148,7 +149,7 @@ def yellowfin(
         averages = weight, window, h_min, h_max, square, norm, distance
         return d, YellowFinState(optax.safe_increment(t), v, mean, *averages, α, β)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, YellowFinState)
 
 
 def single_step(

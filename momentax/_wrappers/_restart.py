@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, hyperparameters, trees
+from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 from momentax._state._reset import reinitialize_where
 from momentax._state._velocity import velocity
@@ -151,7 +152,7 @@ def restart(
         restarts = jnp.where(fires, optax.safe_increment(restarts), restarts)
         return d, RestartState(since, restarts, current, inner)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update, RestartState)
 
 
 def _loss(extra_args: dict[str, Any]) -> jax.Array:
@@ -160,7 +161,7 @@ def _loss(extra_args: dict[str, Any]) -> jax.Array:
         raise ValueError(
             "when='function' needs the loss: call update(grads, state, params, value=loss)"
         )
-    value = jnp.asarray(value)
+    value = arithmetic.own(value)
     if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
             f"value must be a real scalar, the loss at params, got shape {value.shape} and "
