@@ -54,7 +54,7 @@ def test_writes_json_without_infinite_numbers(capsys):
     ("arguments", "text"),
     [
         (["--beta", "1.5"], "error: beta must be in [0, 1), got 1.5"),
-        (["--learning-rate", "nan"], "learning_rate must be in (0, inf), got nan"),
+        (["--learning-rate", "nan"], "learning_rate must be in [0, inf), got nan"),
         (["--learning-rate", "fast"], "argument --learning-rate: invalid float value: 'fast'"),
         (["--mu", "200"], "mu must not exceed L, got mu=200.0 and L=100.0; are they swapped?"),
         (["--mu", "nan"], "mu must be in (-inf, inf), got nan"),

@@ -18,7 +18,7 @@ from tests.cli.results import RESULTS, returns
     ("arguments", "text"),
     [
         (["--betas", "1.5"], "axis beta must be in [0, 1), got 1.5 at index 0"),
-        (["--learning-rates", "0.1", "-1"], "axis learning_rate must be in (0, inf), got -1.0"),
+        (["--learning-rates", "0.1", "-1"], "axis learning_rate must be in [0, inf), got -1.0"),
         (["--learning-rates", "fast"], "invalid float value: 'fast'"),
         (["--learning-rates", "0.1", "0.1"], "must not repeat a value"),
         (["--epochs", "0"], "epochs must be a whole number, at least 1, got 0"),
