@@ -1,10 +1,14 @@
-"""β over time: schedules from a count, first 0, to β."""
+"""β over time: schedules from a count, first 0, to β.
+
+Each function returns a schedule, which maps a whole number or an array of them, traced or not, to
+β in float32 or wider, of the same shape. When the function is called, a concrete argument outside
+of its interval raises a ValueError, and an argument of another kind a TypeError.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +35,6 @@ def __dir__() -> list[str]:
 
 
 _RATES = "(0, inf)"  # A learning rate that is always 0 needs no β.
-_LARGEST_COUNT = 2**31 - 1  # Counts are int32.
 
 
 def _as_constant(
@@ -40,21 +43,16 @@ def _as_constant(
     return hyperparameters.as_constant(name, value, interval)
 
 
-def _as_steps(name: str, value: Any) -> int:
-    """Return a number of steps that a count can reach."""
-    if (steps := arguments.as_count(name, value)) > _LARGEST_COUNT:
-        raise ValueError(
-            f"{name} must be at most {_LARGEST_COUNT}, the largest int32 count, got {steps}"
-        )
-    return steps
-
-
 def _as_integer(count: ArrayLike) -> jax.Array:
+    if not arguments.is_a(jnp.integer, count):
+        raise TypeError(f"count must be a whole number, got {arguments.describe(count)}")
+    if isinstance(count, int) and abs(count) > arguments.LARGEST_COUNT:
+        raise ValueError(f"count must be an int32 number, got {arguments.describe(count)}")
     return jnp.asarray(count, jnp.int32)
 
 
-def _as_float(count: ArrayLike) -> jax.Array:
-    return jnp.asarray(count, hyperparameters.float_dtype())
+def _as_float(value: ArrayLike) -> jax.Array:
+    return jnp.asarray(value, hyperparameters.float_dtype())
 
 
 def _below_one(β: jax.Array) -> jax.Array:
@@ -72,13 +70,6 @@ def warmup(start: Scalar = 0.5, end: Scalar = 0.9, steps: int = 1000) -> Schedul
         end: β from count `steps` on, in [0, 1).
         steps: The number of steps of the increase, at least 1.
 
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
-    Raises:
-        ValueError: start or end lies outside its interval, or steps is below 1.
-        TypeError: start or end is not a number, or steps is not a whole number.
-
     Example:
         >>> beta = momentax.schedules.warmup(0.0, 0.5, steps=1000)
         >>> float(beta(500))
@@ -93,7 +84,7 @@ def warmup(start: Scalar = 0.5, end: Scalar = 0.9, steps: int = 1000) -> Schedul
     steps = arguments.as_count("steps", steps)
 
     def schedule(count: ArrayLike) -> jax.Array:
-        share = jnp.minimum(_as_float(count) / steps, 1)
+        share = jnp.minimum(_as_float(_as_integer(count)) / steps, 1)
         return first(count) * (1 - share) + last(count) * share
 
     return schedule
@@ -113,13 +104,6 @@ def sutskever(beta_max: Scalar = 0.99) -> Schedule:
 
     Args:
         beta_max: The limit, in [0, 1). The paper tries 0.9, 0.99, 0.995 and 0.999.
-
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
-    Raises:
-        ValueError: A concrete beta_max lies outside its interval.
-        TypeError: beta_max is not a number.
 
     Example:
         >>> beta = momentax.schedules.sutskever(0.99)
@@ -153,14 +137,6 @@ def demon(beta: Scalar, steps: int) -> Schedule:
         beta: β at count 0, in [0, 1).
         steps: T, the number of steps until β is 0, at least 1.
 
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
-    Raises:
-        ValueError: A concrete beta lies outside its interval; steps is below 1
-            or above the largest count.
-        TypeError: beta is not a number, or steps is not a whole number.
-
     Example:
         >>> beta = momentax.schedules.demon(0.9, steps=1000)
         >>> float(beta(1000))
@@ -171,7 +147,7 @@ def demon(beta: Scalar, steps: int) -> Schedule:
         with momentum decay, 2019, arXiv:1910.04952.
     """
     first = _as_constant("beta", beta)
-    steps = _as_steps("steps", steps)
+    steps = arguments.as_count("steps", steps)
 
     def schedule(count: ArrayLike) -> jax.Array:
         left = _as_float(jnp.maximum(steps - _as_integer(count), 0)) / steps
@@ -214,14 +190,9 @@ def one_cycle(
         pct_final: Where β is `high` again, in [pct_start, 1], as a share of `steps`.
         anneal: "linear" or "cosine", the shape of both halves.
 
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
     Raises:
-        ValueError: A concrete argument lies outside its interval, low is above
-            high, or anneal is neither word.
-        TypeError: high or low is not a number, steps is not a whole number, or
-            pct_start or pct_final is traced.
+        ValueError: low is above high, where both are concrete.
+        TypeError: pct_start or pct_final is traced.
 
     Example:
         >>> beta = momentax.schedules.one_cycle(1000, high=0.95, low=0.85)
@@ -234,7 +205,7 @@ def one_cycle(
         cycle; Smith, A disciplined approach to neural network hyper-parameters,
         2018, arXiv:1803.09820, for β opposite to the learning rate.
     """
-    steps = _as_steps("steps", steps)
+    steps = arguments.as_count("steps", steps)
     top, bottom = _as_constant("high", high), _as_constant("low", low)
     if not (arguments.is_traced(high) or arguments.is_traced(low)) and float(low) > float(high):
         raise ValueError(f"low must be at most high, got low={low} and high={high}")
@@ -271,9 +242,6 @@ def nesterov_sequence() -> Schedule:
     below 1. The parameters are the look-ahead points y, and the guarantee is for
     x_N = y_{N-1} - α g_N: where the loss f is convex, its gradient is L-Lipschitz
     and α = 1 / L, f(x_N) - f* ≤ 2 L ‖x_0 - x*‖² / (N + 1)².
-
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
 
     Example:
         >>> tx = momentax.sgd(0.1, momentax.nesterov(momentax.schedules.nesterov_sequence()))
@@ -318,13 +286,9 @@ def scheduled_restart(
         ratio: r in [1, inf), F_1 / F. The best values in the paper for CIFAR-10
             are F = 30 and r = 2 linear, F = 40 and r = 1.25 exponential.
 
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
     Raises:
-        ValueError: steps, a boundary or ratio lies outside its interval, the
-            boundaries do not increase, or growth is neither word.
-        TypeError: steps or a boundary is not a whole number, or ratio is traced.
+        ValueError: The boundaries do not increase.
+        TypeError: ratio is traced.
 
     Example:
         >>> beta = momentax.schedules.scheduled_restart(30, boundaries=[90, 150])
@@ -335,12 +299,10 @@ def scheduled_restart(
         Wang, Nguyen, Bertozzi, Baraniuk and Osher, Scheduled restart momentum
         for accelerated stochastic gradient descent, 2020, arXiv:2002.10583.
     """
-    steps = _as_steps("steps", steps)
-    if not isinstance(boundaries, Iterable):
-        raise TypeError(
-            f"boundaries must be a sequence of counts, got {arguments.describe(boundaries)}"
-        )
-    starts = np.array([0, *(_as_steps("each boundary", b) for b in boundaries)], np.int32)
+    steps = arguments.as_count("steps", steps)
+    counts = arguments.as_items("boundaries", boundaries, "counts")
+    counts = [arguments.as_count(f"boundaries[{i}]", each) for i, each in enumerate(counts)]
+    starts = np.array([0, *counts], np.int32)
     if np.any(np.diff(starts) <= 0):
         raise ValueError(f"boundaries must increase, got {starts[1:].tolist()}")
     arguments.as_option("growth", growth, ("linear", "exponential"))
@@ -348,7 +310,8 @@ def scheduled_restart(
     stages = np.arange(len(starts))
     with np.errstate(over="ignore"):
         factors = 1 + (ratio - 1) * stages if growth == "linear" else ratio**stages
-        lengths = np.floor(np.minimum(steps * factors, _LARGEST_COUNT) + 0.5).astype(np.int32)
+        lengths = np.minimum(steps * factors, arguments.LARGEST_COUNT)
+        lengths = np.floor(lengths + 0.5).astype(np.int32)
 
     def schedule(count: ArrayLike) -> jax.Array:
         t = jnp.maximum(_as_integer(count) - 1, 0)
@@ -373,13 +336,6 @@ def matched(learning_rate_schedule: ScalarOrSchedule, effective: Scalar) -> Sche
             schedule, or a number in (0, inf).
         effective: α / (1 - β) in (0, inf), by which a constant gradient of 1
             moves the parameters each step in the long run.
-
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
-    Raises:
-        ValueError: A concrete argument lies outside its interval.
-        TypeError: effective is not a number.
 
     Example:
         >>> learning_rate = optax.cosine_decay_schedule(0.1, 1000)
@@ -445,13 +401,9 @@ def momentum_corrected(
         velocity_units: "gradient" or "parameter", the units of the `sgd` that
             is given the corrected schedule.
 
-    Returns:
-        A schedule from an integer count to a 0-d array in float32 or wider.
-
     Raises:
-        ValueError: A concrete argument lies outside its interval, or
-            velocity_units is neither word; when the schedule is called, a
-            concrete learning rate that is a divisor is 0.
+        ValueError: When the schedule is called, a concrete learning rate that is
+            a divisor is 0.
 
     Example:
         >>> learning_rate = optax.exponential_decay(0.1, 1, 0.5)
@@ -480,4 +432,4 @@ def momentum_corrected(
         ratio = jnp.where(divisor == 0, 0, α(above) / jnp.where(divisor == 0, 1, divisor))
         return β(t) * ratio
 
-    return schedule
+    return hyperparameters.with_interval("[0, inf)", schedule)

@@ -55,6 +55,7 @@ UNOPTIMIZED = {
     "storage",
     "wrappers",
     "contracts",
+    "test_bad_arguments.py",
     "test_schedules.py",
     "test_sgd.py",
     "test_traps.py",

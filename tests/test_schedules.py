@@ -564,7 +564,7 @@ BAD = {
     "boundary": (
         lambda: schedules.scheduled_restart(5, (0,)),
         ValueError,
-        "each boundary must be a whole number, at least 1, got 0",
+        r"boundaries\[0\] must be a whole number, at least 1, got 0",
     ),
     "growth": (
         lambda: schedules.scheduled_restart(5, growth="none"),

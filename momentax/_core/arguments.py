@@ -7,11 +7,14 @@ their own, and so have trees.
 
 from __future__ import annotations
 
+import inspect
 import operator
+import os
 import re
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,6 +26,7 @@ from jax.core import Tracer
 from momentax._core.typing import Reals
 
 ANY_REAL = "(-inf, inf)"
+LARGEST_COUNT = 2**31 - 1  # Counts are int32.
 
 
 def describe(value: Any) -> str:
@@ -30,7 +34,7 @@ def describe(value: Any) -> str:
     if is_traced(value):
         return f"a traced array of shape {value.shape} and dtype {value.dtype}"
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType):
-        return f"the function {value.__name__}"
+        return f"the function {printable(value.__name__)}"
     if isinstance(value, optax.GradientTransformation):
         return "a gradient transformation"
     if isinstance(value, np.generic | np.ndarray | jax.Array):
@@ -47,7 +51,13 @@ def describe(value: Any) -> str:
         text = re.sub(" at 0x[0-9a-fA-F]+", "", repr(value).replace("\n", " "))
     except ValueError:  # Python refuses to print a very large integer inside a container.
         return f"a {type(value).__name__}"
+    text = printable(text)
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def printable(text: str) -> str:
+    """Return text for a terminal: control characters are written as escapes, and not sent."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def is_traced(value: Any) -> bool:
@@ -96,7 +106,7 @@ def as_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def as_count(name: str, value: Any, least: int = 1) -> int:
+def as_count(name: str, value: Any, least: int = 1, most: float = LARGEST_COUNT) -> int:
     """Return a whole number, such as a number of steps, as an int."""
     wrong = f"{name} must be a whole number, at least {least}, got {describe(value)}"
     # NumPy's durations are a subclass of its integers.
@@ -104,6 +114,9 @@ def as_count(name: str, value: Any, least: int = 1) -> int:
         raise TypeError(wrong)
     if value < least:
         raise ValueError(wrong)
+    if value > most:
+        limit = f"{most}, the largest int32 count" if most == LARGEST_COUNT else most
+        raise ValueError(f"{name} must be at most {limit}, got {describe(value)}")
     return int(value)
 
 
@@ -114,6 +127,37 @@ def as_option(name: str, value: Any, options: Iterable[str]) -> Any:
         listed = ", ".join(map(repr, words))
         raise ValueError(f"{name} must be one of {listed}, got {describe(value)}")
     return value
+
+
+def as_path(name: str, value: Any) -> Path:
+    """Return the path of a file or folder, given as a string or as a path object."""
+    wrong = (
+        f'{name} must be a path, such as "results/sweep" or a pathlib.Path, got {describe(value)}'
+    )
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise TypeError(wrong)
+    if not path or "\0" in path:
+        raise ValueError(wrong)
+    return Path(path)
+
+
+def as_text(name: str, value: Any, example: str) -> str:
+    """Return a string, such as a path or the name of a metric."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string such as {example}, got {describe(value)}")
+    return str(value)
+
+
+def as_items(name: str, value: Any, kind: str) -> tuple[Any, ...]:
+    """Return the items of a list, an array or another iterable whose order is that of the items."""
+    unordered = isinstance(value, str | bytes | Mapping | set | frozenset)
+    try:
+        if unordered:
+            raise TypeError
+        return tuple(value)
+    except TypeError:  # It cannot be iterated over, as an array without an axis.
+        raise TypeError(f"{name} must be a sequence of {kind}, got {describe(value)}") from None
 
 
 def as_reals(name: str, value: Any, interval: str = ANY_REAL) -> Reals:
@@ -127,10 +171,15 @@ def as_reals(name: str, value: Any, interval: str = ANY_REAL) -> Reals:
         array = np.asarray(value)
     except (TypeError, ValueError):  # Rows of different lengths, or a random key.
         raise TypeError(wrong) from None
-    if array.dtype.kind not in "iuf" and not is_real(array):
+    # NumPy has no dtype for integers beyond 64 bits.
+    is_large = array.dtype == object and all(type(each) is int for each in array.flat)
+    if array.dtype.kind not in "iuf" and not is_large and not is_real(array):
         raise TypeError(wrong)
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float64)
+    try:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float64)
+    except OverflowError:
+        raise ValueError(wrong) from None
     inside = is_within(interval, array)
     if not np.all(inside):
         raise ValueError(f"{name} must be in {interval}, got {array[~inside].flat[0]!s}")
@@ -143,6 +192,15 @@ def as_real(name: str, value: Any, interval: str) -> float:
     if array.ndim:
         raise ValueError(f"{name} must be one number in {interval}, got shape {array.shape}")
     return float(array)
+
+
+def broadcast(**arrays: Any) -> tuple[Reals, ...]:
+    """Return arrays broadcast to one shape; the keywords are the names of the arguments."""
+    try:
+        return tuple(np.broadcast_arrays(*arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} of shape {np.shape(each)}" for name, each in arrays.items())
+        raise ValueError(f"the arguments must have shapes that broadcast, got {shapes}") from None
 
 
 def as_symmetric(name: str, value: Any) -> Reals:
@@ -159,9 +217,14 @@ def as_symmetric(name: str, value: Any) -> Reals:
     return (matrix + matrix.T) / 2
 
 
+def is_curvature(value: Any) -> bool:
+    """Return whether a value is a `Curvature`, or another record of a mu and an L."""
+    return hasattr(value, "mu") and hasattr(value, "L")
+
+
 def split_curvature(mu: Any, L: Any) -> tuple[Any, Any]:
     """Return (mu, L), which may be given as one `Curvature` in the place of mu."""
-    if hasattr(mu, "mu") and hasattr(mu, "L"):
+    if is_curvature(mu):
         if L is not None:
             raise TypeError(
                 f"L must be left out where mu is a Curvature, which holds both, got L={describe(L)}"
@@ -184,6 +247,11 @@ def as_curvature_range(
 
     `interval` is that of mu; L is always in (0, inf).
     """
+    if is_curvature(mu) and L is None and is_real(mu.L) and np.all(mu.L <= 0):
+        raise ValueError(
+            f"mu is a Curvature without a positive curvature, got mu={describe(mu.mu)} and "
+            f"L={describe(mu.L)}: the loss is flat or concave at the params where it was measured"
+        )
     mu, L = split_curvature(mu, L)
     μ, L = as_real("mu", mu, interval), as_real("L", L, "(0, inf)")
     if μ > L:
@@ -204,10 +272,29 @@ def as_hashable(function: Any) -> Any:
     return function
 
 
-def require_function(name: str, value: Any, signature: str) -> None:
-    """Refuse what cannot be called; `signature` says from what to what the function maps."""
+def require_function(
+    name: str, value: Any, signature: str, *args: Any, more: bool = False, **keywords: Any
+) -> None:
+    """Refuse what cannot be called, or cannot take some arguments if these are given.
+
+    `signature` says in words from what to what the function maps. With `more`, further
+    arguments may follow those that are given here.
+    """
+    wrong = f"{name} must be a function {signature}, got {describe(value)}"
     if not callable(value):
-        raise TypeError(f"{name} must be a function {signature}, got {describe(value)}")
+        raise TypeError(wrong)
+    if not (args or keywords):
+        return
+    try:
+        parameters = inspect.signature(value)
+    except (TypeError, ValueError):  # Some functions that are written in C say nothing.
+        return
+    bind = parameters.bind_partial if more else parameters.bind
+    try:
+        bind(*args, **keywords)
+    except TypeError:
+        taken = ", ".join(parameters.parameters) or "no arguments"
+        raise TypeError(f"{wrong}, which takes {taken}") from None
 
 
 def require_key(name: str, key: Any) -> None:
@@ -218,12 +305,15 @@ def require_key(name: str, key: Any) -> None:
         single = not jnp.ndim(key)
     else:
         single = isinstance(key, np.ndarray | jax.Array) and jnp.ndim(key) == 1
-    if not (single and jnp.issubdtype(jnp.result_type(data), jnp.uint32)):
+    if not (single and is_a(jnp.uint32, data)):
         raise TypeError(f"{name} must be a random key, as jax.random.key(0), got {describe(key)}")
 
 
-def require_transformation(name: str, value: Any) -> None:
-    """Refuse what is not a gradient transformation, such as a function that makes one."""
+def require_transformation(name: str, value: Any, alternative: str = "") -> None:
+    """Refuse what is not a gradient transformation, such as a function that makes one.
+
+    `alternative` says what else may be given.
+    """
     if isinstance(value, optax.GradientTransformation):
         return
     if isinstance(value, optax.MultiSteps):
@@ -235,7 +325,7 @@ def require_transformation(name: str, value: Any) -> None:
         remedy = f"; write {prefix}{value.__name__}(...)"
     raise TypeError(
         f"{name} must be a gradient transformation such as momentax.sgd(0.1) or "
-        f"momentax.heavy_ball(0.9), got {describe(value)}{remedy}"
+        f"momentax.heavy_ball(0.9){alternative}, got {describe(value)}{remedy}"
     )
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core.arguments import as_flag, describe, dtype_of, is_a
+from momentax._core.arguments import as_flag, describe, dtype_of, is_a, require_function
 from momentax._core.typing import PyTree
 
 
@@ -175,6 +175,17 @@ def masked_like(like: PyTree, tree: PyTree) -> PyTree:
         return tree
 
 
+def require_mask(name: str, value: Any) -> None:
+    """Refuse what is neither a tree of bools, nor None, nor a function of the parameters."""
+    if callable(value):
+        require_function(name, value, "from params to a tree of bools", "params")
+    elif not all(isinstance(leaf, bool | np.bool_) for leaf in jax.tree.leaves(value)):
+        raise TypeError(
+            f"{name} must be a tree of bools, a prefix of one or a function from params to one, "
+            f"got {describe(value)}"
+        )
+
+
 def as_mask(name: str, value: Any, params: PyTree) -> PyTree:
     """Return a bool for each parameter.
 
@@ -197,7 +208,11 @@ def as_mask(name: str, value: Any, params: PyTree) -> PyTree:
 
 
 def as_rows(value: PyTree, velocity: PyTree) -> PyTree:
-    """Return row numbers as integer arrays, for each leaf that the velocity has."""
+    """Return row numbers as integer arrays, for each leaf that the velocity has.
+
+    A number that is no row of its leaf, negative or too large for any integer dtype, becomes
+    the number of rows: JAX would take -1 as the last row.
+    """
     wrong = (
         "rows must be a tree like the parameters of 1-d arrays of whole numbers, got "
         f"{describe(value)}"
@@ -206,14 +221,26 @@ def as_rows(value: PyTree, velocity: PyTree) -> PyTree:
     def as_index(leaf: Any, part: Any) -> Any:
         if is_absent(leaf):
             return leaf
-        if np.ndim(part) != 1 or not jnp.issubdtype(jnp.result_type(part), jnp.integer):
+        is_index = np.ndim(part) == 1 and jnp.issubdtype(jnp.result_type(part), jnp.integer)
+        if not is_index or not np.ndim(leaf):
             raise ValueError(wrong)
-        return jnp.asarray(part)
+        return _rows_or_beyond(part, len(leaf))
 
     try:
         return jax.tree.map(as_index, velocity, value, is_leaf=is_absent)
     except (TypeError, ValueError):  # There is a node or None where an array belongs.
         raise ValueError(wrong) from None
+
+
+def _rows_or_beyond(rows: Any, count: int) -> jax.Array:
+    """Return rows from 0 to count - 1 as they are, and the count in place of all others.
+
+    Numbers are bounded before they become int32, which would change those that it cannot hold.
+    """
+    numpy = jnp if isinstance(rows, jax.Array) else np
+    most = numpy.asarray(min(count, jnp.iinfo(rows.dtype).max), rows.dtype)
+    bounded = numpy.minimum(rows, most).astype(np.int32)
+    return jnp.asarray(numpy.where(rows >= 0, bounded, count))
 
 
 def _children(tree: PyTree) -> tuple[list[Any], Any]:

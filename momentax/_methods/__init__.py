@@ -33,5 +33,6 @@ tools in momentax._state and momentax.conventions:
 - `sums_gradients`: True if the velocity is a sum of gradients, as the momentum buffer of SGD is in
   other frameworks, and False for an average, whose debiasing another framework cannot take over;
 - `shift`: how far the base iterate lies from the parameters along the velocity (see
-  `eval_params`): a field of the state, or the class attribute 0.0.
+  `eval_params`): a field of the state, or the class attribute 0.0;
+- `leading_axes`: how many axes the velocity has before those of the parameters, if it has any.
 """

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from momentax._core import arguments, arithmetic, trees
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
 from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
@@ -30,6 +30,7 @@ class AggregatedState(NamedTuple):
     restarts_with_velocity = ()
     sums_gradients = False
     shift = 0.0
+    leading_axes = 1
 
 
 @explain_keywords
@@ -74,7 +75,7 @@ def aggregated(
 
     def init(params):
         stacked = jax.tree.map(lambda v: jnp.stack([v] * len(β)), arithmetic.zeros_like(params))
-        return AggregatedState(jnp.zeros((), jnp.int32), stacked)
+        return AggregatedState(first_count(*β), stacked)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args

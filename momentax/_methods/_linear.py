@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, trees, xla
-from momentax._core.hyperparameters import as_schedule, is_always_zero
+from momentax._core.hyperparameters import as_schedule, first_count, is_always_zero
 from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
@@ -102,7 +101,7 @@ def linear(
     shifted = not is_always_zero(shift)
 
     def init(params):
-        count, v = jnp.zeros((), jnp.int32), arithmetic.zeros_like(params)
+        count, v = first_count(a, b, β, γ, s), arithmetic.zeros_like(params)
         # The shift must be right before the first update, for a velocity that was put in.
         return (
             ShiftedState(count, v, arithmetic.as_scalar(s(count)))

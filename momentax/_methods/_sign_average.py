@@ -22,8 +22,10 @@ def sign_average(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationEx
         d_t = sign(v_t)
 
     This is Signum, and signSGD for β = 0. sign(0) = 0, and the sign of a complex
-    number z is z / |z|. Every coordinate moves by the learning rate, so use a
-    smaller learning rate than for other methods.
+    number z is z / |z|. The sign of what is infinite or NaN is NaN: the sign ±1
+    would hide a gradient that is infinite once, and v is so ever after. Every
+    coordinate moves by the learning rate, so use a smaller learning rate than for
+    other methods.
 
     Args:
         beta: β in [0, 1), the share of the average kept each step.

@@ -6,9 +6,15 @@ from typing import Any
 
 import jax
 
-from momentax._core import arithmetic
+from momentax._core import arithmetic, trees
 from momentax._core.typing import PyTree, Scalar
-from momentax._state._units import node_and_units, step_size, velocity_like_params
+from momentax._state import _flax
+from momentax._state._units import (
+    as_step_size,
+    node_and_units,
+    step_size,
+    velocity_like_params,
+)
 from momentax._state._velocity import is_optax_state, require_params_first
 
 
@@ -31,10 +37,10 @@ def eval_params(
     Args:
         params: The parameters after the update that returned `state`.
         state: The optimizer's state, or a pytree that contains it.
-        learning_rate: α_t in (0, inf), as the last update used it, for a velocity
-            in gradient units. After t updates that is a schedule's value at
-            count t - 1. Leave it out where `sgd` keeps the velocity in parameter
-            units; in other chains give -1 for these units.
+        learning_rate: α_t, any real number, as the last update used it, for a
+            velocity in gradient units. After t updates that is a schedule's value
+            at count t - 1. Leave it out where `sgd` keeps the velocity in
+            parameter units; in other chains give -1 for these units.
         path: The path of the velocity, as in `velocity`.
 
     Returns:
@@ -53,8 +59,15 @@ def eval_params(
         >>> params = optax.apply_updates(params, updates)
         >>> base = momentax.eval_params(params, state, learning_rate=0.1)
     """
-    if (node := _schedule_free_state(state)) is not None:
-        return arithmetic.combine((1 / node.b1, params), (1 - 1 / node.b1, node.z), like=params)
+    if learning_rate is not None:
+        as_step_size(learning_rate)
+    plain = _flax.unwrap(params)
+    if path is None and (node := _schedule_free_state(state)) is not None:
+        node = _flax.unwrap(node)
+        remedy = "pass the params that the state's updates were applied to"
+        trees.require_fit("z of the state", node.z, "the parameter", plain, remedy)
+        average = arithmetic.combine((1 / node.b1, plain), (1 - 1 / node.b1, node.z), like=plain)
+        return _flax.wrap_like(average, params)
     require_params_first("eval_params", params, state)
     node, units = node_and_units(state, path)
     if not hasattr(node, "shift"):
@@ -62,11 +75,12 @@ def eval_params(
             f"a {type(node).__name__} does not say where its base iterate lies; use a method of "
             "momentax's, such as momentax.nesterov in place of optax.sgd(nesterov=True)"
         )
+    v = velocity_like_params(node, plain)
     if "shift" not in node._fields:
         return params
     α = step_size(learning_rate, units)
-    v = velocity_like_params(node.velocity, params)
-    return arithmetic.combine((1.0, params), (α * node.shift, v), like=params)
+    base = arithmetic.combine((1.0, plain), (α * node.shift, v), like=plain)
+    return _flax.wrap_like(base, params)
 
 
 def _schedule_free_state(state: PyTree) -> Any:

@@ -9,7 +9,8 @@ import optax
 
 from momentax._core import arguments, hyperparameters, trees
 from momentax._core.codecs import decode
-from momentax._core.typing import PyTree, Scalar
+from momentax._core.typing import PyTree, Scalar, Schedule
+from momentax._state import _flax
 from momentax._state._velocity import find_velocity, has_velocity, paths_of_velocities
 
 
@@ -22,6 +23,7 @@ def node_and_units(state: PyTree, path: str | None = None) -> tuple[Any, str | N
     a named chain does not tell in which order its parts run.
     """
     path, _ = find_velocity(state, path)
+    state, _ = _flax.with_named_nodes(state, has_velocity)
     found = jax.tree_util.tree_leaves_with_path(
         state, is_leaf=lambda node: has_velocity(node) or _scales_updates(node)
     )
@@ -33,15 +35,21 @@ def node_and_units(state: PyTree, path: str | None = None) -> tuple[Any, str | N
         and other[:-1] == at[: len(other) - 1]
         and isinstance(other[-1], jax.tree_util.SequenceKey)
     ]
+    node = _flax.unwrap(decode(node))
     if not scalings:
-        return decode(node), None
+        return node, None
     innermost = max(scalings, key=len)
     scaled_before = innermost[-1].idx < at[len(innermost) - 1].idx
-    return decode(node), "parameter" if scaled_before else "gradient"
+    return node, "parameter" if scaled_before else "gradient"
 
 
 def _scales_updates(node: Any) -> bool:
     return isinstance(node, optax.ScaleByScheduleState) or type(node).__name__ == "ScaleState"
+
+
+def as_step_size(learning_rate: Scalar) -> Schedule:
+    """Return the learning rate of the last update, checked to be a number."""
+    return hyperparameters.as_constant("learning_rate", learning_rate, arguments.ANY_REAL)
 
 
 def step_size(learning_rate: Scalar | None, units: str | None) -> Any:
@@ -58,15 +66,20 @@ def step_size(learning_rate: Scalar | None, units: str | None) -> Any:
             else "give learning_rate, the value that the last update used. If your chain "
             "multiplies gradients by the learning rate before the method, give learning_rate=-1"
         )
-    α = -1 if learning_rate is None else learning_rate
-    return hyperparameters.as_constant("learning_rate", α, arguments.ANY_REAL)(0)
+    return as_step_size(-1 if learning_rate is None else learning_rate)(0)
 
 
-def velocity_like_params(velocity: PyTree, params: PyTree) -> PyTree:
-    """Return a velocity that fits the parameters, with None where a mask leaves some out."""
+def velocity_like_params(node: Any, params: PyTree) -> PyTree:
+    """Return the velocity of a node, with None where a mask leaves parameters out.
+
+    Parameters that it does not fit are refused.
+    """
     v = jax.tree.map(
-        lambda leaf: None if trees.is_masked(leaf) else leaf, velocity, is_leaf=trees.is_masked
+        lambda leaf: None if trees.is_masked(leaf) else leaf, node.velocity, is_leaf=trees.is_masked
     )
+    shaped = v
+    if axes := getattr(node, "leading_axes", 0):
+        shaped = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[axes:], leaf.dtype), v)
     remedy = "pass the params that the state's updates were applied to"
-    trees.require_fit("the velocity", v, "the parameter", params, remedy)
+    trees.require_fit("the velocity", shaped, "the parameter", params, remedy)
     return v

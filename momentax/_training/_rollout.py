@@ -85,10 +85,10 @@ def rollout(
         >>> run.history["loss"].shape
         (3,)
     """
-    record = (record,) if isinstance(record, str) else tuple(record)
-    for name in record:
-        arguments.as_option("record", name, _RECORDS)
-    arguments.require_function("loss", loss, "from params to a scalar")
+    record = (record,) if isinstance(record, str) else record
+    record = arguments.as_items("record", record, "names")
+    record = tuple(arguments.as_option("record", name, _RECORDS) for name in record)
+    arguments.require_function("loss", loss, "from params to a scalar", params)
     arguments.require_transformation("tx", tx)
     steps, every = arguments.as_count("steps", steps), arguments.as_count("every", every)
     trees.require_inexact(params)

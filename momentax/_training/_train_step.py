@@ -124,7 +124,8 @@ def train_step(
         >>> step = momentax.train_step(lambda w, x: jnp.sum((w - x) ** 2), tx)
         >>> w, state, value = step(w, tx.init(w), jnp.ones(3))
     """
-    arguments.require_function("loss", loss, "from params and a batch to a scalar")
+    signature = "from params and a batch to a scalar"
+    arguments.require_function("loss", loss, signature, "params", more=True)
     arguments.require_transformation("tx", tx)
     program = _TrainStep(
         loss,

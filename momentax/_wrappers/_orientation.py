@@ -84,8 +84,9 @@ def _detect_orientation(o: jax.Array, g: Any, ahead: Any, back: Any) -> jax.Arra
     """Return the orientation, if it was 0 from the updates that g and -g lead to."""
     dtype = arithmetic.compute_dtype(g, ahead)
     g, ahead, back = (jnp.asarray(leaf, dtype) for leaf in (g, ahead, back))
-    along = jnp.sum(jnp.real(jnp.conj(g) * (ahead - back)))
-    return jnp.where(o == 0, jnp.sign(along).astype(o.dtype), o)
+    # Half of the difference does not overflow. Where the sign is NaN, it is not detected.
+    along = arithmetic.sign_of_inner_product(g, ahead / 2 - back / 2)
+    return jnp.where((o == 0) & ~jnp.isnan(along), along.astype(o.dtype), o)
 
 
 def negative(updates: PyTree) -> PyTree:

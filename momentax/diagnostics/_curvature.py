@@ -13,6 +13,7 @@ from momentax._core.arguments import (
     as_count,
     as_flag,
     as_hashable,
+    as_items,
     describe,
     dtype_of,
     is_traced,
@@ -135,9 +136,9 @@ def curvature(
         matfree's (Krämer).
     """
     tqdm = _import_tqdm()
-    require_function("loss", loss, "from params to a scalar")
+    require_function("loss", loss, "from params to a scalar", "params", more=True)
     if model is not None:
-        require_function("model", model, "from params to outputs")
+        require_function("model", model, "from params to outputs", "params", more=True)
     iterations = as_count("num_iterations", num_iterations)
     starts = as_count("num_samples", num_samples)
     gauss_newton = as_flag("gauss_newton", gauss_newton)
@@ -147,7 +148,7 @@ def curvature(
             "outputs, and a loss of these outputs"
         )
     _require_real(params)
-    _require_arrays(args)
+    _require_arrays("args", args)
     groups = _group_by_shape(batches)
     key = jax.random.key(0) if key is None else key
     if any(is_traced(leaf) for leaf in jax.tree.leaves((params, args, groups, key))):
@@ -213,13 +214,13 @@ def _require_real(params: PyTree) -> None:
         raise ValueError("params must hold at least one number, got none")
 
 
-def _require_arrays(arguments: PyTree) -> None:
+def _require_arrays(name: str, arguments: PyTree) -> None:
     """Refuse arguments of the loss that a compiled program cannot take."""
     for leaf in jax.tree.leaves(arguments):
         if dtype_of(leaf) is None:
             raise TypeError(
-                f"the arguments of loss must be arrays, got {describe(leaf)}; have the loss close "
-                "over anything else"
+                f"{name}, the arguments of loss, must be arrays, got {describe(leaf)}; have the "
+                "loss close over anything else"
             )
 
 
@@ -229,7 +230,14 @@ def _require_scalar_loss(
     """Refuse a loss without a real scalar and a model without real outputs, at each batch shape."""
     for _, group in groups:
         arguments = (*args, *jax.tree.map(lambda leaf: leaf[0], group))
-        outputs = params if model is None else jax.eval_shape(model, params, *arguments)
+        signature = "of params, the further args and the arguments in each of batches"
+        require_function("loss", loss, signature, params, *arguments)
+        outputs = params
+        if model is not None:
+            require_function("model", model, signature, params, *arguments)
+            outputs = jax.eval_shape(model, params, *arguments)
+        if not jax.tree.leaves(outputs):
+            raise TypeError(f"model must return arrays, got {describe(outputs)}")
         for path, leaf in jax.tree_util.tree_leaves_with_path(outputs):
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 raise TypeError(
@@ -246,13 +254,14 @@ def _group_by_shape(batches: Iterable[tuple[Any, ...]] | None) -> list[tuple[np.
     also where a batch is an empty tuple.
     """
     groups: dict[Any, list[Any]] = {}
-    for batch in [()] if batches is None else batches:
+    listed = [()] if batches is None else as_items("batches", batches, "tuples")
+    for batch in listed:
         if not isinstance(batch, tuple | list):
             raise TypeError(
                 "batches must be tuples of arguments of loss, got "
                 f"{describe(batch)}; write (batch,) for a single argument"
             )
-        _require_arrays(batch)
+        _require_arrays("batches", batch)
         leaves, structure = jax.tree.flatten(tuple(batch))
         kinds = tuple((np.shape(leaf), str(dtype_of(leaf))) for leaf in leaves)
         groups.setdefault((structure, kinds), []).append(tuple(batch))

@@ -38,7 +38,11 @@ class Spectrum(NamedTuple):
         return np.sum(self.weights * bumps, (-2, -1)) / len(self.nodes)
 
     def below(self, curvatures: Any) -> np.ndarray:
-        """Return the share of all curvatures that lies below each of those given."""
+        """Return the share of all curvatures that lies below each of those given.
+
+        Args:
+            curvatures: Real numbers, of any shape.
+        """
         λ = as_reals("curvatures", curvatures)[..., None, None]
         return np.sum(self.weights * (self.nodes < λ), (-2, -1)) / len(self.nodes)
 
@@ -47,6 +51,9 @@ class Spectrum(NamedTuple):
 
         Power 1 is the trace of the Hessian, power 2 its squared Frobenius norm. The error is
         NaN for a single start.
+
+        Args:
+            power: A whole number, at least 0.
         """
         power = as_count("power", power, least=0)
         estimates = self.size * np.sum(self.weights * self.nodes**power, axis=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -41,6 +42,6 @@ def as_seed(value: Any) -> Any:
         if arguments.is_traced(value):
             return value
         value = int(value)  # Otherwise the caller's array would be donated with the state.
-    if arguments.as_count("seed", value, least=0) < 2**32:
+    if arguments.as_count("seed", value, least=0, most=math.inf) < 2**32:
         return np.uint32(value)
     raise ValueError(f"seed must be a whole number in [0, 2**32), got {arguments.describe(value)}")

@@ -33,7 +33,9 @@ Searches take a factory, a function from hyperparameters to transformations.
     tune, trade_off, largest_learning_rate
 
 Where a function takes mu and L, the smallest and the largest curvature, it also takes the record of
-`momentax.curvature` in place of both.
+`momentax.curvature` in place of both. It raises a ValueError if they lie outside their intervals or
+mu exceeds L, and a TypeError if L is missing or given twice. Arguments whose shapes do not
+broadcast raise a ValueError that names them.
 """
 
 from typing import TYPE_CHECKING

@@ -265,7 +265,7 @@ def _direction(
         radius=ρ,
         damping=system_damping(system, λ),
         variance=variance,
-        oscillator=oscillator(*ball, λ) if ball and λ > 0 else None,
+        oscillator=oscillator(ball[0], λ, ball[1]) if ball and λ > 0 else None,
     )
 
 

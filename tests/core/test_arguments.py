@@ -236,7 +236,7 @@ def test_no_message_shows_an_address():
         assert arguments.describe(value) == text
     for value in (
         momentax.storage.int8(),
-        momentax.storage.bfloat16(stochastic=True),
+        momentax.storage.bfloat16(),
         momentax.problems.saddle(),
         momentax.train_step(loss, momentax.sgd(0.1)),
     ):
@@ -247,3 +247,93 @@ def test_numbered_betas_share_the_interval_and_the_scale_of_beta():
     assert hyperparameters.interval_of("beta4") == hyperparameters.interval_of("beta")
     assert hyperparameters.scale_of("beta10") == hyperparameters.scale_of("beta")
     assert not hyperparameters.is_listed("betas")
+
+
+REFUSED = {
+    "a count beyond int32": (
+        lambda: arguments.as_count("steps", 2**31),
+        ValueError,
+        "steps must be at most 2147483647, the largest int32 count, got 2147483648",
+    ),
+    "a count beyond its own limit": (
+        lambda: arguments.as_count("size", 9, most=8),
+        ValueError,
+        "size must be at most 8, got 9",
+    ),
+    "a list for a string": (
+        lambda: arguments.as_text("path", ["a"], '"[0].trace"'),
+        TypeError,
+        r"path must be a string such as \"\[0\].trace\", got \['a'\]",
+    ),
+    "a string for a sequence": (
+        lambda: arguments.as_items("names", "ab", "names"),
+        TypeError,
+        "names must be a sequence of names, got 'ab'",
+    ),
+    "a set for a sequence": (
+        lambda: arguments.as_items("names", {"a"}, "names"),
+        TypeError,
+        "names must be a sequence of names, got {'a'}",
+    ),
+    "a number for a sequence": (
+        lambda: arguments.as_items("names", np.float32(1), "names"),
+        TypeError,
+        "names must be a sequence of names, got 1.0",
+    ),
+    "shapes that do not broadcast": (
+        lambda: arguments.broadcast(beta=np.ones(2), learning_rate=np.ones(3)),
+        ValueError,
+        r"the arguments must have shapes that broadcast, got beta of shape \(2,\), learning_rate",
+    ),
+    "a function of too few arguments": (
+        lambda: arguments.require_function("loss", lambda: 0, "of params", "params"),
+        TypeError,
+        "loss must be a function of params, got the function <lambda>, which takes no arguments",
+    ),
+    "a function of other names": (
+        lambda: arguments.require_function("run", lambda x: 0, "of a point", beta=0.9),
+        TypeError,
+        "run must be a function of a point, got the function <lambda>, which takes x",
+    ),
+    "a function that needs more": (
+        lambda: arguments.require_function("loss", lambda p, x: 0, "of params", "params"),
+        TypeError,
+        "which takes p, x",
+    ),
+    "an integer beyond float64": (
+        lambda: arguments.as_reals("beta", [10**400], "[0, 1)"),
+        ValueError,
+        r"beta must be real numbers in \[0, 1\), got \[10",
+    ),
+    "an integer beyond 64 bits": (
+        lambda: arguments.as_reals("beta", 2**70, "[0, 1)"),
+        ValueError,
+        r"beta must be in \[0, 1\), got 1.18",
+    ),
+    "a mask of numbers": (
+        lambda: trees.require_mask("mask", {"w": 1}),
+        TypeError,
+        "mask must be a tree of bools, a prefix of one or a function",
+    ),
+    "a mask of no arguments": (
+        lambda: trees.require_mask("mask", lambda: True),
+        TypeError,
+        "mask must be a function from params to a tree of bools",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_checks_name_the_argument(case):
+    call, error, text = REFUSED[case]
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_checks_pass_what_is_right():
+    assert arguments.as_items("names", (name for name in "ab"), "names") == ("a", "b")
+    assert arguments.as_reals("x", [2**70, 1]).tolist() == [2.0**70, 1.0]
+    arguments.require_function("loss", lambda p, x: 0, "of params", "params", more=True)
+    arguments.require_function("loss", min, "of params", "params")  # It has no signature.
+    for mask in (None, True, {"w": np.bool_(True)}, {}, lambda params: params):
+        trees.require_mask("mask", mask)

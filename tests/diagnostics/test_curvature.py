@@ -302,9 +302,9 @@ REFUSED = {
     "a string in a batch": (
         {"batches": [("train",)]},
         TypeError,
-        "the arguments of loss must be arrays, got 'train'; have the loss close over",
+        "batches, the arguments of loss, must be arrays, got 'train'; have the loss close over",
     ),
-    "a function in args": ({"args": (bowl,)}, TypeError, "the arguments of loss must be arrays"),
+    "a function in args": ({"args": (bowl,)}, TypeError, "args, the arguments of loss, must be"),
     "batches that are not tuples": (
         {"batches": jnp.ones((2, 3))},
         TypeError,

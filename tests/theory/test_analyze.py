@@ -283,7 +283,7 @@ def test_only_heavy_ball_discretises_the_oscillator():
         (linear(0.2, 0.0, 1.0, 0.7), 0.2, 0.7),
     ):
         np.testing.assert_allclose(
-            analyze(tx, 0.1, 2.0).highest.oscillator, theory.oscillator(α, β, 2.0), rtol=1e-9
+            analyze(tx, 0.1, 2.0).highest.oscillator, theory.oscillator(α, 2.0, β), rtol=1e-9
         )
     for tx in (
         linear(0.1, 1.0, 0.9, 0.9),  # Nesterov's.

@@ -49,7 +49,7 @@ def test_records_of_arrays_broadcast():
         lambda λ: theory.noise_floor(SYSTEM, λ, 1.0),
         lambda λ: theory.largest_learning_rate(optax.sgd, λ),
         lambda λ: theory.spectral_radius(0.1, λ, 0.9),
-        lambda λ: theory.oscillator(0.1, 0.9, λ),
+        lambda λ: theory.oscillator(0.1, λ, 0.9),
     ],
 )
 def test_a_record_in_place_of_one_eigenvalue_is_refused(call):

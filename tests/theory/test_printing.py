@@ -25,7 +25,7 @@ RECORDS = {
     "WorstCaseTuning(learning_rate=0.375, beta1=0.166667, beta2=0.111111, delta=0.333333, "
     "rate=0.5)": lambda: theory.triple_momentum(1.0, 4.0),
     "Oscillator(mass=0.95, friction=1, time_step=0.1, damping_ratio=0.512989)": lambda: (
-        theory.oscillator(0.01, 0.9, 1.0)
+        theory.oscillator(0.01, 1.0, 0.9)
     ),
     "Tuned(learning_rate=0.2, objective=0.8, rate=0.8, found='closed form of plain descent')": (
         lambda: theory.tune(optax.sgd, 1.0, 9.0)

@@ -10,7 +10,13 @@ import optax
 
 from momentax._core import arithmetic, trees
 from momentax._core.arguments import ANY_REAL, as_flag
-from momentax._core.hyperparameters import as_schedule, concrete_value, is_always_zero
+from momentax._core.hyperparameters import (
+    as_schedule,
+    concrete_value,
+    first_count,
+    is_always_zero,
+    with_interval,
+)
 from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule, Schedule
 from momentax._methods._linear import linear
@@ -82,7 +88,7 @@ def _dampened_kernel(c: _Coefficients) -> optax.GradientTransformationExtraArgs:
     def init(params):
         zeros = arithmetic.zeros_like(params)
         started = jax.tree.map(lambda _: jnp.zeros((), bool), zeros)
-        return DampedState(jnp.zeros((), jnp.int32), zeros, started)
+        return DampedState(first_count(c.μ, c.τ), zeros, started)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
@@ -182,7 +188,8 @@ def from_torch(
     c = _Coefficients(μ, τ, nesterov)
     if nesterov or is_always_zero(dampening):
         shift = c.velocity_weight if nesterov else 0.0
-        kernel = linear(c.gradient_weight, c.velocity_weight, c.beta, c.gain, shift=shift)
+        β = with_interval("[0, inf)", c.beta)  # It is 1 while μ is 0.
+        kernel = linear(c.gradient_weight, c.velocity_weight, β, c.gain, shift=shift)
     else:
         kernel = _dampened_kernel(c)
     return sgd(α, kernel, weight_decay=λ, maximize=maximize)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from momentax._core.arguments import as_count, as_reals
+from momentax._core.arguments import as_count, as_reals, broadcast
 from momentax._core.typing import Reals
 
 
@@ -77,7 +77,7 @@ def effective_window(beta: ArrayLike, mass: ArrayLike = 0.9) -> Reals:
         21.854345
     """
     β = as_reals("beta", beta, "[0, 1)")
-    m = as_reals("mass", mass, "[0, 1)")
+    β, m = broadcast(beta=β, mass=as_reals("mass", mass, "[0, 1)"))
     with np.errstate(divide="ignore"):  # log 0 = -inf gives the limit n = 0 at β = 0.
         return np.log1p(-m) / np.log(β)
 
@@ -109,4 +109,5 @@ def effective_learning_rate(learning_rate: ArrayLike, beta: ArrayLike) -> Reals:
         Goh, Why momentum really works, Distill, 2017.
     """
     α = as_reals("learning_rate", learning_rate, "(0, inf)")
-    return α / (1 - as_reals("beta", beta, "[0, 1)"))
+    α, β = broadcast(learning_rate=α, beta=as_reals("beta", beta, "[0, 1)"))
+    return α / (1 - β)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from momentax._core.arguments import as_count, as_reals
+from momentax._core.arguments import as_count, as_reals, broadcast
 from momentax._core.typing import Reals
 from momentax.theory._curvature import require_eigenvalues
 from momentax.theory._printing import format_record
@@ -32,7 +32,7 @@ class Oscillator(NamedTuple):
         return format_record(self)
 
 
-def oscillator(learning_rate: ArrayLike, beta: ArrayLike, curvature: ArrayLike) -> Oscillator:
+def oscillator(learning_rate: ArrayLike, curvature: ArrayLike, beta: ArrayLike) -> Oscillator:
     """Return the damped mass on a spring that heavy ball discretises.
 
         m θ̈ + c θ̇ + λ θ = 0
@@ -47,8 +47,8 @@ def oscillator(learning_rate: ArrayLike, beta: ArrayLike, curvature: ArrayLike) 
 
     Args:
         learning_rate: α in (0, inf).
-        beta: β in [0, 1).
         curvature: λ in (0, inf), the spring's stiffness.
+        beta: β in [0, 1).
 
     Returns:
         Oscillator(mass, friction, time_step, damping_ratio), each of the arguments' broadcast
@@ -58,7 +58,7 @@ def oscillator(learning_rate: ArrayLike, beta: ArrayLike, curvature: ArrayLike) 
         ValueError: An argument lies outside its interval.
 
     Example:
-        >>> momentax.theory.oscillator(0.01, 0.9, 1.0)
+        >>> momentax.theory.oscillator(0.01, 1.0, 0.9)
         Oscillator(mass=0.95, friction=1, time_step=0.1, damping_ratio=0.512989)
 
     Source:
@@ -66,9 +66,11 @@ def oscillator(learning_rate: ArrayLike, beta: ArrayLike, curvature: ArrayLike) 
         Neural Networks 12(1), 1999, with differences of first order.
     """
     require_eigenvalues("curvature", curvature)
-    α = as_reals("learning_rate", learning_rate, "(0, inf)")
-    β = as_reals("beta", beta, "[0, 1)")
-    α, β, λ = np.broadcast_arrays(α, β, as_reals("curvature", curvature, "(0, inf)"))
+    α, λ, β = broadcast(
+        learning_rate=as_reals("learning_rate", learning_rate, "(0, inf)"),
+        curvature=as_reals("curvature", curvature, "(0, inf)"),
+        beta=as_reals("beta", beta, "[0, 1)"),
+    )
     h, m = np.sqrt(α), (1 + β) / 2
     c = (1 - β) / h
     return Oscillator(m, c, h, c / (2 * np.sqrt(m * λ)))
@@ -107,7 +109,7 @@ def from_oscillator(
     m = as_reals("mass", mass, "(0, inf)")
     c = as_reals("friction", friction, "(0, inf)")
     h = as_reals("time_step", time_step, "(0, inf)")
-    m, c, h = np.broadcast_arrays(m, c, h)
+    m, c, h = broadcast(mass=m, friction=c, time_step=h)
     drag = c * h / 2
     if np.any(beyond := drag > m * (1 + 1e-12)):  # A computed time step may be off by rounding.
         raise ValueError(
@@ -119,8 +121,8 @@ def from_oscillator(
 
 def oscillator_path(
     learning_rate: ArrayLike,
-    beta: ArrayLike,
     curvature: ArrayLike,
+    beta: ArrayLike,
     start: ArrayLike,
     steps: int,
 ) -> Reals:
@@ -135,8 +137,8 @@ def oscillator_path(
 
     Args:
         learning_rate: α in (0, inf).
-        beta: β in [0, 1).
         curvature: λ in (0, inf), the spring's stiffness.
+        beta: β in [0, 1).
         start: θ_0, counted from the minimizer.
         steps: T, at least 0.
 
@@ -148,13 +150,15 @@ def oscillator_path(
         ValueError: An argument lies outside its interval.
 
     Example:
-        >>> np.round(momentax.theory.oscillator_path(0.01, 0.9, 1.0, 1.0, 2), 4)
+        >>> np.round(momentax.theory.oscillator_path(0.01, 1.0, 0.9, 1.0, 2), 4)
         array([0.9987, 0.9888, 0.97  ])
 
     Source:
         As of `oscillator`.
     """
-    m, c, h, _ = oscillator(learning_rate, beta, curvature)
+    m, c, h, _ = oscillator(learning_rate, curvature, beta)
+    first = as_reals("start", start)
+    broadcast(learning_rate=h, start=first)
     stiffness = as_reals("curvature", curvature)[..., None] / m[..., None]
     decay = c[..., None] / (2 * m[..., None])
     time = (np.arange(as_count("steps", steps, least=0) + 1) + 0.5) * h[..., None]
@@ -166,4 +170,4 @@ def oscillator_path(
     meeting = distance == 0
     share = np.where(meeting, 1, np.expm1(distance) / np.where(meeting, 1, distance))
     unit = np.exp(slow * time) * (1 - slow * time * share)
-    return as_reals("start", start)[..., None] * unit.real
+    return first[..., None] * unit.real

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike
 
-from momentax._core.arguments import as_count, as_reals, as_symmetric
+from momentax._core.arguments import as_count, as_reals, as_symmetric, broadcast
 from momentax._core.typing import Reals
 from momentax.theory._curvature import require_eigenvalues
 from momentax.theory._printing import format_record
@@ -36,12 +36,13 @@ class QuadraticPath(NamedTuple):
         return format_record(self)
 
 
-def _coefficients(beta: Any, gradient_weight: Any, velocity_weight: Any) -> tuple[Reals, ...]:
-    return (
-        as_reals("gradient_weight", gradient_weight),
-        as_reals("velocity_weight", velocity_weight),
-        as_reals("beta", beta, "[0, 1)"),
-    )
+def _coefficients(beta: Any, gradient_weight: Any, velocity_weight: Any) -> dict[str, Reals]:
+    """Return β, a and b by the names of their arguments."""
+    return {
+        "beta": as_reals("beta", beta, "[0, 1)"),
+        "gradient_weight": as_reals("gradient_weight", gradient_weight),
+        "velocity_weight": as_reals("velocity_weight", velocity_weight),
+    }
 
 
 def _refuse_transformation(name: str, value: Any, reading: str) -> None:
@@ -107,11 +108,13 @@ def spectral_radius(
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
     _refuse_transformation("learning_rate", learning_rate, "rate_at(tx, curvature)")
-    a, b, β = _coefficients(beta, gradient_weight, velocity_weight)
-    α = as_reals("learning_rate", learning_rate, "(0, inf)")
     require_eigenvalues("curvature", curvature)
-    x = α * as_reals("curvature", curvature)
-    _, determinant, square, larger, _ = _roots(x, a, b, β)
+    α, λ, β, a, b = broadcast(
+        learning_rate=as_reals("learning_rate", learning_rate, "(0, inf)"),
+        curvature=as_reals("curvature", curvature),
+        **_coefficients(beta, gradient_weight, velocity_weight),
+    )
+    _, determinant, square, larger, _ = _roots(α * λ, a, b, β)
     return np.where(square < 0, np.sqrt(np.abs(determinant)), np.abs(larger))
 
 
@@ -148,7 +151,7 @@ def stability_edge(
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
     _refuse_transformation("beta", beta, "sharpness_limit(tx)")
-    a, b, β = np.broadcast_arrays(*_coefficients(beta, gradient_weight, velocity_weight))
+    β, a, b = broadcast(**_coefficients(beta, gradient_weight, velocity_weight))
     # |D| < 1 and |T| < 1 + D, each solved for α λ.
     oscillating = a * (1 + β) + b
     spiralling = -a * β
@@ -251,9 +254,9 @@ def quadratic_path(
     _refuse_transformation("hessian", hessian, "trajectory(tx, hessian, start, steps)")
     H, θ, origin = quadratic_problem(hessian, start, minimizer)
     count = as_count("steps", steps, least=0)
-    a, b, β = _coefficients(beta, gradient_weight, velocity_weight)
+    named = _coefficients(beta, gradient_weight, velocity_weight)
     α = as_reals("learning_rate", learning_rate, "(0, inf)")
-    α, a, b, β = (each[..., None] for each in np.broadcast_arrays(α, a, b, β))
+    α, β, a, b = (each[..., None] for each in broadcast(learning_rate=α, **named))
     λ, basis = np.linalg.eigh(H)
     error = (θ - origin) @ basis
     x = α * λ

@@ -145,10 +145,6 @@ def optimal_gradient_descent(mu: Any, L: ArrayLike | None = None) -> Tuning:
     Returns:
         Tuning(learning_rate, beta, rate) of the arguments' broadcast shape.
 
-    Raises:
-        ValueError: mu is not positive, or exceeds L.
-        TypeError: L is missing or given twice.
-
     Example:
         >>> momentax.theory.optimal_gradient_descent(1.0, 100.0)
         Tuning(learning_rate=0.019802, beta=0, rate=0.980198)
@@ -171,10 +167,6 @@ def optimal_heavy_ball(mu: Any, L: ArrayLike | None = None) -> Tuning:
 
     Returns:
         Tuning, as `optimal_gradient_descent` does.
-
-    Raises:
-        ValueError: As `optimal_gradient_descent`.
-        TypeError: As `optimal_gradient_descent`.
 
     Example:
         >>> momentax.theory.optimal_heavy_ball(1.0, 100.0)
@@ -208,10 +200,6 @@ def optimal_nesterov(
         NesterovTuning(learning_rate, beta, rate) of the arguments' broadcast shape; the rate is
         the one on quadratics.
 
-    Raises:
-        ValueError: mu is not positive, or exceeds L.
-        TypeError: L is missing or given twice.
-
     Example:
         >>> momentax.theory.optimal_nesterov(1.0, 100.0)
         NesterovTuning(learning_rate=0.01, beta=0.818182, rate=0.9)
@@ -223,6 +211,6 @@ def optimal_nesterov(
     μ, largest, κ = positive_ranges(mu, L)
     ρ = nesterov_rate(κ, quadratic=quadratic)
     if not quadratic:
-        return NesterovTuning(1 / np.broadcast_to(largest, κ.shape), heavy_ball_rate(κ), ρ)
+        return NesterovTuning(1 / largest, heavy_ball_rate(κ), ρ)
     root = np.sqrt(3 * κ + 1)
     return NesterovTuning(4 / (3 * largest + μ), (root - 2) / (root + 2), ρ)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike
 
-from momentax._core.arguments import as_reals, describe
+from momentax._core.arguments import as_reals, broadcast, describe
 from momentax._core.typing import Reals
 from momentax.theory._closed_forms._optimizer import linear_optimizer
 from momentax.theory._curvature import positive_ranges
@@ -121,6 +121,7 @@ def robust_momentum(
     if rate is None:
         raise TypeError("rate is missing: give a factor per step in [1 - 1/√κ, 1 - 1/κ]")
     ρ = as_reals("rate", rate, "[0, 1)")
+    κ, ρ = broadcast(L=κ, rate=ρ)
     low, high = 1 - 1 / np.sqrt(κ), 1 - 1 / κ
     slack = 1e-12  # A computed rate may differ in its last digits.
     if np.any((ρ < low - slack) | (ρ > high + slack)):
@@ -128,7 +129,6 @@ def robust_momentum(
             f"rate must be in [1 - 1/√κ, 1 - 1/κ] = [{low!s}, {high!s}] at κ = {κ!s}, got "
             f"{describe(rate)}"
         )
-    largest, κ, ρ = np.broadcast_arrays(largest, κ, ρ)
     factor = (1 - ρ) ** 2 * (1 + ρ)
     β2 = ρ**3 / ((κ - 1) * factor)
     return WorstCaseTuning(κ * factor / largest, κ * ρ**3 / (κ - 1), β2, 0 * ρ, ρ)
@@ -142,4 +142,4 @@ def _strict_range(mu: Any, L: ArrayLike | None) -> tuple[Reals, Reals]:
             f"mu must be below L, got mu={describe(μ)} and L={describe(largest)}; where they are "
             "equal, plain descent with learning rate 1/L converges in one step"
         )
-    return np.broadcast_to(largest, κ.shape), κ
+    return largest, κ

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike
 
-from momentax._core.arguments import as_reals
+from momentax._core.arguments import as_reals, broadcast
 from momentax._core.typing import Reals
 from momentax.theory._curvature import require_eigenvalues
 from momentax.theory._properties._closed_loop import phase_loops
@@ -119,8 +119,10 @@ def stationary_variance(
         0.513514
     """
     require_eigenvalues("curvature", curvature)
-    λ = as_reals("curvature", curvature)
-    σ2 = as_reals("gradient_variance", gradient_variance, "[0, inf)")
+    λ, σ2 = broadcast(
+        curvature=as_reals("curvature", curvature),
+        gradient_variance=as_reals("gradient_variance", gradient_variance, "[0, inf)"),
+    )
     return system_variance(as_system(tx), λ, σ2)
 
 
@@ -159,6 +161,8 @@ def noise_floor(
         0.596042
     """
     require_eigenvalues("curvatures", curvatures)
-    λ = np.atleast_1d(as_reals("curvatures", curvatures, "[0, inf)"))
-    σ2 = as_reals("gradient_variance", gradient_variance, "[0, inf)")
+    λ, σ2 = broadcast(
+        curvatures=np.atleast_1d(as_reals("curvatures", curvatures, "[0, inf)")),
+        gradient_variance=as_reals("gradient_variance", gradient_variance, "[0, inf)"),
+    )
     return system_noise_floor(as_system(tx), λ, σ2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from numpy.typing import NDArray
@@ -173,13 +174,20 @@ def _example(params: Any, path: str | None) -> tuple[Any, int | None]:
     if not named:
         raise ValueError("params must hold at least one array, got none")
     names = [trees.path_name(path) for path, _ in named]
-    if path is not None and f"{path}.value" in names:
+    if path is not None:
+        path = arguments.as_text("path", path, names[0])
+    if f"{path}.value" in names:
         path = f"{path}.value"  # The leaves of Flax's NNX are called so.
     if path is not None and path not in names:
         raise ValueError(f"path must be one of {', '.join(names)}, got {arguments.describe(path)}")
     for name, leaf in zip(names, (leaf for _, leaf in named), strict=True):
         if arguments.dtype_of(leaf) is None:
             raise TypeError(f"params must hold arrays, got {arguments.describe(leaf)} at {name}")
+    if not any(arguments.is_a(jnp.inexact, leaf) for _, leaf in named):
+        raise TypeError(
+            "params must hold a floating or complex array, got the dtypes "
+            f"{', '.join(str(arguments.dtype_of(leaf)) for _, leaf in named)}"
+        )
     shapes = [np.shape(leaf) for _, leaf in named]
     ends = [(0, len(shape) - 1) for shape in shapes]
     small = [
@@ -199,6 +207,8 @@ def read_system(
     """Read the LinearSystem of tx; `state_space` is the public form."""
     if isinstance(tx, optax.MultiSteps):
         tx = tx.gradient_transformation()
+    if isinstance(tx, StateSpace):
+        raise TypeError("tx is a StateSpace, which was read already, and no transformation")
     arguments.require_transformation("tx", tx)
     steps = 0 if step is None else arguments.as_count("step", step, least=0)
     point = None
@@ -217,7 +227,22 @@ def read_system(
 
 def as_system(tx: optax.GradientTransformation | StateSpace) -> LinearSystem:
     """Return the system of a transformation, or of the StateSpace that was read before."""
-    return LinearSystem.from_state_space(tx) if isinstance(tx, StateSpace) else read_system(tx)
+    if not isinstance(tx, StateSpace):
+        if not isinstance(tx, optax.MultiSteps):
+            arguments.require_transformation("tx", tx, " or its StateSpace")
+        return read_system(tx)
+    A, B, C = (
+        arguments.as_reals(f"{name} of the StateSpace tx", part)
+        for name, part in tx._asdict().items()
+    )
+    n = len(A) if A.ndim else 0
+    period = B.shape[1:] if B.ndim == 2 else ()
+    if not n or (A.shape, B.shape, C.shape) != ((n, n), (n, *period), (*period, n)):
+        raise ValueError(
+            "the StateSpace tx must have A, B and C of the shapes (n, n), (n,) and (n,), or with a "
+            f"period (n, n), (n, p) and (p, n), got {A.shape}, {B.shape} and {C.shape}"
+        )
+    return LinearSystem.from_state_space(StateSpace(A, B, C))
 
 
 def state_space(

@@ -57,11 +57,11 @@ def largest_learning_rate(
         Goh, Why momentum really works, Distill, 2017, for heavy ball.
     """
     signature = "of learning_rate that returns a transformation"
-    arguments.require_function("factory", factory, signature)
+    arguments.require_function("factory", factory, signature, learning_rate=1.0, **settings)
     require_eigenvalues("curvature", curvature)
     λ = arguments.as_reals("curvature", curvature, "(0, inf)")
     given = {name: arguments.as_reals(name, value) for name, value in settings.items()}
-    λ, *columns = np.broadcast_arrays(λ, *given.values())
+    λ, *columns = arguments.broadcast(curvature=λ, **given)
     family, x = Family(factory), 0.0
     found = np.empty(λ.shape)
     for index in np.ndindex(λ.shape):

@@ -202,6 +202,8 @@ def _check_objective(objective: Any, max_rate: float | None) -> float:
     """Check the objective, and return the largest rate allowed."""
     if isinstance(objective, str) or not callable(objective):
         arguments.as_option("objective", objective, ("rate", "certified_rate", "noise"))
+    else:
+        arguments.require_function("objective", objective, "of a StateSpace", "system")
     if max_rate is None:
         return np.inf
     if objective in ("rate", "certified_rate"):

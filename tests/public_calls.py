@@ -1,0 +1,290 @@
+"""Every public callable, with a valid call of it.
+
+The valid call of a function is the one that the example in its docstring makes. Constructors and
+methods of classes, which need no example, take their arguments by name from `ARGUMENTS`. A new
+function is found and called without a change of this file.
+"""
+
+import contextlib
+import doctest
+import inspect
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+
+import momentax
+from momentax.theory import state_space
+from tests.sweeps.results import small_result
+from tests.test_docstrings import PUBLIC
+
+
+class Call(NamedTuple):
+    """A public callable and the arguments of a valid call, by name.
+
+    name: as a user writes it, such as "momentax.sweeps.SweepResult.best".
+    function: the callable; the instance of a method and the class of a class method are bound.
+    doc: its docstring.
+    arguments: the given arguments by the names of the parameters. Each keyword of a parameter such
+        as **axes is an argument of its own.
+    unread: the arguments that the callable takes and, as its documentation says, does not read.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    doc: str
+    arguments: dict[str, Any]
+    unread: tuple[str, ...] = ()
+
+    def __call__(self, **replaced: Any) -> Any:
+        """Make the valid call with some arguments replaced."""
+        given = self.arguments | replaced
+        parameters = inspect.signature(self.function).parameters.values()
+        positional = [
+            given.pop(p.name) for p in parameters if p.kind == p.POSITIONAL_ONLY and p.name in given
+        ]
+        for p in parameters:
+            if p.kind == p.VAR_POSITIONAL:
+                before = [q.name for q in parameters if q.kind == q.POSITIONAL_OR_KEYWORD]
+                positional += [given.pop(name) for name in before if name in given]
+                positional += given.pop(p.name, ())
+        return self.function(*positional, **given)
+
+
+# A valid argument for each name that constructors and methods of classes use.
+ARGUMENTS: dict[str, Callable[[], Any]] = {
+    "L": lambda: 1.0,
+    "axis": lambda: "beta",
+    "beta": lambda: 0.9,
+    "beta1": lambda: 0.9,
+    "beta2": lambda: 0.5,
+    "array": lambda: np.ones((2, 3)),
+    "canonical": lambda: momentax.conventions.Canonical(0.0, 0.1, 0.9),
+    "conditions": lambda: {"beta": 0.9},
+    "count": lambda: 2,
+    "curvatures": lambda: [0.5, 1.0],
+    "dims": lambda: {"beta": {"beta": np.array([0.0, 0.9])}},
+    "direction": lambda: np.array([1, -1]),
+    "diverged": lambda: np.zeros((3, 2), bool),
+    "factor": lambda: 1.25,
+    "gradient_step": lambda: 0.0,
+    "high": lambda: 1.0,
+    "kappa": lambda: 10.0,
+    "kd": lambda: 2.0,
+    "ki": lambda: 1.0,
+    "kp": lambda: -0.5,
+    "leaf": lambda: np.ones((2, 3)),
+    "learning_rate": lambda: 0.1,
+    "like": lambda: jnp.ones((2, 3)),
+    "low": lambda: 0.1,
+    "metric": lambda: "loss",
+    "momentum": lambda: 0.9,
+    "mu": lambda: 0.1,
+    "name": lambda: "kernel",
+    "nu": lambda: 0.7,
+    "path": lambda: "result.npz",
+    "points": lambda: small_result().points,
+    "power": lambda: 2,
+    "probability": lambda: np.array([0.25, 0.5]),
+    "scale": lambda: "log",
+    "values": lambda: {"loss": np.ones((3, 2))},
+    "velocity_step": lambda: 0.1,
+    "where": lambda: "kernel",
+    "width": lambda: 0.5,
+}
+
+# An instance of each public class whose constructor is not for users, for its methods.
+INSTANCES: dict[str, Callable[[], Any]] = {
+    "momentax.diagnostics.Spectrum": lambda: momentax.diagnostics.Spectrum(
+        np.array([[0.5, 1.0]]), np.array([[0.5, 0.5]]), 2
+    ),
+}
+
+
+def namespace() -> dict[str, Any]:
+    """Return the names that the examples of docstrings use."""
+    return {
+        "momentax": momentax,
+        "jax": jax,
+        "jnp": jnp,
+        "np": np,
+        "optax": optax,
+        "params": {"w": jnp.array([1.0, 2.0, 3.0])},
+        "grads": {"w": jnp.array([0.1, 0.2, 0.3])},
+    }
+
+
+def public_callables() -> dict[str, Any]:
+    """Return every public function, class and public method of a class, by its public name.
+
+    A class of named fields that JAX builds again with any leaves, which every NamedTuple is,
+    cannot check them: its constructor is left out, and its methods are not.
+    """
+    found = {}
+    for name, value in PUBLIC.items():
+        if not (inspect.isclass(value) and issubclass(value, tuple)):
+            found[name] = value
+        if inspect.isclass(value):
+            found |= {f"{name}.{method}": value for method in _public_methods(value)}
+    return found
+
+
+def _public_methods(cls: type) -> list[str]:
+    """Return the methods that take an argument, without those that JAX's registration needs."""
+    return [
+        name
+        for name, member in inspect.getmembers(cls)
+        if not name.startswith(("_", "tree_"))
+        and (inspect.isfunction(member) or inspect.ismethod(member))
+        and (getattr(member, "__module__", "") or "").startswith("momentax")
+        and len(inspect.signature(member).parameters) > inspect.isfunction(member)
+    ]
+
+
+def valid_call(name: str) -> Call:
+    """Return the valid call of a public callable, or raise a ValueError that says what to add."""
+    value = public_callables()[name]
+    if inspect.isfunction(value):
+        return Call(name, value, inspect.getdoc(value) or "", _arguments_of_example(name, value))
+    if name in PUBLIC:
+        return Call(name, value, inspect.getdoc(value) or "", _arguments_by_name(name, value))
+    owner, _, method = name.rpartition(".")
+    function = getattr(value, method)
+    if inspect.isfunction(function):
+        function = getattr(_instance(owner, value), method)
+    return Call(name, function, inspect.getdoc(function) or "", _arguments_by_name(name, function))
+
+
+def _instance(name: str, cls: type) -> Any:
+    if issubclass(cls, momentax.sweeps.SweepResult):
+        result = small_result()
+        return cls(result.points, result.values, result.diverged)
+    if name in INSTANCES:
+        return INSTANCES[name]()
+    return cls(**_arguments_by_name(name, cls))
+
+
+def _arguments_by_name(name: str, function: Any) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    required = [p for p in parameters if p.default is p.empty and p.kind != p.VAR_POSITIONAL]
+    if missing := [p.name for p in required if p.name not in ARGUMENTS]:
+        raise ValueError(
+            f"{name} has no valid call: add valid values of {', '.join(missing)} to ARGUMENTS in "
+            "tests/public_calls.py"
+        )
+    given = {}
+    for p in required:
+        value = ARGUMENTS[p.name]()
+        given |= value if p.kind == p.VAR_KEYWORD else {p.name: value}
+    return given
+
+
+class _Reached(BaseException):
+    """Ends an example where it calls the function."""
+
+
+def _arguments_of_example(name: str, function: Any) -> dict[str, Any]:
+    """Run the example of a function up to its call, and return the arguments by name."""
+
+    def stop(*args: Any, **keywords: Any) -> Any:
+        raise _Reached(args, keywords)
+
+    with contextlib.ExitStack() as stack:
+        for owner, attribute in _places(function):
+            stack.enter_context(mock.patch.object(owner, attribute, stop))
+        names = namespace()
+        try:
+            for example in doctest.DocTestParser().get_examples(inspect.getdoc(function) or ""):
+                exec(compile(example.source, name, "single"), names)
+        except _Reached as reached:
+            args, keywords = reached.args
+            return _by_name(function, args, keywords)
+    raise ValueError(
+        f"{name} has no valid call: call it as {name}(...) in the example of its docstring"
+    )
+
+
+def _places(function: Any) -> Iterator[tuple[Any, str]]:
+    """Yield each public namespace that has a function, with its name there."""
+    for owner in (momentax, *filter(inspect.ismodule, map(momentax.__getattr__, momentax.__all__))):
+        for attribute in owner.__all__:
+            if getattr(owner, attribute) is function:
+                yield owner, attribute
+
+
+def _by_name(function: Any, args: Any, keywords: Any) -> dict[str, Any]:
+    bound = inspect.signature(function).bind(*args, **keywords)
+    given = {}
+    for p in bound.signature.parameters.values():
+        if p.kind == p.VAR_KEYWORD:
+            given |= bound.arguments.get(p.name) or ARGUMENTS[p.name]()
+        elif p.name in bound.arguments:
+            given[p.name] = bound.arguments[p.name]
+    # Reading a transformation compiles a program; its system is as valid and is read once.
+    for p in bound.signature.parameters.values():
+        tx = given.get(p.name)
+        if isinstance(tx, optax.GradientTransformation) and "StateSpace" in str(p.annotation):
+            given[p.name] = state_space(tx)
+    return given
+
+
+def returned_calls(name: str) -> list[Call]:
+    """Return valid calls of what a public function returns: a transformation or a schedule."""
+    call = valid_call(name)
+    tx = call()
+    if not isinstance(tx, optax.GradientTransformation):
+        return [Call(f"{name}(...)", tx, call.doc, {"count": 3})]
+    names = namespace()
+    params, grads = names["params"], names["grads"]
+    state = tx.init(params)
+    extra = {"value": jnp.float32(1.0), "prev_grad": grads}
+    update = optax.with_extra_args_support(tx).update
+    given = {"updates": grads, "state": state, "params": params} | extra
+    needed = [key for key in ("params", *extra) if _is_needed(update, given, key)]
+    for key in extra:
+        if key not in needed:
+            del given[key]
+    # A transformation of Optax is given the parameters whether it reads them or not.
+    unread = () if "params" in needed else ("params",)
+    return [
+        Call(f"{name}(...).init", tx.init, call.doc, {"params": params}),
+        Call(f"{name}(...).update", update, call.doc, given, unread),
+    ]
+
+
+def _is_needed(update: Any, given: dict[str, Any], key: str) -> bool:
+    """Return whether an update needs an argument, which it refuses to be without."""
+    try:
+        update(**{name: value for name, value in given.items() if name != key})
+    except (TypeError, ValueError):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def as_a_user(folder: Any) -> Iterator[None]:
+    """Run calls in a folder of their own, as JAX is set for users, without output or figures."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+            np.errstate(all="ignore"),
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.chdir(before)
+        plt.close("all")
