@@ -76,11 +76,15 @@ def _stateless(
     The state of `optax.stateless` is a NamedTuple, which `jax.export` does not serialize.
     """
 
+    def init(params: PyTree) -> Any:
+        del params
+        return ()
+
     def update(updates, state, params=None, **extra_args):
         del extra_args
         return step(updates, params), state
 
-    return optax.GradientTransformationExtraArgs(lambda _: (), update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _scale(factor: Schedule) -> optax.GradientTransformationExtraArgs:
