@@ -77,6 +77,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "factor": lambda: 1.25,
     "gradient_step": lambda: 0.0,
     "high": lambda: 1.0,
+    "index": lambda: (0, 1),
     "kappa": lambda: 10.0,
     "kd": lambda: 2.0,
     "ki": lambda: 1.0,
@@ -87,15 +88,22 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "low": lambda: 0.1,
     "metric": lambda: "loss",
     "momentum": lambda: 0.9,
+    "momentax.sweeps.Mutation.ranges": lambda: None,
     "mu": lambda: 0.1,
     "name": lambda: "kernel",
     "nu": lambda: 0.7,
     "path": lambda: "result.npz",
+    "point": lambda: {"beta": 0.9},
     "points": lambda: small_result().points,
     "power": lambda: 2,
     "probability": lambda: np.array([0.25, 0.5]),
+    "ranges": lambda: {"beta": momentax.sweeps.uniform(0.0, 0.5)},
     "scale": lambda: "log",
+    "seed": lambda: (0, 1),
+    "standard_error": lambda: 0.1,
     "values": lambda: {"loss": np.ones((3, 2))},
+    "momentax.sweeps.Distribution.step.values": lambda: np.array([0.25, 0.5]),
+    "value": lambda: 0.5,
     "velocity_step": lambda: 0.1,
     "where": lambda: "kernel",
     "width": lambda: 0.5,
@@ -130,7 +138,7 @@ def public_callables() -> dict[str, Any]:
     """
     found = {}
     for name, value in PUBLIC.items():
-        if not (inspect.isclass(value) and issubclass(value, tuple)):
+        if not (inspect.isclass(value) and issubclass(value, (tuple, momentax.sweeps.Mean))):
             found[name] = value
         if inspect.isclass(value):
             found |= {f"{name}.{method}": value for method in _public_methods(value)}
@@ -172,17 +180,23 @@ def _instance(name: str, cls: type) -> Any:
     return cls(**_arguments_by_name(name, cls))
 
 
+def _key_of(name: str, parameter: inspect.Parameter) -> str:
+    """Return the key of an argument in ARGUMENTS, which may begin with that of its callable."""
+    own = f"{name}.{parameter.name}"
+    return own if own in ARGUMENTS else parameter.name
+
+
 def _arguments_by_name(name: str, function: Any) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters.values()
     required = [p for p in parameters if p.default is p.empty and p.kind != p.VAR_POSITIONAL]
-    if missing := [p.name for p in required if p.name not in ARGUMENTS]:
+    if missing := [p.name for p in required if _key_of(name, p) not in ARGUMENTS]:
         raise ValueError(
             f"{name} has no valid call: add valid values of {', '.join(missing)} to ARGUMENTS in "
             "tests/public_calls.py"
         )
     given = {}
     for p in required:
-        value = ARGUMENTS[p.name]()
+        value = ARGUMENTS[_key_of(name, p)]()
         given |= value if p.kind == p.VAR_KEYWORD else {p.name: value}
     return given
 

@@ -49,7 +49,7 @@ def describe(value: Any) -> str:
         return f"an integer of {value.bit_length()} bits"
     try:
         text = re.sub(" at 0x[0-9a-fA-F]+", "", repr(value).replace("\n", " "))
-    except ValueError:  # Python refuses to print a very large integer inside a container.
+    except Exception:  # A very large integer in a container, or an object that cannot be shown.
         return f"a {type(value).__name__}"
     text = printable(text)
     return text if len(text) <= 200 else f"{text[:200]}..."
@@ -79,7 +79,7 @@ def dtype_of(value: Any) -> Any:
         return jnp.result_type(value)
     try:
         return jax.typeof(value).dtype
-    except TypeError:
+    except Exception:  # JAX shows the value in its message, and a value may fail to be shown.
         return None
 
 
