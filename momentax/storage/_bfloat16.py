@@ -106,7 +106,8 @@ def bfloat16(stochastic: bool = True, *, seed: Any = 0) -> Storage:
 def round_to_bfloat16(x: jax.Array, random: jax.Array | None = None) -> Bfloat16Array:
     """Round to the nearest bfloat16, or with random bits up or down such that the mean is exact."""
     x = x.astype(jnp.float32)
-    x = jnp.where(jnp.isinf(x), x, jax.lax.clamp(jnp.float32(-_LARGEST), x, jnp.float32(_LARGEST)))
+    clamped = jax.lax.clamp(jnp.float32(-_LARGEST), x, jnp.float32(_LARGEST))
+    x = jnp.where(jax.lax.abs(x) < jnp.inf, clamped, x)
     if random is not None:
         x = _round_at_random(x, random)
     return Bfloat16Array(x.astype(jnp.bfloat16))
