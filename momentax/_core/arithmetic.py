@@ -107,6 +107,11 @@ def combine(*terms: tuple[Scalar, PyTree], like: PyTree) -> PyTree:
     return jax.tree.map(add, like, *trees, is_leaf=is_none)
 
 
+def upcast(tree: PyTree) -> PyTree:
+    """Return a tree in its compute dtypes."""
+    return jax.tree.map(_upcast, tree)
+
+
 def square(tree: PyTree) -> PyTree:
     """Return |x|² of every entry x. It is real, in float32 or wider, also where x is complex."""
     return jax.tree.map(lambda leaf: (_upcast(leaf) * jnp.conj(_upcast(leaf))).real, tree)
