@@ -135,7 +135,7 @@ def sign(tree: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(of, like, tree, is_leaf=is_none)
 
 
-def require_no_underflow(name: str, value: Scalar, tree: PyTree) -> None:
+def require_no_underflow(name: str, value: Any, tree: PyTree) -> None:
     """Refuse a number, if it is known, that a dtype of a tree takes as 0."""
     if is_traced(value):
         return
@@ -263,7 +263,7 @@ def unit(tree: PyTree) -> PyTree:
     return _divide(tree, power, times=1 / size)
 
 
-def limit_norm(tree: PyTree, limit: Scalar) -> PyTree:
+def limit_norm(tree: PyTree, limit: Any) -> PyTree:
     """Return a tree scaled down to a norm where its own norm is larger.
 
     The norm is over all leaves. The result has the dtypes of the tree.
@@ -274,7 +274,7 @@ def limit_norm(tree: PyTree, limit: Scalar) -> PyTree:
     return jax.tree.map(lambda new, old: new.astype(jnp.result_type(old)), scaled, tree)
 
 
-def overflow_factor(tree: PyTree, norm: Scalar) -> tuple[jax.Array, jax.Array]:
+def overflow_factor(tree: PyTree, norm: Any) -> tuple[jax.Array, jax.Array]:
     """Return whether the square of a tree's norm overflows, and by what to multiply the tree.
 
     Where it overflows, the factor scales the tree to a norm, or to a slightly larger one if a

@@ -6,6 +6,7 @@ far it may reach, up to which size all directions stay finite, and whether a NaN
 
 import functools
 import zlib
+from typing import Any
 
 import chex
 import jax
@@ -43,18 +44,19 @@ def draw(name, fault):
     return rng, {k: rng.normal(size=shape).astype(np.float32) for k, shape in shapes.items()}
 
 
-def run(name, gradients, state=None):
+def run(name, gradients, state=None) -> tuple[Any, Any, Any]:
     """Return the state, and the directions and velocities of all steps."""
     state = build(name).init(PARAMS) if state is None else state
-    parts = []
+    parts: Any = []
     for start in range(0, len(gradients["a"]), STEPS):
         part = jax.tree.map(lambda g, start=start: jnp.asarray(g[start : start + STEPS]), gradients)
         state, out = compiled(name)(state, part)
         parts.append(out)
-    return state, *jax.tree.map(lambda *each: np.concatenate(each), *parts)
+    out: Any = jax.tree.map(lambda *each: np.concatenate(each), *parts)
+    return state, *out
 
 
-def inject(name, fault):
+def inject(name, fault) -> tuple[Any, Any, Any]:
     """Return where a fault is, and the results with it and without it."""
     rng, ordinary = draw(name, fault)
     step, key = int(rng.integers(STEPS, 2 * STEPS)), str(rng.choice(["a", "b"]))
@@ -119,7 +121,8 @@ def test_a_missing_gradient_between_others_changes_nothing_else(name):
     _, ordinary = draw(name, None)
     first, rest = ({k: g[i : i + STEPS] for k, g in ordinary.items()} for i in (0, STEPS))
     state, *_ = run(name, first)
-    _, after = build(name).update({"a": jnp.asarray(rest["a"][0]), "b": None}, state, PARAMS)
+    missing: Any = {"a": jnp.asarray(rest["a"][0]), "b": None}
+    _, after = build(name).update(missing, state, PARAMS)
     if TRANSFORMATIONS[name].reach != "tree" and not TRANSFORMATIONS[name].forgets:
         chex.assert_trees_all_equal(momentax.velocity(after)["b"], momentax.velocity(state)["b"])
     end, d, _ = run(name, rest, after)

@@ -1,5 +1,7 @@
 """Norms and limits of trees whose squares over- or underflow."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,8 +43,8 @@ def test_a_norm_loses_nothing_at_either_end(leaf, compile_):
     expected = exact_norm(leaf)
     tree = {"leaf": jnp.asarray(leaf), "none": None, "empty": jnp.zeros((0, 3))}
     np.testing.assert_allclose(compile_(arithmetic.norm)(tree), expected, rtol=1e-6)
-    state = momentax.heavy_ball().init(tree)._replace(velocity=tree)
-    norms = compile_(momentax.velocity_norms)(state)
+    state: Any = momentax.heavy_ball().init(tree)
+    norms = compile_(momentax.velocity_norms)(state._replace(velocity=tree))
     np.testing.assert_allclose(norms["['leaf']"], expected, rtol=1e-6)
     assert norms["['empty']"] == 0
 

@@ -1,5 +1,7 @@
 """Lazy rows: every row that is read equals that of the dense method, up to rounding."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -320,15 +322,16 @@ def test_the_types_of_a_state_on_a_mesh_stay_those_of_init(kind, spec):
         θ, few = jax.device_put(jnp.ones((4, 2)), sharding), jax.device_put(jnp.ones((3, 2)), whole)
         tx, rows = sgd(0.1, lazy(momentax.nesterov(0.9))), jnp.array([0, -1, 3])
         inner = lazy(momentax.nesterov(0.9))
-        state = tx.init(θ)
+        state: Any = tx.init(θ)
         types = [jax.typeof(leaf) for leaf in jax.tree.leaves(state)]
 
         def step(carry, _=None):
             θ, state = carry
             θ, state = catch_up(θ, state, rows, learning_rate=0.1)
-            u, state = tx.update(θ, state, θ)
-            _, method_state = inner.update(few, state[1], rows=rows)
-            return (θ + u, (state[0], method_state, *state[2:])), None
+            updated: Any = tx.update(θ, state, θ)
+            u, (decay, waiting, *rest) = updated
+            _, waiting = inner.update(few, waiting, rows=rows)
+            return (θ + u, (decay, waiting, *rest)), None
 
         (_, state), _ = jax.jit(lambda *carry: jax.lax.scan(step, carry, length=3))(θ, state)
     assert [jax.typeof(leaf) for leaf in jax.tree.leaves(state)] == types
