@@ -11,12 +11,14 @@ from momentax._core import arguments
 Mode = Literal["min", "max"]
 
 # The words that say which end of a metric is best.
-_MODES: dict[str, Mode] = {
-    **dict.fromkeys(("loss", "losses", "error", "errors", "err", "mse", "rmse", "mae"), "min"),
-    **dict.fromkeys(("nll", "perplexity", "ppl", "regret"), "min"),
-    **dict.fromkeys(("accuracy", "accuracies", "acc", "auc", "auroc", "f1"), "max"),
-    **dict.fromkeys(("reward", "rewards", "return", "returns"), "max"),
-}
+_SMALLEST = (
+    "loss", "losses", "error", "errors", "err", "mse", "rmse", "mae", "nll", "perplexity", "ppl",
+    "regret",
+)  # fmt: skip
+_LARGEST = (
+    "accuracy", "accuracies", "acc", "auc", "auroc", "f1", "reward", "rewards", "return", "returns",
+)  # fmt: skip
+_SAYING = (*_SMALLEST, *_LARGEST)
 # The words beside them that do not turn the direction around, and those that do not for an error.
 _NEUTRAL = {
     "train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval",
@@ -45,17 +47,18 @@ def mode_in_name(metric: str) -> Mode | None:
     if "".join(parts) != "".join(words).lower() or not words or words[0].isdigit():
         return None  # It has a sign, an operator or another letter, as "1 - loss" does.
     kinds = [
-        part.rstrip("0123456789") if part not in (*_MODES, *_NEUTRAL_FOR_ERRORS) else part
+        part.rstrip("0123456789") if part not in (*_SAYING, *_NEUTRAL_FOR_ERRORS) else part
         for part in parts
     ]
-    said = [i for i, kind in enumerate(kinds) if kind in _MODES]
+    said = [i for i, kind in enumerate(kinds) if kind in _SAYING]
     # Two such words with an operator or other words between them may be a difference or a ratio.
     if not said or said[-1] - said[0] >= len(said) or (len(said) > 1 and re.search("[-/]", metric)):
         return None
-    modes = {_MODES[kinds[i]] for i in said}
-    neutral = _NEUTRAL | _NEUTRAL_FOR_ERRORS if modes == {"min"} else _NEUTRAL
-    is_clear = len(modes) == 1 and all(kind in (*_MODES, *neutral, "") for kind in kinds)
-    return modes.pop() if is_clear else None
+    is_largest = {kinds[i] in _LARGEST for i in said}
+    neutral = _NEUTRAL if is_largest == {True} else _NEUTRAL | _NEUTRAL_FOR_ERRORS
+    if len(is_largest) > 1 or any(kind not in (*_SAYING, *neutral, "") for kind in kinds):
+        return None
+    return "max" if is_largest == {True} else "min"
 
 
 def known_mode(metric: str, modes: Mapping[str, str]) -> str | None:

@@ -158,8 +158,8 @@ def _read_arguments(
         raise ValueError("give diverged with points only; a result has its own")
     if values is None and isinstance(result, SweepResult) and len(result.metrics()) == 1:
         (values,) = result.metrics()
-    metric = read_metric(result, values, name="values")
-    return result.points, metric, values, best_end(mode, values, result)
+    metric, name = read_metric(result, values, name="values"), str(values)
+    return result.points, metric, name, best_end(mode, name, result)
 
 
 def _read_arrays(points: Points, values: Any, diverged: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -160,6 +160,8 @@ def _require_interval(name: str, given: np.ndarray, kept: np.ndarray) -> None:
     """Raise if a number, as given or as it is kept, lies outside of its axis' interval."""
     interval = hyperparameters.interval_of(name)
     inside = arguments.is_within(interval, given) & arguments.is_within(interval, kept)
+    if hyperparameters.scale_of(name) == "log":  # On which 0 is far from any other number.
+        inside &= (kept != 0) | (given == 0)
     if inside.all():
         return
     index = int(np.argmin(inside))

@@ -82,8 +82,7 @@ class HalvingResult(SweepResult):
 
     def where(self, **conditions: Any) -> SweepResult:
         """Select the points that meet every condition, as `SweepResult.where`; without states."""
-        selected = super().where(**conditions)
-        return replace(selected, survivors=None, states=None)
+        return SweepResult.where(replace(self, survivors=None, states=None), **conditions)
 
     def top(self, metric: str, count: int, mode: str | None = None) -> list[Best]:
         """Rank the settings, as `SweepResult.top`; by score, those that advanced further first.

@@ -114,8 +114,9 @@ class _Digests:
             return "cell", _cell_contents(value)
         if (part := _descriptor_parts(value)) is not None:
             return kind, part
-        if callable(value) and hasattr(value, "__wrapped__"):  # As what jax.jit returns.
-            return kind, [value.__wrapped__]
+        wrapped = getattr(value, "__wrapped__", None)
+        if callable(value) and wrapped is not None:  # As what jax.jit returns.
+            return kind, [wrapped]
         if type(value).__module__.partition(".")[0] in ("jax", "jaxlib"):
             return kind, [re.sub(r" at 0x[0-9a-f]+", "", repr(value))]
         return kind, [type(value), *_reduced(value)]
