@@ -69,15 +69,16 @@ def _allows_generic(annotation: ast.Subscript, text: str, value: Any) -> bool:
     kind, inner = ast.unparse(annotation.value), annotation.slice
     if kind == "Literal":
         return isinstance(value, str) and repr(value) in ast.unparse(inner)
-    if kind in ("Sequence", "Iterable", "list"):
+    if kind in ("Sequence", "Iterable"):
         if isinstance(value, np.ndarray):
             value = value.tolist()
-        is_sequence = isinstance(value, Sequence if kind == "Sequence" else Iterable)
-        return (
-            is_sequence
-            and not isinstance(value, str | bytes | Mapping)
-            and all(_allows(inner, text, each) for each in value)
-        )
+        if not isinstance(value, Sequence if kind == "Sequence" else Iterable):
+            return False
+        if isinstance(value, str | bytes | Mapping | set):
+            return False
+        if ast.unparse(inner) == "str":  # Names, which the text cannot list.
+            return all(isinstance(each, str) for each in value)
+        return all(_allows(inner, text, each) for each in value)
     if kind == "os.PathLike":
         return isinstance(value, os.PathLike)
     if kind == "Mapping":

@@ -127,8 +127,8 @@ def is_from_example(call, error):
 def fault_of_error(call, argument, error):
     """Return what is wrong with an error as an answer, or None."""
     text = f"{type(error).__name__}: {error}"
-    documented = re.search(rf"\b{type(error).__name__}\b", call.doc)
-    if type(error) not in (TypeError, ValueError) and not documented:
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    if not any(re.search(rf"\b{kind}\b", f"TypeError ValueError {call.doc}") for kind in kinds):
         return f"an error that is not documented: {text}"
     if not is_ours(error):
         return f"not a message of momentax: {text}"
@@ -159,7 +159,7 @@ def answer(call, argument, parameter, label):
         return ("fault", fault) if fault else ("sentence", str(error))
     if is_allowed:
         return "value", ""
-    return "fault", f"accepted, returned {returned!r:.100}"
+    return "fault", f"accepted, returned {arguments.describe(returned)}"
 
 
 def arguments_of(call):

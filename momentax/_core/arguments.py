@@ -47,8 +47,8 @@ def describe(value: Any) -> str:
         return f"an integer of {value.bit_length()} bits"
     try:
         text = re.sub(" at 0x[0-9a-fA-F]+", "", repr(value).replace("\n", " "))
-    except ValueError:  # Python refuses to print a very large integer inside a container.
-        return f"a {type(value).__name__}"
+    except Exception:  # Python prints no very large integer, and a class may print itself wrongly.
+        return f"an object of type {type(value).__name__}"
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 

@@ -327,6 +327,19 @@ def test_checks_name_the_argument(case):
         call()
 
 
+class Unprintable:
+    """A class whose representation raises, such as a record of the wrong parts."""
+
+    def __repr__(self):
+        return {}["nothing"]
+
+
+def test_a_value_that_cannot_be_printed_is_described_by_its_type():
+    assert arguments.describe(Unprintable()) == "an object of type Unprintable"
+    with pytest.raises(TypeError, match=r"^beta must be in \[0, 1\), got an object of type"):
+        momentax.heavy_ball(Unprintable())
+
+
 def test_checks_pass_what_is_right():
     assert arguments.as_items("names", (name for name in "ab"), "names") == ("a", "b")
     assert arguments.as_reals("x", [2**70, 1]).tolist() == [2.0**70, 1.0]
