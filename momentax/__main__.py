@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from momentax._cli._parser import make_parser
+from momentax._cli._parser import make_parser, protect_negative_numbers
 from momentax._cli._usage import UsageError
 
 
@@ -23,12 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # An output without Greek letters, such as an ASCII terminal, gets question marks.
         sys.stdout.reconfigure(errors="replace")
-    options = make_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = make_parser().parse_args(protect_negative_numbers(given))
     try:
         if not options.run(options):
             sys.exit(1)
     except UsageError as error:
-        options.parser.error(str(error))
+        from momentax._cli._output import shown  # It loads JAX, as the command has by now.
+
+        options.parser.error(shown(str(error)))
 
 
 if __name__ == "__main__":

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from momentax._core import arguments, arithmetic, trees
 from momentax._core.hyperparameters import as_schedule
 from momentax._core.keywords import explain_keywords, source_of, suggest_synonym
+from momentax._core.transformations import Method, describe_state, transformation
 from momentax._core.typing import PyTree, ScalarOrSchedule, Schedule
 from momentax._methods._heavy_ball import heavy_ball
+from momentax._wrappers import _direction
 
 
 class DecayState(NamedTuple):
     """The state of weight decay.
 
-    count: updates made so far, a 0-d int32 array.
+    schedule_count: updates made so far, a 0-d int32 array. The name differs from that of the
+        count of a method, so that `optax.tree_utils.tree_get(state, "count")` finds one count.
     """
 
-    count: Any
+    schedule_count: Any
 
 
-class _DefaultMethod(optax.GradientTransformationExtraArgs):
+class ScaleState(NamedTuple):
+    """The state of the scaling by the learning rate.
+
+    schedule_count: updates made so far, a 0-d int32 array, as in DecayState.
+    """
+
+    schedule_count: Any
+
+
+class _DefaultMethod(Method):
     """Heavy ball, which the signature of `sgd` prints as it is written."""
 
     def __repr__(self) -> str:
@@ -36,27 +50,40 @@ _HEAVY_BALL = _DefaultMethod(*heavy_ball())
 
 
 def _with_count(
-    step: Callable[[PyTree, Any, PyTree], PyTree], state_of: Callable[[Any], Any]
+    step: Callable[[PyTree, Any, PyTree], PyTree], state_type: Any
 ) -> optax.GradientTransformationExtraArgs:
     """Return the transformation step(updates, count, params), whose state is its count."""
 
     def init(params):
         del params
-        return state_of(jnp.zeros((), jnp.int32))
+        return state_type(jnp.zeros((), jnp.int32))
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
-        updates = step(updates, state.count, params)
-        return updates, state_of(optax.safe_increment(state.count))
+        updates = step(updates, state.schedule_count, params)
+        return updates, state_type(optax.safe_increment(state.schedule_count))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update, state_type)
+
+
+def _stateless(
+    step: Callable[[PyTree, PyTree], PyTree],
+) -> optax.GradientTransformationExtraArgs:
+    """Return the transformation step(updates, params).
+
+    The state of `optax.stateless` is a NamedTuple, which `jax.export` does not serialize.
+    """
+
+    def update(updates, state, params=None, **extra_args):
+        del extra_args
+        return step(updates, params), state
+
+    return optax.GradientTransformationExtraArgs(lambda _: (), update)
 
 
 def _scale(factor: Schedule) -> optax.GradientTransformationExtraArgs:
     """Scale updates by c_t, kept in float32 or wider: u ← c_t u."""
-    return _with_count(
-        lambda u, t, _: arithmetic.combine((factor(t), u), like=u), optax.ScaleByScheduleState
-    )
+    return _with_count(lambda u, t, _: arithmetic.combine((factor(t), u), like=u), ScaleState)
 
 
 def _decay(
@@ -80,12 +107,15 @@ def _decay(
 
 
 def _fill_with_zeros(updates: PyTree, params: PyTree) -> PyTree:
-    """Return zeros for parameters without a gradient, since `optax.apply_updates` needs them."""
+    """Return zeros for parameters without a gradient, since `optax.apply_updates` needs them.
+
+    A parameter that is no array, such as a function in a module of Equinox, has none.
+    """
     if params is None:
         return updates
     trees.require_params(updates, params)
     return jax.tree.map(
-        lambda u, leaf: jnp.zeros_like(leaf) if u is None and leaf is not None else u,
+        lambda u, leaf: arithmetic.zero_update(leaf) if u is None and leaf is not None else u,
         updates,
         params,
         is_leaf=trees.is_none,
@@ -107,6 +137,41 @@ def _require_method(method: Any) -> None:
         f"method must be a gradient transformation, got {arguments.describe(method)}; "
         f"write {remedy}"
     )
+
+
+def _require_directions(
+    method: optax.GradientTransformation, params: PyTree, *, start_devices: bool = True
+) -> None:
+    """Refuse a complete optimizer in the place of a method, as far as its parts tell."""
+    if isinstance(method, Method):
+        return
+    opposed = _direction.opposed_parameter(method, params, start_devices=start_devices)
+    if opposed is None and not _contains_sgd(method, params):
+        return
+    at = "" if opposed in (None, "the root") else f" of the parameter at {opposed}"
+    raise ValueError(
+        f"method must return directions, which follow the gradient, got one whose updates{at} "
+        "already descend: it is a complete optimizer, and sgd would change the sign of its "
+        "updates once more. Use the optimizer without sgd, or give its method alone, such as "
+        "momentax.heavy_ball(0.9) in place of momentax.sgd(0.1), optax.trace(0.9) in place of "
+        "optax.sgd(0.1, 0.9), or optax.scale_by_adam() in place of optax.adam(0.1); to ascend, "
+        "give maximize=True"
+    )
+
+
+def _contains_sgd(method: optax.GradientTransformation, params: PyTree) -> bool:
+    """Return whether a transformation contains this optimizer, which may also ascend."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = jax.eval_shape(method.init, trees.only_arrays(params))
+    except Exception:  # The method does not take these parameters; its own init says why.
+        return False
+
+    def is_ours(node: Any) -> bool:
+        return isinstance(node, ScaleState)
+
+    return any(map(is_ours, jax.tree.leaves(state, is_leaf=is_ours)))
 
 
 # What other libraries call the two methods of classical momentum.
@@ -154,9 +219,11 @@ def sgd(
     learning rate of each gradient's own step multiplies it.
 
     Args:
-        learning_rate: α in (0, inf), in parameters per direction. A schedule may
-            return 0, and a 0-d JAX array may be 0, as the value of a schedule.
-        method: The transformation of gradients into directions.
+        learning_rate: α in [0, inf), in parameters per direction.
+        method: The transformation of gradients into directions, which follow the
+            gradient: a method of momentax, or one such as `optax.trace` or
+            `optax.scale_by_adam`. A complete optimizer, such as `optax.adam`,
+            already descends and is refused.
         velocity_units: "gradient" or "parameter", what the velocity accumulates.
         weight_decay: λ in [0, inf), per step. Unless it is 0, update needs `params`.
         decoupled: Whether the decay bypasses the velocity.
@@ -172,8 +239,9 @@ def sgd(
         gets a zero update and does not change, not even by decay.
 
     Raises:
-        ValueError: A concrete hyperparameter lies outside its interval, or
-            velocity_units is neither word; at update, decay is used without
+        ValueError: A concrete hyperparameter lies outside its interval,
+            velocity_units is neither word, or, here or at init, method is found
+            to be a complete optimizer; at update, decay is used without
             `params`, or trees do not fit each other.
         TypeError: learning_rate is None, method is not a gradient
             transformation, or a flag is not a bool.
@@ -198,7 +266,7 @@ def sgd(
     _require_method(method)
     arguments.as_option("velocity_units", velocity_units, ("gradient", "parameter"))
     arguments.as_flag("decoupled", decoupled)
-    negation = optax.stateless(lambda u, _: arithmetic.combine((-1.0, u), like=u))
+    negation = _stateless(lambda u, _: arithmetic.combine((-1.0, u), like=u))
     ascent = [negation] if arguments.as_flag("maximize", maximize) else []
     descent = _scale(lambda t: -α(t))
     if velocity_units == "gradient":
@@ -208,4 +276,26 @@ def sgd(
         parts = [descent, method, _decay(λ, mask, factor=lambda t: -α(t))]
     else:
         parts = [_decay(λ, mask), descent, method]
-    return optax.chain(*ascent, *parts, optax.stateless(_fill_with_zeros))
+    _require_directions(method, np.ones((2, 2), np.float32), start_devices=False)
+    return _chain(method, *ascent, *parts, _stateless(_fill_with_zeros))
+
+
+def _chain(
+    method: optax.GradientTransformation, *parts: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    """Chain the parts of an optimizer, and refuse the state of another one."""
+    chained = optax.chain(*parts)
+
+    def init(params):
+        _require_directions(method, params)
+        return chained.init(params)
+
+    def update(updates, state, params=None, **extra_args):
+        if type(state) is not tuple or len(state) != len(parts):
+            raise TypeError(
+                f"state must be the tuple of {len(parts)} states that init of this optimizer "
+                f"returns, got {describe_state(state)}"
+            )
+        return chained.update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(init, update)

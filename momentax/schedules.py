@@ -34,7 +34,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_RATES = hyperparameters.interval_of("learning_rate")
+_RATES = "(0, inf)"  # A learning rate that is always 0 needs no β.
 
 
 def _as_constant(
@@ -432,4 +432,4 @@ def momentum_corrected(
         ratio = jnp.where(divisor == 0, 0, α(above) / jnp.where(divisor == 0, 1, divisor))
         return β(t) * ratio
 
-    return schedule
+    return hyperparameters.with_interval("[0, inf)", schedule)

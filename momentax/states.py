@@ -2,6 +2,9 @@
 
 A state is a NamedTuple of arrays. Its docstring says what each field is, and its class
 attributes say what restarts with the velocity and whether the velocity sums gradients.
+
+`momentax.states.register_serialization()` lets `jax.export` serialize a program, such as a
+training step, whose arguments or results hold states.
 """
 
 from typing import TYPE_CHECKING
@@ -14,10 +17,13 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._methods._aggregated import AggregatedState as AggregatedState
     from momentax._methods._average import AverageState as AverageState
     from momentax._methods._hypergradient import HypergradientState as HypergradientState
+    from momentax._methods._item import ItemState as ItemState
     from momentax._methods._lazy import LazyState as LazyState
     from momentax._methods._linear import LinearState as LinearState
     from momentax._methods._linear import ShiftedState as ShiftedState
+    from momentax._methods._mars import ExactMarsState as ExactMarsState
     from momentax._methods._mars import MarsState as MarsState
+    from momentax._methods._momentum_polyak import MomentumPolyakState as MomentumPolyakState
     from momentax._methods._nadam import NadamState as NadamState
     from momentax._methods._positive_negative import PositiveNegativeState as PositiveNegativeState
     from momentax._methods._proportional_integral_derivative import (
@@ -31,10 +37,39 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._methods._torque_aware import TorqueAwareState as TorqueAwareState
     from momentax._methods._yellowfin import YellowFinState as YellowFinState
     from momentax._sgd import DecayState as DecayState
+    from momentax._sgd import ScaleState as ScaleState
     from momentax._wrappers._optimistic import OptimisticState as OptimisticState
     from momentax._wrappers._orientation import OrientedState as OrientedState
     from momentax._wrappers._restart import RestartState as RestartState
     from momentax.conventions._torch._optimizer import DampedState as DampedState
     from momentax.storage._stored import StoredState as StoredState
 
+
+def register_serialization() -> None:
+    """Let `jax.export` serialize programs whose arguments or results hold states.
+
+    Call it once in each process that serializes or deserializes one; later calls change
+    nothing. States of Optax are registered in the same way with
+    `jax.export.register_namedtuple_serialization`.
+
+    Example:
+        >>> momentax.states.register_serialization()
+        >>> tx = momentax.heavy_ball(0.9)
+        >>> exported = jax.export.export(jax.jit(tx.update))(params, tx.init(params))
+        >>> content = exported.serialize()
+    """
+    from jax import export  # A slow import, which importing momentax does not need.
+
+    from momentax.storage._bfloat16 import Bfloat16Velocity
+    from momentax.storage._int8 import Int8Velocity
+
+    for kind in (*map(__getattr__, __all__), Bfloat16Velocity, Int8Velocity):
+        if kind not in _registered:
+            export.register_namedtuple_serialization(
+                kind, serialized_name=f"momentax.{kind.__name__}"
+            )
+            _registered.add(kind)
+
+
+_registered: set[type] = set()
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

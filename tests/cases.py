@@ -38,6 +38,10 @@ class Case(NamedTuple):
     reason: why `temporary` and `copies` cannot be 0.
     axes: the number of leading axes that the velocity has before the parameter's axes.
     coupled: whether the gradient of one leaf changes the velocity of another.
+    reach: the part of the directions and velocities that an extreme entry of a gradient may
+        change: its own "entry", its "leaf" or the whole "tree".
+    largest: the largest entry, in powers of ten, up to which all directions are finite.
+    forgets: whether a NaN leaves the velocity after some steps.
     """
 
     make: Callable[..., Any]
@@ -57,6 +61,9 @@ class Case(NamedTuple):
     reason: str = ""
     axes: int = 0
     coupled: bool = False
+    reach: str = "entry"
+    largest: int = 38
+    forgets: bool = False
 
 
 # The interval of each hyperparameter; all real numbers if it is not listed.
@@ -77,7 +84,7 @@ INTERVALS = {
     "kd": "(0, inf)",
     "ki": "(0, inf)",
     "kp": "(-inf, 0)",
-    "learning_rate": "(0, inf)",
+    "learning_rate": "[0, inf)",
     "learning_rate_step": "[0, inf)",
     "mu": "(0, inf)",
     "mu_x": "[0, 1)",
@@ -177,6 +184,7 @@ METHODS = {
         reference.overshoot,
         values=(0.1, 0.5, 0.99),
         intervals={"beta": "(0, 1)"},
+        largest=37,
     ),
     "mass": Case(momentax.mass, {"beta": 0.9, "compensation": 0.05}, reference.mass),
     "primal_averaging": Case(
@@ -247,6 +255,7 @@ METHODS = {
         reference.proportional_integral_derivative,
         intervals={"ki": "[0, inf)", "kd": "[0, inf)"},
         accessed=60,
+        largest=37,
     ),
     "positive_negative": Case(
         momentax.positive_negative,
@@ -273,6 +282,7 @@ METHODS = {
         intervals={"gamma": "[0, 1)", "eps": "[0, inf)"},
         ranges={"gamma": (0, 0.95)},
         accessed=48,
+        reach="leaf",
     ),
     "amplified": Case(momentax.amplified, {"beta": 0.98, "factor": 2.0}, reference.amplified),
     "adan": Case(
@@ -318,8 +328,9 @@ METHODS = {
         swept="learning_rate_step",
         values=(0.0, 1e-3, 0.1),
         fixed=("learning_rate", "beta"),
-        accessed=52,
+        accessed=56,
         coupled=True,
+        reach="tree",
     ),
     "hypergradient, constant beta": Case(
         partial(momentax.hypergradient, beta_step=0.0),
@@ -328,7 +339,8 @@ METHODS = {
         swept="learning_rate_step",
         values=(0.0, 1e-3, 0.1),
         fixed=("learning_rate", "beta"),
-        accessed=32,
+        accessed=36,
+        reach="tree",
     ),
     "momentum_polyak": Case(
         momentax.momentum_polyak,
@@ -336,7 +348,9 @@ METHODS = {
         reference.momentum_polyak,
         intervals={"c": "(0, inf)"},
         extra=lambda g: {"value": 1.0},
+        accessed=32,
         coupled=True,
+        reach="tree",
     ),
     "recursive_momentum": Case(
         momentax.recursive_momentum,
@@ -353,7 +367,11 @@ METHODS = {
         decay=None,
         intervals={"c": "[0, inf)"},
         extra=_previous,
+        accessed=56,
+        temporary=8,
+        reason="XLA:CPU writes the previous gradient to memory, which this case computes.",
         coupled=True,
+        reach="tree",
     ),
     "mars": Case(
         momentax.mars,
@@ -361,8 +379,7 @@ METHODS = {
         reference.mars,
         decay=None,  # The velocity also contains the change of the gradient.
         accessed=56,
-        temporary=4,
-        reason=_NORM,
+        reach="leaf",
     ),
     "mars, exact": Case(
         lambda beta, gamma: momentax.mars(beta, gamma, approximate=False),
@@ -372,6 +389,7 @@ METHODS = {
         accessed=40,
         temporary=4,
         reason=_NORM,
+        reach="leaf",
     ),
     "yellowfin": Case(
         lambda learning_rate, beta, smoothing: momentax.yellowfin(
@@ -382,8 +400,9 @@ METHODS = {
         swept="smoothing",
         decay=None,
         fixed=("learning_rate", "beta"),
-        accessed=45,  # 44 and a few scalars.
+        accessed=49,  # 48 and a few scalars.
         coupled=True,
+        reach="tree",
     ),
 }
 
@@ -424,26 +443,31 @@ WRAPPERS = {
         _wrapped(momentax.restart),
         _BETA,
         reference.restart,
-        accessed=68,
-        temporary=8,
-        reason="XLA:CPU writes to memory what it sums: the trial velocity and its product with g.",
+        accessed=84,
+        temporary=12,
+        reason="XLA:CPU writes to memory what it sums: trial velocities and products with g.",
+        reach="tree",
     ),
-    "restart, every 4": Case(_wrapped(momentax.restart, 4), _BETA, reference.restart_every_4),
+    "restart, every 4": Case(
+        _wrapped(momentax.restart, 4), _BETA, reference.restart_every_4, forgets=True
+    ),
     "restart, speed": Case(
         _wrapped(momentax.restart, "speed", min_steps=2),
         _BETA,
         reference.restart_speed,
         accessed=36,
+        reach="tree",
     ),
     "cautious": Case(
         _wrapped(momentax.cautious),
         _BETA,
         reference.cautious,
-        accessed=64,
+        accessed=68,
         temporary=8,
         reason="XLA:CPU writes to memory what it sums: the update and where its sign is that of g.",
+        reach="leaf",
     ),
-    "grams": Case(_wrapped(momentax.grams), _BETA, reference.grams, accessed=36),
+    "grams": Case(_wrapped(momentax.grams), _BETA, reference.grams, accessed=40),
     "optimistic": Case(
         _wrapped(momentax.optimistic),
         _BETA,

@@ -140,6 +140,34 @@ def test_the_velocity_stays_nan_after_one_nan_gradient():
     np.testing.assert_array_equal(reset.trace, 1)
 
 
+def test_apply_if_finite_reads_the_gradients_alone_and_gives_up_after_some_steps():
+    params, nan = jnp.ones(2), float("nan")
+
+    def guarded(method, count=10):
+        tx = optax.apply_if_finite(momentax.sgd(1.0, method), count)
+        return tx, tx.init(params)
+
+    tx, state = guarded(momentax.momentum_polyak())
+    updates, _ = tx.update(params, state, params, value=nan)
+    assert jnp.isnan(updates).all()
+    for method in (
+        momentax.recursive_momentum(),
+        momentax.storm(),
+        momentax.mars(approximate=False),
+    ):
+        tx, state = guarded(method)
+        _, state = tx.update(params, state, params, prev_grad=params)
+        updates, _ = tx.update(params, state, params, prev_grad=nan * params)
+        assert jnp.isnan(updates).all()
+    tx, state = guarded(momentax.nesterov(0.9))
+    updates, _ = tx.update(3e38 * params, state, params)  # Twice as much overflows.
+    assert jnp.isinf(updates).all()
+    tx, state = guarded(momentax.heavy_ball(), count=2)
+    for skipped in (True, True, False):
+        updates, state = tx.update(nan * params, state, params)
+        assert jnp.isfinite(updates).all() == skipped
+
+
 def test_apply_if_finite_accepts_missing_gradients_around_the_method_but_not_around_sgd():
     """Skipped updates are zeros like the gradients in Optax, and like the parameters in sgd."""
     params = {"a": jnp.ones(2), "b": jnp.ones(3)}

@@ -9,20 +9,34 @@ from typing import Any
 
 import numpy as np
 
+from momentax._core.arguments import printable
+
 
 def succeeds(action: Callable[[], Any], failure: str) -> bool:
     """Return whether an action wrote what it should; print a sentence if, say, the disk is full."""
     try:
         action()
     except OSError as error:
-        print(f"momentax: {failure}: {error.strerror or error}", file=sys.stderr)
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        print_error(f"{failure}: {cause.strerror or cause}")
         return False
     return True
 
 
+def print_error(text: str) -> None:
+    """Print a sentence on stderr."""
+    print(f"momentax: {shown(text)}", file=sys.stderr)
+
+
+def shown(text: str) -> str:
+    """Return lines for a terminal, on which no name can send a control character to it."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def print_lines(*lines: str) -> bool:
     """Return whether the lines were printed; print a sentence on stderr if they were not."""
-    done = succeeds(lambda: print(*lines, sep="\n", flush=True), "the table was not printed")
+    text = shown("\n".join(lines))
+    done = succeeds(lambda: print(text, flush=True), "the table was not printed")
     if not done:  # Python flushes the output once more when it exits, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return done

@@ -7,6 +7,7 @@ and a mistake in the options answer at once.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,23 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sweep(commands)
     _add_analyze(commands)
     return parser
+
+
+def protect_negative_numbers(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments such that argparse takes each negative number as a value.
+
+    Before Python 3.14 it takes -1e-3 and -inf as options. With a space in front they are none,
+    and Python ignores the space where it reads a number.
+    """
+    return [f" {each}" if each.startswith("-") and _is_number(each) else each for each in arguments]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 class _StoreGiven(argparse.Action):
@@ -128,7 +146,8 @@ def _add_ranking_options(sweep: argparse.ArgumentParser) -> None:
     option(
         "--mode",
         choices=("min", "max"),
-        help="whether the smallest or the largest metric is best (default: read from its name)",
+        help="whether the smallest or the largest metric is best (default: read from "
+        "its name, if that says so)",
     )
     option(
         "--halving",
@@ -193,7 +212,7 @@ def _add_analyze(commands: Any) -> None:
     number: Any = partial(analyze.add_argument, type=float, metavar="NUMBER")
     number("--learning-rate", required=True, help="above 0")
     number("--beta", help=f"in [0, 1); required for all methods but {WITHOUT_BETA}")
-    number("--mu", required=True, help="smallest curvature; it may be negative, as in --mu=-1e-3")
+    number("--mu", required=True, help="smallest curvature; it may be negative")
     number("--L", required=True, help="largest curvature, above 0")
     analyze.add_argument(
         "--method",

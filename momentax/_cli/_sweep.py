@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +15,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from momentax import plotting
-from momentax._cli._output import print_lines, succeeds
+from momentax._cli._output import print_error, print_lines, succeeds
 from momentax._cli._report import make_report, make_table
 from momentax._cli._task import Task, make_task
 from momentax._cli._usage import UsageError
 from momentax._core.arguments import as_count, describe
+from momentax._core.files import write_file
+from momentax._core.sharding import count_cores
 from momentax.sweeps import Points, SweepResult, grid, halve, repeat, sweep, use_all_cores
 
 
@@ -42,7 +43,7 @@ def run(options: Namespace) -> bool:
             raise
         raise UsageError(str(error)) from error
     except OSError as error:
-        print(f"momentax: {error}", file=sys.stderr)
+        print_error(str(error))
         return False
     return _write(options, task, result, rungs)
 
@@ -101,9 +102,8 @@ def _start_devices(count: int | None) -> Mesh | None:
             use_all_cores()
         return None
     as_count("devices", count)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
-        use_all_cores(min(count, cores or 1))
+        use_all_cores(min(count, count_cores()))
     except RuntimeError as error:
         raise ValueError(f"--devices {count}: {error}") from None
     devices = jax.devices()
@@ -136,7 +136,7 @@ def _write(options: Namespace, task: Task, result: SweepResult, rungs: list[int]
     report = json.dumps(make_report(options, task, result, rungs), indent=1, allow_nan=False)
     written = {
         json_path: succeeds(
-            lambda: json_path.write_text(report + "\n", encoding="utf-8"),
+            lambda: write_file(json_path, lambda file: file.write(f"{report}\n".encode())),
             f"{json_path} was not written",
         ),
         picture_path: succeeds(
@@ -162,4 +162,5 @@ def _draw(task: Task, result: SweepResult, halved: bool, path: Path) -> None:
         effective=task.averages is False,
     )
     ax.set_title(task.title)
-    ax.figure.get_figure(root=True).savefig(path, dpi=150)
+    figure = ax.figure.get_figure(root=True)
+    write_file(path, lambda file: figure.savefig(file, format="png", dpi=150))

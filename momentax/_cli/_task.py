@@ -18,14 +18,10 @@ from momentax._cli._functions import accepts, describe_parameters, import_functi
 from momentax._cli._training import METRICS, Training
 from momentax._cli._usage import UsageError
 from momentax._core.arguments import describe, dtype_of, is_real
+from momentax.sweeps._result._metrics import mode_in_name
 
 _POINT = ("learning_rate", "beta")
 _OPTIONAL = ("data", "epochs", "method", "seed")  # Optional arguments of a training function.
-_MODES = {
-    "loss": "min",
-    "error": "min",
-    "accuracy": "max",
-}  # By words in their names.
 
 
 class Task(NamedTuple):
@@ -263,9 +259,8 @@ def _require_numbers(name: str, result: Any) -> None:
 
 def _mode_of(metric: str) -> str:
     """Return which end of a metric is best, if its name says so."""
-    for word, mode in _MODES.items():
-        if word in metric:
-            return mode
-    raise UsageError(
-        f"--mode must say whether the smallest (min) or the greatest (max) {metric} is best"
-    )
+    if (mode := mode_in_name(metric)) is None:
+        raise UsageError(
+            f"--mode must say whether the smallest (min) or the greatest (max) {metric} is best"
+        )
+    return mode

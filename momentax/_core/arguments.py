@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import inspect
 import operator
+import os
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,7 +34,7 @@ def describe(value: Any) -> str:
     if is_traced(value):
         return f"a traced array of shape {value.shape} and dtype {value.dtype}"
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.MethodType):
-        return f"the function {value.__name__}"
+        return f"the function {printable(value.__name__)}"
     if isinstance(value, optax.GradientTransformation):
         return "a gradient transformation"
     if isinstance(value, np.generic | np.ndarray | jax.Array):
@@ -49,7 +51,13 @@ def describe(value: Any) -> str:
         text = re.sub(" at 0x[0-9a-fA-F]+", "", repr(value).replace("\n", " "))
     except Exception:  # Python prints no very large integer, and a class may print itself wrongly.
         return f"an object of type {type(value).__name__}"
+    text = printable(text)
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def printable(text: str) -> str:
+    """Return text for a terminal: control characters are written as escapes, and not sent."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def is_traced(value: Any) -> bool:
@@ -119,6 +127,19 @@ def as_option(name: str, value: Any, options: Iterable[str]) -> Any:
         listed = ", ".join(map(repr, words))
         raise ValueError(f"{name} must be one of {listed}, got {describe(value)}")
     return value
+
+
+def as_path(name: str, value: Any) -> Path:
+    """Return the path of a file or folder, given as a string or as a path object."""
+    wrong = (
+        f'{name} must be a path, such as "results/sweep" or a pathlib.Path, got {describe(value)}'
+    )
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise TypeError(wrong)
+    if not path or "\0" in path:
+        raise ValueError(wrong)
+    return Path(path)
 
 
 def as_text(name: str, value: Any, example: str) -> str:

@@ -12,8 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from momentax._core.arguments import is_key, is_traced
 from momentax._core.hyperparameters import float_dtype
-from momentax._core.trees import is_none, require_inexact
+from momentax._core.sharding import sharding_in_type
+from momentax._core.trees import is_array, is_none, only_arrays, require_inexact
 from momentax._core.typing import PyTree, Scalar
 
 
@@ -31,9 +33,21 @@ def as_scalar(value: Scalar) -> jax.Array:
     return jax.lax.convert_element_type(jnp.asarray(value), float_dtype())
 
 
+def own(value: Any, dtype: Any = None) -> jax.Array:
+    """Return a value as a JAX array, copied unless it is one already.
+
+    On CPU `jnp.asarray` may use the memory of a NumPy array or of another framework. If its owner
+    wrote into it, the JAX array would change.
+    """
+    return jnp.asarray(value, dtype) if isinstance(value, jax.Array) else jnp.array(value, dtype)
+
+
 def cast_like(new: Any, old: Any) -> jax.Array:
-    """Return a leaf in the dtype of another, weakly typed exactly if the other is."""
-    new = jnp.asarray(new, old.dtype)
+    """Return a copy of a leaf in the dtype of another, weakly typed exactly if the other is.
+
+    A concrete JAX array is copied too: `jax.dlpack` makes such arrays of foreign memory.
+    """
+    new = jnp.asarray(new, old.dtype) if is_traced(new) else jnp.array(new, old.dtype)
     # JAX has no other public way to make an array of a weak type than to write into one.
     return old.at[...].set(new) if getattr(old, "weak_type", False) else new
 
@@ -49,9 +63,24 @@ def is_zero(coefficient: Any) -> bool:
 
 
 def zeros_like(params: PyTree) -> PyTree:
-    """Return zeros with the shapes and sharding of the parameters, in their compute dtypes."""
+    """Return zeros with the shapes and sharding of the parameters, in their compute dtypes.
+
+    A parameter that is no array has None in its place.
+    """
+    params = only_arrays(params)
     require_inexact(params)
     return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype=compute_dtype(leaf)), params)
+
+
+def zero_update(leaf: Any) -> Any:
+    """Return what leaves a parameter as it is when it is added, or None if nothing does.
+
+    The sum of a Python number and a Python 0 stays a Python number.
+    """
+    if type(leaf) in (int, float, complex):
+        return type(leaf)(0)
+    is_number = is_array(leaf) and not isinstance(leaf, bool) and not is_key(leaf)
+    return jnp.zeros_like(leaf) if is_number else None
 
 
 def combine(*terms: tuple[Scalar, PyTree], like: PyTree) -> PyTree:
@@ -91,13 +120,31 @@ def square(tree: PyTree) -> PyTree:
 def sign(tree: PyTree, like: PyTree) -> PyTree:
     """Return the sign of every entry in the dtypes of `like`, with None where `like` has None.
 
-    The sign of a complex z is z / |z|, and the sign of 0 is 0.
+    The sign of a complex z is z / |z|, and the sign of 0 is 0. Where an entry is infinite or NaN,
+    its sign is NaN: an average that is infinite once stays so.
     """
 
     def of(kept: Any, leaf: Any) -> jax.Array | None:
-        return None if kept is None else jnp.sign(leaf).astype(jnp.result_type(kept))
+        if kept is None:
+            return None
+        if jnp.iscomplexobj(leaf):  # Half of a large entry, since |z| may overflow.
+            leaf = jnp.where(jnp.abs(leaf) > 1, leaf / 2, leaf)
+        signs = jnp.where(jnp.isfinite(leaf), jnp.sign(leaf), jnp.nan)
+        return signs.astype(jnp.result_type(kept))
 
     return jax.tree.map(of, like, tree, is_leaf=is_none)
+
+
+def require_no_underflow(name: str, value: Scalar, tree: PyTree) -> None:
+    """Refuse a number, if it is known, that a dtype of a tree takes as 0."""
+    if is_traced(value):
+        return
+    for leaf in jax.tree.leaves(tree):
+        if abs(value) < (tiny := jnp.finfo(leaf.dtype).tiny):
+            raise ValueError(
+                f"{name} must be at least {tiny:.2g} for parameters of dtype {leaf.dtype}, which "
+                f"takes smaller numbers as 0, got {value}"
+            )
 
 
 def normalize_by(tree: PyTree, squares: PyTree, ε: Scalar, like: PyTree) -> PyTree:
@@ -126,15 +173,15 @@ def cosines(first: PyTree, second: PyTree) -> PyTree:
             return None
         # Each leaf is divided by its own norm: a product of two norms may over- or underflow.
         x, y = (_to_unit_norm(jnp.asarray(leaf, compute_dtype(x, y))) for leaf in (x, y))
-        return jnp.sum((x * jnp.conj(y)).real).astype(float_dtype())
+        return inner_product(x, y)
 
     return jax.tree.map(cosine, first, second, is_leaf=is_none)
 
 
 def _to_unit_norm(leaf: jax.Array) -> jax.Array:
     """Return a leaf divided by its norm; zeros stay zeros."""
-    size = norm(leaf)
-    return leaf * (1 / jnp.where(size > 0, size, 1)).astype(leaf.dtype)
+    power, size = _measure(leaf)
+    return _divide(leaf, power, times=1 / jnp.where(size == 0, 1, size))
 
 
 def scale_leaves(scalars: PyTree, tree: PyTree) -> PyTree:
@@ -153,63 +200,196 @@ def broadcast_rows(row: jax.Array, leaf: jax.Array) -> jax.Array:
 
 def read_rows(leaf: jax.Array, rows: jax.Array) -> jax.Array:
     """Return rows of a leaf; a row beyond the last is zeros."""
-    return jnp.asarray(leaf).at[rows].get(mode="fill", fill_value=0)
+    leaf = jnp.asarray(leaf)
+    out = sharding_in_type(leaf, whole_rows=True)
+    return leaf.at[rows].get(mode="fill", fill_value=0, out_sharding=out)
 
 
 def write_rows(leaf: jax.Array, rows: jax.Array, new: jax.Array) -> jax.Array:
     """Return a leaf with some rows replaced; rows beyond the last are ignored."""
-    return jnp.asarray(leaf).at[rows].set(new, mode="drop")
+    leaf = jnp.asarray(leaf)
+    return leaf.at[rows].set(new, mode="drop", out_sharding=sharding_in_type(leaf))
 
 
 def inner_product(tree: PyTree, other: PyTree) -> jax.Array:
     """Return the real inner product over all leaves that are None in neither tree.
 
-    It is computed in float32 or wider, so that float16 neither over- nor underflows.
+    It is computed in the widest dtype of JAX, so that float16 neither over- nor underflows.
     """
+    return _inner_product(1.0, tree, other)
+
+
+def sign_of_inner_product(tree: PyTree, other: PyTree, *, unit_of: PyTree = None) -> jax.Array:
+    """Return the sign of the inner product, which is right also where the first tree is extreme.
+
+    The first tree is divided by a power of two near its largest entry, or near that of another
+    tree, so that the products over- or underflow only where the second tree nearly does.
+    """
+    unit = _unit_of(tree if unit_of is None else unit_of)
+    return jnp.sign(_inner_product(1 / unit, tree, other))
+
+
+def _inner_product(factor: Scalar, tree: PyTree, other: PyTree) -> jax.Array:
     zero = jnp.zeros((), float_dtype())
 
     def product(leaf: Any, other: Any) -> Any:
         if leaf is None or other is None:
             return None
-        dtype = compute_dtype(leaf, other)
+        dtype = compute_dtype(leaf, other, zero)
         leaf, other = jnp.asarray(leaf, dtype), jnp.asarray(other, dtype)
+        if not is_known(factor):
+            leaf = leaf * jnp.asarray(factor, dtype)
         return jnp.real(jnp.sum(jnp.conj(leaf) * other)).astype(zero.dtype)
 
     products = jax.tree.map(product, tree, other, is_leaf=is_none)
     return sum(jax.tree.leaves(products), start=zero)
 
 
+# Norms. The largest entry is measured first, so that no square over- or underflows.
+
+
 def norm(tree: PyTree) -> jax.Array:
     """Return the Euclidean norm over all leaves, in float32 or wider.
 
-    Entries are first divided by the largest, so that no square over- or underflows.
+    The norm is infinite only where an entry is, or where it is too large for the dtype itself.
     """
-    largest = _largest(tree)
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    zero = jnp.zeros((), scale.dtype)
-    squares = [jnp.sum(jnp.square(jnp.abs(leaf))) for leaf in jax.tree.leaves(_divide(tree, scale))]
-    return scale * jnp.sqrt(sum((square.astype(zero.dtype) for square in squares), start=zero))
+    power, size = _measure(tree)
+    return power * size
 
 
 def unit(tree: PyTree) -> PyTree:
-    """Return the tree divided by its norm, which is NaN where the norm is 0.
+    """Return the tree divided by its norm, which is NaN where the norm is 0."""
+    power, size = _measure(tree)
+    return _divide(tree, power, times=1 / size)
 
-    Entries are first divided by the largest, as in `norm`.
+
+def limit_norm(tree: PyTree, limit: Scalar) -> PyTree:
+    """Return a tree scaled down to a norm where its own norm is larger.
+
+    The norm is over all leaves. The result has the dtypes of the tree.
     """
-    tree = _divide(tree, _largest(tree))
-    return combine((1 / norm(tree), tree), like=tree)
+    power, size = _measure(tree)
+    exceeds = ~(power * size <= limit)  # Also where the norm is NaN.
+    scaled = _divide(tree, power, times=limit / size, where=exceeds)
+    return jax.tree.map(lambda new, old: new.astype(jnp.result_type(old)), scaled, tree)
 
 
-def _divide(tree: PyTree, divisor: jax.Array) -> PyTree:
-    return jax.tree.map(lambda leaf: _upcast(leaf) / divisor.astype(compute_dtype(leaf)), tree)
+def overflow_factor(tree: PyTree, norm: Scalar) -> tuple[jax.Array, jax.Array]:
+    """Return whether the square of a tree's norm overflows, and by what to multiply the tree.
+
+    Where it overflows, the factor scales the tree to a norm, or to a slightly larger one if a
+    factor in float32 cannot be as small; elsewhere it is 1. Where an entry is infinite or NaN,
+    nothing overflows and the factor is NaN. Only large norms matter here, so that one constant
+    keeps all squares in range, and the tree is read only once more.
+    """
+    most = largest_to_square(*jax.tree.leaves(tree))
+    # The barrier keeps XLA from multiplying the entries before it divides them by the constant.
+    power = jax.lax.optimization_barrier(jnp.asarray(most * 2.0**29, float_dtype()))
+    size = _root_of_squares(tree, power)
+    overflows = (size > most / power) & jnp.isfinite(size)
+    factor = jnp.maximum(norm / size * (1 / power), jnp.finfo(jnp.float32).tiny)
+    otherwise = jnp.where(jnp.isfinite(size), 1, jnp.nan)
+    return overflows, jnp.where(overflows, factor, otherwise)
+
+
+def limit_entries(tree: PyTree) -> PyTree:
+    """Return a tree in its compute dtypes, with the entries made smaller whose square overflows.
+
+    Such an entry keeps its direction and gets the magnitude `largest_to_square`. An entry that
+    is infinite or NaN is NaN in the result.
+    """
+
+    def limit(leaf: Any) -> jax.Array:
+        leaf = _upcast(leaf)
+        most = largest_to_square(leaf)
+        if jnp.iscomplexobj(leaf):
+            size = jnp.maximum(jnp.abs(leaf.real), jnp.abs(leaf.imag))
+            return leaf * (most / jnp.maximum(size, most)).astype(leaf.dtype)
+        # XLA keeps a quotient in memory, and computes these operations where they are read.
+        return jnp.clip(leaf, -most, most) + 0 * leaf
+
+    return jax.tree.map(limit, tree)
+
+
+def largest_to_square(*leaves: Any) -> float:
+    """Return a power of two near √max / 8, so that the sum of some of its squares is finite.
+
+    It is 2⁶¹ for float32, 2.3·10¹⁸. Of leaves of several dtypes the narrowest decides.
+    """
+    exponents = (jnp.finfo(compute_dtype(leaf)).maxexp for leaf in leaves)
+    return 2.0 ** (min(exponents, default=128) // 2 - 3)
+
+
+def _measure(tree: PyTree) -> tuple[jax.Array, jax.Array]:
+    """Return two factors of the norm: a power of two near the largest entry, and the rest."""
+    power = _unit_of(tree)
+    return power, _root_of_squares(tree, power)
+
+
+def _unit_of(tree: PyTree) -> jax.Array:
+    """Return a power of two near the largest entry, or 1 if an entry is infinite or NaN.
+
+    Its reciprocal is neither subnormal nor infinite, so that division by it is exact.
+    """
+    largest = _largest(tree)
+    info = jnp.finfo(largest.dtype)
+    bounded = jnp.clip(jnp.where(jnp.isfinite(largest), largest, 1), info.tiny, 1 / info.tiny)
+    power = jax.lax.reduce_precision(bounded, exponent_bits=info.nexp, mantissa_bits=0)
+    return jax.lax.stop_gradient(power)  # Results do not depend on it.
+
+
+def _root_of_squares(tree: PyTree, power: jax.Array) -> jax.Array:
+    """Return the norm of a tree divided by a power of two."""
+    inverse, zero = 1 / power, jnp.zeros((), power.dtype)
+
+    def scale(leaf: Any) -> jax.Array:
+        leaf = _widen(leaf, power)
+        return leaf * inverse.astype(leaf.dtype)
+
+    squares = square(jax.tree.map(scale, tree))
+    sums = (jnp.sum(leaf).astype(zero.dtype) for leaf in jax.tree.leaves(squares))
+    return jnp.sqrt(sum(sums, start=zero))
+
+
+def _divide(tree: PyTree, power: jax.Array, *, times: jax.Array, where: Any = True) -> PyTree:
+    """Return a tree divided by a power of two and multiplied by a number, where a condition holds.
+
+    The result is in the widest dtype of JAX. Two factors of about the same size are multiplied
+    one after the other, so that neither of them over- or underflows. They differ from those in
+    `_root_of_squares`, where XLA would otherwise keep the common product in memory.
+    """
+    info = jnp.finfo(power.dtype)
+    root = jax.lax.reduce_precision(jnp.sqrt(power), info.nexp, mantissa_bits=0)
+    # Not a quotient of quotients, in which XLA multiplies the divisors, which may overflow.
+    factors = 1 / root, root / power * times
+    first, second = (jnp.where(where, factor, 1) for factor in factors)
+
+    def divide(leaf: Any) -> jax.Array:
+        leaf = _widen(leaf, power)
+        return leaf * first.astype(leaf.dtype) * second.astype(leaf.dtype)
+
+    return jax.tree.map(divide, tree)
 
 
 def _largest(tree: PyTree) -> jax.Array:
-    """Return the largest magnitude over all leaves, or 0 for an empty tree."""
+    """Return the largest magnitude of a real or imaginary part, or 0 for an empty tree."""
     zero = jnp.zeros((), float_dtype())
-    entries = [jnp.max(jnp.abs(_upcast(leaf)), initial=0) for leaf in jax.tree.leaves(tree)]
-    return functools.reduce(jnp.maximum, (entry.astype(zero.dtype) for entry in entries), zero)
+
+    def largest(leaf: jax.Array) -> jax.Array:
+        return jnp.max(jnp.abs(leaf), initial=0).astype(zero.dtype)
+
+    entries = [
+        largest(part)
+        for leaf in map(_upcast, jax.tree.leaves(tree))
+        for part in ((leaf.real, leaf.imag) if jnp.iscomplexobj(leaf) else (leaf,))
+    ]
+    return functools.reduce(jnp.maximum, entries, zero)
+
+
+def _widen(leaf: Any, scalar: jax.Array) -> jax.Array:
+    """Return a leaf in a dtype in which a scalar of hyperparameters loses nothing."""
+    return jnp.asarray(leaf, compute_dtype(leaf, scalar))
 
 
 def _upcast(leaf: Any) -> jax.Array:
-    return jnp.asarray(leaf, compute_dtype(leaf))
+    return own(leaf, compute_dtype(leaf))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -49,7 +50,7 @@ class Hyperparameter(NamedTuple):
     scale: str
 
 
-_RATE = Hyperparameter("(0, inf)", "log")
+_RATE = Hyperparameter("[0, inf)", "log")
 _SHARE_KEPT = Hyperparameter("[0, 1)", "momentum")
 _TABLE = {
     **dict.fromkeys(("learning_rate", "lr"), _RATE),
@@ -92,11 +93,26 @@ def round_to_float_dtype(value: Any) -> Any:
         return np.asarray(value).astype(float_dtype())[()]
 
 
+def _flush_to_zero(kept: Any) -> Any:
+    """Return what XLA computes with: on CPUs and TPUs it takes subnormal numbers as 0."""
+    return kept * 0 if abs(kept) < np.finfo(kept.dtype).tiny else kept
+
+
 def concrete_value(value: ScalarOrSchedule) -> np.float64 | None:
     """Return a hyperparameter in float64, or None if it is a schedule or traced."""
     if callable(value) or is_traced(value):
         return None
     return _as_float64(value, describe(value))
+
+
+def is_always_zero(value: ScalarOrSchedule) -> bool:
+    """Return whether a hyperparameter is the number 0, so that a state may omit what it needs.
+
+    A schedule is not, and neither is a JAX array: `optax.inject_hyperparams` passes one, and
+    it may have another value at the next update.
+    """
+    is_number = not callable(value) and not isinstance(value, jax.Array)
+    return is_number and bool(round_to_float_dtype(value) == 0)
 
 
 def as_constant(name: str, value: Scalar, interval: str | None = None) -> Schedule:
@@ -112,44 +128,72 @@ def as_schedule(name: str, value: ScalarOrSchedule, interval: str | None = None)
     A number becomes a constant and is checked now. It stays a NumPy scalar, so that a
     coefficient of exactly 0 removes its term from the compiled program (see
     `arithmetic.combine`). Of a traced array only the shape and dtype can be checked. What
-    a schedule returns is checked for type and shape when the schedule is called.
+    a schedule returns is checked in the same way when the schedule is called: at `init` for
+    count 0 (see `first_count`), and at each update.
     """
     interval = interval or interval_of(name)
     if callable(value):
-        return _checked_schedule(name, value)
+        if isinstance(value, CheckedSchedule):  # It states its interval itself.
+            return replace(value, name=value.name or name)
+        require_function(name, value, "of the count, if it is a schedule", 0)
+        return CheckedSchedule(name, value, interval)
 
     wrong = f"{name} must be in {interval}, got {describe(value)}"
     _require_scalar(value, wrong, "give a number, a 0-d array or a schedule")
     if is_traced(value):
         return lambda _: _to_float_dtype(value)
-    if isinstance(value, jax.Array):
-        # optax.inject_hyperparams passes a schedule's value, and a warm-up may start at 0.
-        interval = interval.replace("(0", "[0")
     exact = _as_float64(value, wrong)
     if not is_within(interval, exact):
         narrow = dtype_of(value) in (jnp.bfloat16, jnp.float16)
         raise ValueError(f"{wrong} in {dtype_of(value)}; keep it in float32" if narrow else wrong)
-    if not is_within(interval, kept := round_to_float_dtype(exact)):
+    if not is_within(interval, kept := _flush_to_zero(round_to_float_dtype(exact))):
         raise ValueError(f"{wrong}, which {kept.dtype} rounds to {kept}")
     return lambda _: _to_float_dtype(exact)  # Cast at each call: JAX's precision may change.
 
 
-def _checked_schedule(name: str, schedule: Schedule) -> Schedule:
-    require_function(name, schedule, "of the count, if it is a schedule", 0)
+@dataclass(frozen=True, eq=False)
+class CheckedSchedule:
+    """A schedule whose values are checked at each call.
 
-    def checked(count: Any) -> Any:
-        scalar = schedule(count)
-        wrong = f"{name} must be a schedule of scalars, got one that returns {describe(scalar)}"
-        _require_scalar(scalar, wrong, "return a number or a 0-d array")
-        if isinstance(scalar, jax.Array):
-            return _to_float_dtype(scalar)
-        exact = _as_float64(scalar, wrong)
-        kept = round_to_float_dtype(exact)
-        if np.isinf(kept) and not np.isinf(exact):
-            raise ValueError(f"{wrong}, which {kept.dtype} rounds to {kept}")
+    A value that is traced passes. One that is known must lie in the interval. Where it is an
+    array of JAX, reading it waits for its device; a jitted step never does.
+    """
+
+    name: str
+    schedule: Schedule
+    interval: str
+
+    def __call__(self, count: Any) -> Any:
+        scalar, name = self.schedule(count), self.name or "the schedule"
+        if not isinstance(scalar, jax.Array) or scalar.ndim or not is_real(scalar):
+            wrong = f"{name} must be a schedule of scalars, got one that returns {describe(scalar)}"
+            _require_scalar(scalar, wrong, "return a number or a 0-d array")
+            kept = round_to_float_dtype(exact := _as_float64(scalar, wrong))
+            if np.isinf(kept) and not np.isinf(exact):
+                raise ValueError(f"{wrong}, which {kept.dtype} rounds to {kept}")
+        elif is_traced(kept := jnp.asarray(scalar, float_dtype())):
+            return kept
+        known = _flush_to_zero(np.asarray(kept))
+        if not is_within(self.interval, known):
+            at = "" if is_traced(count) else f" at count {count}"
+            raise ValueError(
+                f"{name} must be in {self.interval}, got a schedule that returns "
+                f"{describe(scalar)}{at}"
+            )
         return kept
 
-    return checked
+
+def with_interval(interval: str, schedule: Schedule) -> Schedule:
+    """Return a schedule whose values may lie in an interval, in place of that of its name."""
+    return CheckedSchedule("", schedule, interval)
+
+
+def first_count(*schedules: Schedule) -> jax.Array:
+    """Return the count of a new state, 0, after checking what each schedule returns for it."""
+    count = jnp.zeros((), jnp.int32)
+    for schedule in schedules:
+        schedule(count)
+    return count
 
 
 def _require_scalar(value: Any, wrong: str, remedy: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -46,6 +47,24 @@ def replicate_like(array: jax.Array, like: jax.Array) -> jax.Array:
     if mesh.empty:
         return array
     return jax.sharding.reshard(array, NamedSharding(mesh, PartitionSpec()))
+
+
+def count_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return cores or 1
+
+
+def sharding_in_type(array: jax.Array, *, whole_rows: bool = False) -> NamedSharding | None:
+    """Return the sharding that is part of the type of an array, or None on automatic mesh axes.
+
+    With `whole_rows` the first axis is not split.
+    """
+    sharding = jax.typeof(array).sharding
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return None
+    spec = (None, *sharding.spec[1:]) if whole_rows else sharding.spec
+    return NamedSharding(sharding.mesh, PartitionSpec(*spec))
 
 
 @dataclass(frozen=True)

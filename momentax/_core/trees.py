@@ -39,6 +39,26 @@ def is_absent(value: Any) -> bool:
     return is_none(value) or is_masked(value)
 
 
+def is_array(leaf: Any) -> bool:
+    """Return whether a leaf is an array or a number, and not a function, a string or the like."""
+    return dtype_of(leaf) is not None or hasattr(leaf, "dtype")
+
+
+def only_arrays(params: PyTree) -> PyTree:
+    """Return parameters with None in place of each leaf that is no array.
+
+    A module of Equinox has such leaves, for example its activation function.
+    """
+    return jax.tree.map(lambda leaf: leaf if is_array(leaf) else None, params)
+
+
+def with_others(arrays: PyTree, params: PyTree) -> PyTree:
+    """Undo `only_arrays`, for other arrays in the places of those of the parameters."""
+    return jax.tree.map(
+        lambda array, leaf: leaf if array is None else array, arrays, params, is_leaf=is_none
+    )
+
+
 def require_kind(params: PyTree, kind: Any, need: str, remedy: str) -> None:
     """Refuse parameters whose dtype is not of a kind such as `jnp.floating`, naming the first."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -128,6 +148,19 @@ def require_params(updates: PyTree, params: PyTree) -> None:
     require_fit("the gradient", updates, "the parameter", params, remedy)
 
 
+def absent_like(velocity: PyTree, params: PyTree) -> PyTree:
+    """Return parameters with None wherever the velocity has None, since they are no arrays.
+
+    Parameters of another structure are returned unchanged.
+    """
+    try:
+        return jax.tree.map(
+            lambda v, leaf: None if is_none(v) else leaf, velocity, params, is_leaf=is_absent
+        )
+    except ValueError:
+        return params
+
+
 def masked_like(like: PyTree, tree: PyTree) -> PyTree:
     """Return `tree` with None or MaskedNode wherever `like` has one.
 
@@ -175,23 +208,39 @@ def as_mask(name: str, value: Any, params: PyTree) -> PyTree:
 
 
 def as_rows(value: PyTree, velocity: PyTree) -> PyTree:
-    """Return row numbers as integer arrays, for each leaf that the velocity has."""
+    """Return row numbers as integer arrays, for each leaf that the velocity has.
+
+    A number that is no row of its leaf, negative or too large for any integer dtype, becomes
+    the number of rows: JAX would take -1 as the last row.
+    """
     wrong = (
         "rows must be a tree like the parameters of 1-d arrays of whole numbers, got "
         f"{describe(value)}"
     )
 
     def as_index(leaf: Any, part: Any) -> Any:
-        if is_masked(leaf):
+        if is_absent(leaf):
             return leaf
-        if np.ndim(part) != 1 or not jnp.issubdtype(jnp.result_type(part), jnp.integer):
+        is_index = np.ndim(part) == 1 and jnp.issubdtype(jnp.result_type(part), jnp.integer)
+        if not is_index or not np.ndim(leaf):
             raise ValueError(wrong)
-        return jnp.asarray(part)
+        return _rows_or_beyond(part, len(leaf))
 
     try:
-        return jax.tree.map(as_index, velocity, value, is_leaf=is_masked)
+        return jax.tree.map(as_index, velocity, value, is_leaf=is_absent)
     except (TypeError, ValueError):  # There is a node or None where an array belongs.
         raise ValueError(wrong) from None
+
+
+def _rows_or_beyond(rows: Any, count: int) -> jax.Array:
+    """Return rows from 0 to count - 1 as they are, and the count in place of all others.
+
+    Numbers are bounded before they become int32, which would change those that it cannot hold.
+    """
+    numpy = jnp if isinstance(rows, jax.Array) else np
+    most = numpy.asarray(min(count, jnp.iinfo(rows.dtype).max), rows.dtype)
+    bounded = numpy.minimum(rows, most).astype(np.int32)
+    return jnp.asarray(numpy.where(rows >= 0, bounded, count))
 
 
 def _children(tree: PyTree) -> tuple[list[Any], Any]:

@@ -29,6 +29,7 @@ transformation and count the copies.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -76,6 +77,16 @@ def scalar_computed_after(scalar: jax.Array, earlier: jax.Array) -> jax.Array:
 def hide_constant(x: jax.Array) -> jax.Array:
     """Return x, but keep XLA from computing constant expressions of x while it compiles."""
     return jax.lax.optimization_barrier(x)
+
+
+def run_equation(jaxpr: Any, eqn: Any, operands: Sequence[Any]) -> list[Any]:
+    """Run one equation of a traced program, given the values of its operands."""
+    from jax.extend.core import ClosedJaxpr
+
+    is_variable = [not hasattr(atom, "val") for atom in eqn.invars]
+    inputs = list(itertools.compress(eqn.invars, is_variable))
+    single = jaxpr.replace(constvars=[], invars=inputs, outvars=eqn.outvars, eqns=[eqn])
+    return evaluate(ClosedJaxpr(single, []), *itertools.compress(operands, is_variable))
 
 
 def evaluate(closed_jaxpr: Any, *args: Any) -> list[Any]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, trees
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree
 from momentax._methods._keywords import explain_keywords
 
@@ -116,4 +117,4 @@ def accelerated(
         d = arithmetic.combine((1.0, updates), (b, v), like=updates)
         return d, AcceleratedState(optax.safe_increment(t), v, shift, θ_next)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, AcceleratedState)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, trees, xla
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._average import update_average
 from momentax._methods._keywords import explain_keywords
@@ -62,6 +63,8 @@ def adan(
     of `sgd` agrees with it to first order in α λ. `optax.adan` multiplies the
     differences by 1 - β2 in place of β2, which is another method. For a leaf
     whose first gradient comes after the first step, the gradient before it is 0.
+    An entry of g whose square overflows counts as the largest one that is
+    squared, 2⁶¹ in float32, so that n stays finite and decays.
 
     Args:
         beta1: β1 in [0, 1), the share of the average gradient kept each step.
@@ -86,13 +89,16 @@ def adan(
     def init(params):
         m, v, g = (arithmetic.zeros_like(params) for _ in range(3))
         weights = (arithmetic.as_scalar(0) for _ in range(3))
-        return AdanState(jnp.zeros((), jnp.int32), m, v, arithmetic.square(g), g, *weights)
+        count, n = first_count(β1, β2, β3, ε), arithmetic.square(g)
+        arithmetic.require_no_underflow("eps", ε(count), n)
+        return AdanState(count, m, v, n, g, *weights)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
-        t, m, v, n, before, wm, wv, wn = state
+        t, m, v, n, last, wm, wv, wn = state
         trees.require_gradients(updates, m)
-        g, seen = arithmetic.upcast(updates), jnp.where(t == 0, 0.0, 1.0)
+        g, before = map(arithmetic.limit_entries, (updates, last))
+        seen = jnp.where(t == 0, 0.0, 1.0)
         change = arithmetic.combine((seen, g), (-seen, before), like=g)
         ahead = arithmetic.combine((1.0, g), (β2(t), change), like=g)
         m, wm = update_average(β1(t), m, wm, g)
@@ -101,7 +107,7 @@ def adan(
         lead = arithmetic.combine((1 / wm, m), (β2(t) / wv, v), like=m)
         squares = arithmetic.combine((1 / wn, n), like=n)
         d = arithmetic.normalize_by(lead, squares, ε(t), like=updates)
-        before = xla.computed_after(t, arithmetic.combine((1.0, g), like=before), v, n)
-        return d, AdanState(optax.safe_increment(t), m, v, n, before, wm, wv, wn)
+        last = xla.computed_after(t, arithmetic.combine((1.0, updates), like=last), v, n)
+        return d, AdanState(optax.safe_increment(t), m, v, n, last, wm, wv, wn)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, AdanState)

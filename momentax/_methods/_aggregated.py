@@ -11,7 +11,8 @@ import numpy as np
 import optax
 
 from momentax._core import arguments, arithmetic, trees
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -74,11 +75,12 @@ def aggregated(
 
     def init(params):
         stacked = jax.tree.map(lambda v: jnp.stack([v] * len(β)), arithmetic.zeros_like(params))
-        return AggregatedState(jnp.zeros((), jnp.int32), stacked)
+        return AggregatedState(first_count(*β), stacked)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
         t, v = state
+        _require_velocities(v, len(β))
 
         def accumulate(β: jax.Array, v: PyTree) -> PyTree:
             trees.require_gradients(updates, v)
@@ -89,4 +91,14 @@ def aggregated(
         d = arithmetic.combine((1 / len(β), total), like=updates)
         return d, AggregatedState(optax.safe_increment(t), v)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, AggregatedState)
+
+
+def _require_velocities(v: PyTree, number: int) -> None:
+    """Refuse the state of another number of velocities."""
+    for leaf in jax.tree.leaves(v)[:1]:
+        if leaf.shape[0] != number:
+            raise ValueError(
+                f"the state holds {leaf.shape[0]} velocities of each parameter where betas has "
+                f"{number}; start with tx.init(params)"
+            )

@@ -10,7 +10,8 @@ import optax
 
 from momentax._core import arithmetic, hyperparameters, trees, xla
 from momentax._core.arguments import as_flag
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import linear
@@ -76,7 +77,7 @@ def average(
 
     def init(params):
         weight = jnp.zeros((), hyperparameters.float_dtype())
-        return AverageState(jnp.zeros((), jnp.int32), arithmetic.zeros_like(params), weight)
+        return AverageState(first_count(β), arithmetic.zeros_like(params), weight)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
@@ -86,4 +87,4 @@ def average(
         d = arithmetic.combine((1 / w, v), like=updates)
         return d, AverageState(optax.safe_increment(t), v, w)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, AverageState)

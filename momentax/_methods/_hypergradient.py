@@ -11,6 +11,7 @@ import optax
 
 from momentax._core import arithmetic, hyperparameters, trees, xla
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, Scalar, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -59,8 +60,12 @@ def hypergradient(
     the learning rate 1.0 in `sgd`. κ = κ' = 0 is heavy ball. κ' = 0 with β = 0
     adapts the learning rate of plain descent.
 
+    A gradient with a norm above 2⁶¹ in float32, whose square overflows, enters v
+    with the norm 1 and changes neither α nor β: they would not return from its
+    inner products. A gradient that is infinite or NaN makes all directions NaN.
+
     Args:
-        learning_rate: α_0 in (0, inf), the first learning rate, not a schedule.
+        learning_rate: α_0 in [0, inf), the first learning rate, not a schedule.
         beta: β_0 in [0, 1), the first share of the velocity kept, not a schedule.
         learning_rate_step: κ in [0, inf), the step size of α, in the units of α
             over those of a squared gradient.
@@ -82,10 +87,11 @@ def hypergradient(
     β_0 = hyperparameters.as_constant("beta", beta)(0)
     κ_α = as_schedule("learning_rate_step", learning_rate_step, "[0, inf)")
     κ_β = as_schedule("beta_step", beta_step, "[0, inf)")
-    adapts_β = callable(beta_step) or not arithmetic.is_zero(κ_β(0))
+    adapts_β = not hyperparameters.is_always_zero(beta_step)
 
     def init(params):
-        count, v = jnp.zeros((), jnp.int32), arithmetic.zeros_like(params)
+        count = hyperparameters.first_count(κ_α, κ_β)
+        v = arithmetic.zeros_like(params)
         change = arithmetic.zeros_like(params) if adapts_β else None
         return HypergradientState(
             count, v, arithmetic.as_scalar(α_0), arithmetic.as_scalar(β_0), change
@@ -94,20 +100,31 @@ def hypergradient(
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
         t, v, last_α, β, change = state
+        if v is not None and adapts_β != (change is not None):
+            raise ValueError(
+                f"the state holds {'no' if adapts_β else 'a'} change of the velocity, which "
+                f"{'every' if adapts_β else 'only a'} beta_step other than the number 0 needs; "
+                "start with tx.init(params)"
+            )
         trees.require_gradients(updates, v)
-        along_v = arithmetic.inner_product(updates, v)
+        overflows, c = arithmetic.overflow_factor(updates, norm=1.0)
+
+        def inner_product(tree: PyTree) -> jax.Array:
+            return jnp.where(overflows, 0, arithmetic.inner_product(updates, tree))
+
+        along_v = inner_product(v)
         α = arithmetic.as_scalar(jnp.maximum(last_α + κ_α(t) * along_v, 0))
         if adapts_β:
-            along_w = last_α * (along_v - arithmetic.inner_product(updates, change))
+            along_w = last_α * (along_v - inner_product(change))
             below_1 = np.nextafter(β.dtype.type(1), β.dtype.type(0))
             β = arithmetic.as_scalar(jnp.minimum(jnp.maximum(β + κ_β(t) * along_w, 0), below_1))
-            change = arithmetic.combine((1.0, updates), (β - 1, v), like=change)
+            change = arithmetic.combine((c, updates), (β - 1, v), like=change)
             # v_t is computed from the new change. The last term keeps v where g_t is None.
             v = arithmetic.combine((1.0, v), (1.0, change), (0.0, updates), like=v)
         else:
             # The inner product in α reads the old velocity.
-            v = arithmetic.combine((xla.scalar_computed_after(β, α), v), (1.0, updates), like=v)
+            v = arithmetic.combine((xla.scalar_computed_after(β, α), v), (c, updates), like=v)
         d = arithmetic.combine((α, v), like=updates)
         return d, HypergradientState(optax.safe_increment(t), v, α, β, change)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, HypergradientState)

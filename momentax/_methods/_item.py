@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, hyperparameters, trees
-from momentax._core.typing import Scalar
-from momentax._methods._accelerated import AcceleratedState
+from momentax._core.transformations import method
+from momentax._core.typing import PyTree, Scalar
 from momentax._methods._keywords import explain_keywords
+
+
+class ItemState(NamedTuple):
+    """The state of the information-theoretic exact method.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    shift: s, a 0-d array; `eval_params` reads it.
+    sequence: p, from which the coefficients follow, a 0-d array in float32 or wider.
+    """
+
+    count: Any
+    velocity: PyTree
+    shift: jax.Array
+    sequence: jax.Array
+
+    restarts_with_velocity = ()
+    sums_gradients = False
 
 
 @explain_keywords
@@ -58,7 +76,7 @@ def item(mu: Any, L: Scalar | None = None) -> optax.GradientTransformationExtraA
 
     def init(params):
         v = arithmetic.zeros_like(params)
-        return AcceleratedState(
+        return ItemState(
             jnp.zeros((), jnp.int32), v, arithmetic.as_scalar(-1), arithmetic.as_scalar(1)
         )
 
@@ -71,6 +89,6 @@ def item(mu: Any, L: Scalar | None = None) -> optax.GradientTransformationExtraA
         b, _, _ = coefficients(q, p)
         v = arithmetic.combine((b * (1 - q * δ), v), (b * (δ - 1), updates), like=v)
         d = arithmetic.combine((1.0, updates), (1 / b - 1, v), like=updates)
-        return d, AcceleratedState(optax.safe_increment(t), v, shift, arithmetic.as_scalar(p))
+        return d, ItemState(optax.safe_increment(t), v, shift, arithmetic.as_scalar(p))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, ItemState)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core import arguments, arithmetic, hyperparameters, trees
+from momentax._core import arguments, arithmetic, hyperparameters, transformations, trees
 from momentax._core.typing import PyTree
 from momentax._methods._keywords import explain_keywords
 
@@ -65,9 +65,10 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
     waits. With the extra argument `rows`, a tree like the parameters of 1-d
     integer arrays, update takes the gradients of these rows only, of shapes
     (n, ...), and returns their directions. It reads and writes only these rows.
-    They must be distinct. Rows beyond the last are ignored, such as the fill
-    values of `jnp.unique(ids, size=n, fill_value=len(table))`. Call such an
-    update without params, and add its result to the rows:
+    They must be distinct. Numbers that are no rows are ignored, negative ones such
+    as -1 as well as those beyond the last, and their directions are 0. So rows may
+    be padded, as by `jnp.unique(ids, size=n, fill_value=-1)`. Call such an update
+    without params, and add its result to the rows:
 
         updates, state = tx.update(row_grads, state, rows=rows)
         table = params["table"].at[ids].add(updates["table"])
@@ -100,7 +101,8 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
 
     def init(params):
         v = arithmetic.zeros_like(params)
-        last = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[:1], jnp.int32), v)
+        # Computed from v, so that its rows are split over devices as those of v are.
+        last = jax.tree.map(lambda leaf: _has_gradient(leaf).astype(jnp.int32), v)
         scalars = (arithmetic.as_scalar(value) for value in (s, β, b * β))
         return LazyState(jnp.zeros((), jnp.int32), v, last, *scalars)
 
@@ -112,6 +114,8 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
             rows = trees.as_rows(rows, v)
             v, last = (jax.tree.map(arithmetic.read_rows, tree, rows) for tree in (v, last))
         trees.require_gradients(updates, v)
+        if rows is not None:
+            updates = _without_other_rows(updates, state.velocity, rows)
         has_gradient = jax.tree.map(_has_gradient, updates)
 
         # None means a leaf without a gradient: it does not change and does not wait.
@@ -142,7 +146,18 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
             last = jax.tree.map(arithmetic.write_rows, state.last, rows, last)
         return d, state._replace(count=count, velocity=v, last=last)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformations.method(init, update, LazyState)
+
+
+def _without_other_rows(updates: PyTree, velocity: PyTree, rows: PyTree) -> PyTree:
+    """Return gradients with zeros in the places of rows that the velocity does not have."""
+
+    def clear(v: Any, g: Any, row: Any) -> Any:
+        if trees.is_absent(g):
+            return g
+        return jnp.where(arithmetic.broadcast_rows(row < len(v), g), g, 0)
+
+    return jax.tree.map(clear, velocity, updates, rows, is_leaf=trees.is_masked)
 
 
 def _has_gradient(g: jax.Array) -> jax.Array:

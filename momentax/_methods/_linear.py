@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, trees, xla
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count, is_always_zero
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
 
 class LinearState(NamedTuple):
     """The state of a linear method.
+
+    All linear methods without a shift share this class, since they are one recurrence with
+    other coefficients. The velocity is in units of the gain: to go on with a method of
+    another gain, multiply the velocity by the quotient of the two.
 
     count: updates made so far, a 0-d int32 array.
     velocity: v, shaped like the parameters, in float32 or wider.
@@ -31,6 +35,8 @@ class LinearState(NamedTuple):
 
 class ShiftedState(NamedTuple):
     """The state of a linear method whose parameters are a shifted point.
+
+    All linear methods with a shift share this class, as the others share LinearState.
 
     count: updates made so far, a 0-d int32 array.
     velocity: v, shaped like the parameters, in float32 or wider.
@@ -92,10 +98,10 @@ def linear(
     β = as_schedule("beta", beta)
     γ = as_schedule("gain", gain)
     s = as_schedule("shift", shift)
-    shifted = callable(shift) or not arithmetic.is_zero(s(0))
+    shifted = not is_always_zero(shift)
 
     def init(params):
-        count, v = jnp.zeros((), jnp.int32), arithmetic.zeros_like(params)
+        count, v = first_count(a, b, β, γ, s), arithmetic.zeros_like(params)
         # The shift must be right before the first update, for a velocity that was put in.
         return (
             ShiftedState(count, v, arithmetic.as_scalar(s(count)))
@@ -112,4 +118,4 @@ def linear(
         state = state._replace(count=optax.safe_increment(t), velocity=v)
         return d, state._replace(shift=arithmetic.as_scalar(s(t))) if shifted else state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, ShiftedState if shifted else LinearState)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, hyperparameters, trees, xla
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 from momentax._methods._linear import LinearState
@@ -23,10 +23,11 @@ def lion(
         d_t = sign(β1 v_{t-1} + (1 - β1) g_t)
         v_t = β2 v_{t-1} + (1 - β2) g_t,    v_0 = 0
 
-    β1 = β2 is `sign_average`, and β1 = 0 is signSGD. sign(0) = 0, and the sign of
-    a complex number z is z / |z|. The paper uses decoupled weight decay. If
-    β1 ≤ β2 are numbers, as by default, a compiled step updates v in place;
-    otherwise it copies v.
+    β1 = β2 is `sign_average`, and β1 = 0 is signSGD. sign(0) = 0, and the sign of a
+    complex number z is z / |z|. The sign of what is infinite or NaN is NaN: the
+    sign ±1 would hide a gradient that is infinite once, and v is so ever after. The
+    paper uses decoupled weight decay. If β1 ≤ β2 are numbers, as by default, a
+    compiled step updates v in place; otherwise it copies v.
 
     Args:
         beta1: β1 in [0, 1), the share of the average in the mixture.
@@ -45,7 +46,7 @@ def lion(
     numbers = hyperparameters.concrete_value(beta1), hyperparameters.concrete_value(beta2)
 
     def init(params):
-        return LinearState(jnp.zeros((), jnp.int32), arithmetic.zeros_like(params))
+        return LinearState(hyperparameters.first_count(β1, β2), arithmetic.zeros_like(params))
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
@@ -58,7 +59,7 @@ def lion(
         mixture = arithmetic.combine(*_mixture_terms(b1, b2, v, new, updates), like=v)
         return arithmetic.sign(mixture, like=updates), LinearState(optax.safe_increment(t), new)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, LinearState)
 
 
 def _mixture_terms(β1: Any, β2: Any, v: PyTree, new: PyTree, g: PyTree) -> Any:

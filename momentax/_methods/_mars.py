@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +11,10 @@ import optax
 
 from momentax._core import arithmetic, trees, xla
 from momentax._core.arguments import as_flag
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
-from momentax._methods._linear import LinearState
 from momentax._methods._previous import previous
 
 
@@ -34,6 +35,21 @@ class MarsState(NamedTuple):
     shift = 0.0
 
 
+class ExactMarsState(NamedTuple):
+    """The state of MARS in its exact form.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, shaped like the parameters, in float32 or wider.
+    """
+
+    count: Any
+    velocity: PyTree
+
+    restarts_with_velocity = ()
+    sums_gradients = False
+    shift = 0.0
+
+
 @explain_keywords
 def mars(
     beta: ScalarOrSchedule = 0.95, gamma: ScalarOrSchedule = 0.025, *, approximate: bool = True
@@ -44,11 +60,12 @@ def mars(
         v_t = β v_{t-1} + (1 - β) c_t / max(1, ‖c_t‖),    v_0 = 0
         d_t = v_t
 
-    Each leaf has its own norm. In the exact form, g'_t is the gradient at the
-    previous parameters on the batch of step t: pass it to update as `prev_grad`.
-    At the first step g'_1 = g_1, whatever `prev_grad` is. In the approximate form
-    g'_t is the gradient of the last step, g_{t-1}, and g'_1 = 0 as in the
-    authors' code.
+    Each leaf has its own norm. An entry of g or g' whose square overflows counts as
+    the largest one that is squared, 2⁶¹ in float32. In the exact form, g'_t is the
+    gradient at the previous parameters on the batch of step t: pass it to update as
+    `prev_grad`. At the first step g'_1 = g_1, whatever `prev_grad` is. In the
+    approximate form g'_t is the gradient of the last step, g_{t-1}, and g'_1 = 0 as
+    in the authors' code.
 
     The paper preconditions v: `mars` followed by `optax.scale_by_sign` is
     MARS-Lion, and orthogonalized it is MARS-Shampoo. γ = 0 averages clipped
@@ -80,7 +97,7 @@ def mars(
     as_flag("approximate", approximate)
 
     def init(params):
-        state = LinearState(jnp.zeros((), jnp.int32), arithmetic.zeros_like(params))
+        state = ExactMarsState(first_count(β, γ), arithmetic.zeros_like(params))
         return MarsState(*state, arithmetic.zeros_like(params)) if approximate else state
 
     def update(updates, state, params=None, *, prev_grad=None, **extra_args):
@@ -93,20 +110,15 @@ def mars(
         else:
             before = previous("mars", prev_grad, updates)
             scale = jnp.where(t == 0, 0, scale)
-        c = arithmetic.combine(
-            (1 + scale, updates), (-scale, before), like=arithmetic.upcast(updates)
-        )
-        v = xla.decay_and_add(t, β(t), v, (1 - β(t), jax.tree.map(_clip_to_unit_norm, c)))
+        g, before = map(arithmetic.limit_entries, (updates, before))
+        c = arithmetic.combine((1 + scale, g), (-scale, before), like=g)
+        clip = partial(arithmetic.limit_norm, limit=1.0)
+        v = xla.decay_and_add(t, β(t), v, (1 - β(t), jax.tree.map(clip, c)))
         d = arithmetic.combine((1.0, v), like=updates)
         state = state._replace(count=optax.safe_increment(t), velocity=v)
         if approximate:
-            kept = xla.computed_after(t, arithmetic.combine((1.0, updates), like=before), v)
+            kept = xla.computed_after(t, arithmetic.combine((1.0, updates), like=state.gradient), v)
             state = state._replace(gradient=kept)
         return d, state
 
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _clip_to_unit_norm(leaf: jax.Array) -> jax.Array:
-    """Return a leaf divided by its norm where the norm is larger than 1."""
-    return arithmetic.combine((1 / jnp.maximum(arithmetic.norm(leaf), 1), leaf), like=leaf)
+    return method(init, update, MarsState if approximate else ExactMarsState)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, trees
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
-from momentax._methods._linear import LinearState
+
+
+class MomentumPolyakState(NamedTuple):
+    """The state of momentum with Polyak's step size.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, a sum of whole steps, shaped like the parameters, in float32 or wider.
+    """
+
+    count: Any
+    velocity: PyTree
+
+    restarts_with_velocity = ()
+    sums_gradients = False
+    shift = 0.0
 
 
 @explain_keywords
@@ -29,10 +44,11 @@ def momentum_polyak(
         v_t = β v_{t-1} + α_t g_t,    v_0 = 0
         d_t = v_t
 
-    f_t is the loss whose gradient is g_t, and the norm is over all leaves. This
-    is MomSPS: θ_t = θ_{t-1} - α_t g_t + β (θ_{t-1} - θ_{t-2}). The direction is
-    the whole step: use the learning rate 1.0 in `sgd`, and pass `value=f_t` to
-    update. β = 0 is the stochastic Polyak step.
+    f_t is the loss whose gradient is g_t, and the norm is over all leaves. A loss
+    that is infinite or NaN makes all directions NaN. This is
+    MomSPS: θ_t = θ_{t-1} - α_t g_t + β (θ_{t-1} - θ_{t-2}). The direction is the
+    whole step: use the learning rate 1.0 in `sgd`, and pass `value=f_t` to update.
+    β = 0 is the stochastic Polyak step.
 
     Args:
         beta: β in [0, 1), the share of the last step kept.
@@ -61,23 +77,26 @@ def momentum_polyak(
     bound = as_schedule("lower_bound", lower_bound)
 
     def init(params):
-        return LinearState(jnp.zeros((), jnp.int32), arithmetic.zeros_like(params))
+        count = first_count(β, c_t, γ_max, bound)
+        return MomentumPolyakState(count, arithmetic.zeros_like(params))
 
     def update(updates, state, params=None, *, value=None, **extra_args):
         del params, extra_args
         t, v = state
         trees.require_gradients(updates, v)
-        gap = jnp.maximum(_loss(value, updates) - bound(t), 0)
-        # For a gradient of 0 the step is 0, provided that the quotient is not NaN.
-        squared = jnp.maximum(
-            c_t(t) * arithmetic.inner_product(updates, updates), jnp.finfo(gap.dtype).tiny
-        )
-        α = (1 - β(t)) * jnp.minimum(gap / squared, γ_max(t))
+        loss = _loss(value, updates)
+        gap = jnp.maximum(loss - bound(t), 0)
+        # For a gradient of 0 the step is 0, provided that the quotient is not NaN. The square of
+        # the norm may overflow where the quotient does not underflow; as a quotient of a
+        # quotient, XLA would compute it again.
+        size = jnp.maximum(arithmetic.norm(updates), jnp.finfo(gap.dtype).tiny)
+        α = (1 - β(t)) * jnp.minimum(gap / size * (1 / size) / c_t(t), γ_max(t))
+        α = jnp.where(jnp.isfinite(loss), α, jnp.nan)
         v = arithmetic.combine((β(t), v), (α, updates), like=v)
         d = arithmetic.combine((1.0, v), like=updates)
-        return d, LinearState(optax.safe_increment(t), v)
+        return d, MomentumPolyakState(optax.safe_increment(t), v)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, MomentumPolyakState)
 
 
 def _loss(value: Any, updates: PyTree) -> jax.Array:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, trees, xla
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._average import update_average
 from momentax._methods._keywords import explain_keywords
@@ -53,7 +53,9 @@ def nadam(
     μ grows from β1 / 2 to β1 with a time constant of 24.5 / ψ steps. Under
     schedules μ_{t+1} uses β1 and ψ of the next step, and the squares are divided
     by the sum of their weights. `optax.nadam` uses μ = β1 throughout, which is the
-    limit of a large ψ. Use a learning rate as for Adam.
+    limit of a large ψ. An entry of g whose square overflows counts as the largest
+    one that is squared, 2⁶¹ in float32, so that s stays finite and decays. Use a
+    learning rate as for Adam.
 
     Args:
         beta1: β1 in [0, 1), the share of the velocity kept each step.
@@ -75,29 +77,32 @@ def nadam(
 
     def μ(t: Any) -> jax.Array:
         """Return μ of the update at count t, which is step t + 1 of the paper."""
-        return β1(t) * (1 - 0.96 ** (arithmetic.as_scalar(t + 1) * ψ(t)) / 2)
+        return β1(t) * (1 - 0.96 ** ((arithmetic.as_scalar(t) + 1) * ψ(t)) / 2)
 
     def init(params):
         v, weights = (
             arithmetic.zeros_like(params),
             (arithmetic.as_scalar(0), arithmetic.as_scalar(0)),
         )
-        return NadamState(jnp.zeros((), jnp.int32), v, arithmetic.square(v), *weights)
+        count, s = first_count(β1, β2, ε, ψ), arithmetic.square(v)
+        arithmetic.require_no_underflow("eps", ε(count), s)
+        return NadamState(count, v, s, *weights)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
         t, v, s, w, u = state
         trees.require_gradients(updates, v)
+        g = arithmetic.limit_entries(updates)
         next_t = optax.safe_increment(t)
         μ_t, μ_next = μ(t), μ(next_t)
-        v = xla.decay_and_add(t, β1(t), v, (1 - β1(t), updates))
-        s, u = update_average(β2(t), s, u, arithmetic.square(updates))
+        v = xla.decay_and_add(t, β1(t), v, (1 - β1(t), g))
+        s, u = update_average(β2(t), s, u, arithmetic.square(g))
         # 1 - w is a product of μ. As a sum of weights, w loses no digits and restarts at 0.
         w = arithmetic.as_scalar(μ_t * w + (1 - μ_t))
         w_next = μ_next * w + (1 - μ_next)
-        ahead = arithmetic.combine((μ_next / w_next, v), ((1 - μ_t) / w, updates), like=v)
+        ahead = arithmetic.combine((μ_next / w_next, v), ((1 - μ_t) / w, g), like=v)
         squares = arithmetic.combine((1 / u, s), like=s)
         d = arithmetic.normalize_by(ahead, squares, ε(t), like=updates)
         return d, NadamState(next_t, v, s, w, u)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, NadamState)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, trees
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -65,7 +65,7 @@ def positive_negative(
 
     def init(params):
         v, q = arithmetic.zeros_like(params), arithmetic.zeros_like(params)
-        return PositiveNegativeState(jnp.zeros((), jnp.int32), v, q)
+        return PositiveNegativeState(first_count(β, β0), v, q)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
@@ -80,4 +80,4 @@ def positive_negative(
         d = arithmetic.combine((scale, v), (b * scale, q), like=updates)
         return d, PositiveNegativeState(optax.safe_increment(t), v, q)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, PositiveNegativeState)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, trees
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -71,7 +72,7 @@ def proportional_integral_derivative(
     def init(params):
         # Three separate trees, since a buffer can be donated only once.
         trees = (arithmetic.zeros_like(params) for _ in range(3))
-        return ProportionalIntegralDerivativeState(jnp.zeros((), jnp.int32), *trees)
+        return ProportionalIntegralDerivativeState(first_count(β, kI, kD), *trees)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
@@ -86,4 +87,4 @@ def proportional_integral_derivative(
         count = optax.safe_increment(t)
         return d, ProportionalIntegralDerivativeState(count, v, change, rest)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, ProportionalIntegralDerivativeState)

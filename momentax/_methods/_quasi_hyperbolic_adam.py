@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, trees
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._average import update_average
 from momentax._methods._keywords import explain_keywords
@@ -50,8 +50,10 @@ def quasi_hyperbolic_adam(
         s_t = β2 s_{t-1} + (1 - β2) |g_t|²,    u_t = β2 u_{t-1} + 1 - β2
         d_t = ((1 - ν1) g_t + ν1 v_t / w_t) / (√((1 - ν2) |g_t|² + ν2 s_t / u_t) + ε)
 
-    All four start at 0. For constant β, w_t = 1 - β1ᵗ and u_t = 1 - β2ᵗ.
-    ν1 = ν2 = 1 is Adam. Use a learning rate as for Adam.
+    All four start at 0. For constant β, w_t = 1 - β1ᵗ and u_t = 1 - β2ᵗ. ν1 = ν2 =
+    1 is Adam. An entry of g whose square overflows counts as the largest one that
+    is squared, 2⁶¹ in float32, so that s stays finite and decays. Use a learning
+    rate as for Adam.
 
     Args:
         beta1: β1 in [0, 1), the share of the velocity kept each step.
@@ -79,18 +81,21 @@ def quasi_hyperbolic_adam(
             arithmetic.zeros_like(params),
             (arithmetic.as_scalar(0), arithmetic.as_scalar(0)),
         )
-        return QuasiHyperbolicAdamState(jnp.zeros((), jnp.int32), v, arithmetic.square(v), *weights)
+        count, s = first_count(β1, β2, ν1, ν2, ε), arithmetic.square(v)
+        arithmetic.require_no_underflow("eps", ε(count), s)
+        return QuasiHyperbolicAdamState(count, v, s, *weights)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
         t, v, s, w, u = state
         trees.require_gradients(updates, v)
-        square = arithmetic.square(updates)
-        v, w = update_average(β1(t), v, w, updates)
+        g = arithmetic.limit_entries(updates)
+        square = arithmetic.square(g)
+        v, w = update_average(β1(t), v, w, g)
         s, u = update_average(β2(t), s, u, square)
-        mix = arithmetic.combine((1 - ν1(t), updates), (ν1(t) / w, v), like=v)
+        mix = arithmetic.combine((1 - ν1(t), g), (ν1(t) / w, v), like=v)
         squares = arithmetic.combine((1 - ν2(t), square), (ν2(t) / u, s), like=s)
         d = arithmetic.normalize_by(mix, squares, ε(t), like=updates)
         return d, QuasiHyperbolicAdamState(optax.safe_increment(t), v, s, w, u)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, QuasiHyperbolicAdamState)

@@ -8,9 +8,10 @@ import optax
 
 from momentax._core import arithmetic
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.transformations import method
 from momentax._core.typing import ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
-from momentax._methods._linear import linear
+from momentax._methods._linear import LinearState, linear
 
 
 @explain_keywords
@@ -21,8 +22,10 @@ def sign_average(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationEx
         d_t = sign(v_t)
 
     This is Signum, and signSGD for β = 0. sign(0) = 0, and the sign of a complex
-    number z is z / |z|. Every coordinate moves by the learning rate, so use a
-    smaller learning rate than for other methods.
+    number z is z / |z|. The sign of what is infinite or NaN is NaN: the sign ±1
+    would hide a gradient that is infinite once, and v is so ever after. Every
+    coordinate moves by the learning rate, so use a smaller learning rate than for
+    other methods.
 
     Args:
         beta: β in [0, 1), the share of the average kept each step.
@@ -43,4 +46,4 @@ def sign_average(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationEx
         # The dtype of the direction may round an entry of the velocity to 0; its sign is kept.
         return arithmetic.sign(new.velocity, like=updates), new
 
-    return optax.GradientTransformationExtraArgs(average.init, update)
+    return method(average.init, update, LinearState)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, trees
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 from momentax._methods._previous import previous
@@ -51,8 +52,9 @@ class StormState(NamedTuple):
     shift = 0.0
 
 
-def _correct(β: Any, v: PyTree, updates: PyTree, prev_grad: PyTree) -> PyTree:
-    return arithmetic.combine((1.0, updates), (β, v), (-β, prev_grad), like=v)
+def _correct(β: Any, v: PyTree, g: tuple[Any, PyTree], before: tuple[Any, PyTree]) -> PyTree:
+    """Return g + β (v - g'), where g and g' are given as pairs of a factor and a tree."""
+    return arithmetic.combine(g, (β, v), (-β * before[0], before[1]), like=v)
 
 
 @explain_keywords
@@ -91,18 +93,18 @@ def recursive_momentum(
 
     def init(params):
         v = arithmetic.zeros_like(params)
-        return RecursiveState(jnp.zeros((), jnp.int32), v, arithmetic.as_scalar(0))
+        return RecursiveState(first_count(β), v, arithmetic.as_scalar(0))
 
     def update(updates, state, params=None, *, prev_grad=None, **extra_args):
         del params, extra_args
         t, v, w = state
         trees.require_gradients(updates, v)
         prev_grad = previous("recursive_momentum", prev_grad, updates)
-        v = _correct(w * β(t), v, updates, prev_grad)
+        v = _correct(w * β(t), v, (1.0, updates), (1.0, prev_grad))
         d = arithmetic.combine((1.0, v), like=updates)
         return d, RecursiveState(optax.safe_increment(t), v, arithmetic.as_scalar(1))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, RecursiveState)
 
 
 @explain_keywords
@@ -121,6 +123,11 @@ def storm(
     `prev_grad`; at the first step pass any finite numbers of its shape.
     `recursive_momentum` takes 1 - a as an argument. With the constants of the
     paper c η² is at most 1 without the minimum.
+
+    A gradient g or g' with a norm above 2⁶¹ in float32, whose square overflows, is
+    scaled to the root mean square of the norms before it, which counts w as one
+    more square. In full it would make η so small for ever that nothing moves. A
+    gradient that is infinite or NaN makes η and all directions NaN.
 
     Args:
         k: k in (0, inf), the scale of the step size.
@@ -145,18 +152,25 @@ def storm(
     c_t = as_schedule("c", c, "[0, inf)")
 
     def init(params):
-        count, v = jnp.zeros((), jnp.int32), arithmetic.zeros_like(params)
+        count, v = first_count(k_t, w_t, c_t), arithmetic.zeros_like(params)
         return StormState(count, v, arithmetic.as_scalar(0), arithmetic.as_scalar(0))
 
     def update(updates, state, params=None, *, prev_grad=None, **extra_args):
         del params, extra_args
         t, v, β, squares = state
         trees.require_gradients(updates, v)
-        v = _correct(β, v, updates, previous("storm", prev_grad, updates))
-        squares = arithmetic.as_scalar(squares + arithmetic.inner_product(updates, updates))
+        usual = jnp.sqrt((w_t(t) + squares) / (arithmetic.as_scalar(t) + 1))
+        before = previous("storm", prev_grad, updates)
+        overflows, c = arithmetic.overflow_factor(updates, norm=usual)
+        _, c_before = arithmetic.overflow_factor(before, norm=usual)
+        v = _correct(β, v, (c, updates), (c_before, before))
+        # An infinite sum would make η 0 for ever.
+        most = arithmetic.largest_to_square(squares) ** 2
+        h = jnp.where(overflows, usual**2, arithmetic.inner_product(updates, updates))
+        squares = jnp.minimum(squares + h, most)
         η = k_t(t) / jnp.cbrt(w_t(t) + squares)
         β = arithmetic.as_scalar(1 - jnp.minimum(c_t(t) * η**2, 1))
         d = arithmetic.combine((η, v), like=updates)
         return d, StormState(optax.safe_increment(t), v, β, squares)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, StormState)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arithmetic, trees, xla
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -66,7 +67,7 @@ def torque_aware(
     def init(params):
         v = arithmetic.zeros_like(params)
         s = jax.tree.map(lambda leaf: jnp.zeros((), jnp.finfo(leaf.dtype).dtype), v)
-        return TorqueAwareState(jnp.zeros((), jnp.int32), v, s)
+        return TorqueAwareState(first_count(β, γ, ε), v, s)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
@@ -78,4 +79,4 @@ def torque_aware(
         d = arithmetic.combine((1.0, v), like=updates)
         return d, TorqueAwareState(optax.safe_increment(t), v, s)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, TorqueAwareState)

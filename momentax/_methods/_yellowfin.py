@@ -11,6 +11,7 @@ import optax
 
 from momentax._core import arguments, arithmetic, hyperparameters, trees
 from momentax._core.hyperparameters import as_schedule
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, Scalar, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
 
@@ -73,7 +74,10 @@ def yellowfin(
     The norms are over all leaves. μ and its learning rate minimize the expected
     squared distance after one step on a quadratic with this noise, among those
     that are stable for every curvature from low to high. While all gradients are
-    0, α and β do not change. The direction is the whole step: use the learning
+    0, α and β do not change. A gradient with a norm above 2⁶¹ in float32, whose
+    square overflows, is scaled to the largest norm of the window, or to 1 where
+    that is 0. A gradient that is infinite or NaN makes α, β and all directions
+    NaN. The direction is the whole step: use the learning
     rate 1.0 in `sgd`.
 
     These are the four algorithms of the paper. The authors' code differs: it adds
@@ -82,7 +86,7 @@ def yellowfin(
     rate directly, without β_t and α_t.
 
     Args:
-        learning_rate: α_0 in (0, inf), the first learning rate, not a schedule.
+        learning_rate: α_0 in [0, inf), the first learning rate, not a schedule.
             Its share of α_t decreases by the factor s each step, so take one at
             which descent is stable.
         beta: β_0 in [0, 1), the first share of the velocity kept, not a schedule.
@@ -105,7 +109,7 @@ def yellowfin(
     size = arguments.as_count("window", window)
 
     def init(params):
-        count, v = jnp.zeros((), jnp.int32), arithmetic.zeros_like(params)
+        count, v = hyperparameters.first_count(s_t), arithmetic.zeros_like(params)
         mean = arithmetic.zeros_like(params)  # Not v again: a buffer can be donated only once.
         last = jnp.zeros(size, hyperparameters.float_dtype())
         scalars = (arithmetic.as_scalar(value) for value in (0, 0, 0, 0, 0, α_0, β_0))
@@ -120,10 +124,13 @@ def yellowfin(
         def average(old: jax.Array, new: Any) -> jax.Array:
             return arithmetic.as_scalar(s * old + (1 - s) * new)
 
-        h = arithmetic.inner_product(updates, updates)
+        largest = jnp.sqrt(state.window.max())
+        usual = jnp.where(largest > 0, largest, 1)
+        overflows, c = arithmetic.overflow_factor(updates, norm=usual)
+        h = jnp.where(overflows, usual**2, arithmetic.inner_product(updates, updates))
         window = jnp.where(t == 0, h, jnp.concatenate([state.window[1:], h[None]]))
         weight = average(state.weight, 1)
-        mean = arithmetic.combine((s, state.mean), (1 - s, updates), like=state.mean)
+        mean = arithmetic.combine((s, state.mean), ((1 - s) * c, updates), like=state.mean)
         h_min, h_max = average(state.h_min, window.min()), average(state.h_max, window.max())
         square, norm = average(state.square, h), average(state.norm, jnp.sqrt(h))
         tiny = jnp.finfo(h.dtype).tiny
@@ -135,14 +142,14 @@ def yellowfin(
         μ, rate = single_step(distance / weight, variance, h_min / weight, h_max / weight)
         below_1 = np.nextafter(μ.dtype.type(1), μ.dtype.type(0))
         # While all gradients are 0 there is no estimate, and β and α do not change.
-        β = jnp.where(h_min > 0, average(state.beta, jnp.minimum(μ, below_1)), state.beta)
-        α = jnp.where(h_min > 0, average(state.learning_rate, rate), state.learning_rate)
-        v = arithmetic.combine((β, v), (1.0, updates), like=v)
+        β = jnp.where(h_min == 0, state.beta, average(state.beta, jnp.minimum(μ, below_1)))
+        α = jnp.where(h_min == 0, state.learning_rate, average(state.learning_rate, rate))
+        v = arithmetic.combine((β, v), (c, updates), like=v)
         d = arithmetic.combine((α, v), like=updates)
         averages = weight, window, h_min, h_max, square, norm, distance
         return d, YellowFinState(optax.safe_increment(t), v, mean, *averages, α, β)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, YellowFinState)
 
 
 def single_step(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from momentax._core import arithmetic, trees
 from momentax._core.typing import PyTree, Scalar
 from momentax._methods._lazy import LazyState
+from momentax._state import _flax
 from momentax._state._units import node_and_units, step_size, velocity_like_params
 from momentax._state._velocity import find_velocity, map_node, require_params_first
 
@@ -33,8 +34,8 @@ def catch_up(
         params: The parameters after the update that returned `state`.
         state: The optimizer's state, or a pytree that contains it.
         rows: A tree like the parameters of 1-d integer arrays: the rows of each
-            leaf. A row may occur more than once, and rows beyond the last are
-            ignored. None means all rows.
+            leaf. A row may occur more than once, and numbers that are no rows
+            are ignored, negative ones as well. None means all rows.
         learning_rate: α, any real number, the same at every step, for a velocity
             in gradient units. Leave it out where `sgd` keeps the velocity in
             parameter units; in other chains give -1 for these units.
@@ -64,17 +65,20 @@ def catch_up(
             f"catch_up needs the state of momentax.lazy, got one that holds a {type(node).__name__}"
         )
     α = step_size(learning_rate, units)
-    velocity_like_params(node, params)  # Raises if the parameters do not fit.
+    plain = _flax.unwrap(params)
+    velocity_like_params(node, plain)  # Raises if the parameters do not fit.
 
-    leaves, structure = jax.tree.flatten(node.velocity, is_leaf=trees.is_masked)
+    leaves, structure = jax.tree.flatten(node.velocity, is_leaf=trees.is_absent)
     indices = [None] * len(leaves)
     if rows is not None:
         indices = structure.flatten_up_to(trees.as_rows(rows, node.velocity))
-    columns = (structure.flatten_up_to(tree) for tree in (params, node.velocity, node.last))
+    columns = (structure.flatten_up_to(tree) for tree in (plain, node.velocity, node.last))
     results = [_catch_up_leaf(node, α, *each) for each in zip(*columns, indices, strict=True)]
-    params, v, last = (structure.unflatten([each[i] for each in results]) for i in range(3))
+    new, v, last = (structure.unflatten([each[i] for each in results]) for i in range(3))
     new_node = node._replace(velocity=v, last=last)
-    return params, map_node(state, find_velocity(state, path)[0], lambda *_: new_node)
+    path, _ = find_velocity(state, path)
+    state = map_node(state, path, lambda node, _: _flax.wrap_like(new_node, node))
+    return _flax.wrap_like(new, params), state
 
 
 def _catch_up_leaf(
@@ -84,7 +88,7 @@ def _catch_up_leaf(
 
     An index of None means all rows.
     """
-    if trees.is_masked(v):
+    if trees.is_absent(v):
         return param, v, last
     leaves = param, v, last
     if index is not None:

@@ -8,6 +8,7 @@ import jax
 
 from momentax._core import arithmetic, trees
 from momentax._core.typing import PyTree, Scalar
+from momentax._state import _flax
 from momentax._state._units import (
     as_step_size,
     node_and_units,
@@ -60,10 +61,13 @@ def eval_params(
     """
     if learning_rate is not None:
         as_step_size(learning_rate)
+    plain = _flax.unwrap(params)
     if path is None and (node := _schedule_free_state(state)) is not None:
+        node = _flax.unwrap(node)
         remedy = "pass the params that the state's updates were applied to"
-        trees.require_fit("z of the state", node.z, "the parameter", params, remedy)
-        return arithmetic.combine((1 / node.b1, params), (1 - 1 / node.b1, node.z), like=params)
+        trees.require_fit("z of the state", node.z, "the parameter", plain, remedy)
+        average = arithmetic.combine((1 / node.b1, plain), (1 - 1 / node.b1, node.z), like=plain)
+        return _flax.wrap_like(average, params)
     require_params_first("eval_params", params, state)
     node, units = node_and_units(state, path)
     if not hasattr(node, "shift"):
@@ -71,11 +75,12 @@ def eval_params(
             f"a {type(node).__name__} does not say where its base iterate lies; use a method of "
             "momentax's, such as momentax.nesterov in place of optax.sgd(nesterov=True)"
         )
-    v = velocity_like_params(node, params)
+    v = velocity_like_params(node, plain)
     if "shift" not in node._fields:
         return params
     α = step_size(learning_rate, units)
-    return arithmetic.combine((1.0, params), (α * node.shift, v), like=params)
+    base = arithmetic.combine((1.0, plain), (α * node.shift, v), like=plain)
+    return _flax.wrap_like(base, params)
 
 
 def _schedule_free_state(state: PyTree) -> Any:

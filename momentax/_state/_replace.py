@@ -6,6 +6,7 @@ import jax
 
 from momentax._core import arithmetic, trees
 from momentax._core.typing import PyTree
+from momentax._state import _flax
 from momentax._state._velocity import find_velocity, map_node
 
 
@@ -15,8 +16,8 @@ def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = 
     Args:
         state: An optimizer state, or a pytree that contains one.
         new_velocity: A pytree of the structure and shapes of `velocity(state)`.
-            Each leaf is cast to the dtype, weak or not, of the leaf that it
-            replaces.
+            Each leaf is copied, and cast to the dtype, weak or not, of the leaf
+            that it replaces.
         path: The path of the velocity, as in `velocity`.
 
     Returns:
@@ -36,6 +37,7 @@ def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = 
     """
     path, old = find_velocity(state, path)
     remedy = "shape the new velocity like momentax.velocity(state)"
-    trees.require_fit("new_velocity", new_velocity, "the velocity", old, remedy, none_fits=False)
-    new = jax.tree.map(arithmetic.cast_like, new_velocity, old)
+    new, plain = _flax.unwrap(new_velocity), _flax.unwrap(old)
+    trees.require_fit("new_velocity", new, "the velocity", plain, remedy, none_fits=False)
+    new = _flax.wrap_like(jax.tree.map(arithmetic.cast_like, new, plain), old)
     return map_node(state, path, lambda node, field: node._replace(**{field: new}))

@@ -69,7 +69,7 @@ def reinitialize_where(
     Without params, init gets the gradients in their place, which have the same shapes.
     """
     path, old = find_velocity(state, path)
-    first = init(updates if params is None else params)
+    first = init(updates if params is None else trees.absent_like(old, params))
     if params is None:
         trees.require_gradients(find_velocity(first, path)[1], old)
         if jax.tree.structure(first) != jax.tree.structure(state):

@@ -10,6 +10,7 @@ import optax
 from momentax._core import arguments, hyperparameters, trees
 from momentax._core.codecs import decode
 from momentax._core.typing import PyTree, Scalar, Schedule
+from momentax._state import _flax
 from momentax._state._velocity import find_velocity, has_velocity, paths_of_velocities
 
 
@@ -22,6 +23,7 @@ def node_and_units(state: PyTree, path: str | None = None) -> tuple[Any, str | N
     a named chain does not tell in which order its parts run.
     """
     path, _ = find_velocity(state, path)
+    state, _ = _flax.with_named_nodes(state, has_velocity)
     found = jax.tree_util.tree_leaves_with_path(
         state, is_leaf=lambda node: has_velocity(node) or _scales_updates(node)
     )
@@ -33,15 +35,16 @@ def node_and_units(state: PyTree, path: str | None = None) -> tuple[Any, str | N
         and other[:-1] == at[: len(other) - 1]
         and isinstance(other[-1], jax.tree_util.SequenceKey)
     ]
+    node = _flax.unwrap(decode(node))
     if not scalings:
-        return decode(node), None
+        return node, None
     innermost = max(scalings, key=len)
     scaled_before = innermost[-1].idx < at[len(innermost) - 1].idx
-    return decode(node), "parameter" if scaled_before else "gradient"
+    return node, "parameter" if scaled_before else "gradient"
 
 
 def _scales_updates(node: Any) -> bool:
-    return isinstance(node, optax.ScaleByScheduleState)
+    return isinstance(node, optax.ScaleByScheduleState) or type(node).__name__ == "ScaleState"
 
 
 def as_step_size(learning_rate: Scalar) -> Schedule:

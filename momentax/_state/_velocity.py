@@ -11,6 +11,7 @@ import optax
 from momentax._core import arguments, arithmetic
 from momentax._core.codecs import decode, encode_like
 from momentax._core.typing import PyTree
+from momentax._state import _flax
 
 
 class _OptaxState(NamedTuple):
@@ -96,6 +97,7 @@ def paths_of_velocities(path: Any, node: Any) -> dict[str, str]:
 
 def _nodes(state: PyTree) -> dict[str, tuple[Any, str]]:
     """Return the node and the field of every velocity in a state, by the velocity's path."""
+    state, _ = _flax.with_named_nodes(state, has_velocity)
     found = jax.tree_util.tree_leaves_with_path(state, is_leaf=has_velocity)
     return {
         path: (node, field)
@@ -113,6 +115,11 @@ def find_velocity(state: PyTree, path: str | None) -> tuple[str, PyTree]:
     """Return the path and the value of the velocity at `path`, or of the only one."""
     if isinstance(state, optax.GradientTransformation):
         raise TypeError("state is a gradient transformation; pass its state, tx.init(params)")
+    if path is not None and not isinstance(path, str):
+        raise TypeError(
+            "path must be the path of a velocity in the state, such as '[0].trace', or None, got "
+            f"{arguments.describe(path)}"
+        )
     found = velocities(state)
     if path is not None:
         if arguments.as_text("path", path, '"[0].trace"') not in found:
@@ -157,7 +164,8 @@ def map_encoded_node(state: PyTree, path: str, function: Callable[[Any, str], An
         field = paths_of_velocities(at, node).get(path)
         return node if field is None else function(node, field)
 
-    return jax.tree_util.tree_map_with_path(visit, state, is_leaf=has_velocity)
+    named, restore = _flax.with_named_nodes(state, has_velocity)
+    return restore(jax.tree_util.tree_map_with_path(visit, named, is_leaf=has_velocity))
 
 
 def map_node(state: PyTree, path: str, function: Callable[[Any, str], Any]) -> PyTree:
@@ -189,8 +197,9 @@ def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
 
     Returns:
         The velocity as the state keeps it, shaped like the parameters and not
-        debiased. A velocity that `stored` encodes is decoded to float32.
-        Parameters that another branch of a `partition` owns are MaskedNodes.
+        debiased. A velocity that `stored` encodes is decoded to float32. From an
+        `nnx.Optimizer`, its `opt_state` or `nnx.state` of it, dictionaries of
+        arrays are returned. Parameters that another branch of a `partition` owns are MaskedNodes.
 
     Raises:
         ValueError: The state contains no velocity, none at `path`, or several
@@ -203,7 +212,7 @@ def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
         >>> momentax.velocity(state)
         {'w': Array([0.1, 0.2, 0.3], dtype=float32)}
     """
-    return find_velocity(state, path)[1]
+    return _flax.unwrap(find_velocity(state, path)[1])
 
 
 def velocity_norms(state: PyTree, *, path: str | None = None) -> dict[str, jax.Array]:

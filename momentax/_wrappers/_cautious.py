@@ -21,7 +21,8 @@ def cautious(tx: optax.GradientTransformation) -> optax.GradientTransformationEx
     from the change of the update when only the gradient changes its sign. It
     returns updates unchanged until the first update that changes, for example
     while a learning rate of 0 warms up. For complex leaves u h is the real part
-    of conj(u) h.
+    of conj(u) h. A coordinate of u that is infinite or NaN is returned as it is:
+    the mask would hide a velocity that stays so.
 
     Weight decay in tx is masked as well. The paper's C-AdamW does not mask it:
 
@@ -48,6 +49,7 @@ def cautious(tx: optax.GradientTransformation) -> optax.GradientTransformationEx
 
 def _mask_disagreement(h: jax.Array, u: jax.Array) -> jax.Array:
     # A product of signs does not underflow, as a product of u and h may.
-    agrees = jnp.real(jnp.conj(jnp.sign(u)) * jnp.sign(h)) > 0
-    share = jnp.mean(agrees, dtype=u.real.dtype)
-    return jnp.where(agrees, u, 0) / jnp.maximum(share, 1e-3).astype(u.dtype)
+    agreement = jnp.real(jnp.conj(jnp.sign(u)) * jnp.sign(h))
+    share = jnp.mean(agreement > 0, dtype=u.real.dtype)
+    shown = (agreement > 0) | ~jnp.isfinite(u)
+    return jnp.where(shown, u, 0) / jnp.maximum(share, 1e-3).astype(u.dtype)

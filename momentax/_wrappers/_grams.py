@@ -17,7 +17,9 @@ def grams(tx: optax.GradientTransformation) -> optax.GradientTransformationExtra
     Around a method, whose directions follow the gradient, h = g. Around a
     complete optimizer, whose updates oppose the gradient, h = -g. The wrapper
     detects which of the two holds, as `cautious` does. A coordinate whose
-    gradient is 0 does not move. For complex leaves sign(h) = h / |h|.
+    gradient is 0 does not move, and neither does one whose gradient is NaN if tx
+    kept the NaN out of its update. A NaN in u is returned. For complex leaves
+    sign(h) = h / |h|.
 
     Args:
         tx: The transformation to wrap, a method or a complete optimizer. Weight
@@ -36,4 +38,5 @@ def grams(tx: optax.GradientTransformation) -> optax.GradientTransformationExtra
 
 
 def _with_sign_of(h: jax.Array, u: jax.Array) -> jax.Array:
-    return jnp.sign(h) * jnp.abs(u).astype(h.dtype)
+    sign = jnp.where(jnp.isnan(h), 0, jnp.sign(h))
+    return sign * jnp.abs(u).astype(h.dtype)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, trees, xla
+from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 
 
@@ -74,4 +75,4 @@ def optimistic(tx: optax.GradientTransformation) -> optax.GradientTransformation
         current = xla.computed_after(t, current, last)  # The direction reads the old update.
         return d, OptimisticState(optax.safe_increment(t), current, inner)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update, OptimisticState)

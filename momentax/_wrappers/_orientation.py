@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, trees
+from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 
 
@@ -41,7 +42,8 @@ def orient_updates(
     tx = optax.with_extra_args_support(tx)
 
     def init(params):
-        return OrientedState(jax.tree.map(_initial_orientation, params), tx.init(params))
+        orientation = jax.tree.map(_initial_orientation, trees.only_arrays(params))
+        return OrientedState(orientation, tx.init(params))
 
     def update(updates, state, params=None, **extra_args):
         orientation, inner = state
@@ -66,28 +68,30 @@ def orient_updates(
         d = _map_comparable(refine_leaf, updates, u, orientation)
         return d, OrientedState(orientation, inner)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update, OrientedState)
 
 
-def _is_comparable(leaf: Any) -> bool:
+def is_comparable(leaf: Any) -> bool:
+    """Return whether the update of a parameter can be compared with its gradient."""
     return jnp.size(leaf) > 0 and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
 def _initial_orientation(leaf: Any) -> jax.Array:
-    return jnp.full((), 0 if _is_comparable(leaf) else 1, jnp.int32)
+    return jnp.full((), 0 if is_comparable(leaf) else 1, jnp.int32)
 
 
 def _detect_orientation(o: jax.Array, g: Any, ahead: Any, back: Any) -> jax.Array:
     """Return the orientation, if it was 0 from the updates that g and -g lead to."""
     dtype = arithmetic.compute_dtype(g, ahead)
     g, ahead, back = (jnp.asarray(leaf, dtype) for leaf in (g, ahead, back))
-    along = jnp.sum(jnp.real(jnp.conj(g) * (ahead - back)))
-    return jnp.where(o == 0, jnp.sign(along).astype(o.dtype), o)
+    # Half of the difference does not overflow. Where the sign is NaN, it is not detected.
+    along = arithmetic.sign_of_inner_product(g, ahead / 2 - back / 2)
+    return jnp.where((o == 0) & ~jnp.isnan(along), along.astype(o.dtype), o)
 
 
 def negative(updates: PyTree) -> PyTree:
     """Return the gradients with the opposite sign; leaves that are not inexact stay unchanged."""
-    return jax.tree.map(lambda g: -g if _is_comparable(g) else g, updates)
+    return jax.tree.map(lambda g: -g if is_comparable(g) else g, updates)
 
 
 def _map_comparable(
@@ -96,6 +100,6 @@ def _map_comparable(
     """Map `first` by function(first, gradient, *rest) where there is a gradient to compare with."""
 
     def visit(g: Any, first: Any, *rest: Any) -> Any:
-        return function(first, g, *rest) if g is not None and _is_comparable(g) else first
+        return function(first, g, *rest) if g is not None and is_comparable(g) else first
 
     return jax.tree.map(visit, updates, first, *rest, is_leaf=trees.is_none)

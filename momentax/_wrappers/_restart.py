@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, hyperparameters, trees
+from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 from momentax._state._reset import reinitialize_where
 from momentax._state._velocity import velocity
@@ -132,8 +133,8 @@ def restart(
             ahead, back = (
                 velocity(step(g, inner)[1], path=path) for g in (updates, negative(updates))
             )
-            gained = arithmetic.combine((1.0, ahead), (-1.0, back), like=ahead)
-            fires = _inner_product(updates, ahead) * jnp.sign(_inner_product(updates, gained)) < 0
+            gained = arithmetic.combine((0.5, ahead), (-0.5, back), like=ahead)
+            fires = _goes_uphill(updates, ahead, gained)
         elif when == "function":
             current = _loss(extra_args).astype(previous.dtype)
             fires = current > previous
@@ -148,9 +149,10 @@ def restart(
             current = jnp.where(fires, 0, current)
         first = 0 if when == "gradient" else 1
         since = jnp.where(fires, first, optax.safe_increment(since))
-        return d, RestartState(since, restarts + fires.astype(jnp.int32), current, inner)
+        restarts = jnp.where(fires, optax.safe_increment(restarts), restarts)
+        return d, RestartState(since, restarts, current, inner)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update, RestartState)
 
 
 def _loss(extra_args: dict[str, Any]) -> jax.Array:
@@ -159,7 +161,7 @@ def _loss(extra_args: dict[str, Any]) -> jax.Array:
         raise ValueError(
             "when='function' needs the loss: call update(grads, state, params, value=loss)"
         )
-    value = jnp.asarray(value)
+    value = arithmetic.own(value)
     if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
             f"value must be a real scalar, the loss at params, got shape {value.shape} and "
@@ -168,22 +170,28 @@ def _loss(extra_args: dict[str, Any]) -> jax.Array:
     return value
 
 
-def _inner_product(gradients: PyTree, velocity: PyTree) -> jax.Array:
-    """Return the real part of the inner product over the leaves that both trees have."""
+def _goes_uphill(gradients: PyTree, ahead: PyTree, gained: PyTree) -> jax.Array:
+    """Return whether the gradient has inner products of opposite signs with two velocities."""
+    v, change = (_single_velocity(each, gradients) for each in (ahead, gained))
+    g = trees.masked_like(v, gradients)
+    along = arithmetic.sign_of_inner_product(g, v)
+    # The change is divided in place of g, whose quotient XLA would keep in memory for both.
+    return along * arithmetic.sign_of_inner_product(change, g, unit_of=g) < 0
 
-    def real(v: Any, g: Any) -> Any:
+
+def _single_velocity(velocity: PyTree, gradients: PyTree) -> PyTree:
+    """Return the velocity of each leaf that both trees have, summed over stacked ones."""
+
+    def total(v: Any, g: Any) -> Any:
         if trees.is_absent(v) or trees.is_absent(g):
             return None
         # Several velocities of one parameter are stacked on leading axes.
         axes = v.ndim - jnp.ndim(g) if jax.tree_util.all_leaves([g]) else -1
         if axes < 0 or v.shape[axes:] != jnp.shape(g):
             raise ValueError(_NO_INNER_PRODUCT)
-        dtype = arithmetic.compute_dtype(v, g)
-        v, g = jnp.asarray(v, dtype).sum(tuple(range(axes))), jnp.asarray(g, dtype)
-        return jnp.sum(jnp.real(jnp.conj(g) * v)).astype(hyperparameters.float_dtype())
+        return v.sum(tuple(range(axes)))
 
     try:
-        products = jax.tree.map(real, velocity, gradients, is_leaf=trees.is_absent)
+        return jax.tree.map(total, velocity, gradients, is_leaf=trees.is_absent)
     except ValueError:
         raise ValueError(_NO_INNER_PRODUCT) from None
-    return sum(jax.tree.leaves(products), start=jnp.zeros((), hyperparameters.float_dtype()))

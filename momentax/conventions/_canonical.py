@@ -32,6 +32,11 @@ def as_float(name: str, value: Any, interval: str) -> float:
     return arguments.as_real(name, value, interval)
 
 
+def _interval_of(name: str) -> str:
+    """Return where a field may lie. Conversions divide by learning rates, which cannot be 0."""
+    return "(0, inf)" if name in ("learning_rate", "lr") else interval_of(name)
+
+
 @dataclass(frozen=True)
 class Record(ABC):
     """The hyperparameters of one convention, under its names and with its meaning."""
@@ -45,7 +50,7 @@ class Record(ABC):
             if field.type == "bool":
                 value = arguments.as_flag(field.name, value)
             else:
-                interval = field.metadata.get("interval") or interval_of(field.name)
+                interval = field.metadata.get("interval") or _interval_of(field.name)
                 value = as_float(field.name, value, interval)
             object.__setattr__(self, field.name, value)
 

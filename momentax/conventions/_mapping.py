@@ -255,7 +255,7 @@ def import_params(arrays: Mapping[Any, Any], params: PyTree, mapping: PyTree) ->
         if entry.name not in arrays:
             raise ValueError(f"{where} is missing; there are {', '.join(map(repr, arrays))}")
         array = read_array(arrays[entry.name], entry, leaf, where)
-        return place_like(jnp.asarray(array, leaf.dtype), leaf)
+        return place_like(jnp.array(array, leaf.dtype), leaf)
 
     return jax.tree_util.tree_map_with_path(read, params)
 

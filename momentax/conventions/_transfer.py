@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -110,7 +111,7 @@ class _Buffers:
         where = describe_velocity(entry, path)
         array = read_array(self.arrays[path], entry, old, where)
         velocity = self.units.to_velocity(array, where)
-        return place_like(jnp.asarray(velocity, old.dtype), old)
+        return place_like(jnp.array(velocity, old.dtype), old)
 
     def started_like(self, at: Any, old: Any) -> jax.Array:
         """Return whether there is a buffer for one leaf."""
@@ -151,6 +152,7 @@ def fill_velocity(
             "params that the state was made for"
         )
     keys = {name: find_key(given[name], describe_velocity(given[name], name)) for name in names}
+    require_distinct_keys(_resolvable_keys(given, find_key) | keys)
     unused = [key for key in buffers if key not in keys.values()]
     if unused and path is None:
         raise ValueError(
@@ -164,6 +166,28 @@ def fill_velocity(
     return (
         state if count is None else _set_counts(state, arguments.as_count("count", count, least=0))
     )
+
+
+def _resolvable_keys(
+    given: Mapping[str, Counterpart], find_key: Callable[[Counterpart, str], Any]
+) -> dict[str, Any]:
+    """Return the key of each counterpart that the other framework has, by the path of its leaf."""
+    keys = {}
+    for path, entry in given.items():
+        with contextlib.suppress(ValueError):  # Such as that of a frozen parameter.
+            keys[path] = find_key(entry, path)
+    return keys
+
+
+def require_distinct_keys(keys: Mapping[str, Any]) -> None:
+    """Refuse two leaves with the same parameter, such as one by its name and one by its number."""
+    owners: dict[Any, str] = {}
+    for leaf, key in keys.items():
+        if key is not None and (other := owners.setdefault(key, leaf)) != leaf:
+            raise ValueError(
+                f"mapping gives the parameter {key!r} of the other framework to both "
+                f"{describe_path(other)} and {describe_path(leaf)}, once by another name or number"
+            )
 
 
 def read_velocity(
@@ -188,9 +212,9 @@ def read_velocity(
 
 
 def _is_count(path: Any, leaf: Any) -> bool:
-    """Whether a leaf is the field `count` of a state, or the value of such a Flax variable."""
+    """Whether a leaf is a count of updates in a state, or the value of such a Flax variable."""
     key = path[:-1] if path and getattr(path[-1], "name", None) == "value" else path
-    named = bool(key) and getattr(key[-1], "name", None) == "count"
+    named = bool(key) and getattr(key[-1], "name", None) in ("count", "schedule_count")
     return named and leaf.ndim == 0 and jnp.issubdtype(leaf.dtype, jnp.integer)
 
 

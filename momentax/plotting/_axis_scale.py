@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from momentax._core.arguments import is_within
 from momentax._core.hyperparameters import SCALES, interval_of, scale_of
 
-_WIDE = 100  # Positive numbers that span more than this factor are drawn on a log scale.
+_WIDE = 100  # Positive numbers that span this factor are drawn on a log scale.
+_ZERO_SHARE = 1 / 8  # The least distance of 0 from the other values, as a share of their span.
 _LONGEST_WORD = 24
 _LABELS = {"learning_rate": "learning rate α", "beta": "β, on a log scale of 1 − β"}
 
@@ -22,7 +23,8 @@ class NumberScale:
 
     label: the name of the axis.
     values: the values on the axis.
-    scale: a name in `hyperparameters.SCALES`; on that scale equal steps look equal.
+    scale: a name in `hyperparameters.SCALES`; on that scale equal steps look equal. On a log
+        scale 0 has a place of its own, below the smallest positive value.
     ticks_at_values: whether ticks are at the values, as long as there are not many more of
         these than ticks; otherwise ticks are at round numbers.
     """
@@ -32,16 +34,52 @@ class NumberScale:
     scale: str
     ticks_at_values: bool = True
 
+    @property
+    def has_zero(self) -> bool:
+        """Whether one of the values is 0 and has a place of its own."""
+        return self.scale == "log" and bool(np.any(self.values == 0))
+
     def positions(self, values: Any) -> np.ndarray:
         """Return where values are drawn."""
-        return np.asarray(SCALES[self.scale].forward(np.asarray(values, np.float64)))
+        values = np.asarray(values, np.float64)
+        if not self.has_zero:
+            return np.asarray(SCALES[self.scale].forward(values))
+        zero, _ = self._zero_and_least()
+        return np.where(values == 0, zero, np.log(np.where(values == 0, 1, values)))
+
+    def coordinates(self, values: Any) -> np.ndarray:
+        """Return where values are drawn on an axis of matplotlib with this scale.
+
+        Only the coordinate of 0 on a log scale differs from the value.
+        """
+        values = np.asarray(values, np.float64)
+        if not self.has_zero:
+            return values
+        return np.where(values == 0, np.exp(self._zero_and_least()[0]), values)
+
+    def values_at(self, positions: Any) -> np.ndarray:
+        """Undo `positions`; on a log scale the places nearest to that of 0 belong to 0."""
+        values = np.asarray(SCALES[self.scale].inverse(np.asarray(positions, np.float64)))
+        if not self.has_zero:
+            return values
+        return np.where(positions < np.mean(self._zero_and_least()), 0, values)
+
+    def _zero_and_least(self) -> tuple[float, float]:
+        """Return the positions of 0 and of the smallest positive value, one usual step apart."""
+        positive = np.log(np.unique(self.values[self.values > 0].astype(np.float64)))
+        if not positive.size:
+            return 0.0, 1.0
+        span, steps = float(positive[-1] - positive[0]), len(positive) - 1
+        step = max(span / steps, span * _ZERO_SHARE) if steps else np.log(10)
+        return float(positive[0] - step), float(positive[0])
 
     def ticks(self, count: int) -> tuple[np.ndarray, list[str]]:
         """Return the positions and the labels of at most about `count` ticks, in order."""
         values = np.unique(self.values)
         if len(values) > max(2 * count if self.ticks_at_values else 0, 1):
-            rounded = _round_values(self.scale, float(values[0]), float(values[-1]), count)
-            values = rounded if len(rounded) > 1 else values[[0, -1]]
+            zero, others = (values[:1], values[1:]) if self.has_zero else (values[:0], values)
+            rounded = _round_values(self.scale, float(others[0]), float(others[-1]), count)
+            values = np.append(zero, rounded if len(rounded) > 1 else others[[0, -1]])
         positions = self.positions(values)
         gap = 0.999 * np.ptp(positions) / count
         kept: list[int] = []
@@ -92,7 +130,7 @@ def number_scale(name: str, values: np.ndarray) -> NumberScale:
     """Return the scale of an axis of numbers, that of its hyperparameter if it is not linear."""
     scale = scale_of(name)
     if scale == "linear" or not np.all(is_within(interval_of(name), values)):
-        scale = "log" if is_wide(values) else "linear"
+        scale = "log" if is_wide(values) and not _are_even(values) else "linear"
     return NumberScale(_LABELS.get(name) or _label(name, scale), values, scale)
 
 
@@ -103,8 +141,17 @@ def metric_scale(name: str, values: np.ndarray, log: bool) -> NumberScale:
 
 
 def is_wide(values: np.ndarray) -> bool:
-    """Return whether numbers are positive and span so much that they need a log scale."""
-    return bool(values.size and values.min() > 0 and values.max() > _WIDE * values.min())
+    """Return whether numbers are positive or 0 and span so much that they need a log scale."""
+    positive = values[values > 0]
+    if not positive.size or values.min() < 0:
+        return False
+    return bool(positive.max() / positive.min() >= _WIDE * (1 - 1e-6))  # Also after rounding.
+
+
+def _are_even(values: np.ndarray) -> bool:
+    """Return whether at least three numbers are evenly spaced, as on a linear scale."""
+    gaps = np.diff(np.unique(values.astype(np.float64)))
+    return len(gaps) > 1 and bool(np.ptp(gaps) <= 0.01 * gaps.mean())
 
 
 def tick_labels(values: np.ndarray, scale: str) -> list[str]:

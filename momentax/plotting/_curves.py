@@ -10,13 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from momentax._core.arguments import as_flag, as_option
-from momentax.plotting._axis_scale import CategoryScale, NumberScale, axis_scale, is_wide
+from momentax.plotting._axis_scale import (
+    CategoryScale,
+    NumberScale,
+    axis_scale,
+    is_wide,
+    metric_scale,
+)
 from momentax.plotting._metric import SeedMeans, average_over_seeds, read_metric
 from momentax.plotting._style import figure_of, legend_below, new_axes, normalize
 from momentax.sweeps import Points, SweepResult
+from momentax.sweeps._result._metrics import known_mode
 
 _DIVERGED: dict[str, Any] = {"color": "0.6", "linewidth": 0.7, "zorder": 1}
 _MOST_IN_LEGEND = 6  # An axis with more values than this gets a colour bar.
@@ -52,16 +59,18 @@ def curves(
             values. A legend names up to six numbers, or any number of words; more numbers get
             a colour bar.
         ax: The axes to draw on; None makes a new figure.
-        logy: Whether the vertical axis is on a log scale. None chooses it if the metric's low
-            end is best, as result.mode_of says, and its values are positive and span more than
-            a factor of 100.
+        logy: Whether the vertical axis is on a log scale, on which 0 has a place of its own
+            below the smallest positive value. None chooses it if the values are positive or 0
+            and span a factor of 100, unless the metric's high end is best as result.mode_of
+            says.
 
     Returns:
         The axes.
 
     Raises:
         ValueError: There is no metric or axis of this name, or the metric is not a history.
-        TypeError: result is not what `momentax.sweep` returns, or logy is not a bool.
+        TypeError: result is not what `momentax.sweep` returns, logy is not a bool, or ax is not
+            matplotlib axes.
 
     Example:
         >>> def run(beta): return {"loss": beta ** jnp.arange(20)}
@@ -73,15 +82,21 @@ def curves(
     by = _colour_axis(by, means.settings)
     log = None if logy is None else as_flag("logy", logy)
     ax = new_axes(ax, 9, 5.5)
-    _draw_diverged(ax, values[diverged])
     kept = np.flatnonzero(~means.all_diverged)
-    colours, handles = _choose_colours(ax, means.settings, by, kept)
-    drawn = _draw_means(ax, means, kept, colours) if len(kept) else values[None]
+    bands = _means_and_bands(means, kept) if len(kept) else values[None]
     if log is None:
-        log = result.mode_of(metric) == "min" and is_wide(_finite(drawn[0]))
+        log = known_mode(metric, result.modes) != "max" and is_wide(_finite(bands[0]))
+    scale = metric_scale(metric, np.append(_finite(bands), _finite(values)), log)
+    _draw_diverged(ax, scale.coordinates(values[diverged]))
+    colours, handles = _choose_colours(ax, means.settings, by, kept)
+    bands = scale.coordinates(bands)
+    if len(kept):
+        _draw_means(ax, bands, colours)
     if log:
         ax.set_yscale("log")
-    _limit_heights(ax, drawn)
+    if scale.has_zero:
+        _label_heights(ax, scale)
+    _limit_heights(ax, bands)
     steps = values.shape[-1]
     ax.set(xlabel="step", ylabel=metric, xlim=(0, max(steps - 1, 1)))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -111,12 +126,17 @@ def _draw_diverged(ax: Axes, runs: np.ndarray) -> None:
         ax.plot(np.arange(end), values[:end], **_DIVERGED)
 
 
-def _draw_means(ax: Axes, means: SeedMeans, kept: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Draw the means and the bands of some settings; return the means and the bands' borders."""
+def _means_and_bands(means: SeedMeans, kept: np.ndarray) -> np.ndarray:
+    """Return the means of some settings, and the lower and upper borders of their bands."""
     mean, error = (
         part.reshape(len(means.settings), -1)[kept] for part in (means.mean, means.standard_error)
     )
-    low, high = mean - error, mean + error
+    return np.stack([mean, mean - error, mean + error])
+
+
+def _draw_means(ax: Axes, bands: np.ndarray, colours: np.ndarray) -> None:
+    """Draw the mean of each setting, and its band if it has one."""
+    mean, low, high = bands
     steps = np.arange(mean.shape[1])
     for i, colour in enumerate(colours):
         ax.plot(steps, mean[i], color=colour, linewidth=1.4, zorder=2)
@@ -124,7 +144,6 @@ def _draw_means(ax: Axes, means: SeedMeans, kept: np.ndarray, colours: np.ndarra
             ax.fill_between(
                 steps, low[i], high[i], color=colour, alpha=0.2, linewidth=0, zorder=1.5
             )
-    return np.stack([mean, low, high])
 
 
 def _choose_colours(
@@ -171,6 +190,14 @@ def _legend_handles(
         for position, label in ticks
         if float(position) in by_position
     ]
+
+
+def _label_heights(ax: Axes, scale: NumberScale) -> None:
+    """Label the vertical axis at the place of 0 and at round numbers."""
+    positions, labels = scale.ticks(_MOST_TICKS)
+    ax.yaxis.set_major_locator(FixedLocator(np.exp(positions).tolist()))
+    ax.yaxis.set_major_formatter(FixedFormatter(labels))
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

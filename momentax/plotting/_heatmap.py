@@ -14,11 +14,13 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from momentax._core.arguments import as_option
+from momentax._core.arguments import as_flag, describe, is_real
 from momentax._core.hyperparameters import SCALES
 from momentax.plotting._axis_scale import NumberScale, number_scale, tick_labels
-from momentax.plotting._metric import SeedMeans, average_over_seeds, read_metric
+from momentax.plotting._metric import SeedMeans, average_over_seeds, best_end, read_metric
 from momentax.plotting._style import (
+    as_label,
+    draw_zero_border,
     figure_of,
     legend_below,
     metric_colormap,
@@ -59,11 +61,12 @@ def heatmap(
 ) -> Axes:
     """Draw a metric at every learning rate and β of a grid.
 
-    The learning rate is on a log scale, β on a log scale of 1 - β, and each cell lies at its
-    values. Dashed lines join equal effective learning rates α / (1 - β). A star marks the best
-    cell; a cell that diverged is grey with a cross. The worst quarter of the points that did
-    not diverge shares the darkest colour, so that the better ones can be distinguished; the
-    colour bar says where that quarter ends.
+    The learning rate is on a log scale, on which 0 has a place of its own below the smallest
+    positive value, β on a log scale of 1 - β, and each cell lies at its values. Dashed lines
+    join equal effective learning rates α / (1 - β). A star marks the best cell; a cell that
+    diverged is grey with a cross. The worst quarter of the points that did not diverge shares
+    the darkest colour, so that the better ones can be distinguished; the colour bar says where
+    that quarter ends.
 
     With several seeds a cell shows the mean over those that did not diverge. It has the cross
     where all of them diverged, and a small cross in its corner where some did.
@@ -77,8 +80,9 @@ def heatmap(
             grid's shape.
         diverged: Which points diverged, bools of the grid's shape; only with points. None
             means the points whose value is not finite.
-        mode: "max" or "min", which end of the metric is best. None means
-            result.mode_of(metric) with a result, and for "max" with points.
+        mode: "max" or "min", which end of the metric is best. None takes
+            result.mode_of(metric), and with points what the label says in the same way; it is
+            refused where they do not say.
         effective: Whether to draw the lines of equal α / (1 - β). They do not apply to a method
             whose gain is 1 - β, such as `average`: its effective learning rate is α itself.
         label: The name of the metric in the picture; None means its own name.
@@ -89,9 +93,11 @@ def heatmap(
 
     Raises:
         ValueError: An axis other than learning_rate, beta and seed has several values, an
-            array has another shape than the grid, values are missing, or the result has
-            no metric of this name.
-        TypeError: result is neither a result nor points.
+            array has another shape than the grid, values are missing, the result has no
+            metric of this name, or mode is another word or is missing.
+        TypeError: result is neither a result nor points, values with points are not real
+            numbers, diverged is not of bools, effective is not a bool, label is not text, or ax
+            is not matplotlib axes.
 
     Example:
         >>> points = momentax.grid(learning_rate=[0.1, 1.0], beta=[0.0, 0.9])
@@ -99,11 +105,14 @@ def heatmap(
         >>> ax.get_xlabel(), ax.get_ylabel()
         ('learning rate α', 'β, on a log scale of 1 − β')
     """
-    points, metric, name, end = _read_arguments(result, values, diverged, mode)
+    effective, label = as_flag("effective", effective), as_label(label)
+    points, metric, name, end = _read_arguments(result, values, diverged, mode, label)
     cells = _as_cells(average_over_seeds(points, *metric), end)
     ax = new_axes(ax, 9, 6.5)
     mesh = _draw_cells(ax, cells, end, name if label is None else label)
-    if effective:
+    if cells.learning_rates.has_zero:
+        draw_zero_border(ax, float(cells.x_edges[1]))
+    if effective := effective and bool(cells.learning_rates.values.any()):
         _draw_effective_learning_rates(ax, cells)
     few = max(cells.values.shape) <= _MOST_LABELLED
     if few:
@@ -119,7 +128,8 @@ class _Cells(NamedTuple):
     """The cells of the map, in ascending order along both axes.
 
     learning_rates, betas: the scales of the axes, which hold their values.
-    x, y: the coordinates of the cells' centres: the learning rates, and 1 - β.
+    x, y: the coordinates of the cells' centres: the learning rates, where 0 has a coordinate
+        below the others, and 1 - β.
     x_edges, y_edges: the coordinates of the cells' borders.
     values: the metric, masked where every run diverged.
     some_diverged: where some runs diverged and others did not.
@@ -138,31 +148,42 @@ class _Cells(NamedTuple):
 
 
 def _read_arguments(
-    result: Any, values: Any, diverged: Any, mode: str | None
+    result: Any, values: Any, diverged: Any, mode: Any, label: str | None
 ) -> tuple[Points, tuple[np.ndarray, np.ndarray], str, str]:
     """Return the points, the metric there and which runs diverged, its name, and its best end."""
     if isinstance(result, Points):
-        end: str = as_option("mode", "max" if mode is None else mode, ("max", "min"))
-        return result, _read_arrays(result, values, diverged), "", end
+        metric = _read_arrays(result, values, diverged)
+        return result, metric, "", best_end(mode, label or "the metric")
     if diverged is not None:
         raise ValueError("give diverged with points only; a result has its own")
     if values is None and isinstance(result, SweepResult) and len(result.metrics()) == 1:
         (values,) = result.metrics()
-    metric, name = read_metric(result, values), str(values)
-    end = as_option("mode", mode or result.mode_of(name), ("max", "min"))
-    return result.points, metric, name, end
+    metric = read_metric(result, values, name="values")
+    return result.points, metric, values, best_end(mode, values, result)
 
 
 def _read_arrays(points: Points, values: Any, diverged: Any) -> tuple[np.ndarray, np.ndarray]:
     if values is None:
         raise ValueError(f"with points, give values: an array of shape {points.shape}")
-    values = np.asarray(values, np.float64)
+    values = _as_array("values", values, "real numbers")
     finite = np.isfinite(values)
-    diverged = ~finite if diverged is None else np.asarray(diverged, bool)
+    diverged = ~finite if diverged is None else _as_array("diverged", diverged, "bools")
     for name, array in (("values", values), ("diverged", diverged)):
         if array.shape != points.shape:
             raise ValueError(f"{name} must have the grid's shape {points.shape}, got {array.shape}")
     return values, diverged | ~finite
+
+
+def _as_array(name: str, value: Any, kind: str) -> np.ndarray:
+    """Return an array of real numbers, in float64, or of bools."""
+    wrong = f"{name} must be an array of {kind}, got {describe(value)}"
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):  # Rows of different lengths, or a traced array.
+        raise TypeError(wrong) from None
+    if array.dtype != bool and (kind == "bools" or not is_real(array)):
+        raise TypeError(wrong)
+    return array if kind == "bools" else array.astype(np.float64)
 
 
 def _as_cells(means: SeedMeans, mode: str) -> _Cells:
@@ -187,7 +208,7 @@ def _as_cells(means: SeedMeans, mode: str) -> _Cells:
     return _Cells(
         learning_rates,
         betas,
-        x=learning_rates.values.astype(np.float64),
+        x=learning_rates.coordinates(learning_rates.values),
         y=1 - betas.values.astype(np.float64),
         x_edges=_edges(learning_rates),
         y_edges=1 - _edges(betas),
@@ -257,7 +278,7 @@ def _label_ticks(axis: Axis, coordinates: np.ndarray, scale: NumberScale) -> Non
 
 def _draw_effective_learning_rates(ax: Axes, cells: _Cells) -> None:
     """Draw dashed lines along which α / (1 - β) is a power of ten, each with its number."""
-    x, y = cells.x_edges, cells.y_edges
+    x, y = cells.x_edges[cells.learning_rates.has_zero :], cells.y_edges  # Not at 0.
     grid = np.meshgrid(np.geomspace(x[0], x[-1], 50), np.geomspace(y[0], y[-1], 50))
     effective = grid[0] / grid[1]
     low, high = np.floor(np.log10(effective.min())), np.ceil(np.log10(effective.max()))

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from momentax._core.arguments import as_option, describe, is_real
+from momentax._core.arguments import as_option, describe, is_real, printable
 from momentax.sweeps import Points, SweepResult
+from momentax.sweeps._result._metrics import require_mode
 
 
 class SeedMeans(NamedTuple):
@@ -41,10 +42,19 @@ def average_over_seeds(points: Points, values: np.ndarray, diverged: np.ndarray)
     )
 
 
+def best_end(mode: Any, metric: str, result: SweepResult | None = None) -> str:
+    """Return which end of a metric is best: `mode`, or if it is None what is known of it."""
+    if mode is not None:
+        return as_option("mode", mode, ("max", "min"))
+    return require_mode(metric, None) if result is None else result.mode_of(metric)
+
+
 def read_metric(
-    result: Any, metric: Any, *, history: bool = False
+    result: Any, metric: Any, *, name: str = "metric", history: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a metric of a result in float64, and which runs diverged.
+
+    `name` is that of the argument which names the metric.
 
     A metric has one number at each point, or with `history` one dimension of numbers. A single
     number that is not finite counts as diverged.
@@ -52,8 +62,8 @@ def read_metric(
     if not isinstance(result, SweepResult):
         raise TypeError(f"result must be what momentax.sweep returns, got {describe(result)}")
     metrics = result.metrics()
-    values = np.asarray(metrics[as_option("metric", metric, metrics)])
-    shape = result.points.shape
+    values = np.asarray(metrics[as_option(name, metric, metrics)])
+    metric, shape = printable(metric), result.points.shape
     if 0 in shape:
         raise ValueError(f"result must hold at least one point, got the shape {shape}")
     own_shape = values.shape[len(shape) :]

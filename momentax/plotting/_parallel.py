@@ -10,8 +10,6 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from momentax._core.arguments import as_option
-from momentax._core.hyperparameters import SCALES
 from momentax.plotting._axis_scale import (
     CategoryScale,
     NumberScale,
@@ -19,7 +17,7 @@ from momentax.plotting._axis_scale import (
     is_wide,
     metric_scale,
 )
-from momentax.plotting._metric import average_over_seeds, read_metric
+from momentax.plotting._metric import average_over_seeds, best_end, read_metric
 from momentax.plotting._style import (
     legend_below,
     metric_colormap,
@@ -41,7 +39,8 @@ def parallel(
 
     The learning rate is on a log scale, β on a log scale of 1 - β, and words are evenly spaced.
     The last axis is the metric, on a log scale where its low end is best and it is positive and
-    spans more than a factor of 100. The metric also colours the lines: the worst quarter of the
+    spans a factor of 100. On a log scale 0 has a place of its own, below the smallest positive
+    value. The metric also colours the lines: the worst quarter of the
     settings shares the darkest colour, better lines lie above worse ones, and the best is
     thick. With several seeds the metric is the mean over those that did not diverge. A setting
     with which all diverged is a grey dashed line that ends before the metric.
@@ -49,25 +48,25 @@ def parallel(
     Args:
         result: The result of a sweep.
         metric: The name of a metric of one number a point.
-        mode: "max" or "min", which end of the metric is best; None means
-            result.mode_of(metric).
+        mode: "max" or "min", which end of the metric is best; None takes
+            result.mode_of(metric), which refuses a name that does not say.
         ax: The axes to draw on; None makes a new figure.
 
     Returns:
         The axes; each vertical axis runs from 0 to 1.
 
     Raises:
-        ValueError: The metric is unknown or is not one number a point, or the points have no axis
-            besides seed.
-        TypeError: result is not what `momentax.sweep` returns.
+        ValueError: The metric is unknown or is not one number a point, mode is another word or
+            is missing, or the points have no axis besides seed.
+        TypeError: result is not what `momentax.sweep` returns, or ax is not matplotlib axes.
 
     Example:
         >>> points = momentax.grid(learning_rate=[0.1, 0.2, 0.4], beta=[0.0, 0.9])
         >>> result = momentax.sweep(lambda learning_rate, beta: learning_rate - beta, points)
-        >>> ax = momentax.plotting.parallel(result, "value")
+        >>> ax = momentax.plotting.parallel(result, "value", mode="min")
     """
     values, diverged = read_metric(result, metric)
-    end: str = as_option("mode", mode or result.mode_of(metric), ("max", "min"))
+    end = best_end(mode, metric, result)
     means = average_over_seeds(result.points, values, diverged)
     settings = means.settings
     if not settings.axes:
@@ -153,7 +152,7 @@ def _draw_colour_strip(
     """Draw the axis of the metric as a strip of the colours of its values."""
     positions = scale.positions(scale.values)
     even = np.linspace(positions.min(), positions.max(), 256)
-    strip = norm(SCALES[scale.scale].inverse(even))[:, None]
+    strip = norm(scale.values_at(even))[:, None]
     ends = (0, 1) if positions.min() < positions.max() else (0.4, 0.6)
     borders = np.linspace(*ends, 257)
     ax.pcolormesh([x, x + _STRIP_WIDTH], borders, strip, cmap=colormap, vmin=0, vmax=1)

@@ -12,14 +12,40 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
+from momentax._core.arguments import describe
+
 _LEGEND_COLUMNS = 4
+_ZERO_BORDER = "the border of the place of 0"
 
 
-def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
+def new_axes(ax: Any, width: float, height: float) -> Axes:
     """Return the axes given, or those of a new figure of a size in inches."""
     if ax is None:
         _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    if not isinstance(ax, Axes):
+        raise TypeError(
+            "ax must be matplotlib axes, as plt.subplots() gives them beside a figure, or None for "
+            f"a new figure, got {describe(ax)}"
+        )
     return ax
+
+
+def as_label(label: Any) -> str | None:
+    """Return the text of a label; None stands for the usual one."""
+    if label is not None and not isinstance(label, str):
+        raise TypeError(f"label must be text or None, got {describe(label)}")
+    return label
+
+
+def draw_zero_border(ax: Axes, x: float) -> None:
+    """Separate the place of 0 on a horizontal log axis from the positive values."""
+    ax.axvline(x, color="white", linewidth=4, zorder=1.5, gid=_ZERO_BORDER)
+
+
+def zero_border(ax: Axes) -> float:
+    """Return where on a horizontal log axis the place of 0 ends; 0 if it has none."""
+    borders = (line for line in ax.lines if line.get_gid() == _ZERO_BORDER)
+    return next((float(np.asarray(line.get_xdata())[0]) for line in borders), 0.0)
 
 
 def figure_of(ax: Axes) -> Figure:

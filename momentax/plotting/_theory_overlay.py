@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import optax
 from matplotlib.axes import Axes
+from matplotlib.colors import is_color_like
 from matplotlib.patheffects import withStroke
 
 from momentax._core.arguments import as_real, as_reals, describe, require_function
-from momentax.plotting._style import legend_below
+from momentax.plotting._style import as_label, legend_below, zero_border
 from momentax.theory import largest_learning_rate
 
 _COUNT = 24
@@ -51,29 +52,33 @@ def theory_overlay(
 
     Raises:
         ValueError: The axes are not those of a heat map, an argument lies outside its
-            interval, or `theory.state_space` cannot read the pipeline.
+            interval, color is not a colour, or `theory.state_space` cannot read the pipeline.
         TypeError: ax is not matplotlib axes, pipeline is not a function, or what it returns is
             not a transformation.
 
     Example:
         >>> points = momentax.grid(learning_rate=[0.01, 0.1], beta=[0.0, 0.9])
-        >>> ax = momentax.plotting.heatmap(points, [[1.0, 2.0], [3.0, 4.0]])
+        >>> ax = momentax.plotting.heatmap(points, [[1.0, 2.0], [3.0, 4.0]], label="loss")
         >>> heavy_ball = lambda α, β: momentax.sgd(α, momentax.heavy_ball(β))
         >>> ax = momentax.plotting.theory_overlay(ax, heavy_ball, curvature=20.0)
     """
     _require_heatmap(ax)
+    label = as_label(label)
+    if not is_color_like(color):
+        raise ValueError(f'color must be a colour of matplotlib, as "black", got {describe(color)}')
     require_function(
         "pipeline", pipeline, "of a learning rate and a β that returns a transformation"
     )
     λ = as_real("curvature", curvature, "(0, inf)")
     limits = ax.get_xlim(), ax.get_ylim()
+    positive = max(min(limits[0]), zero_border(ax)), max(limits[0])
     β = _betas_over(limits[1]) if betas is None else _as_betas(betas)
     α = largest_learning_rate(lambda learning_rate, beta: pipeline(learning_rate, beta), λ, beta=β)
     label = f"stability edge at curvature {λ:.4g}" if label is None else label
-    if reason := _why_invisible(α, β, limits):
+    if reason := _why_invisible(α, β, (positive, limits[1])):
         label = f"{label}\n({reason})"
     handles = list(legend.legend_handles) if (legend := ax.get_legend()) else []
-    edge = np.where(_exists(α), α, np.nan)
+    edge = np.where(_exists(α) & (α > zero_border(ax)), α, np.nan)
     (line,) = ax.plot(edge, 1 - β, color=color, linewidth=2, label=label, zorder=3.5)
     line.set_path_effects([withStroke(linewidth=4.5, foreground="white")])
     ax.set(xlim=limits[0], ylim=limits[1])

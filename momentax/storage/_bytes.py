@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from momentax._core import trees
 from momentax._core.typing import PyTree
-from momentax._state import _velocity
+from momentax._state import _flax, _velocity
 
 
 def bytes_per_parameter(state: PyTree, *, params: PyTree = None) -> float:
@@ -45,6 +45,7 @@ def bytes_per_parameter(state: PyTree, *, params: PyTree = None) -> float:
             "the state holds no velocity whose entries could be counted: give params, the "
             "parameters that it was made for"
         )
+    params = _flax.unwrap(params)
     if params is not None and found and not any(_fits(v, params) for v in found.values()):
         raise ValueError(
             "params do not fit the velocity of the state: pass the parameters that the state was "
@@ -57,7 +58,7 @@ def bytes_per_parameter(state: PyTree, *, params: PyTree = None) -> float:
 def _fits(velocity: PyTree, params: PyTree) -> bool:
     """Return whether each leaf of a velocity belongs to a part of the parameters."""
     try:
-        jax.tree.map(lambda *_: None, velocity, params, is_leaf=trees.is_absent)
+        jax.tree.map(lambda *_: None, _flax.unwrap(velocity), params, is_leaf=trees.is_absent)
     except ValueError:
         return False
     return True

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax.core import eval_jaxpr
+import jax.numpy as jnp
 
+from momentax._core import xla
 from momentax._core.codecs import EncodedArray, is_encoded
 
 Encoders = Mapping[int, Callable[[jax.Array], EncodedArray]]  # By the number of the output.
@@ -35,9 +36,13 @@ def evaluate_and_encode(closed_jaxpr: Any, args: Sequence[Any], encoders: Encode
         inner = {i: pending[var] for i, var in enumerate(eqn.outvars) if var in pending}
         results = _run(jaxpr, eqn, operands, inner)
         values.update(zip(eqn.outvars, results, strict=True))
-    return [
+    outputs = [
         values[atom] if i in encoders and not _is_literal(atom) else _read(values, atom)
         for i, atom in enumerate(jaxpr.outvars)
+    ]
+    return [
+        x if is_encoded(x) or isinstance(x, jax.Array) else jnp.asarray(x, atom.aval.dtype)
+        for x, atom in zip(outputs, jaxpr.outvars, strict=True)
     ]
 
 
@@ -59,10 +64,7 @@ def _run(jaxpr: Any, eqn: Any, operands: list[Any], encoders: Encoders) -> list[
         index, *operands = operands
         branches = [partial(_enter, branch, encoders) for branch in eqn.params["branches"]]
         return jax.lax.switch(index, branches, *operands)
-    inputs = [atom for atom in eqn.invars if not _is_literal(atom)]
-    values = [x for x, atom in zip(operands, eqn.invars, strict=True) if not _is_literal(atom)]
-    single = jaxpr.replace(constvars=[], invars=inputs, outvars=eqn.outvars, eqns=[eqn])
-    return _encode(eval_jaxpr(single, [], *values), encoders)
+    return _encode(xla.run_equation(jaxpr, eqn, operands), encoders)
 
 
 def _enter(closed_jaxpr: Any, encoders: Encoders, *operands: Any) -> list[Any]:

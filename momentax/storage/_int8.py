@@ -18,6 +18,8 @@ from momentax.storage._storage import Storage, as_seed
 
 # The largest code. Its square represents the largest magnitude of a block.
 _CODES = 127
+# The code of an entry that is infinite or NaN. It decodes to NaN.
+_NOT_FINITE = -128
 # A block whose largest magnitude is smaller becomes zero: float32 has no factor from it to codes.
 _LEAST = 1e-34
 
@@ -25,7 +27,7 @@ _LEAST = 1e-34
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Int8Array(EncodedArray):
-    """An array of float32 as codes of 8 bits and the largest magnitude of each block of them.
+    """An array of float32 as codes of 8 bits and the largest finite magnitude of each block.
 
     Blocks run over the last axes of the array, flattened; `scales` has the axes before them and
     one more.
@@ -75,18 +77,24 @@ class Int8Velocity(NamedTuple):
 def int8(block_size: int = 256, *, seed: Any = 0) -> Storage:
     """Keep a velocity as codes of 8 bits and one float32 scale for each block.
 
-        s = max |v| over the block
+        s = max |v| over the finite entries of the block
         v ≈ s sign(q) (q / 127)²,    q in {-127, ..., 127}
 
     q is one of the two codes next to v, chosen at random such that the mean is
-    exact. With a quadratic code this rounding follows float32, as `tests/storage`
-    shows. The largest entry of a block is kept exactly. Blocks run over the last
-    axes of an array, flattened: the fewest axes that make up whole blocks. The
-    axes before them stay, and so does their sharding. If no axes make up whole
-    blocks, then the whole array is flattened, and its last block is shorter. If
-    an axis within blocks is sharded, each shard should hold whole blocks:
-    otherwise blocks are sent between devices at every step, and on a mesh of
-    explicit axes JAX raises.
+    exact, also that of a velocity under steady gradients. With a quadratic code
+    this rounding follows float32, as `tests/storage` shows. The largest entry of a
+    block is kept exactly. An infinite entry or NaN has the code -128, which is NaN,
+    and changes no other entry.
+
+    Blocks run over the last axes of an array, flattened: the fewest axes that make
+    up whole blocks. The axes before them stay, and so does their sharding. If no
+    axes make up whole blocks, then the whole array is flattened, and its last block
+    is shorter. If an axis within blocks is sharded, each shard should hold whole
+    blocks: otherwise blocks are sent between devices at every step, and on a mesh
+    of explicit axes `init` raises.
+
+    Codes carry no derivative. `jax.grad` through an update whose velocity depends
+    on what is differentiated raises.
 
     Args:
         block_size: Entries of a block, a power of two, at least 2. Blocks of 256
@@ -120,8 +128,7 @@ def int8(block_size: int = 256, *, seed: Any = 0) -> Storage:
         packed_type=Int8Velocity,
         seed=as_seed(seed),
         limit=0.99,
-        advice="codes of 8 bits follow float32 up to β = 0.99: use "
-        "momentax.storage.bfloat16(stochastic=True)",
+        advice="codes of 8 bits follow float32 up to β = 0.99: use momentax.storage.bfloat16()",
     )
 
 
@@ -135,11 +142,12 @@ def _encoder(block_size: int) -> Callable[[jax.Array, jax.Array | None], Int8Arr
 
 @partial(jax.jit, static_argnames="block_size", inline=True)
 def decode_blocks(codes: jax.Array, scales: jax.Array, block_size: int) -> jax.Array:
-    """Return x = s sign(q) (q / 127)² for every code q of a block with scale s."""
+    """Return x = s sign(q) (q / 127)² for every code q of a block with scale s, or NaN."""
     # The code ±127 is s to the last bit, so that encoding a decoded array changes nothing. The
     # factor 1 / 127 is applied to the codes: XLA would move 1 / 127² to the scales.
     share = codes.astype(jnp.float32) * (1 / _CODES)
-    return share * jnp.abs(share) * _repeat_in_blocks(scales, codes.shape, block_size)
+    x = share * jnp.abs(share) * _repeat_in_blocks(scales, codes.shape, block_size)
+    return jnp.where(codes == _NOT_FINITE, jnp.float32(jnp.nan), x)
 
 
 @partial(jax.jit, static_argnames="block_size", inline=True)
@@ -150,7 +158,7 @@ def encode_blocks(x: jax.Array, random: jax.Array | None, block_size: int) -> In
     to the code below or above √a, with the probabilities for which the mean of
     the squared code is a.
     """
-    x = x.astype(jnp.float32)
+    x = _without_derivative(x.astype(jnp.float32))
     scales = _largest_in_blocks(x, block_size)
     factor = jnp.where(scales < _LEAST, 0, _CODES**2 / scales)
     r = jnp.float32(0)
@@ -164,19 +172,34 @@ def encode_blocks(x: jax.Array, random: jax.Array | None, block_size: int) -> In
     # Adding 1.5 · 2²³ leaves the nearest integer in the lowest bits. A conversion would saturate,
     # which is slow.
     q = jax.lax.bitcast_convert_type(root + jnp.float32(1.5 * 2**23), jnp.int32).astype(jnp.int8)
-    # The choice comes last, so that XLA does not compute the codes again (`_core/xla.py`, 2).
-    return Int8Array(jnp.where(x < 0, -q, q), scales)
+    # The choices come last, so that XLA does not compute the codes again (`_core/xla.py`, 2).
+    q = jnp.where(x < 0, -q, q)
+    return Int8Array(jnp.where(jnp.isfinite(x), q, jnp.int8(_NOT_FINITE)), scales)
+
+
+@jax.custom_jvp
+def _without_derivative(x: jax.Array) -> jax.Array:
+    return x
+
+
+@_without_derivative.defjvp
+def _refuse_derivative(primals: Any, tangents: Any) -> Any:
+    raise TypeError(
+        "a velocity in momentax.storage.int8 cannot be differentiated through, because codes of 8 "
+        "bits carry no derivative: use momentax.storage.bfloat16(), or no storage, while you "
+        "differentiate an update, or cut the derivative with jax.lax.stop_gradient"
+    )
 
 
 def _largest_in_blocks(x: jax.Array, block_size: int) -> jax.Array:
-    """The largest magnitude of each block, NaN where a block holds one."""
+    """The largest finite magnitude of each block, or 0 if there is none."""
     leading, size = _split_axes(x.shape, block_size)
     whole, rest = divmod(size, block_size)
-    # As integers the bits of |x| are ordered like |x|, with NaN above infinity. The maximum is
-    # taken slice by slice first: XLA compiles this to vector instructions. It would split the
-    # reduction of an axis longer than 32 in two.
+    # As integers the bits of |x| are ordered like |x|. The maximum is taken slice by slice first:
+    # XLA compiles this to vector instructions. It would split the reduction of an axis longer than
+    # 32 in two.
     bits = jax.lax.bitcast_convert_type(x, jnp.int32) & jnp.int32(0x7FFFFFFF)
-    bits = bits.reshape(*leading, size)
+    bits = jnp.where(jnp.isfinite(x), bits, 0).reshape(*leading, size)
     slices = math.gcd(block_size, 8)
     rows = bits[..., : whole * block_size].reshape(*leading, whole, slices, block_size // slices)
     widest = reduce(jnp.maximum, (rows[..., i, :] for i in range(slices)))

@@ -25,7 +25,9 @@ def as_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
             f"{arguments.describe(values)}; for a single value write {name}=[value]"
         )
     if isinstance(values, np.ndarray) and not arguments.is_real(values):
-        values = values.tolist()  # Words and the like.
+        values = values.tolist() if values.ndim else values.item()  # Words and the like.
+        if isinstance(values, str | bytes):
+            values = [[values]]  # A single word is no axis.
     if not isinstance(values, np.ndarray | jax.Array):
         values = list(values)
         if any(map(_is_choice, values)):
@@ -70,12 +72,15 @@ def as_objects(values: Sequence[Any]) -> np.ndarray:
 
 def describe_value(value: Any) -> str:
     """Describe a value of an axis in the same words in every process, without an address."""
-    return getattr(value, "__name__", None) or re.sub(r" at 0x[0-9a-f]+", "", str(value))
+    name = getattr(value, "__name__", None) or re.sub(r" at 0x[0-9a-f]+", "", str(value))
+    return arguments.printable(str(name))
 
 
 def describe_point(point: Mapping[str, Any]) -> str:
     """Describe a point as messages show it, such as "learning_rate=0.1, beta=0.9"."""
-    return ", ".join(f"{name}={describe_value(value)}" for name, value in point.items())
+    return ", ".join(
+        f"{arguments.printable(name)}={describe_value(value)}" for name, value in point.items()
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from momentax._core import arguments, hyperparameters
+
+_INTERVALS = {"linear": arguments.ANY_REAL, "log": "(0, inf)", "momentum": "[0, 1)"}  # By scale.
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,24 @@ class Distribution:
     high: the greatest value.
     scale: the scale on which the values are uniform: "linear", "log", or
         "momentum", the logarithm of 1 - β.
+
+    Raises:
+        ValueError: A bound lies outside of what its scale takes, low is not below high, or scale
+            is another word.
+        TypeError: A bound is not a number.
     """
 
     low: float
     high: float
     scale: str
+
+    def __post_init__(self) -> None:
+        interval = _INTERVALS[arguments.as_option("scale", self.scale, _INTERVALS)]
+        for name in ("low", "high"):
+            bound = arguments.as_real(name, getattr(self, name), interval)
+            object.__setattr__(self, name, bound)
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, got low={self.low} and high={self.high}")
 
     def quantile(self, probability: np.ndarray) -> np.ndarray:
         """Return the quantiles: a draw is below each with the given probability.
@@ -33,6 +47,7 @@ class Distribution:
         Returns:
             A float64 array of values in [low, high].
         """
+        probability = arguments.as_reals("probability", probability, "[0, 1]")
         scale = hyperparameters.SCALES[self.scale]
         low, high = scale.forward(self.low), scale.forward(self.high)
         return np.clip(scale.inverse(low + probability * (high - low)), self.low, self.high)
@@ -48,9 +63,14 @@ class Distribution:
         Returns:
             A float64 array.
         """
+        values = arguments.as_reals("values", values)
+        direction = arguments.as_reals("direction", direction)
+        factor = arguments.as_real("factor", factor, "(1, inf)")
         scale = hyperparameters.SCALES[self.scale]
         size = (factor - 1) * (self.high - self.low) if self.scale == "linear" else np.log(factor)
-        moved = scale.inverse(scale.forward(values.astype(np.float64)) + direction * size)
+        moved = scale.inverse(
+            scale.forward(np.clip(values, self.low, self.high)) + direction * size
+        )
         return np.clip(moved, self.low, self.high)
 
 
@@ -72,7 +92,7 @@ def uniform(low: float, high: float) -> Distribution:
         >>> momentax.sweeps.uniform(0, 1)
         Distribution(low=0.0, high=1.0, scale='linear')
     """
-    return _distribution(low, high, "linear", arguments.ANY_REAL)
+    return Distribution(low, high, "linear")
 
 
 def log_uniform(low: float, high: float) -> Distribution:
@@ -93,7 +113,7 @@ def log_uniform(low: float, high: float) -> Distribution:
         >>> momentax.sweeps.log_uniform(1e-3, 1)
         Distribution(low=0.001, high=1.0, scale='log')
     """
-    return _distribution(low, high, "log", "(0, inf)")
+    return Distribution(low, high, "log")
 
 
 def momentum_uniform(low: float, high: float) -> Distribution:
@@ -114,7 +134,7 @@ def momentum_uniform(low: float, high: float) -> Distribution:
         >>> momentax.sweeps.momentum_uniform(0, 0.99)
         Distribution(low=0.0, high=0.99, scale='momentum')
     """
-    return _distribution(low, high, "momentum", "[0, 1)")
+    return Distribution(low, high, "momentum")
 
 
 def momentum_axis(low: float, high: float, count: int) -> np.ndarray:
@@ -144,11 +164,3 @@ def momentum_axis(low: float, high: float, count: int) -> np.ndarray:
     axis = momentum_uniform(low, high).quantile(np.linspace(0, 1, count))
     axis[[0, -1]] = low, high  # Rounding could change the last digit.
     return axis
-
-
-def _distribution(low: Any, high: Any, scale: str, interval: str) -> Distribution:
-    low = arguments.as_real("low", low, interval)
-    high = arguments.as_real("high", high, interval)
-    if low >= high:
-        raise ValueError(f"low must be below high, got low={low} and high={high}")
-    return Distribution(low, high, scale)

@@ -15,11 +15,11 @@ from jax.sharding import Mesh, NamedSharding
 from momentax._core import arguments, trees
 from momentax._core.sharding import without_ambient_mesh
 from momentax._core.typing import PyTree
-from momentax.sweeps._axes import describe_value
 from momentax.sweeps._bracket import Bracket
 from momentax.sweeps._mutation import Resample
 from momentax.sweeps._points import Points, require_points
 from momentax.sweeps._result._halving_result import HalvingResult
+from momentax.sweeps._result._metrics import Mode, mode_in_name, require_mode
 from momentax.sweeps._run._batches import Work, require_batch_size
 from momentax.sweeps._run._devices import as_devices
 from momentax.sweeps._run._groups import column_shapes, shard_columns
@@ -29,6 +29,7 @@ from momentax.sweeps._run._program import (
     Traced,
     cached_program,
     compare_shapes,
+    require_untraced,
     trace_at,
 )
 from momentax.sweeps._run._progress import ProgressBar
@@ -45,7 +46,7 @@ def halve(
     *,
     rungs: int | Sequence[int],
     keep: float = 1 / 3,
-    mode: Literal["min", "max"] = "min",
+    mode: Literal["min", "max"] | None = None,
     batch_size: int | Literal["auto"] = "auto",
     mesh: Mesh | NamedSharding | None = None,
     store: str | os.PathLike[str] | None = None,
@@ -77,7 +78,9 @@ def halve(
         rungs: The numbers of advances after which points are judged, increasing
             integers from 1; a single number n means 1, 2, ..., n.
         keep: The share of the points that continues, in (0, 1).
-        mode: "min" or "max", which end of the score is best.
+        mode: "min" or "max", which end of the score is best. None takes what the name of
+            the function `score` says, as `SweepResult.mode_of` reads it, so "max" for one
+            named accuracy, and "min" where it does not say.
         batch_size: As in `sweep`; measured on the first rung.
         mesh: As in `sweep`.
         store: As in `sweep`; each rung has its own files, which also hold
@@ -98,11 +101,13 @@ def halve(
             interval, or the store belongs to another call; the message names the
             difference.
         TypeError: A function is not callable, points is not of type Points, an
-            axis is static, resample returns something other than numbers of an
-            axis' kind, a function is not traceable, or advance changes the state's
-            structure, shapes or dtypes; the message names the point.
+            axis is static, the call is inside of a function that JAX traces, resample
+            returns something other than numbers of an axis' kind, a function is not
+            traceable, or advance changes the state's structure, shapes or dtypes; the
+            message names the point.
         RuntimeError: A function raised; the message names the point.
-        OSError: The store cannot be read or written. What is in it stays.
+        OSError: The store cannot be read or written, or another process uses it. What
+            is in it stays.
 
     Example:
         >>> points = momentax.grid(rate=[0.1, 0.5, 0.9])
@@ -115,6 +120,7 @@ def halve(
         hyperparameter optimization, 2016, arXiv:1502.07943; Jaderberg et al.,
         Population based training of neural networks, 2017, arXiv:1711.09846.
     """
+    require_untraced("halve")
     arguments.require_function("init", init, "from a point to a state")
     arguments.require_function("advance", advance, "from a state and a point to a state")
     arguments.require_function("score", score, "from a state to a number")
@@ -129,9 +135,10 @@ def halve(
         )
     ends = _as_rungs(rungs)
     keep = arguments.as_real("keep", keep, "(0, 1)")
-    arguments.as_option("mode", mode, ("min", "max"))
+    mode = _as_mode(mode, score)
     require_batch_size(batch_size)
     progress = arguments.as_flag("progress", progress)
+    folder = None if store is None else arguments.as_path("store", store)
     devices = as_devices(mesh)
     programs = _trace(init, advance, score, points)
     bracket = Bracket(points, len(ends), keep, 1 if mode == "min" else -1, resample)
@@ -139,11 +146,13 @@ def halve(
         "rungs": ends,
         "keep": keep,
         "mode": mode,
-        "resample": None if resample is None else describe_value(resample),
+        "resample": resample,
     }
-    session = Session(devices, points, programs, batch_size, len(points), store, **settings)
     states, score_shape = None, {"score": programs.advance.out[1]}
-    with ProgressBar(progress, bracket.expected_total(), 0, score_shape, mode) as bar:
+    with (
+        Session(devices, points, programs, batch_size, len(points), folder, **settings) as session,
+        ProgressBar(progress, bracket.expected_total(), 0, score_shape, mode) as bar,
+    ):
         for rung, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
             if len(bracket.members):
                 states, *scores = _advance(
@@ -240,7 +249,16 @@ def _trace(init: Any, advance: Any, score: Any, points: Points) -> _Programs:
 
 def _make_init(reference: Callable[[], Any]) -> Callable[..., PyTree]:
     """Return the function (shared, point) -> state; `reference` returns the user's function."""
-    return lambda _, settings: unwrap_keys(reference()(**settings))
+
+    def checked_init(_: PyTree, settings: PyTree) -> PyTree:
+        state = unwrap_keys(reference()(**settings))
+        if not jax.tree.leaves(state):
+            raise TypeError(
+                f"init must return a state of at least one array, got {arguments.describe(state)}"
+            )
+        return state
+
+    return checked_init
 
 
 def _make_score(reference: Callable[[], Any]) -> Callable[..., jax.Array]:
@@ -284,13 +302,21 @@ def _require_same_state(before: PyTree, after: PyTree) -> None:
         )
 
 
+def _as_mode(mode: Any, score: Any) -> Mode:
+    """Return which end of a score is best."""
+    name = getattr(score, "__name__", "")
+    if mode is None and mode_in_name(name) is None:
+        return "min"
+    return require_mode(name, mode)
+
+
 def _as_rungs(rungs: Any) -> list[int]:
     """Return the numbers of advances after which points are judged."""
     if isinstance(rungs, int | np.integer) and not isinstance(rungs, bool):
         return list(range(1, arguments.as_count("rungs", rungs) + 1))
     if isinstance(rungs, str) or not hasattr(rungs, "__iter__"):
         raise TypeError(f"rungs must be whole numbers, got {arguments.describe(rungs)}")
-    values: Any = rungs
+    values: Any = np.atleast_1d(rungs) if isinstance(rungs, np.ndarray | jax.Array) else rungs
     ends = [arguments.as_count(f"rungs[{i}]", rung) for i, rung in enumerate(values)]
     if not ends or sorted(set(ends)) != ends:
         raise ValueError(f"rungs must be whole numbers that increase, at least one, got {ends}")

@@ -21,6 +21,27 @@ Columns = dict[str, np.ndarray]
 class Resample(Protocol):
     """How population-based training changes the settings of runs that start from the best."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.seed, tuple) or not self.seed:
+            raise TypeError(
+                f"seed must be a tuple of whole numbers, got {arguments.describe(self.seed)}"
+            )
+        seed = tuple(arguments.as_count(f"seed[{i}]", n, 0) for i, n in enumerate(self.seed))
+        object.__setattr__(self, "seed", seed)
+        object.__setattr__(self, "factor", arguments.as_real("factor", self.factor, "(1, inf)"))
+        if self.ranges is not None and not isinstance(self.ranges, Mapping):
+            raise TypeError(
+                "ranges must be a dictionary of distributions by the names of axes, got "
+                f"{arguments.describe(self.ranges)}"
+            )
+        for name, distribution in (self.ranges or {}).items():
+            if not isinstance(distribution, Distribution):
+                raise TypeError(
+                    f"{name} must be a distribution, such as momentax.sweeps.log_uniform(1e-3, 1), "
+                    f"got {arguments.describe(distribution)}"
+                )
+            as_axis(name, [distribution.low, distribution.high])
+
     def __call__(self, rung: int, settings: Columns, points: Points) -> Columns:
         """Return new values for each axis of some settings, after a rung counted from 0."""
         ...
@@ -33,7 +54,12 @@ class Mutation:
     seed: the seed of the choices between up and down.
     factor: the size of a move.
     ranges: the distribution of each axis that changes; None means all axes of
-        floating numbers, each between the least and the greatest value of the points.
+        floating numbers, each between the least and the greatest value of the points. On a log
+        scale 0 then stays 0, and the others stay above it.
+
+    Raises:
+        ValueError: factor is not above 1.
+        TypeError: seed is not a tuple of whole numbers, or a range is not a distribution.
     """
 
     seed: tuple[int, ...]
@@ -47,7 +73,9 @@ class Mutation:
         for name, distribution in (self.ranges or _ranges_of(points)).items():
             rng = np.random.default_rng([*self.seed, rung, zlib.crc32(name.encode())])
             direction = rng.choice([-1.0, 1.0], len(settings[name]))
-            changed[name] = distribution.step(settings[name], direction, self.factor)
+            moved = distribution.step(settings[name], direction, self.factor)
+            stays = self.ranges is None and distribution.scale == "log"
+            changed[name] = np.where(settings[name] == 0, 0, moved) if stays else moved
         return changed
 
     def require_axes(self, points: Points) -> None:
@@ -94,20 +122,17 @@ def mutate(
     key = jax.random.key(0) if key is None else key
     arguments.require_key("key", key)
     seed = np.ravel(jax.random.key_data(jax.random.fold_in(key, 0))).tolist()
-    for name, distribution in ranges.items():
-        if not isinstance(distribution, Distribution):
-            raise TypeError(
-                f"{name} must be a distribution, such as momentax.sweeps.log_uniform(1e-3, 1), got "
-                f"{arguments.describe(distribution)}"
-            )
-        as_axis(name, [distribution.low, distribution.high])
-    return Mutation(tuple(seed), arguments.as_real("factor", factor, "(1, inf)"), ranges or None)
+    return Mutation(tuple(seed), factor, ranges or None)
 
 
 def _ranges_of(points: Points) -> dict[str, Distribution]:
-    """Return the range of each axis of at least two floating numbers."""
-    return {
-        name: Distribution(float(v.min()), float(v.max()), hyperparameters.scale_of(name))
-        for name, v in points.axes.items()
-        if v.dtype.kind == "f" and v.min() < v.max()
-    }
+    """Return the range of each axis of at least two floating numbers that are on its scale."""
+    ranges = {}
+    for name, values in points.axes.items():
+        if values.dtype.kind != "f":
+            continue
+        scale = hyperparameters.scale_of(name)
+        values = values[values > 0] if scale == "log" else values
+        if values.size and values.min() < values.max():
+            ranges[name] = Distribution(float(values.min()), float(values.max()), scale)
+    return ranges

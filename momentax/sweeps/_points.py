@@ -40,16 +40,34 @@ class Points:
     the last dimension varying fastest, and points can be iterated. An axis that
     holds anything but numbers is static: `sweep` compiles a program for each
     value.
+
+    Raises:
+        TypeError: dims is not a dictionary of dictionaries of arrays.
+        ValueError: An axis is not 1-D, the axes of a dimension differ in length, or two axes
+            have one name.
     """
 
     dims: Mapping[str, Mapping[str, np.ndarray]]
 
     def __post_init__(self) -> None:
-        frozen = {dim: MappingProxyType(dict(axes)) for dim, axes in self.dims.items()}
+        _require_dims(self.dims)
+        self._freeze(self.dims)
+
+    def _freeze(self, dims: Mapping[str, Mapping[str, Any]]) -> Points:
+        frozen = {
+            dim: MappingProxyType({name: _frozen(values) for name, values in axes.items()})
+            for dim, axes in dims.items()
+        }
         object.__setattr__(self, "dims", MappingProxyType(frozen))
+        return self
+
+    @classmethod
+    def _of_any(cls, dims: Mapping[str, Mapping[str, Any]]) -> Points:
+        """Make points of leaves of any kind, which JAX may put where numbers were."""
+        return object.__new__(cls)._freeze(dims)
 
     def __reduce__(self) -> tuple[Any, ...]:  # A mapping proxy cannot be pickled.
-        return Points, ({dim: dict(axes) for dim, axes in self.dims.items()},)
+        return Points._of_any, ({dim: dict(axes) for dim, axes in self.dims.items()},)
 
     @property
     def axes(self) -> dict[str, np.ndarray]:
@@ -79,6 +97,11 @@ class Points:
         return int(np.prod(self.shape))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if not isinstance(index, int | np.integer) or isinstance(index, bool):
+            raise TypeError(
+                "a point is found by its whole number, as in points[0], got "
+                f"{arguments.describe(index)}; points.axes holds the axes by name"
+            )
         if not -len(self) <= index < len(self):
             raise IndexError(f"there are {len(self)} points, got index {index}")
         positions = np.unravel_index(index % len(self), self.shape)
@@ -92,7 +115,10 @@ class Points:
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
-        axes = ", ".join(f"{name}: {_describe_axis(values)}" for name, values in self.axes.items())
+        axes = ", ".join(
+            f"{arguments.printable(name)}: {_describe_axis(values)}"
+            for name, values in self.axes.items()
+        )
         return f"Points({len(self)} of shape {self.shape}; {axes})"
 
     def tree_flatten(self) -> tuple[list[np.ndarray], Any]:
@@ -111,7 +137,7 @@ class Points:
     def tree_unflatten(cls, structure: Any, leaves: Any) -> Points:
         """Make points of leaves of any kind, which JAX may put where numbers were."""
         remaining = iter(leaves)
-        return cls(
+        return cls._of_any(
             {
                 dim: {n: next(remaining) if v is None else as_objects(v) for n, v in axes}
                 for dim, axes in structure
@@ -243,7 +269,8 @@ def repeat(points: Points, seeds: int | Sequence[int] = 5) -> Points:
     require_points(points)
     if SEED in points.axes:
         raise ValueError("the points already have an axis seed; call repeat once, with all seeds")
-    listed: Any = seeds if hasattr(seeds, "__iter__") else range(arguments.as_count("seeds", seeds))
+    is_several = hasattr(seeds, "__iter__") and getattr(seeds, "ndim", 1)
+    listed: Any = seeds if is_several else range(arguments.as_count("seeds", seeds))
     checked = [arguments.as_count(f"seeds[{i}]", seed, 0) for i, seed in enumerate(listed)]
     if checked and max(checked) >= _SEED_LIMIT:
         raise ValueError(f"a seed must be below 2**31, got {arguments.describe(max(checked))}")
@@ -257,6 +284,49 @@ def require_points(points: Any) -> None:
             "points must be momentax.sweeps.Points, such as momentax.grid(beta=[0.0, 0.9]), got "
             f"{arguments.describe(points)}"
         )
+    for name, values in points.axes.items():
+        if arguments.is_traced(values) or not isinstance(values, np.ndarray | jax.Array):
+            raise TypeError(
+                "points must hold arrays whose numbers are known, and axis "
+                f"{arguments.printable(name)} is {arguments.describe(values)}"
+            )
+
+
+def _require_dims(dims: Any) -> None:
+    """Raise if an argument is not a dictionary of dimensions, each a dictionary of its axes."""
+    if not isinstance(dims, Mapping) or not all(isinstance(d, Mapping) for d in dims.values()):
+        raise TypeError(
+            "dims must be a dictionary from each dimension to the dictionary of its axes, as "
+            f"momentax.grid(beta=[0.0, 0.9]).dims, got {arguments.describe(dims)}"
+        )
+    names: set[str] = set()
+    for dim, axes in dims.items():
+        for name, values in axes.items():
+            what = f"dims[{arguments.describe(dim)}][{arguments.describe(name)}]"
+            if not isinstance(dim, str) or not isinstance(name, str):
+                raise TypeError(f"dimensions and axes must have text as names, got {what}")
+            if not isinstance(values, np.ndarray | jax.Array):
+                raise TypeError(f"{what} must be an array, got {arguments.describe(values)}")
+            if name in names:
+                raise ValueError(f"{what} has the name of another axis; give it a name of its own")
+            names.add(name)
+        shapes = {values.shape for values in axes.values()}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+            raise ValueError(
+                f"dims[{arguments.describe(dim)}] must hold at least one axis, all 1-D and equally "
+                f"long, got the shapes {sorted(shapes)}"
+            )
+
+
+def _frozen(values: Any) -> Any:
+    """Return the values of an axis as a copy that cannot be written to.
+
+    In a tree of points anything may replace the numbers; it is returned as it is.
+    """
+    if isinstance(values, np.ndarray):
+        values = values.copy()
+        values.setflags(write=False)
+    return values
 
 
 def _describe_axis(values: Any) -> str:

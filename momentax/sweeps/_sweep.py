@@ -24,6 +24,7 @@ from momentax.sweeps._run._program import (
     Traced,
     cached_program,
     compare_shapes,
+    require_untraced,
     trace_at,
 )
 from momentax.sweeps._run._progress import ProgressBar
@@ -73,7 +74,9 @@ def sweep(
             calls sweep alike and gets the whole result.
         store: A folder that keeps each finished batch. The same sweep with the
             same store continues where it was interrupted and gives, bit for bit,
-            what it would have given; it uses the first run's batch size.
+            what it would have given; it uses the first run's batch size. One
+            process at a time may use it. What `run` calls as it runs, as with
+            jax.pure_callback, is compared by its code and by what that refers to.
         progress: Whether to show the finished points, the rate, the remaining time
             and the best value so far, on a terminal or in a notebook, if tqdm is
             installed.
@@ -88,42 +91,48 @@ def sweep(
 
     Raises:
         ValueError: batch_size is below 1, static names no axis, `run` returns
-            another structure, shape or dtype for another static value, or the
-            store belongs to another sweep; the message names the difference.
+            another structure, shape or dtype for another static value, the store
+            belongs to another sweep, the message naming the difference, or `run`
+            calls something that a store cannot compare, such as an FFI target.
         TypeError: run is not callable, points is not of type Points, mesh is not a
-            mesh, or `run` is not traceable or returns something that is not an
-            array; the message names the point.
+            mesh, store is not a path, the call is inside of a function that JAX
+            traces, or `run` is not traceable or returns nothing or something that
+            is not an array; the message names the point.
         RuntimeError: `run` raised; the message names the point.
-        OSError: The store cannot be read or written. What is in it stays.
+        OSError: The store cannot be read or written, or another process uses it. What
+            is in it stays.
 
     Example:
         >>> points = momentax.grid(learning_rate=[0.01, 0.1, 1.0])
-        >>> momentax.sweep(lambda learning_rate: (learning_rate - 0.1) ** 2, points).best("value")
+        >>> run = lambda learning_rate: {"loss": (learning_rate - 0.1) ** 2}
+        >>> momentax.sweep(run, points).best("loss")
         Best(point={'learning_rate': 0.1}, value=0, standard_error=nan, index=(1,))
     """
+    require_untraced("sweep")
     arguments.require_function("run", run, "of a point")
     if reduce is not None:
         arguments.require_function("reduce", reduce, "of a result")
     require_points(points)
     require_batch_size(batch_size)
     progress = arguments.as_flag("progress", progress)
+    folder = None if store is None else arguments.as_path("store", store)
     devices = as_devices(mesh)
     groups = group_points(points, static)
     traces = [_trace(run, reduce, group, points) for group in groups]
     _require_same_shapes(traces, groups, points)
     most = max(len(group.indices) for group in groups)
-    session = Session(devices, points, traces, batch_size, most, store)
-    outputs = session.open_outputs(traces[0].out)
-    session.resumed = int(outputs.is_done.sum())
-    with ProgressBar(progress, len(points), session.resumed, traces[0].out[0]) as bar:
-        for group, trace in zip(groups, traces, strict=True):
-            pending = group.indices[~outputs.is_done[group.indices]]
-            if not len(pending):
-                continue
-            compiled = Compiled(trace, (), group.point_shapes(), devices)
-            work = Work(compiled, group.batch_maker(devices), points)
-            for index, out in session.run(work, pending, len(group.indices)):
-                bar.update(*outputs.add(index, out))
+    with Session(devices, points, traces, batch_size, most, folder) as session:
+        outputs = session.open_outputs(traces[0].out)
+        session.resumed = int(outputs.is_done.sum())
+        with ProgressBar(progress, len(points), session.resumed, traces[0].out[0]) as bar:
+            for group, trace in zip(groups, traces, strict=True):
+                pending = group.indices[~outputs.is_done[group.indices]]
+                if not len(pending):
+                    continue
+                compiled = Compiled(trace, (), group.point_shapes(), devices)
+                work = Work(compiled, group.batch_maker(devices), points)
+                for index, out in session.run(work, pending, len(group.indices)):
+                    bar.update(*outputs.add(index, out))
     values, diverged = jax.tree.map(
         lambda leaf: leaf.reshape(points.shape + leaf.shape[1:]), outputs.tree
     )
@@ -136,8 +145,8 @@ def _trace(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
     def make(reference: Callable[[], Any]) -> Any:
         def one(shared: PyTree, point: PyTree) -> PyTree:
             del shared
-            value = reference()(**point[1], **group.fixed)
-            kept = value if reduce is None else reduce(value)
+            value = _require_leaves("run", reference()(**point[1], **group.fixed))
+            kept = value if reduce is None else _require_leaves("reduce", reduce(value))
             return _as_arrays(kept), _has_diverged(value)
 
         return one
@@ -146,6 +155,16 @@ def _trace(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
     program = cached_program(run, (arguments.as_hashable(reduce), fixed), make)
     point = points[int(group.indices[0])]
     return trace_at(program, (), group.point_shapes(), "run", point, group.fixed)
+
+
+def _require_leaves(name: str, value: PyTree) -> PyTree:
+    """Return what a function of the user returned, unless it holds no array."""
+    if not jax.tree.leaves(value):
+        raise TypeError(
+            f"{name} must return at least one array, got {arguments.describe(value)}; is a return "
+            "missing?"
+        )
+    return value
 
 
 def _as_arrays(tree: PyTree) -> PyTree:

@@ -138,6 +138,81 @@ def test_a_traced_vector_is_refused_and_a_traced_scalar_passes(name):
     init(jnp.float32(7))
 
 
+def schedules_of(name):
+    """Return for each hyperparameter that may be a schedule its value and its interval."""
+    case = TRANSFORMATIONS[name]
+    return {
+        key: (value, case.intervals.get(key) or INTERVALS.get(key, "(-inf, inf)"))
+        for key, value in case.hyperparameters.items()
+        if key not in case.fixed
+    }
+
+
+def step(tx, params, updates):
+    state = tx.init(params)
+    for _ in range(updates):
+        _, state = tx.update(params, state, params)
+
+
+@every_transformation_with(lambda case: set(case.hyperparameters) - set(case.fixed))
+@pytest.mark.parametrize("bad", [2.5, -2.5, np.nan, np.inf, 1e-40])
+def test_a_known_value_of_a_schedule_outside_of_its_interval_raises(name, bad):
+    params = jnp.ones(2)
+    for key, (good, interval) in schedules_of(name).items():
+        if arguments.is_within(interval, 0.0 if bad == 1e-40 else bad):
+            continue
+        label = displayed(TRANSFORMATIONS[name], key)
+        message = rf"^{label} must be in {re.escape(interval)}, got a schedule that returns "
+        for convert in (float, jnp.float32):
+            first = build_with(name, **{key: lambda count: convert(bad)})
+            with pytest.raises(ValueError, match=message):
+                first.init(params)
+            second = build_with(
+                name, **{key: lambda count: convert(good) if count == 0 else convert(bad)}
+            )
+            with pytest.raises(ValueError, match=rf"{message}.* at count 1$"):
+                step(second, params, 2)
+
+
+@every_transformation_with(lambda case: case.swept and case.swept not in case.fixed)
+def test_a_traced_value_of_a_schedule_passes(name):
+    key = TRANSFORMATIONS[name].swept
+    params, values = jnp.ones(2), jnp.array([TRANSFORMATIONS[name].values[1], jnp.nan, jnp.nan])
+    tx = build_with(name, **{key: lambda count: values[count]})
+    jax.jit(lambda params: tx.update(params, tx.init(params), params))(params)
+    jax.eval_shape(lambda params: step(tx, params, 2), params)
+
+
+def test_a_schedule_may_state_an_interval_of_its_own():
+    corrected = momentax.schedules.momentum_corrected(lambda count: 0.1 * 0.5**count, 0.9)
+    params = jnp.ones(2)
+    step(momentax.heavy_ball(corrected), params, 3)  # β' is 1.8 from step 1 on.
+    with pytest.raises(ValueError, match=r"^nu must be in \[0, 1\], got a schedule .* at count 1"):
+        step(momentax.quasi_hyperbolic(0.9, lambda count: 0.5 + count), params, 2)
+
+
+def test_a_derived_beta_that_rounds_to_one_is_refused():
+    with pytest.raises(ValueError, match=r"^beta must be in \[0, 1\), got a schedule .* 1.0"):
+        momentax.pid(kp=-1e-12, ki=1.0, kd=1.0).init(jnp.ones(2))
+
+
+@pytest.mark.parametrize("method", ["adan", "nadam", "quasi_hyperbolic_adam"])
+def test_an_eps_that_is_zero_in_the_dtype_that_uses_it_is_refused(method):
+    make = getattr(momentax, method)
+    with pytest.raises(
+        ValueError, match=r"^eps must be in \(0, inf\), got 1e-40, which float32 round"
+    ):
+        make(eps=1e-40)
+    with pytest.raises(ValueError, match=r"^eps must be in \(0, inf\), got 0.0"):
+        make(eps=jnp.float32(0))
+    with jax.enable_x64(True):
+        for eps in (1e-40, lambda count: 1e-40, jnp.float64(1e-40)):
+            tx = make(eps=eps)
+            assert tx.init(jnp.ones(2, jnp.float64)).count == 0
+            with pytest.raises(ValueError, match=r"^eps must be at least 1.2e-38 for .* float32"):
+                tx.init({"a": jnp.ones(2, jnp.float32)})
+
+
 @every_transformation_with(lambda case: case.swept and case.swept not in case.fixed)
 @pytest.mark.parametrize("returned", [jnp.ones(2), True, "0.9", None], ids=str)
 def test_the_error_names_a_schedule_that_does_not_return_a_scalar(name, returned):

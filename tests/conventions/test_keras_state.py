@@ -160,3 +160,24 @@ def test_a_velocity_of_another_shape_is_not_exported():
         ValueError, match=re.escape("has shape (3, 2), and Keras's has shape (2, 3)")
     ):
         export_keras_state(state, BOTH, MAPPING)
+
+
+def test_a_number_and_a_name_of_one_variable_are_not_given_to_two_leaves():
+    params = {"kernel": jnp.zeros(3), "bias": jnp.zeros(3)}
+    variables = variables_of("dense_kernel_momentum", "dense_bias_momentum")
+    state = from_keras(0.5, 0.9).init(params)
+    for mapping in (
+        {"kernel": 1, "bias": "dense/bias"},
+        {"kernel": "dense_bias", "bias": "dense/bias"},
+    ):
+        with pytest.raises(ValueError, match="of the other framework to both"):
+            import_keras_state(variables, params, mapping, state=state)
+        with pytest.raises(ValueError, match="of the other framework to both"):
+            export_keras_state(state, variables, mapping)
+
+
+def test_variables_that_are_none_or_of_several_optimizers_are_refused():
+    state = from_keras(0.5, 0.9).init(PARAMS)
+    for variables, message in (([], "variables is empty"), ([*BOTH, *BOTH], "several iterations")):
+        with pytest.raises(ValueError, match=message):
+            import_keras_state(variables, PARAMS, MAPPING, state=state)

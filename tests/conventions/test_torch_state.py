@@ -297,7 +297,8 @@ def test_a_sparse_buffer_becomes_a_dense_velocity():
             {"bias": "fc.bias"},
             ValueError,
             "the velocity of 'fc.bias' for the parameter at ['bias'] cannot be found, because the "
-            "state dict numbers its parameters; pass names in the order",
+            "state dict numbers its parameters and names none of them; it has 0, 1; pass names in "
+            "the order",
         ),
         (
             state_dict([KERNEL, BIAS, BIAS]),
@@ -341,3 +342,148 @@ def test_the_other_arguments_are_checked():
     other = momentax.sgd(0.1).init({"kernel": PARAMS["kernel"], "scale": jnp.ones(3)})
     with pytest.raises(ValueError, match=re.escape("['scale'] belongs to none of the params")):
         import_torch_state(FULL, PARAMS, mapping, state=other)
+
+
+# Names and numbers of parameters in several groups.
+
+GROUPS = {
+    "names in the later group": ([[0], [1]], [None, ["b"]]),
+    "names in the first group": ([[0], [1]], [["w"], None]),
+    "names in both groups": ([[0], [1]], [["w"], ["b"]]),
+    "keys that are not in order": ([[1], [0]], [["b"], ["w"]]),
+    "keys that are names": ([["w"], ["b"]], [None, None]),
+}
+SQUARES = {"w": jnp.zeros(3), "b": jnp.zeros(3)}
+FIRST, SECOND = np.full(3, 1.0, np.float32), np.full(3, 2.0, np.float32)
+
+
+def grouped(keys, names, first=0, second=1):
+    """Return a state dict with two groups, whose buffers belong to "w" and to "b"."""
+    groups = [
+        {"params": part} | ({} if given is None else {"param_names": given})
+        for part, given in zip(keys, names, strict=True)
+    ]
+    state = {first: {"momentum_buffer": FIRST}, second: {"momentum_buffer": SECOND}}
+    return {"state": state, "param_groups": groups}
+
+
+@pytest.mark.parametrize("case", GROUPS)
+@pytest.mark.parametrize("path", [None, "[1].velocity"])
+def test_each_parameter_gets_its_own_buffer_or_a_sentence(case, path):
+    """For every mapping by name and number, in any combination of groups with names."""
+    keys, names = GROUPS[case]
+    checkpoint = grouped(keys, names, *(("w", "b") if case == "keys that are names" else (0, 1)))
+    named = {name for part in names if part for name in part}
+    named |= {key for part in keys for key in part if isinstance(key, str)}
+    start = momentax.sgd(0.1).init(SQUARES)
+    for mapping in ({"w": w, "b": b} for w in ("w", 0) for b in ("b", 1)):
+        known = named | ({0, 1} if checkpoint["state"].keys() == {0, 1} else set())
+        if set(mapping.values()) <= known:
+            state = import_torch_state(checkpoint, SQUARES, mapping, state=start, path=path)
+            np.testing.assert_array_equal(momentax.velocity(state)["w"], FIRST)
+            np.testing.assert_array_equal(momentax.velocity(state)["b"], SECOND)
+            back = export_torch_state(state, checkpoint, mapping, tensor=keep, path=path)
+            chex.assert_trees_all_equal(back["state"], checkpoint["state"])
+        else:
+            with pytest.raises(ValueError, match=r"cannot be found|is not in the optimizer"):
+                import_torch_state(checkpoint, SQUARES, mapping, state=start, path=path)
+
+
+def test_the_argument_names_goes_on_over_all_groups():
+    checkpoint = grouped([[0], [1]], [None, ["b"]])
+    start = momentax.sgd(0.1).init(SQUARES)
+    mapping = {"w": "first", "b": "b"}
+    state = import_torch_state(checkpoint, SQUARES, mapping, state=start, names=["first", "b"])
+    np.testing.assert_array_equal(momentax.velocity(state)["b"], SECOND)
+    with pytest.raises(
+        ValueError, match="gives the name 'b' to the parameter 0, and it is that of"
+    ):
+        import_torch_state(checkpoint, SQUARES, mapping, state=start, names=["b", "first"])
+
+
+@pytest.mark.parametrize("path", [None, "[1].velocity"])
+@pytest.mark.parametrize("mapping", [{"w": 1, "b": "b"}, {"w": "b", "b": 1}])
+def test_a_number_and_a_name_of_one_parameter_are_not_given_to_two_leaves(mapping, path):
+    checkpoint = grouped([[0], [1]], [["w"], ["b"]])
+    state = momentax.sgd(0.1).init(SQUARES)
+    with pytest.raises(ValueError, match="gives the parameter 1 of the other framework to both"):
+        import_torch_state(checkpoint, SQUARES, mapping, state=state, path=path)
+    with pytest.raises(ValueError, match="gives the parameter 1 of the other framework to both"):
+        export_torch_state(state, checkpoint, mapping, tensor=keep, path=path)
+
+
+def test_a_buffer_under_a_name_is_that_of_the_number():
+    checkpoint = grouped([[0], [1]], [["w"], ["b"]], first="w")
+    state = momentax.sgd(0.1).init(SQUARES)
+    mapping = {"w": 0, "b": 1}
+    state = import_torch_state(checkpoint, SQUARES, mapping, state=state, path="[1].velocity")
+    np.testing.assert_array_equal(momentax.velocity(state)["w"], FIRST)
+    checkpoint["state"][0] = checkpoint["state"]["w"]
+    with pytest.raises(ValueError, match="two buffers for the parameter 0, one of them as "):
+        import_torch_state(checkpoint, SQUARES, mapping, state=state)
+
+
+WRONG_GROUPS = {
+    "no group": ({"state": {}, "param_groups": []}, "must be a list of at least one param group"),
+    "groups that are None": ({"state": {}, "param_groups": None}, "must be a list of at least one"),
+    "a group without params": (
+        {"state": {}, "param_groups": [{"lr": 0.1}]},
+        "['param_groups'][0] must have a list 'params' of the numbers or names",
+    ),
+    "a group that is a number": (
+        {"state": {}, "param_groups": [{"params": [0]}, 3]},
+        "['param_groups'][1] must have a list 'params'",
+    ),
+    "params that are arrays": (
+        {"state": {}, "param_groups": [{"params": [FIRST]}]},
+        "['param_groups'][0] must have a list 'params'",
+    ),
+    "a parameter twice": (grouped([[0], [0]], [None, None]), "the parameter 0 occurs twice in"),
+    "too few names": (
+        grouped([[0, 1], []], [["w"], None]),
+        "['param_groups'][0]['param_names'] has 1 names, and the group has 2 parameters",
+    ),
+    "too many names": (
+        grouped([[0], [1]], [None, ["b", "w"]]),
+        "['param_groups'][1]['param_names'] has 2 names, and the group has 1 parameters",
+    ),
+    "a name twice": (
+        grouped([[0], [1]], [["w"], ["w"]]),
+        "gives the name 'w' to the parameter 1, and it is that of the parameter 0 already",
+    ),
+    "a name that is another key": (
+        grouped([["w"], ["b"]], [["b"], ["w"]]),
+        "gives the name 'b' to the parameter 'w', and it is that of the parameter 'b' already",
+    ),
+    "names in one word": (grouped([[0, 1], []], ["wb", None]), "must be a sequence of a name for"),
+    "names that are numbers": (grouped([[0], [1]], [[0], [1]]), "must hold names, got 0"),
+    "a buffer of None": (
+        {"state": {0: None}, "param_groups": [{"params": [0]}]},
+        "state_dict['state'][0] must be a dict",
+    ),
+    "a state that is a list": (
+        {"state": [], "param_groups": [{"params": [0]}]},
+        "state_dict['state'] must be a dict from parameters to their buffers",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_GROUPS)
+def test_wrong_param_groups_are_explained(case):
+    checkpoint, message = WRONG_GROUPS[case]
+    state = momentax.sgd(0.1).init(SQUARES)
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        import_torch_state(checkpoint, SQUARES, {"w": 0, "b": 1}, state=state)
+
+
+def test_names_must_be_a_sequence_of_names():
+    for names in ("ab", 3, [1, 2], b"ab"):
+        with pytest.raises(TypeError, match="names must "):
+            import_torch_state(FULL, PARAMS, checkpoints.MAPPING, names=names)
+
+
+def test_the_exported_groups_are_copies():
+    state = momentax.sgd(0.1).init(PARAMS)
+    exported = export_torch_state(state, FULL, checkpoints.MAPPING, tensor=keep)
+    exported["param_groups"][0]["params"].append(7)
+    assert FULL["param_groups"][0]["params"] == [0, 1]

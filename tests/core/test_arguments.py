@@ -233,7 +233,7 @@ def test_no_message_shows_an_address():
         assert arguments.describe(value) == text
     for value in (
         momentax.storage.int8(),
-        momentax.storage.bfloat16(stochastic=True),
+        momentax.storage.bfloat16(),
         momentax.problems.saddle(),
         momentax.train_step(loss, momentax.sgd(0.1)),
     ):

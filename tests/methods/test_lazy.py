@@ -276,3 +276,60 @@ def test_errors_of_catch_up():
         lazy(momentax.heavy_ball()).update(
             θ, lazy(momentax.heavy_ball()).init(θ), rows=jnp.array([1])
         )
+
+
+OUTSIDE = {
+    "int32": jnp.array([1, -1, 5, -6, 2**31 - 1, -(2**31)]),
+    "int8": jnp.array([1, -1, 5, -6, 127, -128], jnp.int8),
+    "uint8": jnp.array([1, 255, 5, 254, 253, 6], jnp.uint8),
+    "uint32": jnp.array([1, 2**32 - 1, 5, 2**31, 7, 6], jnp.uint32),
+    "NumPy": np.array([1, -1, 5, 2**32 + 2, -(2**32), 2**62]),
+}
+
+
+@pytest.mark.parametrize("rows", OUTSIDE.values(), ids=OUTSIDE)
+@pytest.mark.parametrize("jit", [True, False])
+def test_numbers_that_are_no_rows_are_ignored_on_both_sides(rows, jit):
+    """The row 1 is read and written; all other numbers name no row of 5."""
+    tx, θ = lazy(momentax.nesterov(0.9)), jnp.arange(10.0).reshape(5, 2)
+    _, state = tx.update(jnp.ones((5, 2)), tx.init(θ))
+    _, state = tx.update(jnp.zeros((5, 2)), state)
+    one = jnp.array([1])
+
+    def run(rows):
+        caught, after = catch_up(θ, state, rows, learning_rate=0.1)
+        d, last = tx.update(jnp.full((len(rows), 2), 7.0), after, rows=rows)
+        return caught, after, d, last
+
+    many = (jax.jit if jit and isinstance(rows, jax.Array) else lambda f: f)(run)(rows)
+    caught, after, d, last = run(one)
+    chex.assert_trees_all_close(many[:2], (caught, after), rtol=1e-6)
+    np.testing.assert_allclose(many[2], [*np.asarray(d), *np.zeros((len(rows) - 1, 2))], rtol=1e-6)
+    chex.assert_trees_all_close(many[3], last, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [jax.sharding.AxisType.Explicit, jax.sharding.AxisType.Auto])
+@pytest.mark.parametrize("spec", [("x", None), (None, "x"), (None, None)], ids=str)
+def test_the_types_of_a_state_on_a_mesh_stay_those_of_init(kind, spec):
+    mesh = jax.make_mesh((2,), ("x",), (kind,))
+    sharding, whole = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        for axes in (spec, (None, spec[1]))
+    )
+    with jax.set_mesh(mesh):
+        θ, few = jax.device_put(jnp.ones((4, 2)), sharding), jax.device_put(jnp.ones((3, 2)), whole)
+        tx, rows = sgd(0.1, lazy(momentax.nesterov(0.9))), jnp.array([0, -1, 3])
+        inner = lazy(momentax.nesterov(0.9))
+        state = tx.init(θ)
+        types = [jax.typeof(leaf) for leaf in jax.tree.leaves(state)]
+
+        def step(carry, _=None):
+            θ, state = carry
+            θ, state = catch_up(θ, state, rows, learning_rate=0.1)
+            u, state = tx.update(θ, state, θ)
+            _, method_state = inner.update(few, state[1], rows=rows)
+            return (θ + u, (state[0], method_state, *state[2:])), None
+
+        (_, state), _ = jax.jit(lambda *carry: jax.lax.scan(step, carry, length=3))(θ, state)
+    assert [jax.typeof(leaf) for leaf in jax.tree.leaves(state)] == types
+    np.testing.assert_array_equal(state[1].last, [6, 6, 6, 6])

@@ -62,7 +62,7 @@ def test_a_wide_metric_is_on_a_log_scale_where_its_low_end_is_best():
 def test_words_are_evenly_spaced_and_a_single_value_lies_midway():
     points = repeat(grid(method=["a", "b", "c"], beta=[0.9]), 2)
     values = np.arange(6.0).reshape(3, 1, 2)
-    ax = parallel(SweepResult(points, values, np.zeros((3, 1, 2), bool)), "value")
+    ax = parallel(SweepResult(points, values, np.zeros((3, 1, 2), bool)), "value", mode="max")
     assert sorted(line.get_ydata()[0] for line in paths(ax)) == [0, 0.5, 1]
     assert {line.get_ydata()[1] for line in paths(ax)} == {0.5}
     assert {"a", "b", "c", "0.9"} <= {text.get_text() for text in ax.texts}
@@ -71,7 +71,7 @@ def test_words_are_evenly_spaced_and_a_single_value_lies_midway():
 def test_many_values_have_few_and_round_labels():
     β = 1 - np.geomspace(0.5, 0.001, 90)
     points = grid(beta=β)
-    ax = parallel(SweepResult(points, β, np.zeros(90, bool)), "value")
+    ax = parallel(SweepResult(points, β, np.zeros(90, bool)), "value", mode="min")
     written = [text.get_text() for text in ax.texts if text.xy[0] == 0]
     assert written == ["0.5", "0.8", "0.9", "0.95", "0.98", "0.99", "0.995", "0.998", "0.999"]
 
@@ -83,7 +83,7 @@ def test_all_settings_diverged_a_single_setting_and_given_axes(tmp_path):
     assert len(paths(ax, "--")) == 6
     figure, (left, right) = plt.subplots(1, 2)
     one = SweepResult(grid(beta=[0.5]), np.ones(1), np.zeros(1, bool))
-    assert parallel(one, "value", ax=right) is right
+    assert parallel(one, "value", mode="max", ax=right) is right
     assert not left.lines
     figure.savefig(tmp_path / "parallel.png")
     ax.figure.savefig(tmp_path / "diverged.png")
@@ -99,4 +99,4 @@ def test_bad_arguments():
     points = repeat(grid(beta=[0.5]), 3)
     alone = type(points)({"seed": points.dims["seed"]})
     with pytest.raises(ValueError, match="needs points with an axis besides seed"):
-        parallel(SweepResult(alone, np.ones(3), np.zeros(3, bool)), "value")
+        parallel(SweepResult(alone, np.ones(3), np.zeros(3, bool)), "value", mode="max")

@@ -18,7 +18,7 @@ def heavy_ball(learning_rate, beta):
 
 def draw_map(**options):
     points = grid(learning_rate=np.geomspace(0.01, 1, 5), beta=momentum_axis(0, 0.99, 5))
-    return heatmap(points, np.random.default_rng(0).normal(size=(5, 5)), **options)
+    return heatmap(points, np.random.default_rng(0).normal(size=(5, 5)), mode="max", **options)
 
 
 def labels(ax):
@@ -95,7 +95,8 @@ def test_the_legend_says_where_a_line_off_the_map_lies():
 
 def test_a_map_without_a_legend_gets_one_and_saves(tmp_path):
     points = grid(learning_rate=[0.1, 1.0], beta=[0.0, 0.9])
-    ax = heatmap(points, np.full((2, 2), np.nan), diverged=np.ones((2, 2), bool), effective=False)
+    options = {"diverged": np.ones((2, 2), bool), "effective": False, "mode": "min"}
+    ax = heatmap(points, np.full((2, 2), np.nan), **options)
     ax.get_legend().remove()
     theory_overlay(ax, heavy_ball, λ, betas=[0.0, 0.9])
     assert labels(ax) == ["stability edge at curvature 20"]

@@ -1,6 +1,7 @@
 """Finding, measuring, replacing and resetting the velocity in any Optax state."""
 
 import re
+from functools import cache
 
 import chex
 import jax
@@ -344,3 +345,170 @@ def test_a_transformation_and_swapped_arguments_are_named():
     for function in (momentax.eval_params, momentax.catch_up):
         with pytest.raises(TypeError, match=rf"params come first: {function.__name__}\(params, s"):
             function(tx.init(params), params, learning_rate=0.1)
+
+
+# Flax NNX.
+
+
+class Branch(nnx.Module):
+    """A module with a list, so that the paths of its parameters hold numbers."""
+
+    def __init__(self, rngs):
+        self.first = nnx.Linear(3, 4, rngs=rngs)
+        self.rest = nnx.List([nnx.Linear(4, 2, rngs=rngs), nnx.Linear(2, 2, rngs=rngs)])
+
+    def __call__(self, x):
+        for layer in self.rest:
+            x = layer(x) if x.shape[-1] != 3 else layer(self.first(x))
+        return x
+
+
+NNX = {
+    "sgd": lambda: momentax.sgd(0.1, momentax.nesterov(0.9)),
+    "sgd, parameter units": lambda: momentax.sgd(
+        0.1, momentax.nesterov(0.9), velocity_units="parameter"
+    ),
+    "average": lambda: optax.chain(momentax.average(0.9), optax.scale(-0.1)),
+    "optax.sgd": lambda: optax.sgd(0.1, momentum=0.9),
+    "adam": lambda: optax.adam(1e-3),
+    "int8": lambda: momentax.stored(momentax.sgd(0.1), momentax.storage.int8(), min_size=5),
+    "bfloat16": lambda: momentax.stored(
+        momentax.sgd(0.1), momentax.storage.bfloat16(False), min_size=5
+    ),
+    "nothing stored": lambda: momentax.stored(optax.trace(0.9), momentax.storage.int8()),
+    "nested": lambda: optax.chain(optax.clip(1.0), optax.apply_if_finite(momentax.sgd(0.1), 3)),
+}
+VIEWS = {
+    "the optimizer": lambda optimizer: optimizer,
+    "its opt_state": lambda optimizer: optimizer.opt_state,
+    "nnx.state": nnx.state,
+    "nnx.split": lambda optimizer: nnx.split(optimizer)[1],
+}
+
+
+@cache
+def trained(name):
+    """An optimizer of NNX after two steps, and the state of the same pipeline without NNX."""
+    model, tx = Branch(nnx.Rngs(0)), NNX[name]()
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    optimizer, state = nnx.Optimizer(model, tx, wrt=nnx.Param), tx.init(params)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for _ in range(2):
+            grads = nnx.grad(lambda m: jnp.mean(m(jnp.ones((5, 3))) ** 2))(model)
+            updates, state = tx.update(nnx.to_pure_dict(grads), state, params)
+            params = optax.apply_updates(params, updates)
+            optimizer.update(model, grads)
+    return model, optimizer, params, state
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", NNX)
+def test_the_containers_of_nnx_are_seen_through(name, view):
+    model, optimizer, params, plain = trained(name)
+    state = VIEWS[view](optimizer)
+    v = velocity(plain)
+    chex.assert_trees_all_close(velocity(state), v, rtol=1e-6)
+    norms, expected = velocity_norms(state), velocity_norms(plain)
+    assert list(norms) == list(expected)
+    assert "['first']['kernel']" in norms
+    chex.assert_trees_all_close(norms, expected, rtol=1e-6)
+
+    for new in (jax.tree.map(lambda x: 2 * x, v), velocity(state)):
+        replaced = replace_velocity(state, new)
+        assert type(replaced) is type(state)
+        assert jax.tree.structure(replaced) == jax.tree.structure(state)
+        chex.assert_trees_all_close(velocity(replaced), new, rtol=1e-6)
+        chex.assert_trees_all_equal_shapes_and_dtypes(
+            jax.tree.leaves(replaced), jax.tree.leaves(state)
+        )
+    chex.assert_trees_all_equal(jax.tree.leaves(replaced), jax.tree.leaves(state))
+    wrapped = jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param))
+    assert all(
+        float(jnp.min(x)) == 1 for x in jax.tree.leaves(velocity(replace_velocity(state, wrapped)))
+    )
+    with pytest.raises(ValueError, match=r"new_velocity at \['first'\]"):
+        replace_velocity(state, {"first": {}})
+
+    reset = reset_velocity(state)
+    assert jax.tree.structure(reset) == jax.tree.structure(state)
+    changed = jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.any(a != b)), reset, state))
+    expected = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), reset_velocity(plain), plain)
+    assert sum(changed) == sum(jax.tree.leaves(expected))
+    rescaled = momentax.rescale_velocity(state, 0.1, 0.2)
+    chex.assert_trees_all_close(
+        velocity(rescaled), velocity(momentax.rescale_velocity(plain, 0.1, 0.2)), rtol=1e-6
+    )
+    exact = momentax.storage.bytes_per_parameter(plain, params=params)
+    step = 4 / 32 if view != "its opt_state" else 0  # The optimizer counts its steps.
+    found = momentax.storage.bytes_per_parameter(state, params=nnx.state(model, nnx.Param))
+    assert found == pytest.approx(exact + step)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", ["sgd", "sgd, parameter units"])
+def test_the_base_iterate_is_found_in_nnx(name, view):
+    model, optimizer, params, plain = trained(name)
+    state, held = VIEWS[view](optimizer), nnx.state(model, nnx.Param)
+    learning_rate = 0.1 if name == "sgd" else None
+    expected = momentax.eval_params(params, plain, learning_rate=learning_rate)
+    if name != "sgd" and view.startswith("nnx."):
+        learning_rate = -1  # The order of the chain's parts is not known.
+    base = momentax.eval_params(held, state, learning_rate=learning_rate)
+    assert jax.tree.structure(base) == jax.tree.structure(held)
+    chex.assert_trees_all_close(nnx.to_pure_dict(base), expected, rtol=1e-6)
+
+
+def test_rows_of_a_lazy_method_catch_up_in_nnx():
+    model = nnx.Embed(8, 4, rngs=nnx.Rngs(0))
+    tx = momentax.sgd(0.1, momentax.lazy(momentax.heavy_ball(0.9)))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    held = nnx.state(model, nnx.Param)
+    params = nnx.to_pure_dict(held)
+    state = tx.init(params)
+    g = {"embedding": jnp.zeros((8, 4)).at[:3].set(1.0)}
+    for rows in (3, 6):
+        g = {"embedding": jnp.zeros((8, 4)).at[rows - 3 : rows].set(1.0)}
+        updates, state = tx.update(g, state, params)
+        params = optax.apply_updates(params, updates)
+        grads = nnx.state(model, nnx.Param)
+        nnx.replace_by_pure_dict(grads, g)
+        optimizer.update(model, grads)
+    expected = momentax.catch_up(params, state, learning_rate=0.1)
+    held = nnx.state(model, nnx.Param)
+    for view in VIEWS.values():
+        after, kept = momentax.catch_up(held, view(optimizer), learning_rate=0.1)
+        assert jax.tree.structure(after) == jax.tree.structure(held)
+        chex.assert_trees_all_close(nnx.to_pure_dict(after), expected[0])
+        chex.assert_trees_all_close(velocity(kept), velocity(expected[1]))
+
+
+def test_parameters_with_names_of_fields_are_not_taken_for_states():
+    class Odd(nnx.Module):
+        def __init__(self):
+            self.count, self.velocity = nnx.Param(jnp.ones(2)), nnx.Param(jnp.ones(3))
+            self.values = nnx.Param(jnp.ones(4))
+
+    model = Odd()
+    for tx in (momentax.sgd(0.1), momentax.stored(momentax.sgd(0.1), momentax.storage.int8())):
+        optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+        for view in VIEWS.values():
+            assert set(velocity(view(optimizer))) == {"count", "velocity", "values"}
+
+
+def test_a_parameter_with_a_field_called_value_keeps_its_path():
+    from typing import Any, NamedTuple
+
+    class Pair(NamedTuple):
+        value: Any
+        grad: Any
+
+    state = momentax.heavy_ball().init(Pair(jnp.ones(2), jnp.ones(3)))
+    assert list(velocity_norms(state)) == [".value", ".grad"]
+
+
+def test_a_path_that_is_no_text_is_refused():
+    state = momentax.heavy_ball().init(PARAMS)
+    for path in ([".velocity"], 0, True, ("a",)):
+        for call in (velocity, velocity_norms, reset_velocity):
+            with pytest.raises(TypeError, match="path must be the path of a velocity"):
+                call(state, path=path)

@@ -42,22 +42,22 @@ class StorageCase(NamedTuple):
 
 
 STORAGES = {
-    "bfloat16": StorageCase(
-        storage.bfloat16,
+    "bfloat16, nearest": StorageCase(
+        partial(storage.bfloat16, stochastic=False),
         bytes=2.0,
         is_random=False,
         excess_with_noise=1.1,
         excess=1.1,
         largest_beta=0.997,
-        advice="stochastic=True",
-        warned=(0.9961, 0.997, 0.999),
-        accepted=(0.9, 0.996),
+        advice=r"steady gradients stays too small, .*: use momentax.storage.bfloat16\(\)",
+        warned=(0.901, 0.99, 0.999),
+        accepted=(0.5, 0.9),
         accessed=18,
         temporary=0,
         nesterov={"accessed": 22},
     ),
-    "bfloat16, stochastic": StorageCase(
-        partial(storage.bfloat16, stochastic=True),
+    "bfloat16": StorageCase(
+        storage.bfloat16,
         bytes=2.0,
         is_random=True,
         excess_with_noise=1.1,

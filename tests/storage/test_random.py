@@ -16,7 +16,7 @@ from tests.storage.cases import RANDOM, STORAGES, wrap
 def test_the_mean_over_all_random_bits_is_exact_in_bfloat16():
     x = np.random.default_rng(1).normal(size=512).astype(np.float32)[:64] ** 3
     bits = np.arange(2**16, dtype=np.uint32) << 16
-    encode = storage.bfloat16(True).encode
+    encode = storage.bfloat16().encode
     each = jax.vmap(lambda b: encode(x, jnp.full(x.shape, b)).decode())
     found = np.mean(np.asarray(jax.jit(each)(bits), float), axis=0)
     np.testing.assert_allclose(found, x.astype(float), rtol=1e-12)

@@ -220,6 +220,42 @@ def test_sharding_follows_the_parameters_and_changes_no_bit(kind):
     chex.assert_trees_all_equal(jax.device_get((d, state)), jax.device_get(on_one_device))
 
 
+# Shapes and the axes over which they are sharded, and whether shards hold whole blocks of 256.
+SHARDED = {
+    "rows": ((8, 1024), ("rows",), True),
+    "columns": ((8, 1024), (None, "rows"), True),
+    "flat": ((16384,), ("rows",), True),
+    "leading part of a block": ((128, 64), ("rows",), True),
+    "trailing part of a block": ((128, 64), (None, "rows"), False),
+    "a shorter last block": ((6000,), ("rows",), False),
+    "half a block each": ((32, 128), (None, "rows"), False),
+    "replicated": ((6000,), (), True),
+}
+
+
+@pytest.mark.parametrize("case", SHARDED)
+@every_storage
+def test_on_explicit_axes_init_says_which_leaf_has_shards_without_whole_blocks(kind, case):
+    shape, spec, fits = SHARDED[case]
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Explicit,))
+    tx = wrap(kind, momentax.heavy_ball(0.9))
+    with jax.set_mesh(mesh):
+        leaf = jax.device_put(jnp.ones(shape), jax.sharding.PartitionSpec(*spec))
+        params = {"dense": {"kernel": leaf}}
+        if kind == "int8" and not fits:
+            message = r"velocity at \['dense'\]\['kernel'\] has the shape .* whole blocks of this"
+            for init in (tx.init, jax.jit(tx.init)):
+                with pytest.raises(ValueError, match=message):
+                    init(params)
+            wrap(kind, momentax.heavy_ball(0.9), where=False).init(params)
+            return
+        state = tx.init(params)
+        after = jax.jit(tx.update)(params, state, params)[1]
+        types = [jax.tree.map(jax.typeof, each) for each in (state, after)]
+        assert types[0] == types[1]
+        np.testing.assert_allclose(momentax.velocity(after)["dense"]["kernel"], 1.0)
+
+
 @every_storage
 def test_checkpoints_restore_the_state(kind):
     tx, _, state = runs("sgd")[kind]
@@ -396,6 +432,74 @@ def test_the_theory_reads_a_stored_transformation_of_small_parameters():
     assert momentax.theory.rate(kept, 1.0, 10.0) == momentax.theory.rate(tx, 1.0, 10.0)
 
 
+# Derivatives.
+
+CURVATURES = np.geomspace(0.01, 1, 512).astype(np.float32)
+
+
+def unrolled(kind, steps, loop):
+    """The loss after some steps on a quadratic, as a function of β."""
+
+    def loss(beta):
+        tx = momentax.sgd(0.05, wrap(kind, momentax.heavy_ball(beta), min_size=1))
+
+        def step(carry, _):
+            θ, state = carry
+            updates, state = tx.update(CURVATURES * θ, state, θ)
+            return (θ + updates, state), None
+
+        carry = jnp.ones(512), tx.init(jnp.ones(512))
+        if loop == "scan":
+            carry, _ = jax.lax.scan(step, carry, length=steps)
+        else:
+            for _ in range(steps):
+                carry, _ = step(carry, None)
+        return jnp.sum(CURVATURES * carry[0] ** 2) / 2
+
+    return loss
+
+
+@pytest.mark.parametrize("loop", ["scan", "unrolled"])
+@every_storage
+def test_a_derivative_through_updates_is_right_or_refused(kind, loop):
+    """It must not be 0 in silence."""
+    steps = 60 if loop == "scan" else 4
+    β = jnp.float32(0.9)
+    stored_loss, plain = unrolled(kind, steps, loop), unrolled(None, steps, loop)
+    for derive in (jax.grad, jax.jacfwd, lambda f: jax.grad(jax.checkpoint(f))):
+        if kind == "int8":
+            with pytest.raises(TypeError, match="storage.int8 cannot be differentiated through"):
+                jax.jit(derive(stored_loss))(β)
+        else:
+            exact = jax.jit(derive(plain))(β)
+            np.testing.assert_allclose(jax.jit(derive(stored_loss))(β), exact, rtol=0.01)
+    if kind != "int8" and loop == "scan":
+        value, _ = jax.jit(jax.value_and_grad(stored_loss))(β)
+        np.testing.assert_allclose(value, jax.jit(stored_loss)(β), rtol=1e-6)
+        swept = jax.jit(jax.vmap(jax.grad(stored_loss)))(jnp.array([0.5, 0.9]))
+        exact = jax.jit(jax.vmap(jax.grad(plain)))(jnp.array([0.5, 0.9]))
+        np.testing.assert_allclose(swept, exact, rtol=0.01)
+
+
+@every_storage
+def test_a_derivative_on_which_no_velocity_depends_is_exact(kind):
+    """The learning rate multiplies a velocity of fixed gradients afterwards."""
+    g = jnp.linspace(-1, 1, 512)
+
+    def moved(learning_rate):
+        tx = momentax.sgd(learning_rate, wrap(kind, momentax.heavy_ball(0.9), min_size=1))
+
+        def step(carry, _):
+            updates, state = tx.update(g, carry[1], g)
+            return (carry[0] + updates, state), None
+
+        carry, _ = jax.lax.scan(step, (jnp.zeros(512), tx.init(g)), length=5)
+        return jnp.sum(carry[0] * g)
+
+    for derive in (jax.grad, jax.jacfwd):
+        np.testing.assert_allclose(derive(moved)(0.1), moved(1.0), rtol=1e-5)
+
+
 # Extreme values. The shapes agree, so that each storage compiles one program.
 
 
@@ -414,11 +518,40 @@ def test_entries_that_are_not_finite_are_kept_and_change_no_other_block(kind, ba
     v = momentax.velocity(state)
     assert not jnp.isfinite(v[3, 5])
     assert not jnp.isfinite(u[3, 5])
-    others = np.delete(np.asarray(v), 3, axis=0)
+    others = np.delete(np.asarray(v), 3 * 256 + 5)
     np.testing.assert_array_equal(others, 1.0)
-    if kind != "int8":  # In int8 the entries of a block share its scale.
-        np.testing.assert_array_equal(np.delete(np.asarray(v[3]), 5), 1.0)
+    if kind != "int8":  # In int8 it becomes NaN.
         assert jnp.array_equal(v[3, 5], jnp.float32(bad), equal_nan=True)
+    after = momentax.velocity(momentax.replace_velocity(state, v))
+    np.testing.assert_array_equal(after, v)
+
+
+@every_storage
+def test_a_block_without_finite_entries_and_one_beside_it(kind):
+    bad = np.resize(np.float32([np.nan, np.inf, -np.inf]), 256)
+    u, state = first_update(kind)(jnp.ones((32, 256)).at[7].set(bad))
+    v = np.asarray(momentax.velocity(state))
+    assert not np.isfinite(v[7]).any()
+    assert not np.isfinite(u[7]).any()
+    np.testing.assert_array_equal(np.delete(v, 7, axis=0), 1.0)
+
+
+@every_storage
+def test_the_largest_finite_velocities_stay_finite_for_all_random_bits(kind):
+    largest = float(np.finfo(np.float32).max)
+    x = np.linspace(-1, 1, 4096, dtype=np.float32) * np.float32(largest)
+    encode = STORAGES[kind].make().encode
+    bits = np.random.default_rng(0).integers(0, 2**32, 4096, np.uint32)
+    bits[::5], bits[1::5] = 2**32 - 1, 0
+    for random in (None, bits):
+        found = np.asarray(encode(jnp.asarray(x), random).decode(), np.float64)
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found, x, rtol=0, atol=0.02 * largest)
+    special = np.resize(np.float32([np.nan, np.inf, -np.inf, 1.0]), 4096)
+    found = np.asarray(encode(jnp.asarray(special), bits).decode())
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(special))
+    if kind != "int8":
+        np.testing.assert_array_equal(found, special)
 
 
 @every_storage
@@ -508,7 +641,7 @@ BAD = {
     "seed in an array": (lambda: storage.int8(seed=jnp.int32(-1)), ValueError, "seed must be"),
     "seed is a key": (lambda: storage.int8(seed=jax.random.key(0)), TypeError, "seed must be"),
     "two seeds": (
-        lambda: storage.bfloat16(True, seed=jnp.ones(2, jnp.uint32)),
+        lambda: storage.bfloat16(seed=jnp.ones(2, jnp.uint32)),
         TypeError,
         "seed must be",
     ),
@@ -517,6 +650,11 @@ BAD = {
         lambda: storage.int8(100),
         ValueError,
         "block_size must be a power of two, such as 256",
+    ),
+    "seed without random bits": (
+        lambda: storage.bfloat16(False, seed=-1),
+        ValueError,
+        "seed must be",
     ),
     "stochastic": (lambda: storage.bfloat16("yes"), TypeError, "stochastic must be"),
 }

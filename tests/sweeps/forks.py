@@ -29,6 +29,7 @@ POINTS = repeat(grid(method=["heavy ball", "nesterov"], learning_rate=np.linspac
 RACERS = repeat(grid(learning_rate=np.linspace(0.1, 1, 18)), 4)
 TIMEOUT = 60  # Seconds, for a moment that comes within one.
 KILLS = {"sweep": 20, "halve": 6}
+ROUNDS, TOGETHER = 4, 3  # How often, and how many, processes start one store together.
 CORES = [(None, ""), (3, ""), (3, "3"), (None, "5")]  # The argument count, and the flag of XLA.
 
 
@@ -42,6 +43,7 @@ def main(folder):
         wait(start_fork(use_cores, count, flag, folder / f"cores {i}"))
         for i, (count, flag) in enumerate(CORES)
     ]
+    outcomes["together"] = [start_together(folder / f"together {i}") for i in range(ROUNDS)]
     outcomes["file size limit"] = wait(start_fork(limit_file_size, folder))
     outcomes["fingerprint"] = wait(start_fork(sweep_everything, folder))
     print(json.dumps(outcomes))
@@ -190,6 +192,43 @@ def use_cores(count, flag, path):
         except RuntimeError as error:
             lines.append(str(error))
     path.write_text(json.dumps(lines))
+
+
+# Several processes that start one store together
+
+
+def start_together(folder):
+    """Let processes sweep into one new store at the same moment; return their statuses."""
+    folder.mkdir()
+    (ready, is_ready), (go, may_go) = os.pipe(), os.pipe()
+    children = []
+    for number in range(TOGETHER):
+        children.append(start_fork(sweep_when_told, folder, number, is_ready, go, may_go))
+    for _ in children:
+        os.read(ready, 1)
+    os.close(may_go)
+    statuses = [wait(child) for child in children]
+    for end in (ready, is_ready, go):
+        os.close(end)
+    return statuses
+
+
+def sweep_when_told(folder, number, is_ready, go, may_go):
+    """Sweep once the pipe is closed; write the sum of the values, or the error."""
+    os.close(may_go)
+
+    def run(beta):
+        return jnp.full(20, 1.0) * beta
+
+    points = grid(beta=[0.0, 0.125, 0.25, 0.5, 0.625, 0.75])
+    sweep(run, points, batch_size=1)  # Compiles, so that the stores start together.
+    os.write(is_ready, b".")
+    os.read(go, 1)
+    try:
+        outcome = float(sweep(run, points, batch_size=1, store=folder / "store").values.sum())
+    except Exception as error:
+        outcome = f"{type(error).__name__} {error}"
+    (folder / f"outcome {number}").write_text(json.dumps(outcome))
 
 
 # A limit on the size of files

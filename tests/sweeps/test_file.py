@@ -2,12 +2,14 @@
 
 import collections
 import errno
+import io
 import json
 import math
 import os
 import pickle
 import re
 import resource
+import threading
 import zipfile
 from dataclasses import dataclass
 from typing import Any
@@ -114,7 +116,7 @@ def test_a_result_is_restored(tmp_path_factory, swept, modes):
         assert bits(one) == bits(two)
     assert again.report is None
     assert again.modes == modes
-    assert again.mode_of("score") == modes.get("score", "min")
+    assert {name: again.mode_of(name) for name in modes} == modes
     other = path.with_name("other")
     SweepResult(swept.points, swept.values, swept.diverged, None, modes).save(other)
     assert other.read_bytes() == path.read_bytes()
@@ -293,3 +295,186 @@ def test_a_newer_format_is_refused(tmp_path, monkeypatch):
     )
     with pytest.raises(ValueError, match=re.escape(sentence)):
         SweepResult.load(tmp_path / "r")
+
+
+# Files of strangers
+
+
+def rewrite(path, change_about=None, change=None, compression=zipfile.ZIP_STORED):
+    """Write a result's file again with another description or other arrays."""
+    with np.load(path) as archive:
+        arrays = dict(archive.items())
+    about = json.loads(arrays.pop("about").item())
+    if change_about:
+        about = change_about(about) or about
+    if change:
+        change(arrays)
+    arrays["about"] = np.array(json.dumps(about))
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.asarray(array), allow_pickle=True)
+            archive.writestr(f"{name}.npy", content.getvalue())
+
+
+ABOUT = {
+    "no format": lambda about: about.pop("format") and None,
+    "a word as format": lambda about: about.update(format="1"),
+    "a fraction as format": lambda about: about.update(format=1.5),
+    "true as format": lambda about: about.update(format=True),
+    "a negative format": lambda about: about.update(format=-1),
+    "a large word as format": lambda about: about.update(format="99"),
+    "no version": lambda about: about.pop("momentax") and None,
+    "a number as version": lambda about: about.update(momentax=3),
+    "a word as version": lambda about: about.update(momentax="latest"),
+    "an escape as version": lambda about: about.update(momentax="1.0\x1b[31m"),
+    "a newer format of an escape": lambda about: about.update(format=9, momentax="9\x1b[2J"),
+    "an escape as axis": lambda about: about.update(dims={"a\x1b[2J": ["\x1b]0;x\x07"]}),
+    "an axis twice": lambda about: about["dims"].update(x=["beta"]),
+    "axes of two lengths": lambda about: about.update(dims={"point": ["learning_rate", "beta"]}),
+    "a dimension without axes": lambda about: about["dims"].update(x=[]),
+    "a list of dimensions": lambda about: about.update(dims=["learning_rate"]),
+    "an array twice": lambda about: about.update(tree={"list": ["values/loss"] * 2}),
+    "an unknown array": lambda about: about.update(tree="values/x"),
+    "an unknown container": lambda about: about.update(tree={"set": ["values/loss"]}),
+    "an unknown dtype": lambda about: about.update(dtypes={"values/loss": "float1"}),
+    "a mode of another word": lambda about: about.update(modes={"loss": "best"}),
+    "modes of a list": lambda about: about.update(modes=["loss"]),
+    "static values of another length": lambda about: about.update(static={"beta": [1, 2, 3]}),
+    "static values that are lists": lambda about: about.update(static={"beta": [[1], [2]]}),
+    "a list": lambda about: [about],
+}
+ARRAYS = {
+    "flags as numbers": lambda a: a.update(diverged=a["diverged"].astype(np.int8)),
+    "flags as words": lambda a: a.update(diverged=a["diverged"].astype(str)),
+    "flags with a further axis": lambda a: a.update(diverged=a["diverged"][..., None]),
+    "flags of another shape": lambda a: a.update(diverged=a["diverged"].T),
+    "one flag": lambda a: a.update(diverged=np.bool_(False)),
+    "an axis of pairs": lambda a: a.update({"axes/beta": np.ones((2, 2))}),
+    "an axis of one number": lambda a: a.update({"axes/beta": np.float32(1)}),
+    "an axis of words": lambda a: a.update({"axes/beta": np.array(["a", "b"])}),
+    "an axis of complex numbers": lambda a: a.update({"axes/beta": np.ones(2, complex)}),
+    "a shorter axis": lambda a: a.update({"axes/beta": np.ones(1)}),
+    "values of another shape": lambda a: a.update({"values/loss": np.ones((2, 3))}),
+    "pickled values": lambda a: a.update({"values/loss": np.full((3, 2), None)}),
+    "no flags": lambda a: a.pop("diverged") is None,
+}
+
+
+@pytest.mark.parametrize("case", [*ABOUT, *ARRAYS])
+def test_a_file_that_save_does_not_write_is_refused_in_one_printable_sentence(case, tmp_path):
+    path = tmp_path / "r.npz"
+    small_result().save(path)
+    rewrite(path)
+    SweepResult.load(path)  # Written again without a change it can be read.
+    rewrite(path, ABOUT.get(case), ARRAYS.get(case))
+    with pytest.raises(ValueError, match=rf"r\.npz {REFUSED}") as caught:
+        SweepResult.load(path)
+    assert str(caught.value).isprintable()
+
+
+def test_a_compressed_file_is_refused_before_it_takes_memory(tmp_path):
+    path = tmp_path / "r.npz"
+    small_result().save(path)
+    rewrite(path, change=lambda a: a.update({"values/loss": np.zeros((3, 2, 10**6))}),
+            compression=zipfile.ZIP_DEFLATED)  # fmt: skip
+    assert path.stat().st_size < 1e6
+    with pytest.raises(ValueError, match="it is compressed"):
+        SweepResult.load(path)
+
+
+def test_a_header_that_claims_more_than_there_is_is_refused(tmp_path):
+    path = tmp_path / "r.npz"
+    small_result().save(path)
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (3, 2, 10**12)}
+    )
+    contents["values/loss.npy"] = header.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    with pytest.raises(
+        ValueError, match=r"loss has another size than its shape \(3, 2, 1000000000"
+    ):
+        SweepResult.load(path)
+
+
+ESCAPES = "\x1b[2J\x07\x9b31m\u202e"
+
+
+def test_escapes_in_names_are_shown_and_not_sent_to_the_terminal(tmp_path):
+    points = grid(**{f"axis{ESCAPES}": [f"word{ESCAPES}", "b"], "beta": [0.0, 0.9]})
+    values = {
+        "test_loss": {ESCAPES: np.ones((2, 2))},
+        "loss": np.ones((2, 2)),
+        ESCAPES: np.ones((2, 2, 2)),
+    }
+    make_result(points, values).save(tmp_path / "r")
+    result = SweepResult.load(tmp_path / "r")
+    seeds = make_result(repeat(points, 2), {f"m{ESCAPES}": np.ones((2, 2, 2))}).over_seeds()
+    texts = [
+        repr(result),
+        result._repr_html_(),
+        repr(points),
+        repr(seeds),
+        repr(result.best("loss")),
+    ]
+    texts.append(repr(result.marginal(f"axis{ESCAPES}")))
+    asked = [
+        lambda: result["los"],
+        lambda: result[f"los{ESCAPES}"],
+        lambda: result.best(ESCAPES, "min"),
+        lambda: result.best(f"test_loss.{ESCAPES}"),
+        lambda: result.where(gamma=1),
+        lambda: result.where(**{f"axis{ESCAPES}": "c"}),
+        lambda: result.marginal(ESCAPES),
+        lambda: result.over_seeds(),
+        lambda: result.mode_of(ESCAPES),
+        lambda: momentax.sweep(lambda **point: 1 / 0, points),
+        lambda: momentax.sweep(lambda **point: 1.0, points, static=[ESCAPES]),
+        lambda: grid(**{ESCAPES: []}),
+        lambda: grid(**{ESCAPES: [np.nan]}),
+        lambda: zipped(**{ESCAPES: [1], "b": [1, 2]}),
+        lambda: momentax.plotting.heatmap(result, "loss"),
+        lambda: momentax.plotting.parallel(result, ESCAPES),
+        lambda: momentax.plotting.curves(result, "loss"),
+    ]
+    for ask in asked:
+        with pytest.raises((ValueError, KeyError, TypeError, RuntimeError)) as caught:
+            ask()
+        texts.append(str(caught.value))
+    for text in texts:
+        assert text.replace("\n", "").isprintable(), repr(text)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+def test_a_result_is_saved_into_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    small_result().save(tmp_path / "pipe")
+    reader.join(60)
+    small_result().save(tmp_path / "file")
+    assert read == [(tmp_path / "file").read_bytes()]
+    assert not (tmp_path / "pipe").is_file()
+
+
+@pytest.mark.parametrize("path", [None, 3, 1.0, True, b"r", [], ["r"], {}, np.ones(2), object()])
+def test_what_is_no_path_is_refused(path):
+    calls = [small_result().save, SweepResult.load]
+    if path is not None:  # None means no store.
+        calls.append(lambda path: momentax.sweep(lambda beta: beta, grid(beta=[0.5]), store=path))
+    for call in calls:
+        with pytest.raises(TypeError, match=r"(path|store) must be a path, such as .*, got "):
+            call(path)
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_a_path_without_a_file_is_refused(path):
+    for call in (small_result().save, SweepResult.load):
+        with pytest.raises(ValueError, match="path must be a path"):
+            call(path)

@@ -97,6 +97,27 @@ def test_each_core_becomes_a_device_before_jax_starts(outcomes, case):
     )
 
 
+@pytest.mark.parametrize("number", range(forks.ROUNDS))
+def test_of_processes_that_start_one_store_together_each_ends_or_is_told_who_has_it(
+    outcomes, number
+):
+    folder, found = outcomes
+    assert found["together"][number] == [0] * forks.TOGETHER
+    folder /= f"together {number}"
+    ended = [json.loads((folder / f"outcome {i}").read_text()) for i in range(forks.TOGETHER)]
+    assert 45.0 in ended
+    told = [outcome for outcome in ended if outcome != 45.0]
+    for text in told:
+        assert re.match(r"BlockingIOError .*store is in use by (process \d+ on|another proc)", text)
+        assert "wait until it has finished, and the same call reads its results" in text
+    names = os.listdir(folder / "store")
+    assert sorted(name for name in names if not name.startswith("batch-")) == [
+        "about.json",
+        "function.txt",
+    ]
+    assert len(names) == 2 + 6
+
+
 def test_a_file_that_the_system_cuts_off_is_not_kept(outcomes):
     folder, found = outcomes
     assert found["file size limit"] == 0

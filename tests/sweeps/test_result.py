@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import dataclasses
 import itertools
 import math
 import pickle
@@ -19,7 +20,7 @@ from hypothesis import given
 import momentax
 from momentax import grid
 from momentax.sweeps import Best, Mean, SweepResult, repeat, zipped
-from momentax.sweeps._result._metrics import MAXIMIZED_WORDS
+from momentax.sweeps._result._metrics import mode_in_name
 from tests.sweeps.results import (
     POINTS,
     REPORT,
@@ -55,6 +56,16 @@ def test_an_unknown_name_raises_a_sentence():
     for ask in (lambda r: r.best("los"), lambda r: r.top("los", 2)):
         with pytest.raises(KeyError, match="there is no metric 'los'"):
             ask(small_result())
+    for metric in (["loss"], {}, None, 3, np.ones(2), object()):
+        for ask in (lambda r, m=metric: r[m], lambda r, m=metric: r.best(m, "min")):
+            with pytest.raises(KeyError, match=r"there is no metric .*; the metrics are: loss, tr"):
+                ask(small_result())
+        with pytest.raises(
+            KeyError, match=r"there is no axis .*; the axes are: learning_rate, beta"
+        ):
+            small_result().marginal(metric)
+        with pytest.raises(ValueError, match="mode must say which end of"):
+            small_result().mode_of(metric)
     for ask in (lambda r: r.where(gamma=1), lambda r: r.marginal("gamma")):
         with pytest.raises(KeyError) as caught:
             ask(small_result())
@@ -186,32 +197,44 @@ def test_of_equal_settings_the_first_is_the_best():
     assert [b.index for b in swept.top("loss", 3, "max")] == [(0, 0), (2, 0), (2, 1)]
 
 
-@pytest.mark.parametrize(
-    ("name", "mode"),
-    [(word, "max") for word in MAXIMIZED_WORDS]
-    + [
-        ("val_accuracy", "max"),
-        ("test.acc", "max"),
-        ("Rewards", "max"),
-        ("accuracy@5", "max"),
-        ("loss", "min"),
-        ("error", "min"),
-        ("value", "min"),
-        ("accounts", "min"),  # Contains "acc", but not as a word.
-        ("returned", "min"),
-    ],
-)
-def test_a_metric_with_a_maximized_word_in_its_name_is_maximized(name, mode):
-    swept = make_result(POINTS, {name: np.arange(6.0).reshape(3, 2)})
-    assert swept.best(name).value == (5 if mode == "max" else 0)
-    assert swept.best(name, "min").value == 0
-    assert swept.best(name, "max").value == 5
+SMALLEST = """loss losses val_loss valLoss train.loss train.loss.0 val/loss ['train']['loss']
+    loss2 log_loss l2_loss mse_loss cross_entropy_loss error test_error_rate err mse RMSE
+    mean_squared_error nll perplexity regret"""
+LARGEST = """accuracy val_accuracy testAccuracy acc test.acc top1_acc accuracy@5 held-out_accuracy
+    auc auroc ROC_AUC f1 macroF1 reward Rewards mean_reward return episode_return"""
+# Names that say nothing, or something else than the words in them.
+UNKNOWN = """value score r2 precision recall bleu iou elbo likelihood log_likelihood neg_loss
+    negative_log_loss -loss minus_loss loss_improvement lossDelta loss_ratio accuracy_drop
+    accuracy_gap steps_to_accuracy 1-accuracy 1/loss train_loss/val_loss loss-train_loss loss−mse
+    Δloss accuracy_error acc_loss lossless accounts acceleration returned return_value reward_std
+    absolute_return loss% !loss 0 _ rate learning_rate grad_norm zeal"""
+
+
+@pytest.mark.parametrize(("names", "mode"), [(SMALLEST, "min"), (LARGEST, "max"), (UNKNOWN, None)])
+def test_the_name_of_a_metric_says_which_end_is_best_or_mode_is_asked_for(names, mode):
+    for name in names.split():
+        swept = make_result(POINTS, {name: np.arange(6.0).reshape(3, 2)})
+        assert mode_in_name(name) == mode, name
+        assert swept.best(name, "min").value == 0
+        assert swept.best(name, "max").value == 5
+        if mode:
+            assert swept.mode_of(name) == mode
+            assert swept.best(name).value == {"min": 0, "max": 5}[mode]
+            continue
+        for ask in (swept.best, swept.mode_of, lambda name, swept=swept: swept.top(name, 2)):
+            with pytest.raises(ValueError, match=r'mode must say which end of .* write mode="max"'):
+                ask(name)
+        assert "best" not in repr(swept)
+        assert "<table>" not in swept._repr_html_()
+        told = dataclasses.replace(swept, modes={name: "max"})
+        assert told.best(name).value == 5
+        assert f"best {name}: 5" in repr(told)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float8_e4m3fn, np.float16, np.int32, bool])
 def test_any_real_dtype_can_be_ranked(dtype):
     swept = make_result(POINTS, np.array([[1, 1], [0, 1], [1, 1]], dtype))
-    assert swept.best("value").index == (1, 0)
+    assert swept.best("value", "min").index == (1, 0)
 
 
 def test_only_one_real_number_per_point_can_be_ranked():
@@ -229,9 +252,9 @@ def test_only_one_real_number_per_point_can_be_ranked():
 
 def test_there_is_no_best_if_all_points_diverged():
     with pytest.raises(ValueError, match="there is no best value: all 6 points diverged"):
-        make_result(POINTS, np.ones((3, 2)), range(6)).best("value")
+        make_result(POINTS, np.ones((3, 2)), range(6)).best("value", "min")
     with pytest.raises(ValueError, match="of 6 points 2 diverged, and at the others it is not f"):
-        make_result(POINTS, np.full((3, 2), np.inf), range(2)).best("value")
+        make_result(POINTS, np.full((3, 2), np.inf), range(2)).best("value", "max")
 
 
 # Selections
@@ -321,7 +344,7 @@ def test_means_of_known_numbers():
     assert mean.mean.dtype == mean.standard_error.dtype == np.float64
     np.testing.assert_allclose(mean.mean, [3, 6])
     np.testing.assert_allclose(mean.standard_error, [math.sqrt(7 / 3), 1])
-    best = swept.best("value")
+    best = swept.best("value", "min")
     assert (best.value, best.standard_error) == (3, math.sqrt(7 / 3))
     flags = make_result(points, np.array([[True, False, True], [True, True, True]]))
     np.testing.assert_allclose(flags.over_seeds().mean, [2 / 3, 1])
@@ -391,8 +414,7 @@ def test_points_of_seeds_only_are_one_setting():
     swept = make_result(grid(seed=[1, 2, 4]), np.array([1.0, 2.0, 6.0]))
     assert swept.over_seeds().mean.shape == ()
     assert swept.over_seeds().mean == 3
-    assert swept.best("value").point == {}
-    assert "best value: 3" in repr(swept)
+    assert swept.best("value", "max").point == {}
 
 
 def test_help_describes_every_field_of_the_records():

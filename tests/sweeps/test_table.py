@@ -106,13 +106,16 @@ def test_a_result_prints_in_a_few_lines():
         "SweepResult of 2 points, 1 method × 2 seed",
         "  metrics: value (1, 2)",
         "  diverged: 0",
-        "  best value: 2 ± 1 at method=named",
     ]
+    result = make_result(points, {"error": np.array([[1.0, 3.0]])}, report=None)
+    assert repr(result).splitlines()[-1] == "  best error: 2 ± 1 at method=named"
 
 
 def test_the_first_rankable_metric_is_shown():
     values = {"a": np.zeros((3, 2, 2)), "b": np.zeros((3, 2), bool), "c": np.zeros((3, 2))}
-    assert "best c: 0" in repr(make_result(POINTS, values))
+    assert "best" not in repr(make_result(POINTS, values))  # No name says which end is best.
+    values["test"] = {"loss": np.ones((3, 2))}
+    assert "best test.loss: 1" in repr(make_result(POINTS, values))
 
 
 ODD = {

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic
 from momentax._core.arguments import as_flag
 from momentax._core.hyperparameters import as_schedule
-from momentax._core.typing import PyTree, ScalarOrSchedule
+from momentax._core.typing import ScalarOrSchedule
 from momentax._methods._linear import linear
 from momentax._sgd import sgd
 from momentax.conventions._arrays import as_number
@@ -26,22 +25,16 @@ _ALTERNATIVES = {
 _WITHOUT_EFFECT = {"name", "ema_momentum", "ema_overwrite_frequency"}
 
 
-def _limit_norm(updates: PyTree, limit: float) -> PyTree:
-    """Scale a tree to a norm of at most the limit c: g ← c g / max(‖g‖, c)."""
-    factor = limit / jnp.maximum(arithmetic.norm(updates), limit)
-    return arithmetic.combine((factor, updates), like=updates)
-
-
 def _clip_by_leaf_norm(limit: float) -> optax.GradientTransformation:
     """Scale each leaf to a norm of at most the limit."""
     return optax.stateless(
-        lambda updates, _: jax.tree.map(lambda leaf: _limit_norm(leaf, limit), updates)
+        lambda updates, _: jax.tree.map(lambda g: arithmetic.limit_norm(g, limit), updates)
     )
 
 
 def _clip_by_tree_norm(limit: float) -> optax.GradientTransformation:
     """Scale the whole tree to a norm of at most the limit."""
-    return optax.stateless(lambda updates, _: _limit_norm(updates, limit))
+    return optax.stateless(lambda updates, _: arithmetic.limit_norm(updates, limit))
 
 
 # Keras's limits on the gradient, each with the transformation that imposes it.

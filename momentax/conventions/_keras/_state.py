@@ -12,7 +12,13 @@ from momentax._core import arguments
 from momentax._core.typing import PyTree
 from momentax.conventions._arrays import as_numpy
 from momentax.conventions._mapping import Counterpart
-from momentax.conventions._transfer import Units, counts_of, fill_velocity, read_velocity
+from momentax.conventions._transfer import (
+    Units,
+    counts_of,
+    fill_velocity,
+    read_velocity,
+    require_distinct_keys,
+)
 
 
 class _Roles(NamedTuple):
@@ -33,10 +39,19 @@ def _find_roles(variables: Sequence[Any]) -> _Roles:
             "variables must be optimizer.variables of a keras.optimizers.SGD, got "
             f"{arguments.describe(variables)}"
         )
+    if not variables:
+        raise ValueError(
+            "variables is empty: pass optimizer.variables, of which a keras.optimizers.SGD has at "
+            "least its iteration and its learning rate"
+        )
     iteration, velocities = None, {}
     for position, variable in enumerate(variables):
         name = (getattr(variable, "path", None) or variable.name).rpartition("/")[2]
         if name == "iteration":
+            if iteration is not None:
+                raise ValueError(
+                    "variables has several iterations: pass the variables of one optimizer"
+                )
             iteration = position
         elif name.endswith("_momentum"):
             number = sum(isinstance(key, int) for key in velocities)
@@ -172,8 +187,13 @@ def export_keras_state(
     values = [np.array(as_numpy(variable)) for variable in variables]
     units = Units.check(scale, conjugate=False)
     buffers = read_velocity(state, mapping, units=units, path=path) if roles.velocities else {}
+    positions = {
+        name: _find_position(roles, Counterpart(name), f"the velocity of {name!r}")
+        for name in buffers
+    }
+    require_distinct_keys({repr(name): position for name, position in positions.items()})
     for name, array in buffers.items():
-        position = _find_position(roles, Counterpart(name), f"the velocity of {name!r}")
+        position = positions[name]
         if position is None or array is None:
             continue
         if array.shape != (shape := values[position].shape):

@@ -10,7 +10,14 @@ import optax
 
 from momentax._core import arithmetic, trees
 from momentax._core.arguments import ANY_REAL, as_flag
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import (
+    as_schedule,
+    concrete_value,
+    first_count,
+    is_always_zero,
+    with_interval,
+)
+from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule, Schedule
 from momentax._methods._linear import linear
 from momentax._sgd import sgd
@@ -81,7 +88,7 @@ def _dampened_kernel(c: _Coefficients) -> optax.GradientTransformationExtraArgs:
     def init(params):
         zeros = arithmetic.zeros_like(params)
         started = jax.tree.map(lambda _: jnp.zeros((), bool), zeros)
-        return DampedState(jnp.zeros((), jnp.int32), zeros, started)
+        return DampedState(first_count(c.μ, c.τ), zeros, started)
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
@@ -101,7 +108,7 @@ def _dampened_kernel(c: _Coefficients) -> optax.GradientTransformationExtraArgs:
         )
         return d, DampedState(optax.safe_increment(t), v, started)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return method(init, update, DampedState)
 
 
 def from_torch(
@@ -170,18 +177,19 @@ def from_torch(
     μ = as_schedule("momentum", momentum)
     τ = as_schedule("dampening", dampening, ANY_REAL)
     λ = as_schedule("weight_decay", weight_decay)
-    undamped = not callable(dampening) and arithmetic.is_zero(τ(0))
-    no_momentum = not callable(momentum) and arithmetic.is_zero(μ(0))
     nesterov = as_flag("nesterov", nesterov)
-    if nesterov and (no_momentum or not undamped):
+    # The number is unknown where JAX traces it, as under optax.inject_hyperparams.
+    damped = callable(dampening) or concrete_value(dampening) not in (0, None)
+    if nesterov and (damped or (not callable(momentum) and concrete_value(momentum) == 0)):
         raise ValueError(
             f"nesterov needs momentum above 0 and dampening 0, got momentum={momentum} and "
             f"dampening={dampening}"
         )
     c = _Coefficients(μ, τ, nesterov)
-    if undamped:
+    if nesterov or is_always_zero(dampening):
         shift = c.velocity_weight if nesterov else 0.0
-        method = linear(c.gradient_weight, c.velocity_weight, c.beta, c.gain, shift=shift)
+        β = with_interval("[0, inf)", c.beta)  # It is 1 while μ is 0.
+        kernel = linear(c.gradient_weight, c.velocity_weight, β, c.gain, shift=shift)
     else:
-        method = _dampened_kernel(c)
-    return sgd(α, method, weight_decay=λ, maximize=maximize)
+        kernel = _dampened_kernel(c)
+    return sgd(α, kernel, weight_decay=λ, maximize=maximize)

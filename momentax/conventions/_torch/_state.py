@@ -2,62 +2,138 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from momentax._core.arguments import describe, require_function
 from momentax._core.typing import PyTree
 from momentax.conventions._mapping import Counterpart
 from momentax.conventions._torch._optimizer import from_torch
-from momentax.conventions._transfer import Units, fill_velocity, read_velocity
+from momentax.conventions._transfer import (
+    Units,
+    fill_velocity,
+    read_velocity,
+    require_distinct_keys,
+)
 
 
-def _parameter_ids(state_dict: Any, names: Iterable[str] | None) -> dict[str | int, Any]:
-    """Map each name and number of a parameter to its key in the state of the optimizer."""
+def _param_groups(state_dict: Any) -> list[Mapping[str, Any]]:
+    """Return the param groups of a state dict, checked to list their parameters."""
     if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= state_dict.keys():
         raise TypeError(
             "state_dict must be what optimizer.state_dict() of a torch.optim.SGD returns, got "
             f"a value of type {type(state_dict).__name__}"
         )
     groups = state_dict["param_groups"]
-    ids = [key for group in groups for key in group["params"]]
-    if names is None:
-        names = [name for group in groups for name in group.get("param_names", ())]
-    elif len(names := list(names)) != len(ids):
+    if not isinstance(groups, list | tuple) or not groups:
         raise ValueError(
-            f"names has {len(names)} names, and the optimizer has {len(ids)} parameters"
+            "state_dict['param_groups'] must be a list of at least one param group, as "
+            f"optimizer.state_dict() returns it, got {describe(groups)}"
         )
-    return dict(zip(names, ids, strict=False)) | dict(zip(ids, ids, strict=True))
+    for i, group in enumerate(groups):
+        keys = group.get("params") if isinstance(group, Mapping) else None
+        if not isinstance(keys, list | tuple) or not all(map(_is_key, keys)):
+            raise ValueError(
+                f"state_dict['param_groups'][{i}] must have a list 'params' of the numbers or "
+                f"names of its parameters, as optimizer.state_dict() returns it, got {describe(keys)}"
+            )
+    return list(groups)
+
+
+def _is_key(key: Any) -> bool:
+    return isinstance(key, int | np.integer | str) and not isinstance(key, bool)
+
+
+def _parameter_ids(state_dict: Any, names: Iterable[str] | None) -> dict[str | int, Any]:
+    """Map each name and number of a parameter to its key in the state of the optimizer."""
+    groups = _param_groups(state_dict)
+    keys = [key for group in groups for key in group["params"]]
+    ids: dict[str | int, Any] = {}
+    for key in keys:
+        if key in ids:
+            raise ValueError(f"the parameter {key!r} occurs twice in state_dict['param_groups']")
+        ids[key] = key
+    for i, group in enumerate(groups):
+        if (given := group.get("param_names")) is not None:
+            where = f"state_dict['param_groups'][{i}]['param_names']"
+            _add_names(ids, given, group["params"], where, "the group")
+    if names is not None:
+        _add_names(ids, names, keys, "names", "the optimizer")
+    return ids
+
+
+def _add_names(
+    ids: dict[str | int, Any], names: Any, keys: Sequence[Any], where: str, owner: str
+) -> None:
+    """Add the names of parameters to `ids`, in the order of the parameters' keys."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(
+            f"{where} must be a sequence of a name for each parameter, got {describe(names)}"
+        )
+    names = list(names)
+    if len(names) != len(keys):
+        raise ValueError(
+            f"{where} has {len(names)} names, and {owner} has {len(keys)} parameters: give one name "
+            "for each, in their order"
+        )
+    for name, key in zip(names, keys, strict=True):
+        if not isinstance(name, str):
+            raise TypeError(f"{where} must hold names, got {describe(name)}")
+        if (other := ids.setdefault(name, key)) != key:
+            raise ValueError(
+                f"{where} gives the name {name!r} to the parameter {key!r}, and it is that of the "
+                f"parameter {other!r} already: each name must belong to one parameter"
+            )
 
 
 def _find_key(ids: dict[str | int, Any], entry: Counterpart, where: str) -> Any:
     """Return the key of a counterpart in the state of the optimizer."""
     if entry.name in ids:
         return ids[entry.name]
-    if isinstance(entry.name, str) and all(isinstance(name, int) for name in ids):
+    known = ", ".join(map(repr, ids)) or "no parameters"
+    named = {key for name, key in ids.items() if isinstance(name, str)}
+    if isinstance(entry.name, str) and named != set(ids.values()):
         raise ValueError(
-            f"{where} cannot be found, because the state dict numbers its parameters; pass names "
-            "in the order of the optimizer's parameters, which for one param group is "
+            f"{where} cannot be found, because the state dict numbers its parameters and names "
+            f"{'some' if named else 'none'} of them; it has {known}; pass names in the order of the "
+            "optimizer's parameters, which for one param group is "
             "[name for name, _ in model.named_parameters()]"
         )
-    raise ValueError(f"{where} is not in the optimizer, which has {', '.join(map(repr, ids))}")
+    raise ValueError(f"{where} is not in the optimizer, which has {known}")
 
 
 def _momentum_buffers(state_dict: Mapping[str, Any], ids: dict[str | int, Any]) -> dict[Any, Any]:
     """Return the momentum buffers of a state dict by their keys."""
     buffers = {}
+    if not isinstance(state_dict["state"], Mapping):
+        raise TypeError(
+            "state_dict['state'] must be a dict from parameters to their buffers, as "
+            f"optimizer.state_dict() returns it, got {describe(state_dict['state'])}"
+        )
     for key, entries in state_dict["state"].items():
+        if not isinstance(entries, Mapping):
+            raise TypeError(
+                f"state_dict['state'][{key!r}] must be a dict that may hold a 'momentum_buffer', "
+                f"got {describe(entries)}"
+            )
         if foreign := sorted(set(entries) - {"momentum_buffer"}):
             raise TypeError(
                 f"the state dict has an entry {foreign[0]!r}, so it is not of torch.optim.SGD"
             )
         if key not in ids:
             raise ValueError(f"the state dict has a buffer for {key!r}, which is in no param group")
+        if ids[key] in buffers:
+            raise ValueError(
+                f"the state dict has two buffers for the parameter {ids[key]!r}, one of them as "
+                f"{key!r}"
+            )
         if (buffer := entries.get("momentum_buffer")) is not None:
-            buffers[key] = buffer
+            buffers[ids[key]] = buffer
     return buffers
 
 
@@ -207,13 +283,20 @@ def export_torch_state(
         {0: {'momentum_buffer': array([0., 0., 0.], dtype=float32)}}
     """
     ids = _parameter_ids(state_dict, names)
+    if tensor is not None:
+        require_function("tensor", tensor, "from a NumPy array to a tensor")
     as_tensor = tensor or importlib.import_module("torch").from_numpy
     buffers = read_velocity(state, mapping, units=Units.check(scale, conjugate), path=path)
+    keys = {name: _find_key(ids, Counterpart(name), repr(name)) for name in buffers}
+    require_distinct_keys({repr(name): key for name, key in keys.items()})
     return {
         "state": {
-            _find_key(ids, Counterpart(name), repr(name)): {"momentum_buffer": as_tensor(array)}
+            keys[name]: {"momentum_buffer": as_tensor(array)}
             for name, array in buffers.items()
             if array is not None
         },
-        "param_groups": [dict(group) for group in state_dict["param_groups"]],
+        "param_groups": [
+            {name: copy.copy(value) for name, value in group.items()}
+            for group in state_dict["param_groups"]
+        ],
     }

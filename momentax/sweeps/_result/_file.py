@@ -5,26 +5,31 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import math
 import os
+import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from momentax._core.arguments import describe, is_real, printable
+from momentax._core.files import write_file
 from momentax._core.typing import PyTree
 from momentax.sweeps._axes import as_objects
-from momentax.sweeps._files import momentax_version, write_atomically
 from momentax.sweeps._points import Points
+from momentax.sweeps._version import momentax_version
 
 FORMAT = 1
 _QUIET_NAN = 0x7FC00000  # In float32; its 22 low bits are free for a payload.
 
 
 def write(
-    path: str | os.PathLike[str],
+    path: Path,
     points: Points,
     values: PyTree,
     metrics: Mapping[str, Any],
@@ -49,7 +54,7 @@ def write(
     }
     members = {name: upcast_to_numpy(array) for name, array in arrays.items()}
     members["diverged"] = np.asarray(diverged)
-    _require_shapes(points, [members[name] for name in ["diverged", *names]])
+    require_shapes(points, values, diverged)
     members["about"] = np.array(json.dumps(about, default=lambda scalar: scalar.item()))
 
     def write_archive(file: BinaryIO) -> None:
@@ -58,27 +63,48 @@ def write(
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
 
-    write_atomically(path, write_archive)
+    write_file(path, write_archive)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[Points, PyTree, np.ndarray, Any]:
+def read(path: Path) -> tuple[Points, PyTree, np.ndarray, Any]:
     """Return the points, values, divergence and modes of a file; every checksum is compared."""
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
+                _require_uncompressed(archive, os.fstat(file.fileno()).st_size)
                 about = json.loads(_read_member(archive, "about").item())
-                parts = None if about["format"] > FORMAT else _read_parts(archive, about)
+                number, version = _version(about)
+                parts = None if number > FORMAT else _read_parts(archive, about)
         except Exception as error:  # A file with other content can lead to any error.
+            reason = f"{type(error).__name__}: {printable(str(error))}"
             raise ValueError(
-                f"{os.fspath(path)} is not the result of a sweep, or is damaged "
-                f"({type(error).__name__}: {error}); run the sweep again"
+                f"{path} is not the result of a sweep, or is damaged ({reason}); run the sweep "
+                "again"
             ) from error
     if parts is None:
         raise ValueError(
-            f"{os.fspath(path)} has format {about['format']}, of momentax {about.get('momentax')}, "
-            f"and momentax {momentax_version()} reads format {FORMAT}; load it with that version"
+            f"{path} has format {number}, of momentax {version}, and momentax "
+            f"{momentax_version()} reads format {FORMAT}; load it with that version"
         )
     return parts
+
+
+def _require_uncompressed(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse an archive whose members hold more bytes than its file, as compressed ones can."""
+    members = archive.infolist()
+    compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if compressed or sum(member.file_size for member in members) > size:
+        raise ValueError("it is compressed, or holds one array several times, as save never writes")
+
+
+def _version(about: Any) -> tuple[int, str]:
+    """Return the format of a file, and the version of momentax that wrote it."""
+    number, version = about["format"], about["momentax"]
+    if type(number) is not int or number < 1:
+        raise ValueError(f"the format {describe(number)} is no format")
+    if not isinstance(version, str) or not re.fullmatch(r"[0-9]+(\.[0-9A-Za-z.+!-]+)?", version):
+        raise ValueError(f"{describe(version)} is no version of momentax")
+    return number, version
 
 
 def name_objects(values: np.ndarray) -> np.ndarray:
@@ -129,7 +155,10 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 
 def _read_parts(archive: zipfile.ZipFile, about: dict[str, Any]) -> tuple[Points, PyTree, Any, Any]:
+    unread = set(archive.namelist())
+
     def read_array(name: str) -> np.ndarray:
+        unread.remove(f"{name}.npy")  # Each array once, so that no small file makes large results.
         array = _read_member(archive, name)
         return _downcast(array, about["dtypes"][name]) if name in about["dtypes"] else array
 
@@ -140,21 +169,38 @@ def _read_parts(archive: zipfile.ZipFile, about: dict[str, Any]) -> tuple[Points
             for dim, names in about["dims"].items()
         }
     )
+    for name, axis in points.axes.items():
+        if name not in static and not is_real(axis):
+            raise ValueError(f"the axis {describe(name)} holds {axis.dtype} and not numbers")
     values, diverged = _build(about["tree"], read_array), read_array("diverged")
-    _require_shapes(points, [diverged, *jax.tree.leaves(values)])
+    require_shapes(points, values, diverged)
     return points, values, diverged, about["modes"]
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """Read an array of the file to its end, where zipfile compares the checksum."""
     content = io.BytesIO(archive.read(f"{name}.npy"))
+    version = np.lib.format.read_magic(content)
+    read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+    shape, _, dtype = read_header(content)
+    if math.prod(shape) * dtype.itemsize != len(content.getbuffer()) - content.tell():
+        raise ValueError(f"{name} has another size than its shape {shape} and dtype {dtype} say")
+    content.seek(0)
     return np.lib.format.read_array(content, allow_pickle=False)
 
 
-def _require_shapes(points: Points, arrays: Iterable[np.ndarray]) -> None:
-    for array in arrays:
+def require_shapes(points: Points, values: PyTree, diverged: Any) -> None:
+    """Raise if an array of a result has another shape than its points, or flags are no bools."""
+    for array in [diverged, *jax.tree.leaves(values)]:
+        if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+            raise TypeError(f"values and diverged must be arrays, got {describe(array)}")
         if array.shape[: len(points.dims)] != points.shape:
             raise ValueError(f"an array of shape {array.shape} for points of shape {points.shape}")
+    if diverged.shape != points.shape or diverged.dtype != bool:
+        raise ValueError(
+            f"diverged must be bools of the points' shape {points.shape}, got {diverged.dtype} of "
+            f"shape {diverged.shape}"
+        )
 
 
 def _outline(node: PyTree, names: Iterator[str]) -> Any:

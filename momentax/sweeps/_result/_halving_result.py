@@ -51,7 +51,8 @@ class HalvingResult(SweepResult):
     def tree_unflatten(cls, aux: Any, children: Any) -> HalvingResult:
         """Make a result of children of any kind, which JAX may put where arrays were."""
         points, values, diverged, survivors, states = children
-        return cls(points, values, diverged, None, dict(aux), survivors, states)
+        arrays = {"points": points, "values": values, "diverged": diverged}
+        return cls._of_any(dict(aux), **arrays, survivors=survivors, states=states)
 
     def where(self, **conditions: Any) -> SweepResult:
         """Select the points that meet every condition, as `SweepResult.where`; without states."""

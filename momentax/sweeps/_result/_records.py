@@ -82,7 +82,10 @@ class Mean:
     count: np.ndarray
 
     def __repr__(self) -> str:
-        metrics = (f"{name} {np.shape(leaf)}" for name, leaf in name_leaves(self.mean).items())
+        metrics = (
+            f"{arguments.printable(name)} {np.shape(leaf)}"
+            for name, leaf in name_leaves(self.mean).items()
+        )
         return "\n  ".join(
             [
                 f"Mean at {self.points!r}",

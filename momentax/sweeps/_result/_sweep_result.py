@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from momentax._core import arguments
 from momentax._core.typing import PyTree
-from momentax.sweeps._points import SEED, Points
+from momentax.sweeps._points import SEED, Points, require_points
 from momentax.sweeps._result import _file, _table
-from momentax.sweeps._result._metrics import default_mode, name_leaves
+from momentax.sweeps._result._metrics import name_leaves, require_mode
 from momentax.sweeps._result._records import Best, Mean, Report
 from momentax.sweeps._result._statistics import (
     group_by_setting,
@@ -49,11 +49,17 @@ class SweepResult:
         every leaf, NumPy arrays.
     diverged: which points diverged, bools of the points' shape.
     report: how the sweep ran; it is not part of the tree and not kept in a file.
-    modes: which end of a metric is best, "min" or "max", where its name does not say.
+    modes: which end of a metric is best, "min" or "max", whatever its name says.
 
     result["loss"] is the leaf of that name: a leaf in nested containers has its
     path as its name, "train.loss", and a bare array the name "value". A metric with
     one real number per point can be ranked, with `best` and `top`.
+
+    Raises:
+        TypeError: points is not of type Points, report is not a Report, or modes is not a
+            dictionary.
+        ValueError: An array has another shape than the points on its leading axes, diverged is
+            not of bools of the points' shape, or a mode is another word.
     """
 
     points: Points
@@ -61,6 +67,27 @@ class SweepResult:
     diverged: np.ndarray
     report: Report | None = None
     modes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_points(self.points)
+        if self.report is not None and not isinstance(self.report, Report):
+            raise TypeError(f"report must be a Report, got {arguments.describe(self.report)}")
+        if not isinstance(self.modes, Mapping):
+            raise TypeError(
+                'modes must be a dictionary, such as {"r2": "max"}, got '
+                f"{arguments.describe(self.modes)}"
+            )
+        for metric, mode in self.modes.items():
+            arguments.as_option(f"modes[{arguments.describe(metric)}]", mode, ("min", "max"))
+        _file.require_shapes(self.points, self.values, self.diverged)
+
+    @classmethod
+    def _of_any(cls, modes: Mapping[str, str], **children: Any) -> Any:
+        """Make a result of children of any kind, which JAX may put where arrays were."""
+        result = object.__new__(cls)
+        for name, child in {"report": None, "modes": dict(modes), **children}.items():
+            object.__setattr__(result, name, child)
+        return result
 
     def tree_flatten_with_keys(self) -> tuple[Any, Any]:
         """Return the children by name, and the modes as structure."""
@@ -72,7 +99,7 @@ class SweepResult:
     def tree_unflatten(cls, aux: Any, children: Any) -> SweepResult:
         """Make a result of children of any kind, which JAX may put where arrays were."""
         points, values, diverged = children
-        return cls(points, values, diverged, None, dict(aux))
+        return cls._of_any(dict(aux), points=points, values=values, diverged=diverged)
 
     def metrics(self) -> dict[str, Any]:
         """Give every leaf of the values a name.
@@ -85,23 +112,31 @@ class SweepResult:
 
     def __getitem__(self, metric: str) -> Any:
         metrics = self.metrics()
-        if metric not in metrics:
-            names = ", ".join(metrics) or "none"
-            raise UnknownNameError(f"there is no metric {metric!r}; the metrics are: {names}")
+        if not isinstance(metric, str) or metric not in metrics:
+            raise UnknownNameError(
+                f"there is no metric {arguments.describe(metric)}; the metrics are: "
+                f"{_listed(metrics)}"
+            )
         return metrics[metric]
 
     def mode_of(self, metric: str) -> str:
-        """Return which end of a metric is best.
+        """Return which end of a metric is best, as far as that is known.
 
         Args:
             metric: The metric's name; any name is accepted.
 
         Returns:
-            The entry of `modes`; without one, "max" for a metric whose name contains
-            one of the words accuracy, acc, auc, f1, reward or return, as
-            "val_accuracy" does, else "min".
+            The entry of `modes`; without one, "min" for a loss, error, mse, rmse,
+            mae, nll, perplexity or regret and "max" for an accuracy, acc, auc,
+            auroc, f1, reward or return, also beside words that do not turn the
+            direction around, as in "val_accuracy" or "train.loss".
+
+        Raises:
+            ValueError: The name says neither, as "score" or "neg_loss". `best`, `top`
+                and the plots then need their argument mode.
         """
-        return self.modes.get(metric) or default_mode(str(metric))
+        name = metric if isinstance(metric, str) else arguments.describe(metric)
+        return require_mode(name, self.modes.get(name))
 
     def best(self, metric: str, mode: str | None = None) -> Best:
         """Find the setting that is best by a metric: the first of `top`.
@@ -131,7 +166,8 @@ class SweepResult:
         Args:
             metric: The name of a metric with one real number per point.
             count: How many settings to return, at least 1.
-            mode: "min" where less is better, "max" where more is; None takes `mode_of`.
+            mode: "min" where less is better, "max" where more is. None takes `mode_of`,
+                which refuses a name that does not say.
 
         Returns:
             A list of Best(point, value, standard_error, index), shorter than count if
@@ -139,20 +175,22 @@ class SweepResult:
 
         Raises:
             ValueError: The metric does not have one real number per point, no point can
-                be ranked, mode is another word, or count is below 1.
+                be ranked, mode is another word or None for a metric whose name does not
+                say, or count is below 1.
             KeyError: There is no metric of this name.
             TypeError: count is not an integer.
         """
         count = arguments.as_count("count", count)
-        mode = self.mode_of(metric) if mode is None else mode
-        sign = -1 if arguments.as_option("mode", mode, ("min", "max")) == "max" else 1
         leaf = np.asarray(self[metric])
         if not self._is_rankable(leaf):
             raise ValueError(
-                f"{metric} cannot be ranked: it has shape {leaf.shape} and dtype {leaf.dtype}, not "
-                f"one real number for each of the points of shape {self.points.shape}; "
+                f"{arguments.printable(metric)} cannot be ranked: it has shape {leaf.shape} and "
+                f"dtype {leaf.dtype}, not one real number for each of the points of shape "
+                f"{self.points.shape}; "
                 f"reduce it in run, or rank what you compute from result[{metric!r}] yourself"
             )
+        mode = self.mode_of(metric) if mode is None else require_mode(metric, mode)
+        sign = -1 if mode == "max" else 1
         points, groups = group_by_setting(self.points)
         included = ~np.asarray(self.diverged) & np.isfinite(leaf.astype(np.float64))
         value, error, seeds = mean_and_error(leaf, included, groups, len(points))
@@ -160,7 +198,9 @@ class SweepResult:
         order = np.lexsort((sign * value, ~is_complete))  # By completeness first; stable.
         ranked = order[np.isfinite(value[order])]
         if not ranked.size:
-            raise ValueError(f"there is no best {metric}: {self._why_unranked()}")
+            raise ValueError(
+                f"there is no best {arguments.printable(metric)}: {self._why_unranked()}"
+            )
         return [
             Best(
                 points[int(i)],
@@ -196,14 +236,14 @@ class SweepResult:
             is_met = meets_condition(values, condition)
             if not is_met.any():
                 raise ValueError(
-                    f"no point has {name}={arguments.describe(condition)}: "
+                    f"no point has {arguments.printable(name)}={arguments.describe(condition)}: "
                     f"the axis holds {arguments.describe(_table.as_common_dtype(values))}"
                 )
             kept[dim] &= is_met
             if not kept[dim].any():
                 raise ValueError(
                     f"each condition is met by some point, but no point meets all of them on the "
-                    f"dimension {dim}: {', '.join(self.points.dims[dim])}"
+                    f"dimension {arguments.printable(dim)}: {_listed(self.points.dims[dim])}"
                 )
         selection = np.ix_(*(np.flatnonzero(keep) for keep in kept.values()))
         points = Points(
@@ -231,7 +271,7 @@ class SweepResult:
         if SEED not in self.points.dims:
             raise ValueError(
                 "over_seeds needs points with a dimension seed, as momentax.sweeps.repeat(points, "
-                f"5) makes them, got the dimensions {', '.join(self.points.dims)}"
+                f"5) makes them, got the dimensions {_listed(self.points.dims)}"
             )
         return self._mean(*group_by_setting(self.points))
 
@@ -287,8 +327,9 @@ class SweepResult:
         np.load(path) gives the arrays "axes/beta", "values/loss" and so on and
         "diverged", and as "about" a JSON text with the rest. bfloat16 and the like
         are kept in float32. The report is left out, so that equal results give equal
-        files. An existing file is replaced once the new one is complete, and stays
-        unchanged if that fails.
+        files. An existing file is replaced once the new one is complete, with its
+        permissions and its owner, and stays unchanged if that fails. A link is
+        followed, and a pipe is written to.
 
         Args:
             path: Where to write, such as "sweep.npz"; nothing is added to the name.
@@ -298,7 +339,9 @@ class SweepResult:
 
         Raises:
             OSError: The file cannot be written.
+            TypeError: path is not a path.
         """
+        path = arguments.as_path("path", path)
         _file.write(path, self.points, self.values, self.metrics(), self.diverged, self.modes)
 
     @staticmethod
@@ -315,10 +358,13 @@ class SweepResult:
             else as a string: a function as its name.
 
         Raises:
-            ValueError: The file is damaged, holds something else, or has a format newer
-                than this version of momentax.
+            ValueError: The file is damaged, holds something else, has a format newer than
+                this version of momentax, or is compressed: no more than the size of the
+                file is read into memory, so that a small file cannot fill it.
             OSError: The file cannot be read.
+            TypeError: path is not a path.
         """
+        path = arguments.as_path("path", path)
         points, values, diverged, modes = _file.read(path)
         return SweepResult(points, values, diverged, None, modes)
 
@@ -344,8 +390,14 @@ class SweepResult:
     def _axis(self, name: str) -> tuple[np.ndarray, str]:
         """Return an axis' values, and the dimension along which it varies."""
         for dim, axes in self.points.dims.items():
-            if name in axes:
+            if isinstance(name, str) and name in axes:
                 return np.asarray(axes[name]), dim
         raise UnknownNameError(
-            f"there is no axis {name!r}; the axes are: {', '.join(self.points.axes)}"
+            f"there is no axis {arguments.describe(name)}; the axes are: "
+            f"{_listed(self.points.axes)}"
         )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return names for a message; none if there are none."""
+    return ", ".join(map(arguments.printable, names)) or "none"

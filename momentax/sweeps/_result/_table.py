@@ -12,11 +12,12 @@ import numpy as np
 from momentax._core import arguments
 from momentax._core.typing import PyTree
 from momentax.sweeps._axes import as_objects, describe_point, describe_value
-from momentax.sweeps._files import momentax_version
 from momentax.sweeps._points import Points
 from momentax.sweeps._result import _file
+from momentax.sweeps._result._metrics import known_mode
 from momentax.sweeps._result._records import Best, Report
 from momentax.sweeps._result._statistics import group_by_setting, mean_of_groups
+from momentax.sweeps._version import momentax_version
 
 if TYPE_CHECKING:
     import pandas
@@ -36,6 +37,8 @@ class Result(Protocol):
     def diverged(self) -> Any: ...
     @property
     def report(self) -> Report | None: ...
+    @property
+    def modes(self) -> Mapping[str, str]: ...
     def metrics(self) -> dict[str, Any]:
         """Return the leaves of the values by name."""
         ...
@@ -54,7 +57,7 @@ def to_dataset(points: Points, metrics: Mapping[str, Any], diverged: Any) -> xar
     variables = _variables(points, metrics, diverged)
     dims = tuple(points.dims)
     coordinates = {
-        name: (dim, as_common_dtype(np.asarray(values)))
+        name: (dim, as_common_dtype(np.array(values)))
         for dim, axes in points.dims.items()
         for name, values in axes.items()
     }
@@ -88,7 +91,9 @@ def to_text(result: Result) -> str:
         return f"{name}(values={result.values!r}, diverged={result.diverged!r})"
     points = result.points
     sizes = " × ".join(f"{n} {dim}" for dim, n in zip(points.dims, points.shape, strict=True))
-    metrics = (f"{name} {np.shape(leaf)}" for name, leaf in result.metrics().items())
+    metrics = (
+        f"{arguments.printable(name)} {np.shape(leaf)}" for name, leaf in result.metrics().items()
+    )
     lines = [
         f"{name} of {len(points)} points, {sizes}",
         f"metrics: {', '.join(metrics) or 'none'}",
@@ -103,12 +108,9 @@ def to_text(result: Result) -> str:
             lines[-1] += f", points from the store: {report.resumed}"
         if report.damaged:
             lines[-1] += f", damaged files: {len(report.damaged)}"
-    for metric in _rankable_metrics(result)[:1]:
-        try:
-            (best,) = result.top(metric, 1)
-        except ValueError:  # No point can be ranked.
-            break
+    for best in _ranked(result, 1):
         at = f" at {describe_point(best.point)}" if best.point else ""
+        metric = arguments.printable(_rankable_metrics(result)[0])
         lines.append(f"best {metric}: {_with_error(best.value, best.standard_error)}{at}")
     return "\n  ".join(lines)
 
@@ -116,13 +118,10 @@ def to_text(result: Result) -> str:
 def to_html(result: Result) -> str:
     """Return the lines of `to_text`, and below them a table of the best settings."""
     lines = f"<pre>{escape(to_text(result))}</pre>"
-    names = _rankable_metrics(result) if _is_concrete(result) else []
-    try:
-        ranked = result.top(names[0], _MOST_ROWS) if names else []
-    except ValueError:  # No point can be ranked.
-        ranked = []
+    ranked = _ranked(result, _MOST_ROWS) if _is_concrete(result) else []
     if not ranked:
         return lines
+    names = _rankable_metrics(result)
     scalars = {name: leaf for name, leaf in result.metrics().items() if name in names}
     means = mean_of_groups(*group_by_setting(result.points), scalars, ~np.asarray(result.diverged))
     seeds = len(result.points) // len(means.points)
@@ -135,7 +134,9 @@ def to_html(result: Result) -> str:
             cells.append(_with_error(value, error))
         cells += [f"{means.count[best.index]} of {seeds}"] * (seeds > 1)
         rows.append(_row("td", cells))
-    head = _row("th", [*ranked[0].point, *names, *["seeds"] * (seeds > 1)])
+    head = _row(
+        "th", map(arguments.printable, [*ranked[0].point, *names, *["seeds"] * (seeds > 1)])
+    )
     return f"{lines}<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
 
 
@@ -169,12 +170,30 @@ def _is_concrete(result: Result) -> bool:
 
 
 def _rankable_metrics(result: Result) -> list[str]:
-    """Return the metrics with one real number per point, integers (such as counts) last."""
+    """Return the metrics with one real number per point.
+
+    Those whose best end is known come first, and integers, such as counts, last of each kind.
+    """
     shape = result.points.shape
     scalars = {
         n: v for n, v in result.metrics().items() if v.shape == shape and arguments.is_real(v)
     }
-    return sorted(scalars, key=lambda name: scalars[name].dtype.kind in "iu")
+
+    def place(name: str) -> tuple[bool, bool]:
+        return known_mode(name, result.modes) is None, scalars[name].dtype.kind in "iu"
+
+    return sorted(scalars, key=place)
+
+
+def _ranked(result: Result, count: int) -> list[Best]:
+    """Return the best settings by the first rankable metric; none if its best end is unknown."""
+    metrics = _rankable_metrics(result)
+    if not metrics or known_mode(metrics[0], result.modes) is None:
+        return []
+    try:
+        return result.top(metrics[0], count)
+    except ValueError:  # No point can be ranked.
+        return []
 
 
 def _missing_package(name: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
@@ -192,6 +211,6 @@ def _variables(points: Points, metrics: Mapping[str, Any], diverged: Any) -> dic
                 f"the metric {name} has the name of an axis or a dimension of the points; "
                 "rename one of them"
             )
-    return {name: as_common_dtype(np.asarray(leaf)) for name, leaf in metrics.items()} | {
-        "diverged": np.asarray(diverged)
+    return {name: as_common_dtype(np.array(leaf)) for name, leaf in metrics.items()} | {
+        "diverged": np.array(diverged)
     }

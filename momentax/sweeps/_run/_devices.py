@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from momentax._core import arguments
-from momentax._core.sharding import Devices, automatic_mesh
+from momentax._core.sharding import Devices, automatic_mesh, count_cores
 
 _AXIS = "points"
 _SHARE = 0.8  # Of the free memory; the rest is for other programs.
@@ -41,8 +41,7 @@ def use_all_cores(count: int | None = None) -> int:
         >>> momentax.use_all_cores(jax.device_count()) == jax.device_count()
         True
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wanted = (cores or 1) if count is None else arguments.as_count("count", count)
+    wanted = count_cores() if count is None else arguments.as_count("count", count)
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         existing = jax.local_device_count("cpu")  # JAX fails if the option is set beside the flag.
     else:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import sys
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from momentax._core.arguments import printable
+from momentax._core.files import UNFINISHED, write_file
 from momentax._core.sharding import Devices
-from momentax.sweeps._files import write_atomically
 from momentax.sweeps._run._identity import FUNCTION_FILE, Identity, describe_differences
+from momentax.sweeps._run._lock import LOCK_FILE, StoreLock
 
 _FORMAT = 1
 _ABOUT_FILE = "about.json"
@@ -27,20 +29,29 @@ class BatchFolder:
     """A folder with a file for each finished batch, and the identity of their sweep.
 
     about.json holds the identity, function.txt the jaxpr, and each batch is an
-    .npz file whose name ends with the SHA-256 of its content.
+    .npz file whose name ends with the SHA-256 of its content. A batch also holds a digest of
+    the identity and the batch size, from which a damaged about.json is written again.
     """
 
-    def __init__(self, path: str | os.PathLike[str], identity: Identity, batch_size: int):
-        self.path = Path(path)
-        digest = hashlib.sha256(identity.function.encode()).hexdigest()
-        self._about = {
-            "format": _FORMAT,
-            **identity.about,
-            "function": digest,
-            "batch": int(batch_size),
-        }
+    def __init__(self, path: Path, identity: Identity, batch_size: int):
+        self.path = path
+        digest = _sha256(identity.function.encode())
+        self._about = {"format": _FORMAT, **identity.about, "function": digest}
+        self._digest = _sha256(json.dumps(self._about, sort_keys=True).encode())
+        self._about["batch"] = int(batch_size)
         self.damaged: list[str] = []
-        self._open(identity.function)
+        with self._explained():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = StoreLock(self.path)
+        try:
+            self._open(identity.function)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let another process use the folder."""
+        self._lock.release()
 
     @property
     def batch_size(self) -> int:
@@ -56,21 +67,27 @@ class BatchFolder:
         """Return the points and leaves of each finished batch of a part; delete damaged files."""
         found, damaged = [], []
         for path in sorted(self.path.glob(f"batch-{part}*.npz")):
-            try:
-                content = path.read_bytes()
-            except OSError as error:  # The file may be intact, so it stays.
-                raise self._unusable(error, path.name) from error
-            try:
-                if hashlib.sha256(content).hexdigest() != path.name.split(".")[-2]:
-                    raise ValueError
-                with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                    leaves = [file[f"leaf {i}"] for i in range(len(file.files) - 1)]
-                    found.append((file["points"], leaves))
-            except (ValueError, KeyError, zipfile.BadZipFile, IndexError):
+            if (arrays := self._read_batch(path)) is None:
                 damaged.append(path)
+            else:
+                count = sum(name.startswith("leaf ") for name in arrays)
+                found.append((arrays["points"], [arrays[f"leaf {i}"] for i in range(count)]))
         if damaged:
             self._delete(damaged)
         return found
+
+    def _read_batch(self, path: Path) -> dict[str, np.ndarray] | None:
+        """Return the arrays of a batch, or None if the file is damaged."""
+        with self._explained(path.name):  # A file that cannot be read may be intact.
+            content = path.read_bytes()
+        try:
+            if _sha256(content) != path.name.split(".")[-2]:
+                return None
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                arrays = dict(file.items())
+        except (ValueError, KeyError, zipfile.BadZipFile, IndexError):
+            return None
+        return arrays if "points" in arrays else None
 
     def write(self, index: np.ndarray, leaves: Sequence[np.ndarray], part: str = "") -> None:
         """Write the file of a finished batch."""
@@ -78,72 +95,117 @@ class BatchFolder:
         arrays: dict[str, Any] = {
             f"leaf {i}": _as_numpy_dtype(np.asarray(leaf)) for i, leaf in enumerate(leaves)
         }
-        np.savez(buffer, points=index, **arrays)
+        batch = np.asarray(self.batch_size)
+        np.savez(buffer, points=index, identity=np.asarray(self._digest), batch=batch, **arrays)
         content = buffer.getvalue()
-        name = f"batch-{part}{index[0]:08d}-{index[-1]:08d}.{hashlib.sha256(content).hexdigest()}"
+        name = f"batch-{part}{index[0]:08d}-{index[-1]:08d}.{_sha256(content)}"
         self._write(f"{name}.npz", content)
 
     def _open(self, function: str) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
+        with self._explained():
+            if self._lock.is_held:  # Files that a killed process left.
+                for path in self.path.glob(UNFINISHED):
+                    path.unlink()
             names = {p.name for p in self.path.iterdir() if not p.name.endswith(".tmp")}
-        except OSError as error:
-            raise self._unusable(error) from error
-        if _ABOUT_FILE in names:
-            self._require_same_sweep(function)
-        elif foreign := sorted(names - {FUNCTION_FILE}):
+        names.discard(LOCK_FILE)
+        old, damage = self._read_about() if _ABOUT_FILE in names else (None, "missing")
+        batches = sorted(name for name in names if name.startswith("batch-"))
+        foreign = sorted(names - {FUNCTION_FILE, _ABOUT_FILE} - set(batches))
+        if old is not None:
+            self._require_same_sweep(old, function)
+        elif batches:
+            self._mend(batches, damage, function)
+        elif foreign:
             raise ValueError(
-                f"the store {self.path} holds {foreign[0]} and no {_ABOUT_FILE}, so it does not "
-                "belong to a sweep; give a new or empty folder"
+                f"the store {self.path} holds {printable(foreign[0])} and no {_ABOUT_FILE}, so it "
+                "does not belong to a sweep; give a new or empty folder"
             )
-        else:  # about.json is written last, so that both files are complete if it exists.
+        else:  # Nothing was finished. about.json is written last, so that both are complete then.
             self._write(FUNCTION_FILE, function.encode())
             self._write_about()
 
-    def _require_same_sweep(self, function: str) -> None:
+    def _read_about(self) -> tuple[dict[str, Any] | None, str]:
+        """Return the identity in the folder, or None and what is wrong with the file."""
+        with self._explained(_ABOUT_FILE):
+            content = (self.path / _ABOUT_FILE).read_bytes()
+        try:
+            old = json.loads(content)
+            old["points"] = {dim: dict(axes) for dim, axes in old["points"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return None, f"damaged ({type(error).__name__}: {printable(str(error))})"
+        return old, ""
+
+    def _mend(self, batches: Sequence[str], damage: str, function: str) -> None:
+        """Write about.json again, if the batches say that they belong to this sweep."""
+        intact = [self._read_batch(self.path / name) for name in batches]
+        said = [(str(b.get("identity")), b.get("batch")) for b in intact if b is not None]
+        if not said or any(identity != self._digest for identity, _ in said):
+            why = "belong to another sweep" if said else "are damaged as well"
+            raise ValueError(
+                f"{_ABOUT_FILE} in the store {self.path} is {damage}, and its batches {why}, so "
+                "that they cannot be used; give another folder, or delete this one to start again"
+            )
+        sizes = {int(size) for _, size in said if size is not None}
+        self._take_batch_size(max(sizes, default=0))
+        self._write(FUNCTION_FILE, function.encode())
+        self._write_about()
+        warnings.warn(
+            f"{_ABOUT_FILE} in the store {self.path} was {damage}; it was written again from the "
+            "batches, which belong to this sweep",
+            stacklevel=_user_stacklevel(),
+        )
+
+    def _require_same_sweep(self, old: dict[str, Any], function: str) -> None:
         """Raise if the folder belongs to another sweep; otherwise take over its batch size."""
         try:
-            old = json.loads((self.path / _ABOUT_FILE).read_bytes())
             old_function = (self.path / FUNCTION_FILE).read_bytes().decode(errors="replace")
-            old["points"] = {dim: dict(axes) for dim, axes in old["points"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"the store {self.path} cannot be read ({type(error).__name__}: {error}); give "
-                "another folder, or delete this one to start again"
-            ) from None
+        except OSError:  # It can be written again if its digest agrees.
+            old_function = ""
         new = json.loads(json.dumps(self._about))
         if differences := describe_differences(old, new, old_function, function):
             raise ValueError(
                 f"the store {self.path} belongs to another sweep: {'; '.join(differences)}. Give "
                 "another folder, or delete this one; nothing in it was changed"
             )
-        kept, given = old.get("batch"), self._about["batch"]
+        kept = old.get("batch")
+        self._take_batch_size(kept)
+        if old_function != function:  # The digest agrees, so the file itself is damaged.
+            self._write(FUNCTION_FILE, function.encode())
+        if kept != self._about["batch"]:  # The process was killed before a batch size was chosen.
+            self._write_about()
+
+    def _take_batch_size(self, kept: Any) -> None:
+        """Take over the batch size of the folder, if it has one."""
+        given = self._about["batch"]
         if kept and given and kept != given:
             raise ValueError(
                 f"the store {self.path} was started with batch_size={kept}, got {given}; "
                 'batch_size="auto" continues with that of the store'
             )
         self._about["batch"] = kept or given
-        if old_function != function:  # The digest agrees, so the file itself is damaged.
-            self._write(FUNCTION_FILE, function.encode())
-        if kept != self._about["batch"]:  # The process was killed before a batch size was chosen.
-            self._write_about()
 
-    def _unusable(self, error: OSError, name: str = "") -> OSError:
-        what = f"{name} in the store {self.path}" if name else f"the store {self.path}"
-        reason = error.strerror or error
-        if isinstance(error, FileExistsError | NotADirectoryError):
-            reason = "there is a file where a folder must be"
-        return type(error)(error.errno, f"{what} cannot be used: {reason}")
+    @contextmanager
+    def _explained(self, name: str = "") -> Iterator[None]:
+        """Say in an error that the folder, or a file in it, cannot be used."""
+        try:
+            yield
+        except BlockingIOError:  # Another process uses it, as the message says.
+            raise
+        except OSError as error:
+            what = (
+                f"{printable(name)} in the store {self.path}" if name else f"the store {self.path}"
+            )
+            reason = error.strerror or error
+            if isinstance(error, FileExistsError | NotADirectoryError):
+                reason = "there is a file where a folder must be"
+            raise type(error)(error.errno, f"{what} cannot be used: {reason}") from error
 
     def _delete(self, damaged: Sequence[Path]) -> None:
         for path in damaged:
-            try:
+            with self._explained(path.name):
                 path.unlink(missing_ok=True)
-            except OSError as error:
-                raise self._unusable(error, path.name) from error
-        names = [path.name for path in damaged]
-        self.damaged += names
+        self.damaged += [path.name for path in damaged]
+        names = [printable(path.name) for path in damaged]
         warnings.warn(
             f"{len(names)} damaged file{'s' * (len(names) > 1)} in the store {self.path}; the "
             f"points in {'them' if len(names) > 1 else 'it'} run again: {', '.join(names)}",
@@ -155,10 +217,10 @@ class BatchFolder:
 
     def _write(self, name: str, content: bytes) -> None:
         try:
-            write_atomically(self.path / name, lambda file: file.write(content))
+            write_file(self.path / name, lambda file: file.write(content))
         except OSError as error:
-            # The name has the digest of the content, so another process that runs the same sweep
-            # may have written the same file.
+            # The name has the digest of the content. Where the system has no locks, another process
+            # that runs the same sweep may have written the same file.
             if name.startswith("batch-") and (self.path / name).exists():
                 return
             kept = "; the finished batches are kept, and the same call continues from them"
@@ -174,7 +236,7 @@ class SharedFolder:
     def __init__(
         self,
         devices: Devices,
-        path: str | os.PathLike[str],
+        path: Path,
         identity: Identity,
         batch_size: int,
     ):
@@ -189,6 +251,11 @@ class SharedFolder:
     def damaged(self) -> tuple[str, ...]:
         """The names of the damaged files that were deleted; none in other processes."""
         return tuple(self._opened.damaged) if self._opened else ()
+
+    def close(self) -> None:
+        """Let another process use the folder."""
+        if self._opened is not None:
+            self._opened.close()
 
     def read(self, part: str = "") -> list[tuple[np.ndarray, list[np.ndarray]]]:
         """Return the finished batches of a part; none in other processes."""
@@ -214,6 +281,10 @@ class SharedFolder:
 def _as_numpy_dtype(array: np.ndarray) -> np.ndarray:
     """Return an array's bits in a dtype that NumPy itself reads."""
     return array if array.dtype.isbuiltin == 1 else array.view(f"u{array.dtype.itemsize}")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _user_stacklevel() -> int:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from momentax._core import arguments
 from momentax._core.sharding import Devices
 from momentax._core.typing import PyTree
 from momentax.sweeps._points import Points
@@ -55,10 +56,12 @@ def column_shapes(columns: dict[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStr
 def group_points(points: Points, static: Sequence[str]) -> list[Group]:
     """Group the points by the values of their static axes, in order of appearance."""
     axes = points.axes
+    wrong = f"static must name axes of the points, {list(axes)}, got {arguments.describe(static)}"
+    if not isinstance(static, str | list | tuple | set | frozenset):
+        raise TypeError(wrong)
     static = (static,) if isinstance(static, str) else tuple(static)
-    for name in static:
-        if name not in axes:
-            raise ValueError(f"static must name axes of the points, {list(axes)}, got {name!r}")
+    if not all(isinstance(name, str) and name in axes for name in static):
+        raise ValueError(wrong)
     fixed = [name for name in axes if name in static or name in points.static]
     columns = points.columns()
     indices = np.arange(len(points))

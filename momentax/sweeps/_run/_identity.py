@@ -12,14 +12,15 @@ import numpy as np
 
 from momentax._core import arguments
 from momentax.sweeps._axes import describe_value
-from momentax.sweeps._files import momentax_version
 from momentax.sweeps._points import Points
 from momentax.sweeps._run._program import Traced
+from momentax.sweeps._run._references import UnknownContentError, digest
+from momentax.sweeps._version import momentax_version
 
 FUNCTION_FILE = "function.txt"
 _MOST_LINES = 6  # Of a difference between two functions.
 # Entries whose differences are described in sentences of their own.
-_OWN_SENTENCES = ("points", "data", "batch", "function")
+_OWN_SENTENCES = ("points", "data", "references", "batch", "function")
 
 
 class Identity(NamedTuple):
@@ -35,7 +36,15 @@ class Identity(NamedTuple):
 
 def identify(points: Points, traces: Sequence[Traced], **settings: Any) -> Identity:
     """Return the identity of the sweep with these points, programs and settings."""
-    prints = [trace.fingerprint() for trace in traces]
+    try:
+        prints = [trace.fingerprint() for trace in traces]
+        codes = [[f"the argument {n}", digest(v)] for n, v in settings.items() if callable(v)]
+    except UnknownContentError as error:
+        raise ValueError(
+            f"store cannot keep this sweep: its functions refer to {error}, and nothing tells "
+            "whether that is the same when the sweep continues. Pass what a callback needs as "
+            "arrays, or leave store out"
+        ) from error
     about = {
         "momentax": momentax_version(),
         "jax": jax.__version__,
@@ -43,10 +52,11 @@ def identify(points: Points, traces: Sequence[Traced], **settings: Any) -> Ident
             dim: {name: [as_entry(value) for value in values] for name, values in axes.items()}
             for dim, axes in points.dims.items()
         },
-        "data": [fingerprint.data for fingerprint in prints],
+        "data": [each.data for each in prints],
+        "references": [pair for each in prints for pair in each.references] + codes,
         **{name: as_entry(value) for name, value in settings.items()},
     }
-    return Identity(about, "\n\n".join(fingerprint.text for fingerprint in prints))
+    return Identity(about, "\n\n".join(each.text for each in prints))
 
 
 def as_entry(value: Any) -> Any:
@@ -56,6 +66,8 @@ def as_entry(value: Any) -> Any:
     """
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, str):
+        return value
     if isinstance(value, list | int | float | None):
         return value
     return re.sub(r" at 0x[0-9a-fA-F]+", "", describe_value(value))
@@ -80,7 +92,20 @@ def describe_differences(
         differences.append(_compare_text(old_function, new_function))
     if not differences and old.get("data") != new["data"]:
         differences.append("the arrays that its function closes over have changed")
+    if not differences and old.get("references") != new["references"]:
+        differences.append(_compare_references(old.get("references"), new["references"]))
     return differences
+
+
+def _compare_references(old: Any, new: list[list[str]]) -> str:
+    """Describe which Python functions differ, all of them if the store does not tell."""
+    kept = old if isinstance(old, list) else []
+    changed = dict.fromkeys(name for name, code in new if [name, code] not in kept)
+    names = ", ".join(map(arguments.printable, changed)) or "a callback"
+    return (
+        f"the code of {names} has changed, or something to which it refers, such as a default, a "
+        "global or an object"
+    )
 
 
 def _compare_points(old: Any, new: Any) -> list[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
@@ -14,28 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from momentax._core.arguments import is_key
+from momentax._core import arguments
 from momentax._core.sharding import Devices
 from momentax._core.trees import Difference
 from momentax._core.typing import PyTree
 from momentax._core.xla import evaluate
 from momentax.sweeps._axes import describe_point
+from momentax.sweeps._run._fingerprint import Fingerprint, fingerprint
 
 if TYPE_CHECKING:  # The module loads slowly.
     from jax.extend.core import ClosedJaxpr
 
 _PROGRAMS: WeakKeyDictionary[Any, dict[Any, Program]] = WeakKeyDictionary()
-
-
-class Fingerprint(NamedTuple):
-    """A description of what a traced function computes, equal in every process.
-
-    text: its jaxpr.
-    data: a digest of the arrays that it closes over.
-    """
-
-    text: str
-    data: str
 
 
 class Program:
@@ -78,12 +66,7 @@ class Traced(NamedTuple):
 
     def fingerprint(self) -> Fingerprint:
         """Return what distinguishes the program from others, in any process."""
-        digest = hashlib.sha256()
-        for array in _iterate_arrays(self.jaxpr):
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        text = self.jaxpr.pretty_print(use_color=False)
-        return Fingerprint(re.sub(r" at 0x[0-9a-f]+", "", text), digest.hexdigest())
+        return fingerprint(self.jaxpr)
 
 
 class Compiled:
@@ -147,6 +130,15 @@ def cached_program(function: Any, key: Any, make: Callable[[Callable[[], Any]], 
     return programs[key]
 
 
+def require_untraced(name: str) -> None:
+    """Refuse to run inside of a function that JAX traces into a program, as under jax.jit."""
+    if arguments.is_traced(jax.lax.add(np.int32(0), np.int32(0))):
+        raise TypeError(
+            f"{name} cannot run inside of a function that JAX traces, as under jax.jit or "
+            f"jax.lax.scan: it compiles and runs programs itself. Call {name} outside of it"
+        )
+
+
 def trace_at(
     program: Program,
     shared: PyTree,
@@ -160,7 +152,7 @@ def trace_at(
     fixed: the axes whose values are part of the program, if other axes could be too.
     """
     try:
-        return program.trace(shared, point_shapes)
+        traced = program.trace(shared, point_shapes)
     except Exception as error:  # The caller's function can raise anything.
         # A TypeError or ValueError keeps its class, since callers may catch it.
         kind = next((k for k in (TypeError, ValueError) if isinstance(error, k)), RuntimeError)
@@ -169,9 +161,18 @@ def trace_at(
         )
         if fixed is not None and isinstance(error, jax.errors.JAXTypeError):
             # The function needs the value of a tracer.
-            traced = [axis for axis in point if axis not in fixed]
-            text += f"\nIf it needs the value of an axis itself, write static={traced[:1]!r}"
+            axes = [axis for axis in point if axis not in fixed]
+            text += f"\nIf it needs the value of an axis itself, write static={axes[:1]!r}"
         raise kind(text) from error
+    # JAX makes an array that is being traced an argument, or keeps it as a constant.
+    closed_over = len(traced.jaxpr.in_avals) - len(jax.tree.leaves((shared, point_shapes)))
+    if closed_over or any(map(arguments.is_traced, traced.jaxpr.consts)):
+        raise TypeError(
+            f"{name} uses an array that JAX traces, as under jax.jit, jax.grad or jax.vmap, from "
+            "outside of it, whose value is not known; call this outside of the traced function, "
+            "or make the value an axis of the points"
+        )
+    return traced
 
 
 def compare_shapes(leaf: Any, like: Any, path: Any) -> Difference | None:
@@ -205,23 +206,3 @@ def _map_over_points(jaxpr: ClosedJaxpr, devices: Devices) -> Callable[..., Any]
         axis_names=set(devices.axes),
         check_vma=False,
     )
-
-
-def _iterate_arrays(jaxpr: Any) -> Iterator[np.ndarray]:
-    """Iterate over the arrays in a jaxpr, at any depth, in order."""
-    from jax.extend.core import Literal
-
-    for constant in getattr(jaxpr, "consts", ()):
-        yield _as_numpy(constant)
-    for equation in jaxpr.eqns:
-        for variable in equation.invars:
-            if isinstance(variable, Literal):
-                yield _as_numpy(variable.val)
-        for _, parameter in sorted(equation.params.items()):
-            for inner in parameter if isinstance(parameter, tuple | list) else (parameter,):
-                if hasattr(inner, "eqns"):
-                    yield from _iterate_arrays(inner)
-
-
-def _as_numpy(value: Any) -> np.ndarray:
-    return np.asarray(jax.random.key_data(value) if is_key(value) else value)

@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from momentax._core.arguments import printable
 from momentax._core.typing import PyTree
-from momentax.sweeps._result._metrics import default_mode, name_leaves
+from momentax.sweeps._result._metrics import mode_in_name, name_leaves
 
 _DELAY = 1.0  # Seconds; a sweep that ends before shows no bar.
 
 
 class ProgressBar:
-    """A bar of the finished points, with the best value of the first rankable metric.
+    """A bar of the finished points, with the best value of the first metric that has one.
 
     It is shown on a terminal or in a notebook, in the first process, if tqdm is
     installed; otherwise nothing is shown.
@@ -57,10 +58,11 @@ class _Metric(NamedTuple):
 
 
 def _first_metric(out: PyTree, mode: str | None) -> _Metric | None:
-    """Return the first metric that has one floating number per point."""
+    """Return the first metric of one floating number per point whose best end is known."""
     for position, (name, leaf) in enumerate(name_leaves(out).items()):
-        if leaf.shape == () and jnp.issubdtype(leaf.dtype, jnp.floating):
-            return _Metric(position, name, 1 if (mode or default_mode(name)) == "max" else -1)
+        end = mode or mode_in_name(name)
+        if end and leaf.shape == () and jnp.issubdtype(leaf.dtype, jnp.floating):
+            return _Metric(position, printable(name), 1 if end == "max" else -1)
     return None
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class Session:
         traces: The traced programs, which identify the run in the folder.
         batch_size: As the user gave it.
         most: The largest number of points that run in one program.
-        store: The path of the folder, or None.
+        store: The path of the folder, or None. A session with a folder must be closed.
         **settings: Further values that identify the run in the folder.
     """
 
@@ -49,7 +49,7 @@ class Session:
         traces: Sequence[Traced],
         batch_size: Any,
         most: int,
-        store: str | os.PathLike[str] | None,
+        store: Path | None,
         **settings: Any,
     ):
         self.devices, self.resumed = devices, 0
@@ -61,6 +61,13 @@ class Session:
             self.folder = SharedFolder(devices, store, identify(points, traces, **settings), size)
             size = self.folder.batch_size
         self._choice = BatchChoice(devices.round_up(size, most))
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.folder is not None:
+            self.folder.close()
 
     def open_outputs(self, out: PyTree, part: str = "") -> Outputs:
         """Return outputs of these shapes at all points; read those in a part of the folder."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from momentax._core import arithmetic, trees
+from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 
 
@@ -43,11 +43,13 @@ def linear_optimizer(
         steps = arithmetic.combine((a, updates), (b, v), like=updates)
         if params is not None:  # optax.apply_updates takes no None for a parameter.
             steps = jax.tree.map(
-                lambda u, leaf: jnp.zeros_like(leaf) if u is None and leaf is not None else u,
+                lambda u, leaf: (
+                    arithmetic.zero_update(leaf) if u is None and leaf is not None else u
+                ),
                 steps,
                 params,
                 is_leaf=trees.is_none,
             )
         return steps, optax.TraceState(v)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation(init, update, optax.TraceState)

@@ -1,0 +1,70 @@
+"""How the transformations of momentax are made, and the one check of the states that they get."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import optax
+
+from momentax._core.arguments import describe
+
+
+class Method(optax.GradientTransformationExtraArgs):
+    """A method of momentax. Its directions follow the gradient, so that `sgd` can negate them."""
+
+
+def transformation(
+    init: Callable[..., Any], update: Callable[..., Any], *states: type
+) -> optax.GradientTransformationExtraArgs:
+    """Return a transformation whose `update` refuses every state but those of its own classes.
+
+    The class of a state says what its fields are. Two methods may share a class only if they
+    are one recurrence with other hyperparameters, which may change between two updates.
+    """
+
+    @functools.wraps(update)
+    def checked(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
+        require_state(state, *states)
+        return update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(init, checked)
+
+
+def method(init: Callable[..., Any], update: Callable[..., Any], *states: type) -> Method:
+    """Return a method whose `update` refuses every state but those of its own classes."""
+    return Method(*transformation(init, update, *states))
+
+
+def require_state(state: Any, *states: type) -> None:
+    """Refuse a state that is of none of some classes."""
+    # A subclass keeps something else in the same fields, so that it is refused as well.
+    if type(state) not in states:
+        needed = " or ".join(map(_public_name, states))
+        raise TypeError(f"state must be of the class {needed}, got {describe_state(state)}")
+
+
+def _public_name(kind: type) -> str:
+    library = kind.__module__.partition(".")[0]
+    return {"momentax": "momentax.states.", "optax": "optax."}.get(library, "") + kind.__name__
+
+
+def describe_state(state: Any) -> str:
+    """Describe what was given as a state, and say what to give instead."""
+    if isinstance(state, optax.GradientTransformation):
+        return "a gradient transformation; give its state, tx.init(params)"
+    kind = type(state)
+    if hasattr(kind, "_fields"):
+        return (
+            f"one of the class {_public_name(kind)}, the state of another transformation; start "
+            "with tx.init(params), and give it a velocity in the same units with "
+            "momentax.replace_velocity"
+        )
+    if isinstance(state, tuple | list | dict):
+        return (
+            f"a {kind.__name__} of {len(state)}; give what tx.init(params) or tx.update returned. "
+            "If a checkpoint has lost the classes of a state, restore it with tx.init(params) as "
+            "its target"
+        )
+    return f"{describe(state)}; give what tx.init(params) or tx.update returned"
