@@ -78,7 +78,11 @@ BAD = {
 }
 
 # Where an answer may differ from the rule, and why: patterns of "callable.argument = value".
-EXCEPTIONS: dict[str, str] = {}
+EXCEPTIONS = {
+    "momentax.sweeps.Best.*": "The methods of a result make it, and users only read it.",
+    "momentax.sweeps.Mean.*": "The methods of a result make it, and users only read it.",
+    "momentax.sweeps.HalvingResult.states = *": "A state may be a tree of anything.",
+}
 
 # The words by which a message may name an argument, other than its name.
 NAMES = {
@@ -230,7 +234,7 @@ def test_each_exception_is_still_needed(pattern, tmp_path):
     found = []
     with as_a_user(tmp_path):
         for name in public_callables():
-            if fnmatch.fnmatchcase(name, pattern.rpartition(".")[0]):
+            if fnmatch.fnmatchcase(name, pattern.partition(" = ")[0].rpartition(".")[0]):
                 found += [case for case, kind, _ in answers(valid_call(name)) if kind == "fault"]
     assert any(fnmatch.fnmatchcase(case, pattern) for case in found)
 

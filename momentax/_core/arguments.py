@@ -79,7 +79,7 @@ def dtype_of(value: Any) -> Any:
         return jnp.result_type(value)
     try:
         return jax.typeof(value).dtype
-    except TypeError:
+    except Exception:  # JAX raises a TypeError, and a class whose representation fails anything.
         return None
 
 

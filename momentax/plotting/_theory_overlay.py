@@ -11,7 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import is_color_like
 from matplotlib.patheffects import withStroke
 
-from momentax._core.arguments import as_real, as_reals, describe, require_function
+from momentax._core.arguments import (
+    as_real,
+    as_reals,
+    describe,
+    require_function,
+    require_transformation,
+)
 from momentax.plotting._style import as_label, legend_below, zero_border
 from momentax.theory import largest_learning_rate
 
@@ -67,13 +73,20 @@ def theory_overlay(
     if not is_color_like(color):
         raise ValueError(f'color must be a colour of matplotlib, as "black", got {describe(color)}')
     require_function(
-        "pipeline", pipeline, "of a learning rate and a β that returns a transformation"
+        "pipeline", pipeline, "of a learning rate and a β that returns a transformation", 0.1, 0.9
     )
     λ = as_real("curvature", curvature, "(0, inf)")
     limits = ax.get_xlim(), ax.get_ylim()
     positive = max(min(limits[0]), zero_border(ax)), max(limits[0])
     β = _betas_over(limits[1]) if betas is None else _as_betas(betas)
-    α = largest_learning_rate(lambda learning_rate, beta: pipeline(learning_rate, beta), λ, beta=β)
+
+    def factory(learning_rate: Any, beta: Any) -> Any:
+        tx = pipeline(learning_rate, beta)
+        if not isinstance(tx, optax.MultiSteps):  # The theory takes it as well.
+            require_transformation("what pipeline returns", tx)
+        return tx
+
+    α = largest_learning_rate(factory, λ, beta=β)
     label = f"stability edge at curvature {λ:.4g}" if label is None else label
     if reason := _why_invisible(α, β, (positive, limits[1])):
         label = f"{label}\n({reason})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from momentax._core import trees
+from momentax._core import arguments, trees
 from momentax._core.typing import PyTree
 from momentax._state import _flax, _velocity
 
@@ -25,6 +25,7 @@ def bytes_per_parameter(state: PyTree, *, params: PyTree = None) -> float:
         Bytes an entry, a float.
 
     Raises:
+        TypeError: A leaf of the state is no array.
         ValueError: The number of entries is unknown: params is None, and the
             state holds no velocity or an empty one; or params do not fit any
             velocity of the state.
@@ -34,6 +35,11 @@ def bytes_per_parameter(state: PyTree, *, params: PyTree = None) -> float:
         >>> momentax.storage.bytes_per_parameter(state)  # 4 for each entry, and a count of 4.
         5.333333333333333
     """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if arguments.dtype_of(leaf) is None or not hasattr(leaf, "dtype"):
+            raise TypeError(
+                f"state must hold arrays, got {arguments.describe(leaf)} at {trees.path_name(path)}"
+            )
     state = jax.eval_shape(lambda state: state, state)
     found = jax.eval_shape(_velocity.velocities, state)
     if params is None:

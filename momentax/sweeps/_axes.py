@@ -19,7 +19,8 @@ _Maker = TypeVar("_Maker", bound=Callable[..., Any])
 
 def as_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
     """Return the checked values of an axis: a 1-D array of numbers, or of objects if static."""
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
+    unordered = isinstance(values, str | bytes | Mapping | set | frozenset)
+    if unordered or not hasattr(values, "__iter__"):
         raise ValueError(
             f"axis {name} must be a sequence of at least one value, got "
             f"{arguments.describe(values)}; for a single value write {name}=[value]"

@@ -63,8 +63,10 @@ class Distribution:
         Returns:
             A float64 array.
         """
-        values = arguments.as_reals("values", values)
-        direction = arguments.as_reals("direction", direction)
+        values, direction = arguments.broadcast(
+            values=arguments.as_reals("values", values),
+            direction=arguments.as_reals("direction", direction),
+        )
         factor = arguments.as_real("factor", factor, "(1, inf)")
         scale = hyperparameters.SCALES[self.scale]
         size = (factor - 1) * (self.high - self.low) if self.scale == "linear" else np.log(factor)

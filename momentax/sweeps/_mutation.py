@@ -13,34 +13,13 @@ import numpy as np
 from momentax._core import arguments, hyperparameters
 from momentax.sweeps._axes import as_axis
 from momentax.sweeps._distributions import Distribution
-from momentax.sweeps._points import Points
+from momentax.sweeps._points import Points, require_points
 
 Columns = dict[str, np.ndarray]
 
 
 class Resample(Protocol):
     """How population-based training changes the settings of runs that start from the best."""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.seed, tuple) or not self.seed:
-            raise TypeError(
-                f"seed must be a tuple of whole numbers, got {arguments.describe(self.seed)}"
-            )
-        seed = tuple(arguments.as_count(f"seed[{i}]", n, 0) for i, n in enumerate(self.seed))
-        object.__setattr__(self, "seed", seed)
-        object.__setattr__(self, "factor", arguments.as_real("factor", self.factor, "(1, inf)"))
-        if self.ranges is not None and not isinstance(self.ranges, Mapping):
-            raise TypeError(
-                "ranges must be a dictionary of distributions by the names of axes, got "
-                f"{arguments.describe(self.ranges)}"
-            )
-        for name, distribution in (self.ranges or {}).items():
-            if not isinstance(distribution, Distribution):
-                raise TypeError(
-                    f"{name} must be a distribution, such as momentax.sweeps.log_uniform(1e-3, 1), "
-                    f"got {arguments.describe(distribution)}"
-                )
-            as_axis(name, [distribution.low, distribution.high])
 
     def __call__(self, rung: int, settings: Columns, points: Points) -> Columns:
         """Return new values for each axis of some settings, after a rung counted from 0."""
@@ -66,6 +45,28 @@ class Mutation:
     factor: float
     ranges: Mapping[str, Distribution] | None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.seed, tuple) or not self.seed:
+            raise TypeError(
+                f"seed must be a tuple of whole numbers, got {arguments.describe(self.seed)}"
+            )
+        words = enumerate(self.seed)
+        seed = tuple(arguments.as_count(f"seed[{i}]", word, 0, 2**32 - 1) for i, word in words)
+        object.__setattr__(self, "seed", seed)
+        object.__setattr__(self, "factor", arguments.as_real("factor", self.factor, "(1, inf)"))
+        if self.ranges is not None and not isinstance(self.ranges, Mapping):
+            raise TypeError(
+                "ranges must be a dictionary of distributions by the names of axes, got "
+                f"{arguments.describe(self.ranges)}"
+            )
+        for name, distribution in (self.ranges or {}).items():
+            if not isinstance(distribution, Distribution):
+                raise TypeError(
+                    f"ranges[{name!r}] must be a distribution, such as momentax.sweeps.log_uniform(1e-3, 1), "
+                    f"got {arguments.describe(distribution)}"
+                )
+            as_axis(name, [distribution.low, distribution.high])
+
     def __call__(self, rung: int, settings: Columns, points: Points) -> Columns:
         """Return the changed settings."""
         changed = dict(settings)
@@ -80,6 +81,7 @@ class Mutation:
 
     def require_axes(self, points: Points) -> None:
         """Raise if a range belongs to no axis of floating numbers."""
+        require_points(points)
         axes = [name for name, values in points.axes.items() if values.dtype.kind == "f"]
         for name in self.ranges or ():
             if name not in axes:

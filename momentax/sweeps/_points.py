@@ -23,7 +23,6 @@ from momentax.sweeps._axes import (
 from momentax.sweeps._distributions import Distribution
 
 SEED, POINT = "seed", "point"  # The dimensions that are not named after one of their axes.
-_SEED_LIMIT = 2**31
 
 
 @jax.tree_util.register_pytree_node_class
@@ -271,9 +270,10 @@ def repeat(points: Points, seeds: int | Sequence[int] = 5) -> Points:
         raise ValueError("the points already have an axis seed; call repeat once, with all seeds")
     is_several = hasattr(seeds, "__iter__") and getattr(seeds, "ndim", 1)
     listed: Any = seeds if is_several else range(arguments.as_count("seeds", seeds))
+    listed = arguments.as_items("seeds", listed, "seeds")
     checked = [arguments.as_count(f"seeds[{i}]", seed, 0) for i, seed in enumerate(listed)]
-    if checked and max(checked) >= _SEED_LIMIT:
-        raise ValueError(f"a seed must be below 2**31, got {arguments.describe(max(checked))}")
+    if not checked:
+        raise ValueError("seeds must hold at least one seed, got none")
     return Points({**points.dims, SEED: {SEED: as_axis(SEED, checked).astype(np.int32)}})
 
 

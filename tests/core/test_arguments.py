@@ -149,7 +149,7 @@ def test_values_that_are_not_numbers_are_refused(case):
 
 
 def test_a_method_as_learning_rate_is_not_described_as_a_vector():
-    with pytest.raises(TypeError, match=r"^the learning rate comes first and the method second: "):
+    with pytest.raises(TypeError, match=r"^learning_rate comes first and the method second: "):
         momentax.sgd(momentax.heavy_ball())
 
 

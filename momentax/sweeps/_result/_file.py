@@ -191,11 +191,16 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 def require_shapes(points: Points, values: PyTree, diverged: Any) -> None:
     """Raise if an array of a result has another shape than its points, or flags are no bools."""
-    for array in [diverged, *jax.tree.leaves(values)]:
+    arrays = [("values", leaf) for leaf in jax.tree.leaves(values)]
+    if not arrays:
+        raise ValueError(f"values must hold at least one array, got {describe(values)}")
+    for name, array in [("diverged", diverged), *arrays]:
         if not hasattr(array, "shape") or not hasattr(array, "dtype"):
-            raise TypeError(f"values and diverged must be arrays, got {describe(array)}")
+            raise TypeError(f"{name} must be arrays, got {describe(array)}")
         if array.shape[: len(points.dims)] != points.shape:
-            raise ValueError(f"an array of shape {array.shape} for points of shape {points.shape}")
+            raise ValueError(
+                f"{name} has an array of shape {array.shape} for points of shape {points.shape}"
+            )
     if diverged.shape != points.shape or diverged.dtype != bool:
         raise ValueError(
             f"diverged must be bools of the points' shape {points.shape}, got {diverged.dtype} of "

@@ -74,10 +74,11 @@ def mean_and_error(
     return value, error, count
 
 
-def meets_condition(values: np.ndarray, condition: Any) -> np.ndarray:
+def meets_condition(name: str, values: np.ndarray, condition: Any) -> np.ndarray:
     """Return which values of an axis equal the condition, are in it, or satisfy it."""
     if values.dtype != object or not _equals(values, condition).any():
         if callable(condition):
+            arguments.require_function(name, condition, "of a value, if it is one", values[0])
             return np.array([bool(condition(value)) for value in values])
         is_several = isinstance(condition, Iterable) and not isinstance(condition, str)
         if is_several and getattr(condition, "ndim", 1):  # A 0-d array cannot be iterated.

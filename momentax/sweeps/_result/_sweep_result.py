@@ -134,8 +134,9 @@ class SweepResult:
         Raises:
             ValueError: The name says neither, as "score" or "neg_loss". `best`, `top`
                 and the plots then need their argument mode.
+            TypeError: metric is not a string.
         """
-        name = metric if isinstance(metric, str) else arguments.describe(metric)
+        name = arguments.as_text("metric", metric, '"loss"')
         return require_mode(name, self.modes.get(name))
 
     def best(self, metric: str, mode: str | None = None) -> Best:
@@ -233,7 +234,7 @@ class SweepResult:
         }
         for name, condition in conditions.items():
             values, dim = self._axis(name)
-            is_met = meets_condition(values, condition)
+            is_met = meets_condition(name, values, condition)
             if not is_met.any():
                 raise ValueError(
                     f"no point has {arguments.printable(name)}={arguments.describe(condition)}: "
