@@ -134,9 +134,8 @@ def _is_within(text: str, number: float) -> bool:
         return True
     left, low, high, right = found.groups()
     low, high = _number(low, -np.inf), _number(high, np.inf)
-    return (low <= number if left == "[" else low < number) and (
-        number <= high if right == "]" else number < high
-    )
+    above = low <= number if left == "[" else low < number
+    return above and (number <= high if right == "]" else number < high)
 
 
 def _number(text: str, otherwise: float) -> float:

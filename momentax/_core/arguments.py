@@ -272,13 +272,11 @@ def as_hashable(function: Any) -> Any:
     return function
 
 
-def require_function(
-    name: str, value: Any, signature: str, *args: Any, more: bool = False, **keywords: Any
-) -> None:
+def require_function(name: str, value: Any, signature: str, /, *args: Any, **keywords: Any) -> None:
     """Refuse what cannot be called, or cannot take some arguments if these are given.
 
-    `signature` says in words from what to what the function maps. With `more`, further
-    arguments may follow those that are given here.
+    `signature` says in words from what to what the function maps. With `...` as the last of
+    the arguments, more may follow.
     """
     wrong = f"{name} must be a function {signature}, got {describe(value)}"
     if not callable(value):
@@ -289,7 +287,9 @@ def require_function(
         parameters = inspect.signature(value)
     except (TypeError, ValueError):  # Some functions that are written in C say nothing.
         return
-    bind = parameters.bind_partial if more else parameters.bind
+    bind, args = (
+        (parameters.bind_partial, args[:-1]) if args[-1:] == (...,) else (parameters.bind, args)
+    )
     try:
         bind(*args, **keywords)
     except TypeError:
