@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from momentax._core import arguments, arithmetic, trees
-from momentax._core.hyperparameters import as_schedule
+from momentax._core.hyperparameters import as_schedule, first_count
 from momentax._core.keywords import explain_keywords, source_of, suggest_synonym
 from momentax._core.transformations import Method, describe_state, transformation
 from momentax._core.typing import PyTree, ScalarOrSchedule, Schedule
@@ -50,13 +49,16 @@ _HEAVY_BALL = _DefaultMethod(*heavy_ball())
 
 
 def _with_count(
-    step: Callable[[PyTree, Any, PyTree], PyTree], state_type: Any
+    step: Callable[[PyTree, Any, PyTree], PyTree], state_type: Any, schedule: Schedule
 ) -> optax.GradientTransformationExtraArgs:
-    """Return the transformation step(updates, count, params), whose state is its count."""
+    """Return the transformation step(updates, count, params), whose state is its count.
+
+    The first value of the schedule is checked by `init`.
+    """
 
     def init(params):
         del params
-        return state_type(jnp.zeros((), jnp.int32))
+        return state_type(first_count(schedule))
 
     def update(updates, state, params=None, **extra_args):
         del extra_args
@@ -74,16 +76,22 @@ def _stateless(
     The state of `optax.stateless` is a NamedTuple, which `jax.export` does not serialize.
     """
 
+    def init(params: PyTree) -> Any:
+        del params
+        return ()
+
     def update(updates, state, params=None, **extra_args):
         del extra_args
         return step(updates, params), state
 
-    return optax.GradientTransformationExtraArgs(lambda _: (), update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _scale(factor: Schedule) -> optax.GradientTransformationExtraArgs:
     """Scale updates by c_t, kept in float32 or wider: u ← c_t u."""
-    return _with_count(lambda u, t, _: arithmetic.combine((factor(t), u), like=u), ScaleState)
+    return _with_count(
+        lambda u, t, _: arithmetic.combine((factor(t), u), like=u), ScaleState, factor
+    )
 
 
 def _decay(
@@ -103,7 +111,7 @@ def _decay(
         decayed = jax.tree.map(lambda keep, leaf: leaf if keep else None, kept, params)
         return arithmetic.combine((1.0, u), (factor(t) * weight(t), decayed), like=u)
 
-    return _with_count(step, DecayState)
+    return _with_count(step, DecayState, weight)
 
 
 def _fill_with_zeros(updates: PyTree, params: PyTree) -> PyTree:

@@ -476,6 +476,7 @@ WRAPPERS = {
         temporary=4,
         copies=1,
         reason="The step reads the previous update, which the new state does not hold.",
+        largest=37,
     ),
     **{
         f"stored, {name}": Case(

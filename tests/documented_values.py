@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from matplotlib.colors import is_color_like
 
 LARGEST = 2**31 - 1  # Counts are int32.
 _Rule = Callable[[Any], bool]
@@ -180,6 +181,16 @@ def is_tree_of_params(value: Any) -> bool:
     return is_tree_of_floats([leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, arrays)])
 
 
+def is_empty_array(value: Any) -> bool:
+    """Return whether a value is an array of shape (0,)."""
+    return isinstance(value, np.ndarray) and value.shape == (0,)
+
+
+def has_no_leaves(value: Any) -> bool:
+    """Return whether a value is a tree without leaves."""
+    return not jax.tree.leaves(value)
+
+
 def is_path(value: Any) -> bool:
     """Return whether a value is the path of a file or a folder."""
     return isinstance(value, str | os.PathLike) and bool(str(value))
@@ -193,6 +204,16 @@ def is_mask(value: Any) -> bool:
 # What an argument may be where its annotation does not say it, by its name or by both names.
 RULES: dict[str, _Rule] = {
     "mu": is_real_array,
+    "Best.value": lambda value: isinstance(value, float),
+    "Best.standard_error": lambda value: isinstance(value, float),
+    "Best.point": lambda value: isinstance(value, dict),
+    "SweepResult.values": has_no_leaves,
+    "HalvingResult.values": has_no_leaves,
+    "HalvingResult.states": lambda value: (
+        has_no_leaves(value) or getattr(value, "shape", None) == (0,)
+    ),
+    "theory_overlay.color": lambda value: isinstance(value, str) and is_color_like(value),
+    "label": lambda value: isinstance(value, str),
     "hessian": is_real_array,
     "Spectrum.below.curvatures": is_real_array,
     "Spectrum.density.curvatures": is_real_array,
@@ -202,11 +223,9 @@ RULES: dict[str, _Rule] = {
     "HalvingResult.save.path": is_path,
     "Counterpart.axes": lambda value: isinstance(value, list | np.ndarray) and len(value) == 0,
     "Counterpart.name": lambda value: isinstance(value, str) or (_is_number(value) and value >= 0),
-    "where.beta": lambda value: _takes(value, 1) or (_is_number(value) and value == 0),
+    "where.beta": lambda value: _is_number(value) and value == 0,
     "from_keras.name": lambda value: True,  # Keras's name of an optimizer has no effect.
     "from_torch.foreach": lambda value: True,  # It does not change any step.
-    "label": lambda value: isinstance(value, str),
-    "color": lambda value: isinstance(value, str) and value == "0.9",  # A grey of Matplotlib.
     "seed": lambda value: _is_number(value) and 0 <= value < 2**32,
     "step.direction": is_real_array,
     "step.values": is_real_array,

@@ -78,31 +78,32 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "factor": lambda: 1.25,
     "gradient_step": lambda: 0.0,
     "high": lambda: 1.0,
+    "index": lambda: (0, 1),
     "kappa": lambda: 10.0,
     "kd": lambda: 2.0,
     "ki": lambda: 1.0,
     "kp": lambda: -0.5,
-    "index": lambda: (0,),
     "learning_rate": lambda: 0.1,
     "low": lambda: 0.1,
     "mean": lambda: {"loss": np.ones((3, 2))},
     "metric": lambda: "loss",
     "momentum": lambda: 0.9,
+    "momentax.sweeps.Mutation.ranges": lambda: None,
     "mu": lambda: 0.1,
     "name": lambda: "kernel",
     "nu": lambda: 0.7,
     "path": lambda: "result.npz",
-    "points": lambda: small_result().points,
     "point": lambda: {"beta": 0.9},
+    "points": lambda: small_result().points,
     "power": lambda: 2,
     "probability": lambda: np.array([0.25, 0.5]),
+    "ranges": lambda: {"beta": momentax.sweeps.uniform(0.0, 0.5)},
     "scale": lambda: "log",
-    "ranges": lambda: {"beta": momentax.sweeps.momentum_uniform(0.0, 0.9)},
-    "seed": lambda: (1, 2),
+    "seed": lambda: (0, 1),
     "standard_error": lambda: 0.1,
-    "step.values": lambda: np.array([0.25, 0.5]),
-    "value": lambda: 0.5,
     "values": lambda: {"loss": np.ones((3, 2))},
+    "momentax.sweeps.Distribution.step.values": lambda: np.array([0.25, 0.5]),
+    "value": lambda: 0.5,
     "velocity_step": lambda: 0.1,
     "width": lambda: 0.5,
 }
@@ -136,7 +137,7 @@ def public_callables() -> dict[str, Any]:
     """
     found = {}
     for name, value in PUBLIC.items():
-        if not (inspect.isclass(value) and issubclass(value, tuple)):
+        if not (inspect.isclass(value) and issubclass(value, (tuple, momentax.sweeps.Mean))):
             found[name] = value
         if inspect.isclass(value):
             found |= {f"{name}.{method}": value for method in _public_methods(value)}
@@ -184,22 +185,23 @@ def _instance(name: str, cls: type) -> Any:
     return cls(**_arguments_by_name(name, cls))
 
 
+def _key_of(name: str, parameter: inspect.Parameter) -> str:
+    """Return the key of an argument in ARGUMENTS, which may begin with that of its callable."""
+    own = f"{name}.{parameter.name}"
+    return own if own in ARGUMENTS else parameter.name
+
+
 def _arguments_by_name(name: str, function: Any) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters.values()
     required = [p for p in parameters if p.default is p.empty and p.kind != p.VAR_POSITIONAL]
-    short = name.rpartition(".")[2]
-    keys = {
-        p.name: f"{short}.{p.name}" if f"{short}.{p.name}" in ARGUMENTS else p.name
-        for p in required
-    }
-    if missing := [key for key in keys.values() if key not in ARGUMENTS]:
+    if missing := [p.name for p in required if _key_of(name, p) not in ARGUMENTS]:
         raise ValueError(
             f"{name} has no valid call: add valid values of {', '.join(missing)} to ARGUMENTS in "
             "tests/public_calls.py"
         )
     given = {}
     for p in required:
-        value = ARGUMENTS[keys[p.name]]()
+        value = ARGUMENTS[_key_of(name, p)]()
         given |= value if p.kind == p.VAR_KEYWORD else {p.name: value}
     return given
 

@@ -118,7 +118,7 @@ def test_learning_rate_none_ascends_in_optax():
         warnings.simplefilter("ignore")  # Later versions may warn.
         (update,), _ = steps(optax.sgd(None), [params], params)
     assert (update > 0).all()
-    with pytest.raises(TypeError, match=r"learning_rate must be in \(0, inf\), got None"):
+    with pytest.raises(TypeError, match=r"learning_rate must be in \[0, inf\), got None"):
         momentax.sgd(None)
 
 

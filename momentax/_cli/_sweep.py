@@ -50,7 +50,7 @@ def run(options: Namespace) -> bool:
 
 def _make_points(options: Namespace) -> Points:
     for name, least in (("epochs", 1), ("seed", 0), ("seeds", 1)):
-        as_count(name, getattr(options, name), least)
+        as_count(name, getattr(options, name), least, np.inf)
     if options.seed >= 2**32:
         raise ValueError(f"seed must be below 2**32, got {describe(options.seed)}")
     points = grid(learning_rate=options.learning_rates, beta=options.betas)

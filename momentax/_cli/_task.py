@@ -18,7 +18,7 @@ from momentax._cli._functions import accepts, describe_parameters, import_functi
 from momentax._cli._training import METRICS, Training
 from momentax._cli._usage import UsageError
 from momentax._core.arguments import describe, dtype_of, is_real
-from momentax.sweeps._result._metrics import mode_in_name
+from momentax._core.metrics import mode_in_name
 
 _POINT = ("learning_rate", "beta")
 _OPTIONAL = ("data", "epochs", "method", "seed")  # Optional arguments of a training function.

@@ -283,11 +283,11 @@ def overflow_factor(tree: PyTree, norm: Scalar) -> tuple[jax.Array, jax.Array]:
     keeps all squares in range, and the tree is read only once more.
     """
     most = largest_to_square(*jax.tree.leaves(tree))
-    # The barrier keeps XLA from multiplying the entries before it divides them by the constant.
+    # XLA would compute (x / c)² as x² / c² for a constant c that it knows, and c² overflows.
     power = jax.lax.optimization_barrier(jnp.asarray(most * 2.0**29, float_dtype()))
     size = _root_of_squares(tree, power)
     overflows = (size > most / power) & jnp.isfinite(size)
-    factor = jnp.maximum(norm / size * (1 / power), jnp.finfo(jnp.float32).tiny)
+    factor = jnp.maximum(norm / size * (1 / power), float(jnp.finfo(jnp.float32).tiny))
     otherwise = jnp.where(jnp.isfinite(size), 1, jnp.nan)
     return overflows, jnp.where(overflows, factor, otherwise)
 
@@ -327,13 +327,14 @@ def _measure(tree: PyTree) -> tuple[jax.Array, jax.Array]:
 
 
 def _unit_of(tree: PyTree) -> jax.Array:
-    """Return a power of two near the largest entry, or 1 if an entry is infinite or NaN.
+    """Return a power of two near the largest entry; 1 if all are 0, or one is infinite or NaN.
 
     Its reciprocal is neither subnormal nor infinite, so that division by it is exact.
     """
     largest = _largest(tree)
     info = jnp.finfo(largest.dtype)
-    bounded = jnp.clip(jnp.where(jnp.isfinite(largest), largest, 1), info.tiny, 1 / info.tiny)
+    is_ordinary = (largest > 0) & jnp.isfinite(largest)
+    bounded = jnp.clip(jnp.where(is_ordinary, largest, 1), info.tiny, 1 / info.tiny)
     power = jax.lax.reduce_precision(bounded, exponent_bits=info.nexp, mantissa_bits=0)
     return jax.lax.stop_gradient(power)  # Results do not depend on it.
 
@@ -342,13 +343,10 @@ def _root_of_squares(tree: PyTree, power: jax.Array) -> jax.Array:
     """Return the norm of a tree divided by a power of two."""
     inverse, zero = 1 / power, jnp.zeros((), power.dtype)
 
-    def scale(leaf: Any) -> jax.Array:
-        leaf = _widen(leaf, power)
-        return leaf * inverse.astype(leaf.dtype)
+    def squares(part: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.square(jnp.asarray(part, zero.dtype) * inverse))
 
-    squares = square(jax.tree.map(scale, tree))
-    sums = (jnp.sum(leaf).astype(zero.dtype) for leaf in jax.tree.leaves(squares))
-    return jnp.sqrt(sum(sums, start=zero))
+    return jnp.sqrt(sum(map(squares, _real_parts(tree)), start=zero))
 
 
 def _divide(tree: PyTree, power: jax.Array, *, times: jax.Array, where: Any = True) -> PyTree:
@@ -374,16 +372,18 @@ def _divide(tree: PyTree, power: jax.Array, *, times: jax.Array, where: Any = Tr
 def _largest(tree: PyTree) -> jax.Array:
     """Return the largest magnitude of a real or imaginary part, or 0 for an empty tree."""
     zero = jnp.zeros((), float_dtype())
+    entries = (jnp.max(jnp.abs(part), initial=0).astype(zero.dtype) for part in _real_parts(tree))
+    return functools.reduce(jnp.maximum, entries, zero)
 
-    def largest(leaf: jax.Array) -> jax.Array:
-        return jnp.max(jnp.abs(leaf), initial=0).astype(zero.dtype)
 
-    entries = [
-        largest(part)
-        for leaf in map(_upcast, jax.tree.leaves(tree))
+def _real_parts(tree: PyTree) -> list[jax.Array]:
+    """Return all leaves, in their compute dtypes, as real arrays."""
+    leaves = map(_upcast, jax.tree.leaves(tree))
+    return [
+        part
+        for leaf in leaves
         for part in ((leaf.real, leaf.imag) if jnp.iscomplexobj(leaf) else (leaf,))
     ]
-    return functools.reduce(jnp.maximum, entries, zero)
 
 
 def _widen(leaf: Any, scalar: jax.Array) -> jax.Array:

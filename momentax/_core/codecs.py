@@ -13,7 +13,8 @@ A codec is two classes, which are beside the storage that uses them (`momentax/s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import jax
 
@@ -22,6 +23,9 @@ from momentax._core.typing import PyTree
 
 class EncodedArray(ABC):
     """One array of float32 in fewer bytes: a frozen dataclass of arrays, registered with JAX."""
+
+    # Whether `encode` has the derivative of what is decoded; integers carry none.
+    is_differentiable: ClassVar[bool] = False
 
     @abstractmethod
     def decode(self) -> jax.Array:
@@ -54,6 +58,28 @@ def is_encoded(leaf: object) -> bool:
 def is_packed(node: object) -> bool:
     codec = getattr(type(node), "codec", None)
     return isinstance(codec, type) and issubclass(codec, EncodedArray)
+
+
+def encode(array: jax.Array, like: EncodedArray, random: jax.Array | None = None) -> EncodedArray:
+    """Encode an array as another one is; refuse a derivative that would be lost."""
+    if not like.is_differentiable:
+        array = _without_derivative(array, type(like).__name__)
+    return like.encode(array, random)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _without_derivative(array: jax.Array, name: str) -> jax.Array:
+    del name
+    return array
+
+
+@_without_derivative.defjvp
+def _refuse_derivative(name: str, *_: Any) -> Any:
+    raise TypeError(
+        f"a velocity that is stored as {name} cannot be differentiated through, because its codes "
+        "carry no derivative: use momentax.storage.bfloat16(), or no storage, while you "
+        "differentiate an update, or cut the derivative with jax.lax.stop_gradient"
+    )
 
 
 def pack(tree: PyTree, packed_type: Any) -> Any:
@@ -101,7 +127,7 @@ def decode(tree: PyTree) -> PyTree:
 def encode_like(tree: PyTree, like: PyTree) -> PyTree:
     """Encode and pack those arrays of a tree that are so in `like`, rounding to the nearest."""
     leaves = jax.tree.map(
-        lambda old, new: old.encode(new) if is_encoded(old) else new,
+        lambda old, new: encode(new, old) if is_encoded(old) else new,
         unpack(like),
         tree,
         is_leaf=lambda leaf: leaf is None or is_encoded(leaf),

@@ -122,7 +122,7 @@ def _state_type(fields: set[Any], has_velocity: Callable[[Any], bool]) -> Any:
 
 
 def _packed(part: Any) -> Any:
-    """Return the NamedTuple of a storage that has the fields of a dictionary, or the part itself."""
+    """Return the NamedTuple of a storage with the fields of a dictionary, or the part itself."""
     if isinstance(part, Mapping) and not is_variable(part):
         for kind in tuple.__subclasses__():
             if getattr(kind, "codec", None) and set(kind._fields) == set(part):

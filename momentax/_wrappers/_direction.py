@@ -138,7 +138,7 @@ def _extra_args(g: PyTree, params: PyTree) -> dict[str, Any]:
         def term(g: Any, x: Any, x0: Any) -> jax.Array:
             return jnp.sum(jnp.real(jnp.conj(g) * (x - x0)) + jnp.abs(x - x0) ** 2 / 2)
 
-        return 10 + sum(jax.tree.leaves(jax.tree.map(term, g, at, params)))
+        return sum(jax.tree.leaves(jax.tree.map(term, g, at, params)), start=jnp.float32(10))
 
     return {"value": loss(params), "grad": g, "value_fn": loss}
 

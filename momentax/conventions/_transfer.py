@@ -214,7 +214,9 @@ def read_velocity(
 def _is_count(path: Any, leaf: Any) -> bool:
     """Whether a leaf is a count of updates in a state, or the value of such a Flax variable."""
     key = path[:-1] if path and getattr(path[-1], "name", None) == "value" else path
-    named = bool(key) and getattr(key[-1], "name", None) in ("count", "schedule_count")
+    last = key[-1] if key else None
+    name = getattr(last, "name", getattr(last, "key", None))  # NNX may keep a state as a dict.
+    named = name in ("count", "schedule_count")
     return named and leaf.ndim == 0 and jnp.issubdtype(leaf.dtype, jnp.integer)
 
 

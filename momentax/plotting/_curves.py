@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from momentax._core.arguments import as_flag, as_option
+from momentax._core.metrics import known_mode
 from momentax.plotting._axis_scale import (
     CategoryScale,
     NumberScale,
@@ -23,7 +24,6 @@ from momentax.plotting._axis_scale import (
 from momentax.plotting._metric import SeedMeans, average_over_seeds, read_metric
 from momentax.plotting._style import figure_of, legend_below, new_axes, normalize
 from momentax.sweeps import Points, SweepResult
-from momentax.sweeps._result._metrics import known_mode
 
 _DIVERGED: dict[str, Any] = {"color": "0.6", "linewidth": 0.7, "zorder": 1}
 _MOST_IN_LEGEND = 6  # An axis with more values than this gets a colour bar.

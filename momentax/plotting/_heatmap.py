@@ -153,7 +153,7 @@ def _read_arguments(
     """Return the points, the metric there and which runs diverged, its name, and its best end."""
     if isinstance(result, Points):
         metric = _read_arrays(result, values, diverged)
-        return result, metric, "", best_end(mode, label or "the metric")
+        return result, metric, "", best_end(mode, label or "")
     if diverged is not None:
         raise ValueError("give diverged with points only; a result has its own")
     if values is None and isinstance(result, SweepResult) and len(result.metrics()) == 1:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from momentax._core.arguments import as_option, describe, is_real, printable
+from momentax._core.metrics import require_mode
 from momentax.sweeps import Points, SweepResult
-from momentax.sweeps._result._metrics import require_mode
 
 
 class SeedMeans(NamedTuple):
@@ -46,7 +46,9 @@ def best_end(mode: Any, metric: str, result: SweepResult | None = None) -> str:
     """Return which end of a metric is best: `mode`, or if it is None what is known of it."""
     if mode is not None:
         return as_option("mode", mode, ("max", "min"))
-    return require_mode(metric, None) if result is None else result.mode_of(metric)
+    if result is None:
+        return require_mode(metric, None, f"label={describe(metric)}")
+    return result.mode_of(metric)
 
 
 def read_metric(

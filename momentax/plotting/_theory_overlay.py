@@ -70,7 +70,7 @@ def theory_overlay(
     """
     _require_heatmap(ax)
     label = as_label(label)
-    if not is_color_like(color):
+    if not _is_color(color):
         raise ValueError(f'color must be a colour of matplotlib, as "black", got {describe(color)}')
     require_function(
         "pipeline", pipeline, "of a learning rate and a β that returns a transformation", 0.1, 0.9
@@ -79,14 +79,9 @@ def theory_overlay(
     limits = ax.get_xlim(), ax.get_ylim()
     positive = max(min(limits[0]), zero_border(ax)), max(limits[0])
     β = _betas_over(limits[1]) if betas is None else _as_betas(betas)
-
-    def factory(learning_rate: Any, beta: Any) -> Any:
-        tx = pipeline(learning_rate, beta)
-        if not isinstance(tx, optax.MultiSteps):  # The theory takes it as well.
-            require_transformation("what pipeline returns", tx)
-        return tx
-
-    α = largest_learning_rate(factory, λ, beta=β)
+    α = largest_learning_rate(
+        lambda learning_rate, beta: _make(pipeline, learning_rate, beta), λ, beta=β
+    )
     label = f"stability edge at curvature {λ:.4g}" if label is None else label
     if reason := _why_invisible(α, β, (positive, limits[1])):
         label = f"{label}\n({reason})"
@@ -97,6 +92,21 @@ def theory_overlay(
     ax.set(xlim=limits[0], ylim=limits[1])
     legend_below(ax, [*handles, line])
     return ax
+
+
+def _is_color(color: Any) -> bool:
+    try:
+        return is_color_like(color)
+    except Exception:  # A tuple of anything can make matplotlib fail.
+        return False
+
+
+def _make(pipeline: Any, learning_rate: Any, beta: Any) -> Any:
+    """Return the transformation of a pipeline, checked."""
+    tx = pipeline(learning_rate, beta)
+    if not isinstance(tx, optax.MultiSteps):
+        require_transformation("what pipeline returns", tx)
+    return tx
 
 
 def _require_heatmap(ax: Any) -> None:

@@ -23,6 +23,8 @@ class Bfloat16Array(EncodedArray):
 
     value: jax.Array
 
+    is_differentiable = True
+
     def decode(self) -> jax.Array:
         return self.value.astype(jnp.float32)
 

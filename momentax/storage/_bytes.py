@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from momentax._core import arguments, trees
 from momentax._core.typing import PyTree
@@ -25,21 +26,20 @@ def bytes_per_parameter(state: PyTree, *, params: PyTree = None) -> float:
         Bytes an entry, a float.
 
     Raises:
-        TypeError: A leaf of the state is no array.
         ValueError: The number of entries is unknown: params is None, and the
             state holds no velocity or an empty one; or params do not fit any
             velocity of the state.
+        TypeError: state or params holds something that is no array.
 
     Example:
         >>> state = momentax.heavy_ball(0.9).init(params)
         >>> momentax.storage.bytes_per_parameter(state)  # 4 for each entry, and a count of 4.
         5.333333333333333
     """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if arguments.dtype_of(leaf) is None or not hasattr(leaf, "dtype"):
-            raise TypeError(
-                f"state must hold arrays, got {arguments.describe(leaf)} at {trees.path_name(path)}"
-            )
+    if isinstance(state, optax.GradientTransformation):
+        raise TypeError("state is a gradient transformation; pass its state, tx.init(params)")
+    _require_arrays("state", state, "an optimizer state, as tx.init(params) returns it")
+    _require_arrays("params", params, "the parameters that the state was made for, or None")
     state = jax.eval_shape(lambda state: state, state)
     found = jax.eval_shape(_velocity.velocities, state)
     if params is None:
@@ -59,6 +59,16 @@ def bytes_per_parameter(state: PyTree, *, params: PyTree = None) -> float:
         )
     leaves = jax.tree.leaves(state)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / max(sizes)
+
+
+def _require_arrays(name: str, tree: PyTree, expected: str) -> None:
+    """Refuse a tree with a leaf that is neither an array nor the shape of one."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            raise TypeError(
+                f"{name} must be {expected}, a tree of arrays, got {arguments.describe(leaf)} at "
+                f"{trees.path_name(path)}"
+            )
 
 
 def _fits(velocity: PyTree, params: PyTree) -> bool:

@@ -158,7 +158,7 @@ def encode_blocks(x: jax.Array, random: jax.Array | None, block_size: int) -> In
     to the code below or above √a, with the probabilities for which the mean of
     the squared code is a.
     """
-    x = _without_derivative(x.astype(jnp.float32))
+    x = x.astype(jnp.float32)
     scales = _largest_in_blocks(x, block_size)
     factor = jnp.where(scales < _LEAST, 0, _CODES**2 / scales)
     r = jnp.float32(0)
@@ -175,20 +175,6 @@ def encode_blocks(x: jax.Array, random: jax.Array | None, block_size: int) -> In
     # The choices come last, so that XLA does not compute the codes again (`_core/xla.py`, 2).
     q = jnp.where(x < 0, -q, q)
     return Int8Array(jnp.where(jnp.isfinite(x), q, jnp.int8(_NOT_FINITE)), scales)
-
-
-@jax.custom_jvp
-def _without_derivative(x: jax.Array) -> jax.Array:
-    return x
-
-
-@_without_derivative.defjvp
-def _refuse_derivative(primals: Any, tangents: Any) -> Any:
-    raise TypeError(
-        "a velocity in momentax.storage.int8 cannot be differentiated through, because codes of 8 "
-        "bits carry no derivative: use momentax.storage.bfloat16(), or no storage, while you "
-        "differentiate an update, or cut the derivative with jax.lax.stop_gradient"
-    )
 
 
 def _largest_in_blocks(x: jax.Array, block_size: int) -> jax.Array:

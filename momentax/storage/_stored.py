@@ -256,9 +256,9 @@ def _decode(leaf: Any, dtype: Any) -> Any:
 def _encode_like(old: EncodedArray, state: StoredState, number: int, x: jax.Array) -> EncodedArray:
     """Encode x like `old`, with random bits for this step and the leaf of this number."""
     if state.seed is None:
-        return old.encode(x)
+        return codecs.encode(x, old)
     key = hash_key(state.seed, state.count, np.uint32(number))
-    return old.encode(x, random_bits(key, x.shape))
+    return codecs.encode(x, old, random_bits(key, x.shape))
 
 
 def _dtypes_of_state(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any, TypeVar, cast
@@ -19,7 +19,8 @@ _Maker = TypeVar("_Maker", bound=Callable[..., Any])
 
 def as_axis(name: str, values: Any, distinct: bool = True) -> np.ndarray:
     """Return the checked values of an axis: a 1-D array of numbers, or of objects if static."""
-    unordered = isinstance(values, str | bytes | Mapping | set | frozenset)
+    name = arguments.printable(name)
+    unordered = isinstance(values, str | bytes | Mapping | Set)
     if unordered or not hasattr(values, "__iter__"):
         raise ValueError(
             f"axis {name} must be a sequence of at least one value, got "

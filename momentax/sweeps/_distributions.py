@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from momentax._core import arguments, hyperparameters
 
@@ -38,7 +39,7 @@ class Distribution:
         if self.low >= self.high:
             raise ValueError(f"low must be below high, got low={self.low} and high={self.high}")
 
-    def quantile(self, probability: np.ndarray) -> np.ndarray:
+    def quantile(self, probability: ArrayLike) -> np.ndarray:
         """Return the quantiles: a draw is below each with the given probability.
 
         Args:
@@ -52,21 +53,25 @@ class Distribution:
         low, high = scale.forward(self.low), scale.forward(self.high)
         return np.clip(scale.inverse(low + probability * (high - low)), self.low, self.high)
 
-    def step(self, values: np.ndarray, direction: np.ndarray, factor: float) -> np.ndarray:
+    def step(self, values: ArrayLike, direction: ArrayLike, factor: float) -> np.ndarray:
         """Return the values moved along the scale, clipped to [low, high].
 
         Args:
-            values: Numbers in [low, high].
-            direction: 1 to move up the scale and -1 to move down, for each value.
-            factor: The size of a step, above 1, as in `mutate`.
+            values: Numbers; those below low or above high move from that bound.
+            direction: 1 to move up the scale and -1 to move down, for each value or one
+                number for all of them.
+            factor: The size of a step, in (1, inf), as in `mutate`.
 
         Returns:
             A float64 array.
         """
-        values, direction = arguments.broadcast(
-            values=arguments.as_reals("values", values),
-            direction=arguments.as_reals("direction", direction),
-        )
+        values = arguments.as_reals("values", values)
+        direction = arguments.as_reals("direction", direction)
+        if direction.shape not in ((), values.shape):
+            raise ValueError(
+                f"values and direction must have one shape, got {values.shape} and "
+                f"{direction.shape}"
+            )
         factor = arguments.as_real("factor", factor, "(1, inf)")
         scale = hyperparameters.SCALES[self.scale]
         size = (factor - 1) * (self.high - self.low) if self.scale == "linear" else np.log(factor)

@@ -13,13 +13,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from momentax._core import arguments, trees
+from momentax._core.metrics import Mode, mode_in_name, require_mode
 from momentax._core.sharding import without_ambient_mesh
 from momentax._core.typing import PyTree
 from momentax.sweeps._bracket import Bracket
 from momentax.sweeps._mutation import Resample
 from momentax.sweeps._points import Points, require_points
 from momentax.sweeps._result._halving_result import HalvingResult
-from momentax.sweeps._result._metrics import Mode, mode_in_name, require_mode
 from momentax.sweeps._run._batches import Work, require_batch_size
 from momentax.sweeps._run._devices import as_devices
 from momentax.sweeps._run._groups import column_shapes, shard_columns
@@ -129,9 +129,10 @@ def halve(
         arguments.require_function("resample", resample, signature)
     require_points(points)
     if points.static:
+        name = arguments.printable(points.static[0])
         raise TypeError(
-            f"halve needs points of numbers, and axis {points.static[0]} holds others; halve the "
-            "points of one value at a time"
+            f"halve needs points of numbers, and axis {name} holds others; halve the points of one "
+            "value at a time"
         )
     ends = _as_rungs(rungs)
     keep = arguments.as_real("keep", keep, "(0, 1)")
@@ -249,16 +250,7 @@ def _trace(init: Any, advance: Any, score: Any, points: Points) -> _Programs:
 
 def _make_init(reference: Callable[[], Any]) -> Callable[..., PyTree]:
     """Return the function (shared, point) -> state; `reference` returns the user's function."""
-
-    def checked_init(_: PyTree, settings: PyTree) -> PyTree:
-        state = unwrap_keys(reference()(**settings))
-        if not jax.tree.leaves(state):
-            raise TypeError(
-                f"init must return a state of at least one array, got {arguments.describe(state)}"
-            )
-        return state
-
-    return checked_init
+    return lambda _, settings: unwrap_keys(reference()(**settings))
 
 
 def _make_score(reference: Callable[[], Any]) -> Callable[..., jax.Array]:

@@ -50,8 +50,9 @@ class Mutation:
             raise TypeError(
                 f"seed must be a tuple of whole numbers, got {arguments.describe(self.seed)}"
             )
-        words = enumerate(self.seed)
-        seed = tuple(arguments.as_count(f"seed[{i}]", word, 0, 2**32 - 1) for i, word in words)
+        seed = tuple(
+            arguments.as_count(f"seed[{i}]", n, 0, 2**32 - 1) for i, n in enumerate(self.seed)
+        )
         object.__setattr__(self, "seed", seed)
         object.__setattr__(self, "factor", arguments.as_real("factor", self.factor, "(1, inf)"))
         if self.ranges is not None and not isinstance(self.ranges, Mapping):
@@ -62,13 +63,19 @@ class Mutation:
         for name, distribution in (self.ranges or {}).items():
             if not isinstance(distribution, Distribution):
                 raise TypeError(
-                    f"ranges[{name!r}] must be a distribution, such as momentax.sweeps.log_uniform(1e-3, 1), "
-                    f"got {arguments.describe(distribution)}"
+                    f"{name} must be a distribution, such as momentax.sweeps.log_uniform(1e-3, 1), "
+                    f"got {arguments.describe(distribution)} in ranges"
                 )
             as_axis(name, [distribution.low, distribution.high])
 
     def __call__(self, rung: int, settings: Columns, points: Points) -> Columns:
         """Return the changed settings."""
+        rung = arguments.as_count("rung", rung, 0)
+        if not isinstance(settings, Mapping):
+            raise TypeError(
+                "settings must be a dictionary from each axis to an array, got "
+                f"{arguments.describe(settings)}"
+            )
         changed = dict(settings)
         self.require_axes(points)
         for name, distribution in (self.ranges or _ranges_of(points)).items():

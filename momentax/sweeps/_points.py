@@ -23,6 +23,7 @@ from momentax.sweeps._axes import (
 from momentax.sweeps._distributions import Distribution
 
 SEED, POINT = "seed", "point"  # The dimensions that are not named after one of their axes.
+_SEED_LIMIT = 2**31
 
 
 @jax.tree_util.register_pytree_node_class
@@ -197,7 +198,9 @@ def zipped(**axes: Any) -> Points:
     checked = {name: as_axis(name, values, distinct=False) for name, values in axes.items()}
     lengths = {name: len(values) for name, values in checked.items()}
     if len(set(lengths.values())) > 1:
-        counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        counts = ", ".join(
+            f"{arguments.printable(name)} has {length}" for name, length in lengths.items()
+        )
         raise ValueError(f"zipped axes must be equally long: {counts}")
     return Points({POINT: checked})
 
@@ -268,12 +271,14 @@ def repeat(points: Points, seeds: int | Sequence[int] = 5) -> Points:
     require_points(points)
     if SEED in points.axes:
         raise ValueError("the points already have an axis seed; call repeat once, with all seeds")
-    is_several = hasattr(seeds, "__iter__") and getattr(seeds, "ndim", 1)
-    listed: Any = seeds if is_several else range(arguments.as_count("seeds", seeds))
-    listed = arguments.as_items("seeds", listed, "seeds")
-    checked = [arguments.as_count(f"seeds[{i}]", seed, 0) for i, seed in enumerate(listed)]
-    if not checked:
-        raise ValueError("seeds must hold at least one seed, got none")
+    if isinstance(seeds, int | float | np.generic) or not hasattr(seeds, "__iter__"):
+        seeds = range(arguments.as_count("seeds", seeds))
+    listed = arguments.as_items("seeds", seeds, "seeds")
+    if not listed:
+        raise ValueError(f"seeds must hold at least one seed, got {arguments.describe(seeds)}")
+    checked = [arguments.as_count(f"seeds[{i}]", seed, 0, np.inf) for i, seed in enumerate(listed)]
+    if checked and max(checked) >= _SEED_LIMIT:
+        raise ValueError(f"a seed must be below 2**31, got {arguments.describe(max(checked))}")
     return Points({**points.dims, SEED: {SEED: as_axis(SEED, checked).astype(np.int32)}})
 
 

@@ -146,7 +146,7 @@ def _trace(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
         def one(shared: PyTree, point: PyTree) -> PyTree:
             del shared
             value = _require_leaves("run", reference()(**point[1], **group.fixed))
-            kept = value if reduce is None else _require_leaves("reduce", reduce(value))
+            kept = value if reduce is None else _require_leaves("reduce", _call(reduce, value))
             return _as_arrays(kept), _has_diverged(value)
 
         return one
@@ -155,6 +155,15 @@ def _trace(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
     program = cached_program(run, (arguments.as_hashable(reduce), fixed), make)
     point = points[int(group.indices[0])]
     return trace_at(program, (), group.point_shapes(), "run", point, group.fixed)
+
+
+def _call(reduce: Any, value: PyTree) -> PyTree:
+    """Call `reduce`, so that its errors name it."""
+    try:
+        return reduce(value)
+    except Exception as error:  # It can raise anything.
+        kind = next((k for k in (TypeError, ValueError) if isinstance(error, k)), RuntimeError)
+        raise kind(f"reduce failed: {type(error).__name__}: {error}") from error
 
 
 def _require_leaves(name: str, value: PyTree) -> PyTree:

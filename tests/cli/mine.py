@@ -100,7 +100,7 @@ def with_options(learning_rate, beta, *, seed, data, epochs, method):
 
 
 def without_mode(learning_rate, beta):
-    return {"reward": learning_rate * beta}
+    return {"zeal": learning_rate * beta}
 
 
 def three_arguments(learning_rate, beta, width):

@@ -54,7 +54,7 @@ def test_writes_json_without_infinite_numbers(capsys):
     ("arguments", "text"),
     [
         (["--beta", "1.5"], "error: beta must be in [0, 1), got 1.5"),
-        (["--learning-rate", "nan"], "learning_rate must be in (0, inf), got nan"),
+        (["--learning-rate", "nan"], "learning_rate must be in [0, inf), got nan"),
         (["--learning-rate", "fast"], "argument --learning-rate: invalid float value: 'fast'"),
         (["--mu", "200"], "mu must not exceed L, got mu=200.0 and L=100.0; are they swapped?"),
         (["--mu", "nan"], "mu must be in (-inf, inf), got nan"),
@@ -83,3 +83,29 @@ def test_missing_options_are_named(arguments, text, refuse):
     refused = refuse(*arguments)
     assert refused.code == 2
     assert text in refused.err
+
+
+@pytest.mark.parametrize("number", ["-1e-3", "-1.5e+2", "-.5E-1", "-2.e0", "-3", "-0.25", "-1_0e1"])
+def test_a_negative_number_of_any_form_is_a_number(number, capsys, refuse):
+    main(
+        ["analyze", "--learning-rate", "0.1", "--beta", "0.9", "--mu", number, "--L", "1", "--json"]
+    )
+    report = json.loads(capsys.readouterr().out)
+    assert report["analysis"]["lowest"]["curvature"] == float(number)
+    for option in ("--learning-rate", "--beta", "--L", "--weight-decay", "--gradient-variance"):
+        refused = refuse(*HEAVY_BALL, option, number)
+        name = option.strip("-").replace("-", "_")
+        assert refused.code == 2
+        assert f"error: {name} must be in " in refused.err
+        assert f"got {float(number)}" in refused.err
+
+
+@pytest.mark.parametrize("number", ["-inf", "-nan", "-Infinity"])
+def test_an_infinite_number_is_refused_as_a_number(number, refuse):
+    refused = refuse(*HEAVY_BALL, "--mu", number)
+    assert f"mu must be in (-inf, inf), got {float(number)}" in refused.err
+
+
+def test_options_that_only_look_like_numbers_are_options(refuse):
+    assert "unrecognized arguments: -1x" in refuse(*HEAVY_BALL, "-1x").err
+    assert "unrecognized arguments: --1e3" in refuse(*HEAVY_BALL, "--1e3").err

@@ -1,7 +1,10 @@
 """`momentax sweep`: its options, how it calls the sweep, and the files that it writes."""
 
 import json
+import os
+import stat
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 import momentax
 from momentax import _cli, plotting
+from momentax.__main__ import main
 from momentax._cli import _sweep
 from momentax.sweeps import SweepResult
 from tests.cli.results import RESULTS, returns
@@ -18,7 +22,13 @@ from tests.cli.results import RESULTS, returns
     ("arguments", "text"),
     [
         (["--betas", "1.5"], "axis beta must be in [0, 1), got 1.5 at index 0"),
-        (["--learning-rates", "0.1", "-1"], "axis learning_rate must be in (0, inf), got -1.0"),
+        (["--learning-rates", "0.1", "-1"], "axis learning_rate must be in [0, inf), got -1.0"),
+        (["--learning-rates", "0.1", "-1e-3"], "got -0.001 at index 1"),
+        (["--betas", "-1e-3", "0.9"], "axis beta must be in [0, 1), got -0.001 at index 0"),
+        (["--epochs", "-1e3"], "argument --epochs: invalid int value"),
+        (["--seed", "-1e3"], "argument --seed: invalid int value"),
+
+
         (["--learning-rates", "fast"], "invalid float value: 'fast'"),
         (["--learning-rates", "0.1", "0.1"], "must not repeat a value"),
         (["--epochs", "0"], "epochs must be a whole number, at least 1, got 0"),
@@ -182,3 +192,40 @@ def test_a_file_that_fails_after_training_loses_nothing(name, tmp_path, monkeypa
     else:
         report = json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
     assert report["results"]["test_accuracy"] == [[0.9, 0.95], [0.95, 0.99]]
+
+
+def test_files_keep_their_permissions_links_are_followed_and_pipes_written_to(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(_sweep, "sweep", returns(RESULTS))
+    (tmp_path / "elsewhere").write_text("old")
+    (tmp_path / "elsewhere").chmod(0o640)
+    (tmp_path / "sweep.json").symlink_to("elsewhere")
+    os.mkfifo(tmp_path / "sweep.png")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "sweep.png").read_bytes()))
+    reader.start()
+    grid = ["--learning-rates", "0.1", "0.2", "--betas", "0", "0.9"]
+    main(["sweep", *grid, "--output", str(tmp_path)])
+    reader.join(60)
+    assert read[0].startswith(b"\x89PNG")
+    assert stat.S_ISFIFO((tmp_path / "sweep.png").stat().st_mode)
+    assert (tmp_path / "sweep.json").is_symlink()
+    assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o640
+    assert json.loads((tmp_path / "elsewhere").read_text())["metric"] == "test_accuracy"
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "sweep.json", "sweep.png"]
+
+
+def test_escapes_are_shown_and_not_sent_to_the_terminal(monkeypatch, tmp_path, refuse, sweep):
+    escapes = "\x1b[2J\x07"
+    monkeypatch.setattr(_sweep, "sweep", returns(RESULTS, damaged=(f"batch-{escapes}.npz",)))
+    rows, _ = sweep()
+    assert "batch-\\x1b[2J\\x07.npz" in " ".join(map(" ".join, rows))
+
+    def fail(run, points, **how):
+        raise ValueError(f"the store holds {escapes}")
+
+    monkeypatch.setattr(_sweep, "sweep", fail)
+    refused = refuse("sweep", "--output", str(tmp_path))
+    assert "the store holds \\x1b[2J\\x07" in refused.err
+    assert "\x1b" not in refused.err + refused.out

@@ -1,6 +1,7 @@
 """Hyperparameters: numbers, arrays, tracers and schedules, and the values that are refused."""
 
 import re
+from functools import partial
 
 import chex
 import jax
@@ -148,6 +149,14 @@ def schedules_of(name):
     }
 
 
+def constant(value, count):
+    return value
+
+
+def select_by_count(first, later, count):
+    return first if count == 0 else later
+
+
 def step(tx, params, updates):
     state = tx.init(params)
     for _ in range(updates):
@@ -164,14 +173,11 @@ def test_a_known_value_of_a_schedule_outside_of_its_interval_raises(name, bad):
         label = displayed(TRANSFORMATIONS[name], key)
         message = rf"^{label} must be in {re.escape(interval)}, got a schedule that returns "
         for convert in (float, jnp.float32):
-            first = build_with(name, **{key: lambda count: convert(bad)})
+            late = partial(select_by_count, convert(good), convert(bad))
             with pytest.raises(ValueError, match=message):
-                first.init(params)
-            second = build_with(
-                name, **{key: lambda count: convert(good) if count == 0 else convert(bad)}
-            )
+                build_with(name, **{key: partial(constant, convert(bad))}).init(params)
             with pytest.raises(ValueError, match=rf"{message}.* at count 1$"):
-                step(second, params, 2)
+                step(build_with(name, **{key: late}), params, 2)
 
 
 @every_transformation_with(lambda case: case.swept and case.swept not in case.fixed)
@@ -188,7 +194,7 @@ def test_a_schedule_may_state_an_interval_of_its_own():
     params = jnp.ones(2)
     step(momentax.heavy_ball(corrected), params, 3)  # β' is 1.8 from step 1 on.
     with pytest.raises(ValueError, match=r"^nu must be in \[0, 1\], got a schedule .* at count 1"):
-        step(momentax.quasi_hyperbolic(0.9, lambda count: 0.5 + count), params, 2)
+        step(momentax.quasi_hyperbolic(0.9, partial(select_by_count, 0.5, 1.5)), params, 2)
 
 
 def test_a_derived_beta_that_rounds_to_one_is_refused():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import momentax
 from momentax.conventions import (
@@ -145,3 +146,19 @@ def test_masked_parameters_remain_masked():
     chex.assert_trees_all_equal(
         export_torch_state(state, checkpoint, MAPPING, tensor=keep), checkpoint
     )
+
+
+def test_the_state_of_an_optimizer_of_nnx_is_filled():
+    """`nnx.state` keeps a state as dictionaries."""
+    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, momentax.sgd(0.1), wrt=nnx.Param)
+    params = nnx.state(model, nnx.Param)
+    for empty in (optimizer, optimizer.opt_state, nnx.state(optimizer)):
+        state = import_torch_state(FULL, params, MAPPING, state=empty, count=5)
+        assert jax.tree.structure(state) == jax.tree.structure(empty)
+        velocity = momentax.velocity(state)
+        np.testing.assert_array_equal(velocity["kernel"], KERNEL.T)
+        np.testing.assert_array_equal(velocity["bias"], BIAS)
+        assert _transfer.counts_of(state) == [5]
+        back = export_torch_state(state, FULL, MAPPING, tensor=keep)
+        chex.assert_trees_all_equal(back, FULL)

@@ -139,3 +139,12 @@ def test_the_sign_of_what_is_not_finite_is_nan():
     np.testing.assert_array_equal(arithmetic.sign(x, x), [np.nan] * 3 + [1, -1, 0])
     z = jnp.array([3e38 + 3e38j, 1e-30 + 1e-30j, 3j])
     np.testing.assert_allclose(arithmetic.sign(z, z), [np.sqrt(0.5) * (1 + 1j)] * 2 + [1j])
+
+
+@pytest.mark.parametrize("entry", [0.0, 1e-6, 1e6])
+def test_norms_of_arrays_that_the_program_contains(entry):
+    """XLA computes with known arrays while it compiles, in another order of operations."""
+    x = np.full(3, entry, np.float32)
+    found = jax.jit(lambda: (arithmetic.norm(x), arithmetic.cosines(x, x)))()
+    np.testing.assert_allclose(found, (exact_norm(x), float(entry > 0)), rtol=1e-5)
+    assert jax.jit(lambda: arithmetic.overflow_factor(x, norm=1.0)[1])() == 1

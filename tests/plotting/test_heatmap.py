@@ -183,7 +183,9 @@ def test_a_name_that_does_not_say_which_end_is_best_needs_mode(metric):
     result = results.accuracy()
     result = SweepResult(result.points, {metric: result["loss"]}, result.diverged)
     for draw in (heatmap, parallel):
-        with pytest.raises(ValueError, match=f"mode must say which end of {metric} is best"):
+        with pytest.raises(
+            ValueError, match=f"mode must say which end of the metric {metric} is best"
+        ):
             draw(result, metric)
         draw(result, metric, mode="min")
     curves(results.histories(result.points), "loss")

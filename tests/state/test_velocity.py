@@ -423,9 +423,8 @@ def test_the_containers_of_nnx_are_seen_through(name, view):
         )
     chex.assert_trees_all_equal(jax.tree.leaves(replaced), jax.tree.leaves(state))
     wrapped = jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param))
-    assert all(
-        float(jnp.min(x)) == 1 for x in jax.tree.leaves(velocity(replace_velocity(state, wrapped)))
-    )
+    ones = velocity(replace_velocity(state, wrapped))
+    assert all(float(jnp.min(leaf)) == 1 for leaf in jax.tree.leaves(ones))
     with pytest.raises(ValueError, match=r"new_velocity at \['first'\]"):
         replace_velocity(state, {"first": {}})
 

@@ -86,6 +86,7 @@ STORAGES = {
         nesterov={
             "accessed": 25,
             "temporary": 0.06,
+            "reach": "leaf",  # A block has one scale.
             "reason": "Three numbers for each block of 256, among them its scale.",
         },
         halfway=np.where(np.arange(4096) % 256 == 0, 127**2, (40**2 + 41**2) / 2),

@@ -7,6 +7,7 @@ Each storage, and simpler roundings that one might use in its place, minimize th
 import functools
 import math
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -344,7 +345,7 @@ def test_a_velocity_rounded_to_the_nearest_does_not_decay_above_the_limit():
 
 
 def accumulate_steady(code, seed, g, β, noise, steps):
-    """The mean velocity over the second half of the steps relative to the exact one, g / (1 - β)."""
+    """The mean velocity over the second half of the steps, relative to g / (1 - β)."""
     tx = code(β, seed.astype(jnp.uint32))
     key = jax.random.key(seed, impl="rbg")
 
@@ -388,9 +389,18 @@ def test_the_shortfall_of_rounding_to_the_nearest_is_as_stated(row, noise):
     for β, share in table.items():
         found = 100 * shortfalls(NEAREST, β, noise).mean()
         assert abs(found - share) < 0.5, (β, found)
-    warned = STORAGES[NEAREST].make().advice
+
+
+def test_the_warning_and_the_readme_state_the_same_shortfalls():
+    table = stated("steady gradients")
+    warning = STORAGES[NEAREST].make().advice
     for β in (0.9, 0.98, 0.99):
-        assert f"{stated('steady gradients')[β]:g} %" in warned
+        assert f"{table[β]:g} %" in warning
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (heading,) = re.findall(r"lost under steady gradients at β = ([\d., ]+) \|", readme)
+    (row,) = re.findall(r"^\| `storage\.bfloat16\(stochastic=False\)`.*$", readme, re.MULTILINE)
+    shares = ", ".join(f"{table[float(β)]:g} %" for β in heading.split(", "))
+    assert f"| {shares} |" in row
 
 
 @pytest.mark.parametrize("code", RANDOM)

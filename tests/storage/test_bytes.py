@@ -37,3 +37,15 @@ def test_params_that_do_not_fit_the_state_are_refused():
     state = momentax.heavy_ball().init({"w": jnp.ones(3)})
     with pytest.raises(ValueError, match="params do not fit the velocity"):
         bytes_per_parameter(state, params={"b": jnp.ones(3)})
+
+
+def test_what_is_no_tree_of_arrays_is_refused():
+    state = momentax.heavy_ball().init(PARAMS)
+    for bad in ("0.9", 0.9, lambda: 0, [object()], {"w": "x"}):
+        with pytest.raises(TypeError, match="state must be an optimizer state, as "):
+            bytes_per_parameter(bad)
+        for given in (state, optax.sgd(0.1).init(PARAMS)):
+            with pytest.raises(TypeError, match="params must be the parameters that the state"):
+                bytes_per_parameter(given, params=bad)
+    with pytest.raises(TypeError, match=r"pass its state, tx\.init\(params\)"):
+        bytes_per_parameter(momentax.sgd(0.1))

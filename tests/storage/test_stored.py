@@ -468,7 +468,7 @@ def test_a_derivative_through_updates_is_right_or_refused(kind, loop):
     stored_loss, plain = unrolled(kind, steps, loop), unrolled(None, steps, loop)
     for derive in (jax.grad, jax.jacfwd, lambda f: jax.grad(jax.checkpoint(f))):
         if kind == "int8":
-            with pytest.raises(TypeError, match="storage.int8 cannot be differentiated through"):
+            with pytest.raises(TypeError, match="stored as Int8Array cannot be differentiated"):
                 jax.jit(derive(stored_loss))(β)
         else:
             exact = jax.jit(derive(plain))(β)
@@ -479,6 +479,21 @@ def test_a_derivative_through_updates_is_right_or_refused(kind, loop):
         swept = jax.jit(jax.vmap(jax.grad(stored_loss)))(jnp.array([0.5, 0.9]))
         exact = jax.jit(jax.vmap(jax.grad(plain)))(jnp.array([0.5, 0.9]))
         np.testing.assert_allclose(swept, exact, rtol=0.01)
+
+
+@every_storage
+def test_a_derivative_through_a_replaced_velocity_is_right_or_refused(kind):
+    start = wrap(kind, momentax.heavy_ball(0.9)).init(jnp.zeros(5000))
+
+    def loss(scale):
+        state = momentax.replace_velocity(start, jnp.full(5000, scale))
+        return jnp.sum(momentax.velocity(state))
+
+    if kind == "int8":
+        with pytest.raises(TypeError, match="stored as Int8Array cannot be differentiated"):
+            jax.grad(loss)(1.0)
+    else:
+        assert jax.grad(loss)(1.0) == 5000
 
 
 @every_storage

@@ -288,8 +288,15 @@ def sweep_everything(folder):
         jax.debug.print("{x}", x=beta)
         shape = jax.ShapeDtypeStruct((), np.float32)
         y = jax.pure_callback(np.sin, shape, beta, vmap_method="sequential")
+        y += jax.pure_callback(scale, shape, beta, vmap_method="sequential")
         gradients = jax.grad(sine)(beta) + jax.grad(square)(y)
         return {"c": gradients, "a": sine(beta), "b": {"z": y, "y": beta}}
+
+    words = {f"word {i}" for i in range(20)}  # Their order differs between processes.
+    kept = {"words": words, "weights": np.arange(3.0), "method": Method(), "lists": [[words]]}
+
+    def scale(x):
+        return np.float32(x * kept["weights"].sum() * len({"a", "b", "c"} | kept["words"]))
 
     points = grid(method=[lambda: 0, Method()], beta=[0.1, 0.2])
     report = sweep(run, points, store=folder / "everything").report

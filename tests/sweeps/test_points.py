@@ -255,9 +255,9 @@ BAD = {
     ),
     "β": ({"beta": [0.5, 1.0]}, ValueError, r"axis beta must be in \[0, 1\), got 1.0 at index 1"),
     "α": (
-        {"learning_rate": [0.1, 0.0]},
+        {"learning_rate": [0.1, -0.1]},
         ValueError,
-        r"axis learning_rate must be in \(0, inf\), got 0.0 at index 1",
+        r"axis learning_rate must be in \[0, inf\), got -0.1 at index 1",
     ),
     "nan": ({"x": [0.0, np.nan]}, ValueError, r"axis x must be in .*, got nan at index 1"),
     "inf": ({"x": [np.inf, 0.0]}, ValueError, r"axis x must be in .*, got inf at index 0"),
@@ -434,9 +434,9 @@ BAD_RANDOM = {
         r"axis beta must be in \[0, 1\), got 1.5 at index 1",
     ),
     "bounds": (
-        lambda: random_points(KEY, 2, learning_rate=uniform(0, 1)),
+        lambda: random_points(KEY, 2, learning_rate=uniform(-1, 1)),
         ValueError,
-        r"axis learning_rate must be in \(0, inf\), got 0.0 at index 0",
+        r"axis learning_rate must be in \[0, inf\), got -.* at index 0",
     ),
     "turned": (lambda: uniform(1, 0), ValueError, "low must be below high, got low=1.0 and high="),
     "infinite": (lambda: uniform(0, math.inf), ValueError, "high must be in .*, got inf"),

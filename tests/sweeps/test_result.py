@@ -19,8 +19,8 @@ from hypothesis import given
 
 import momentax
 from momentax import grid
+from momentax._core.metrics import mode_in_name
 from momentax.sweeps import Best, Mean, SweepResult, repeat, zipped
-from momentax.sweeps._result._metrics import mode_in_name
 from tests.sweeps.results import (
     POINTS,
     REPORT,
@@ -64,7 +64,7 @@ def test_an_unknown_name_raises_a_sentence():
             KeyError, match=r"there is no axis .*; the axes are: learning_rate, beta"
         ):
             small_result().marginal(metric)
-        with pytest.raises(ValueError, match="mode must say which end of"):
+        with pytest.raises(TypeError, match="metric must be a name, got"):
             small_result().mode_of(metric)
     for ask in (lambda r: r.where(gamma=1), lambda r: r.marginal("gamma")):
         with pytest.raises(KeyError) as caught:

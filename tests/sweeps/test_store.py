@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 import momentax
 from momentax import grid, halve, sweep
 from momentax.sweeps import repeat, zipped
+from momentax.sweeps._run._lock import LOCK_FILE, StoreLock
 
 DATA = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 POINTS = grid(method=["slow", "fast"], learning_rate=np.linspace(0.1, 1, 5), beta=[0.0, 0.9])
@@ -410,21 +411,85 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path, below):
     assert (tmp_path / "file").read_text() == "precious"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "{}", '{"points": 3}', '{"points": {"a": 3}}', "\udcff"]
-)
-def test_an_unreadable_about_is_refused(store, text):
-    (store / "about.json").write_bytes(text.encode(errors="surrogateescape"))
+DAMAGED_ABOUT = ["", "{", "[]", "3", "{}", '{"points": 3}', '{"points": {"a": 3}}', "\udcff", None]
+
+
+def damage_about(store, text):
+    if text is None:
+        (store / "about.json").unlink()
+    else:
+        (store / "about.json").write_bytes(text.encode(errors="surrogateescape"))
+
+
+@pytest.mark.parametrize("text", DAMAGED_ABOUT)
+def test_a_damaged_about_is_written_again_from_the_batches(store, text):
+    whole = {p.name: p.read_bytes() for p in store.iterdir()}
+    damage_about(store, text)
+    batch_files(store)[1].unlink()
+    with pytest.warns(UserWarning, match=r"about\.json .* it was written again from") as warned:
+        again = sweep(run, POINTS, store=store)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    assert again.report.resumed == len(POINTS) - 4
+    assert again.report.batch_size == 4
+    assert {p.name: p.read_bytes() for p in store.iterdir()} == whole
+
+
+@pytest.mark.parametrize("text", DAMAGED_ABOUT)
+def test_a_damaged_about_of_another_sweep_is_refused(store, text):
+    damage_about(store, text)
     before = contents(store)
-    with pytest.raises(ValueError, match=r"cannot be read .* give another folder, or delete this"):
+    for call in (lambda: sweep(run, RACERS_OF_RUN, store=store), lambda: halve_racers(store)):
+        with pytest.raises(ValueError, match=r"batches belong to another sweep.* give another fol"):
+            call()
+    for path in batch_files(store):
+        truncate(path)
+    before = contents(store)
+    with pytest.raises(ValueError, match=r"batches are damaged as well.* or delete this one to s"):
         sweep(run, POINTS, store=store)
     assert contents(store) == before
 
 
-def test_a_missing_function_is_refused(store):
+RACERS_OF_RUN = grid(method=["slow", "fast"], learning_rate=np.linspace(0.1, 1, 5), beta=[0.0, 0.8])
+
+
+def test_a_damaged_about_of_a_halving_is_written_again(tmp_path):
+    first = halve_racers(tmp_path)
+    whole = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    damage_about(tmp_path, "{")
+    with pytest.warns(UserWarning, match="written again from the batches"):
+        again = halve_racers(tmp_path)
+    assert same_bits(first, again)
+    assert again.report.programs == 0
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == whole
+
+
+def test_a_damaged_about_without_batches_starts_again(tmp_path):
+    damage_about(tmp_path, "{")
+    assert sweep(run, POINTS, batch_size=4, store=tmp_path).report.resumed == 0
+    assert sweep(run, POINTS, store=tmp_path).report.resumed == len(POINTS)
+
+
+def test_an_about_that_cannot_be_read_is_kept(store, monkeypatch):
+    before, read = contents(store), Path.read_bytes
+
+    def failing(path):
+        if path.name == "about.json":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", failing)
+        with pytest.raises(OSError, match=r"about\.json in the store .* cannot be used: Input"):
+            sweep(run, POINTS, store=store)
+    assert contents(store) == before
+
+
+def test_a_missing_text_of_the_function_is_repaired(store):
+    whole = (store / "function.txt").read_bytes()
     (store / "function.txt").unlink()
-    with pytest.raises(ValueError, match="cannot be read"):
-        sweep(run, POINTS, store=store)
+    assert sweep(run, POINTS, store=store).report.resumed == len(POINTS)
+    assert (store / "function.txt").read_bytes() == whole
 
 
 def test_a_damaged_text_of_the_function_is_repaired(store):
@@ -590,6 +655,39 @@ def test_the_same_sweep_can_run_twice_at_once(tmp_path, monkeypatch):
     again = sweep(run, POINTS, store=tmp_path)
     assert again.report.resumed == len(POINTS)
     assert same_bits(again, result)
+
+
+# Several processes and threads
+
+
+def test_a_store_that_this_process_uses_is_refused_until_it_is_done(tmp_path):
+    lock = StoreLock(tmp_path)
+    with pytest.raises(BlockingIOError, match=f"by another sweep of this process, {os.getpid()};"):
+        sweep(run, POINTS, store=tmp_path)
+    with pytest.raises(BlockingIOError, match="is in use by another sweep of this process"):
+        halve_racers(tmp_path)
+    assert os.listdir(tmp_path) == [LOCK_FILE]
+    lock.release()
+    assert os.listdir(tmp_path) == []
+    sweep(run, POINTS, store=tmp_path)
+    assert sweep(run, POINTS, store=tmp_path).report.resumed == len(POINTS)
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_used_without_one(tmp_path, monkeypatch, error):
+    def fail(*arguments):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("fcntl.lockf", fail)
+    sweep(run, POINTS, store=tmp_path)
+    assert sweep(run, POINTS, store=tmp_path).report.resumed == len(POINTS)
+
+
+def test_files_that_a_killed_process_left_are_deleted(store):
+    for name in (".momentax-0123.tmp", LOCK_FILE):
+        (store / name).write_text("process 1 on another")
+    sweep(run, POINTS, store=store)
+    assert not list(store.glob(".*"))
 
 
 # Every kind of leaf

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import momentax
-from momentax import grid, sweep
+from momentax import grid, halve, sweep
 from momentax.sweeps import repeat, zipped
 
 PROBLEM = momentax.problems.rosenbrock()
@@ -322,3 +322,86 @@ def test_an_optax_chain_runs_under_strict_types():
     result = sweep(run, grid(learning_rate=[0.01, 0.1]))
     for i, learning_rate in enumerate((0.01, 0.1)):
         np.testing.assert_allclose(result.values[i], run(jnp.float32(learning_rate)), rtol=1e-5)
+
+
+# Inside of a function that JAX traces
+
+
+HALVED = lambda rate: rate, lambda x, rate: x - rate * x, lambda x: x**2
+POINT = grid(rate=[0.5])
+
+
+def sweep_one(factor=1.0):
+    return sweep(lambda rate: rate * factor, POINT).values
+
+
+def halve_one(factor=1.0):
+    return halve(HALVED[0], lambda x, rate: x * factor, HALVED[2], POINT, rungs=1).values["score"]
+
+
+@pytest.mark.parametrize("call", [sweep_one, halve_one])
+def test_a_call_in_a_traced_function_is_refused_in_a_sentence(call):
+    name = call.__name__.partition("_")[0]
+    inside = f"{name} cannot run inside of a function that JAX traces, as under jax.jit"
+    over = "uses an array that JAX traces, .* call this outside of the traced function, or make"
+
+    def scan(carry, _):
+        return carry + call()[0], None
+
+    for trace in (
+        lambda: jax.jit(lambda x: x + call()[0])(1.0),
+        lambda: jax.jit(call)(1.0),
+        lambda: jax.lax.scan(scan, 0.0, length=2),
+        lambda: jax.eval_shape(call, 1.0),
+        lambda: jax.make_jaxpr(call)(1.0),
+    ):
+        with pytest.raises(TypeError, match=inside):
+            trace()
+    for trace in (
+        lambda: jax.grad(lambda x: call(x)[0])(1.0),
+        lambda: jax.vmap(call)(jnp.ones(2)),
+        lambda: jax.jvp(call, (1.0,), (1.0,)),
+    ):
+        with pytest.raises(TypeError, match=over):
+            trace()
+    kept = []
+    jax.jit(lambda x: kept.append(x))(1.0)
+    with pytest.raises(TypeError, match=over):
+        call(kept[0])
+    # Without anything that is traced, the call is a constant of the derivative.
+    assert jax.grad(lambda x: x * call()[0])(1.0) == call()[0]
+
+
+def test_points_that_are_traced_are_refused():
+    def total(points):
+        return sweep(lambda rate: rate, points).values.sum()
+
+    with pytest.raises(TypeError, match="sweep cannot run inside of"):
+        jax.jit(total)(POINT)
+    with pytest.raises(TypeError, match="points must hold arrays whose numbers are known"):
+        jax.grad(total)(POINT)
+
+
+# What is returned and given
+
+
+@pytest.mark.parametrize("nothing", [None, {}, [], (), {"loss": None}])
+def test_a_function_that_returns_no_array_is_refused(nothing):
+    with pytest.raises(TypeError, match=r"run must return at least one array, got .* is a return"):
+        sweep(lambda rate: nothing, POINT)
+    with pytest.raises(TypeError, match="reduce must return at least one array, got"):
+        sweep(lambda rate: rate, POINT, reduce=lambda x: nothing)
+    with pytest.raises(ValueError, match="score must return one real number, got"):
+        halve(*HALVED[:2], lambda x: nothing, POINT, rungs=1)
+
+
+@pytest.mark.parametrize("static", [None, 3, 1.0, True, object(), b"rate", {"rate": 1}])
+def test_static_that_is_no_list_of_names_is_refused(static):
+    with pytest.raises(TypeError, match=r"static must name axes of the points, \['rate'\], got"):
+        sweep(lambda rate: rate, POINT, static=static)
+
+
+@pytest.mark.parametrize("static", ["x", ["x"], [["rate"]], [{}], [None], [1]])
+def test_static_that_names_no_axis_is_refused(static):
+    with pytest.raises(ValueError, match=r"static must name axes of the points, \['rate'\], got"):
+        sweep(lambda rate: rate, POINT, static=static)

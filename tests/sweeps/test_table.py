@@ -1,5 +1,6 @@
 """A result in xarray, in pandas, on a terminal and in a notebook."""
 
+import dataclasses
 import re
 import sys
 
@@ -156,7 +157,8 @@ def find_cells(html, kind):
 def test_a_notebook_shows_the_ten_best():
     points = grid(**{"<b>": ["<script>", "a&b"], "x": list(range(8))})
     loss = np.arange(16.0).reshape(2, 8)[::-1]
-    html = make_result(points, {"a<i>": loss, "other": np.full((2, 8), np.nan)})._repr_html_()
+    result = make_result(points, {"a<i>": loss, "other": np.full((2, 8), np.nan)})
+    html = dataclasses.replace(result, modes={"a<i>": "min"})._repr_html_()
     assert find_cells(html, "th") == ["&lt;b&gt;", "x", "a&lt;i&gt;", "other"]
     rows = [find_cells(row, "td") for row in find_cells(html, "tr")[1:]]
     assert rows[0] == ["a&amp;b", "0", "0", "nan"]

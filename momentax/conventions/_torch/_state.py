@@ -40,7 +40,8 @@ def _param_groups(state_dict: Any) -> list[Mapping[str, Any]]:
         if not isinstance(keys, list | tuple) or not all(map(_is_key, keys)):
             raise ValueError(
                 f"state_dict['param_groups'][{i}] must have a list 'params' of the numbers or "
-                f"names of its parameters, as optimizer.state_dict() returns it, got {describe(keys)}"
+                "names of its parameters, as optimizer.state_dict() returns it, got "
+                f"{describe(keys)}"
             )
     return list(groups)
 
@@ -74,8 +75,8 @@ def _add_names(
     names = as_items(where, names, "a name for each parameter")
     if len(names) != len(keys):
         raise ValueError(
-            f"{where} has {len(names)} names, and {owner} has {len(keys)} parameters: give one name "
-            "for each, in their order"
+            f"{where} has {len(names)} names, and {owner} has {len(keys)} parameters: give one "
+            "name for each, in their order"
         )
     for name, key in zip(names, keys, strict=True):
         if not isinstance(name, str):
@@ -96,8 +97,8 @@ def _find_key(ids: dict[str | int, Any], entry: Counterpart, where: str) -> Any:
     if isinstance(entry.name, str) and named != set(ids.values()):
         raise ValueError(
             f"{where} cannot be found, because the state dict numbers its parameters and names "
-            f"{'some' if named else 'none'} of them; it has {known}; pass names in the order of the "
-            "optimizer's parameters, which for one param group is "
+            f"{'some' if named else 'none'} of them; it has {known}; pass names in the order of "
+            "the optimizer's parameters, which for one param group is "
             "[name for name, _ in model.named_parameters()]"
         )
     raise ValueError(f"{where} is not in the optimizer, which has {known}")

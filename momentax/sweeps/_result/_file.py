@@ -163,6 +163,10 @@ def _read_parts(archive: zipfile.ZipFile, about: dict[str, Any]) -> tuple[Points
         return _downcast(array, about["dtypes"][name]) if name in about["dtypes"] else array
 
     static = {name: as_objects(values) for name, values in about["static"].items()}
+    plain = [isinstance(v, str | int | float | None) for axis in static.values() for v in axis]
+    modes = about["modes"]
+    if not all(plain) or not isinstance(modes, dict) or set(modes.values()) - {"min", "max"}:
+        raise ValueError("a static axis holds lists, or a mode is neither min nor max")
     points = Points(
         {
             dim: {n: static[n] if n in static else read_array(f"axes/{n}") for n in names}
@@ -174,7 +178,7 @@ def _read_parts(archive: zipfile.ZipFile, about: dict[str, Any]) -> tuple[Points
             raise ValueError(f"the axis {describe(name)} holds {axis.dtype} and not numbers")
     values, diverged = _build(about["tree"], read_array), read_array("diverged")
     require_shapes(points, values, diverged)
-    return points, values, diverged, about["modes"]
+    return points, values, diverged, modes
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -191,15 +195,12 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 def require_shapes(points: Points, values: PyTree, diverged: Any) -> None:
     """Raise if an array of a result has another shape than its points, or flags are no bools."""
-    arrays = [("values", leaf) for leaf in jax.tree.leaves(values)]
-    if not arrays:
-        raise ValueError(f"values must hold at least one array, got {describe(values)}")
-    for name, array in [("diverged", diverged), *arrays]:
+    for name, array in [("diverged", diverged), *(("values", v) for v in jax.tree.leaves(values))]:
         if not hasattr(array, "shape") or not hasattr(array, "dtype"):
-            raise TypeError(f"{name} must be arrays, got {describe(array)}")
+            raise TypeError(f"{name} must hold arrays, got {describe(array)}")
         if array.shape[: len(points.dims)] != points.shape:
             raise ValueError(
-                f"{name} has an array of shape {array.shape} for points of shape {points.shape}"
+                f"{name} holds an array of shape {array.shape} for points of shape {points.shape}"
             )
     if diverged.shape != points.shape or diverged.dtype != bool:
         raise ValueError(

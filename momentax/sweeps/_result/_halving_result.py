@@ -28,6 +28,10 @@ class HalvingResult(SweepResult):
 
     `save` keeps neither of these two.
 
+    Raises:
+        TypeError: survivors is not a 1-D array, or states does not hold arrays of its length.
+        ValueError: survivors are not flat indices of points.
+
     The metrics, of the points' shape:
 
         score      the point's last score
@@ -58,6 +62,28 @@ class HalvingResult(SweepResult):
         own = [(GetAttrKey(name), getattr(self, name)) for name in ("survivors", "states")]
         return [*children, *own], aux
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        survivors = np.zeros(0, int) if self.survivors is None else self.survivors
+        if not isinstance(survivors, np.ndarray | jax.Array) or survivors.ndim != 1:
+            raise TypeError(
+                f"survivors must be a 1-D array of points, got {arguments.describe(survivors)}"
+            )
+        if (
+            survivors.dtype.kind not in "iu"
+            or not np.isin(survivors, range(len(self.points))).all()
+        ):
+            raise ValueError(
+                f"survivors must be points, from 0 to {len(self.points) - 1}, got "
+                f"{arguments.describe(survivors)}"
+            )
+        for leaf in jax.tree.leaves(self.states):
+            if not hasattr(leaf, "shape") or leaf.shape[:1] != survivors.shape:
+                raise TypeError(
+                    "states must be a tree of arrays with an entry for each survivor, got "
+                    f"{arguments.describe(leaf)}"
+                )
+
     @classmethod
     def tree_unflatten(cls, aux: Any, children: Any) -> HalvingResult:
         """Make a result of children of any kind, which JAX may put where arrays were."""
@@ -71,7 +97,11 @@ class HalvingResult(SweepResult):
         return replace(selected, survivors=None, states=None)
 
     def top(self, metric: str, count: int, mode: str | None = None) -> list[Best]:
-        """Rank the settings, as `SweepResult.top`; by score, those that advanced further first."""
+        """Rank the settings, as `SweepResult.top`; by score, those that advanced further first.
+
+        Raises:
+            KeyError: There is no metric of this name.
+        """
         count = arguments.as_count("count", count)
         ranked = super().top(metric, len(self.points), mode)
         if metric == "score":  # Scores after different numbers of advances are not comparable.

@@ -52,6 +52,23 @@ class Best:
     standard_error: float
     index: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.point, dict) or not all(isinstance(n, str) for n in self.point):
+            raise TypeError(
+                "point must be a dictionary from each axis to its value, got "
+                f"{arguments.describe(self.point)}"
+            )
+        for name in ("value", "standard_error"):
+            number = getattr(self, name)
+            if not isinstance(number, float):
+                raise TypeError(f"{name} must be a float, got {arguments.describe(number)}")
+        if not isinstance(self.index, tuple):
+            raise TypeError(
+                f"index must be a tuple of whole numbers, got {arguments.describe(self.index)}"
+            )
+        for place in self.index:
+            arguments.as_count("index", place, 0)
+
     def __getitem__(self, axis: str) -> Any:
         return self.point[axis]
 

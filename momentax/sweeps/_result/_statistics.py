@@ -74,17 +74,27 @@ def mean_and_error(
     return value, error, count
 
 
-def meets_condition(name: str, values: np.ndarray, condition: Any) -> np.ndarray:
+def meets_condition(values: np.ndarray, condition: Any) -> np.ndarray:
     """Return which values of an axis equal the condition, are in it, or satisfy it."""
     if values.dtype != object or not _equals(values, condition).any():
         if callable(condition):
-            arguments.require_function(name, condition, "of a value, if it is one", values[0])
-            return np.array([bool(condition(value)) for value in values])
+            return np.array([_holds(condition, value) for value in values])
         is_several = isinstance(condition, Iterable) and not isinstance(condition, str)
         if is_several and getattr(condition, "ndim", 1):  # A 0-d array cannot be iterated.
             each = [_equals(values, one) for one in condition]
             return np.any(each, axis=0) if each else np.full(len(values), False)
     return _equals(values, condition)
+
+
+def _holds(condition: Any, value: Any) -> bool:
+    """Return whether a value meets a condition that is a function, and name it in an error."""
+    try:
+        return bool(condition(value))
+    except Exception as error:  # The user's function can raise anything.
+        raise TypeError(
+            f"{arguments.describe(condition)} is no condition, since it fails for the value "
+            f"{arguments.describe(value)}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _equals(values: np.ndarray, one: Any) -> np.ndarray:

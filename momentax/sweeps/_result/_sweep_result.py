@@ -11,10 +11,11 @@ import jax
 import numpy as np
 
 from momentax._core import arguments
+from momentax._core.metrics import require_mode
 from momentax._core.typing import PyTree
 from momentax.sweeps._points import SEED, Points, require_points
 from momentax.sweeps._result import _file, _table
-from momentax.sweeps._result._metrics import name_leaves, require_mode
+from momentax.sweeps._result._metrics import name_leaves
 from momentax.sweeps._result._records import Best, Mean, Report
 from momentax.sweeps._result._statistics import (
     group_by_setting,
@@ -134,10 +135,11 @@ class SweepResult:
         Raises:
             ValueError: The name says neither, as "score" or "neg_loss". `best`, `top`
                 and the plots then need their argument mode.
-            TypeError: metric is not a string.
+            TypeError: metric is not a name.
         """
-        name = arguments.as_text("metric", metric, '"loss"')
-        return require_mode(name, self.modes.get(name))
+        if not isinstance(metric, str):
+            raise TypeError(f"metric must be a name, got {arguments.describe(metric)}")
+        return require_mode(metric, self.modes.get(metric))
 
     def best(self, metric: str, mode: str | None = None) -> Best:
         """Find the setting that is best by a metric: the first of `top`.
@@ -226,6 +228,7 @@ class SweepResult:
 
         Raises:
             ValueError: No point meets the conditions.
+            TypeError: A condition that is a function fails.
             KeyError: There is no axis of this name.
         """
         kept = {
@@ -234,7 +237,10 @@ class SweepResult:
         }
         for name, condition in conditions.items():
             values, dim = self._axis(name)
-            is_met = meets_condition(name, values, condition)
+            try:
+                is_met = meets_condition(values, condition)
+            except TypeError as error:
+                raise TypeError(f"{arguments.printable(name)}: {error}") from error
             if not is_met.any():
                 raise ValueError(
                     f"no point has {arguments.printable(name)}={arguments.describe(condition)}: "

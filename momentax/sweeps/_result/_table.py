@@ -10,11 +10,11 @@ import jax
 import numpy as np
 
 from momentax._core import arguments
+from momentax._core.metrics import known_mode
 from momentax._core.typing import PyTree
 from momentax.sweeps._axes import as_objects, describe_point, describe_value
 from momentax.sweeps._points import Points
 from momentax.sweeps._result import _file
-from momentax.sweeps._result._metrics import known_mode
 from momentax.sweeps._result._records import Best, Report
 from momentax.sweeps._result._statistics import group_by_setting, mean_of_groups
 from momentax.sweeps._version import momentax_version
@@ -90,7 +90,8 @@ def to_text(result: Result) -> str:
     if not _is_concrete(result):  # jax.tree.map may put anything where arrays were.
         return f"{name}(values={result.values!r}, diverged={result.diverged!r})"
     points = result.points
-    sizes = " × ".join(f"{n} {dim}" for dim, n in zip(points.dims, points.shape, strict=True))
+    names = map(arguments.printable, points.dims)
+    sizes = " × ".join(f"{n} {dim}" for dim, n in zip(names, points.shape, strict=True))
     metrics = (
         f"{arguments.printable(name)} {np.shape(leaf)}" for name, leaf in result.metrics().items()
     )

@@ -86,7 +86,7 @@ class _Contents:
         elif isinstance(value, tuple | list | Mapping):
             for part in value.values() if isinstance(value, Mapping) else value:
                 self._add_parameter(primitive, part, printed)
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        elif _is_record(value):
             for field in dataclasses.fields(value):
                 self._add_parameter(primitive, getattr(value, field.name), printed=False)
         elif not isinstance(value, type | Enum):
@@ -109,6 +109,11 @@ class _Contents:
         array = np.asarray(jax.random.key_data(value) if is_key(value) else value)
         self.data.update(f"{array.dtype}{array.shape}".encode())
         self.data.update(np.ascontiguousarray(array).tobytes())
+
+
+def _is_record(value: Any) -> bool:
+    """Return whether a value is a dataclass of JAX's, such as the grid of a Pallas kernel."""
+    return type(value).__module__.startswith("jax.") and dataclasses.is_dataclass(value)
 
 
 def _print(jaxpr: Any) -> str:

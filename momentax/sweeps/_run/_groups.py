@@ -56,12 +56,13 @@ def column_shapes(columns: dict[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStr
 def group_points(points: Points, static: Sequence[str]) -> list[Group]:
     """Group the points by the values of their static axes, in order of appearance."""
     axes = points.axes
-    wrong = f"static must name axes of the points, {list(axes)}, got {arguments.describe(static)}"
+    wrong = f"static must name axes of the points, {list(axes)}, got "
     if not isinstance(static, str | list | tuple | set | frozenset):
-        raise TypeError(wrong)
+        raise TypeError(wrong + arguments.describe(static))
     static = (static,) if isinstance(static, str) else tuple(static)
-    if not all(isinstance(name, str) and name in axes for name in static):
-        raise ValueError(wrong)
+    for name in static:
+        if not isinstance(name, str) or name not in axes:
+            raise ValueError(wrong + arguments.describe(name))
     fixed = [name for name in axes if name in static or name in points.static]
     columns = points.columns()
     indices = np.arange(len(points))

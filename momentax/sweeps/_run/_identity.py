@@ -92,8 +92,9 @@ def describe_differences(
         differences.append(_compare_text(old_function, new_function))
     if not differences and old.get("data") != new["data"]:
         differences.append("the arrays that its function closes over have changed")
-    if not differences and old.get("references") != new["references"]:
-        differences.append(_compare_references(old.get("references"), new["references"]))
+    kept = old.get("references", [])
+    if not differences and kept != new["references"]:
+        differences.append(_compare_references(kept, new["references"]))
     return differences
 
 

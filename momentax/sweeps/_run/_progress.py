@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from momentax._core.arguments import printable
+from momentax._core.metrics import mode_in_name
 from momentax._core.typing import PyTree
-from momentax.sweeps._result._metrics import mode_in_name, name_leaves
+from momentax.sweeps._result._metrics import name_leaves
 
 _DELAY = 1.0  # Seconds; a sweep that ends before shows no bar.
 
