@@ -287,9 +287,9 @@ def require_function(name: str, value: Any, signature: str, /, *args: Any, **key
         parameters = inspect.signature(value)
     except (TypeError, ValueError):  # Some functions that are written in C say nothing.
         return
-    bind, args = (
-        (parameters.bind_partial, args[:-1]) if args[-1:] == (...,) else (parameters.bind, args)
-    )
+    bind = parameters.bind
+    if args and args[-1] is ...:
+        bind, args = parameters.bind_partial, args[:-1]
     try:
         bind(*args, **keywords)
     except TypeError:

@@ -64,7 +64,7 @@ def bytes_per_parameter(state: PyTree, *, params: PyTree = None) -> float:
 def _require_arrays(name: str, tree: PyTree, expected: str) -> None:
     """Refuse a tree with a leaf that is neither an array nor the shape of one."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        if arguments.dtype_of(leaf) is None or not hasattr(leaf, "shape"):
             raise TypeError(
                 f"{name} must be {expected}, a tree of arrays, got {arguments.describe(leaf)} at "
                 f"{trees.path_name(path)}"

@@ -38,7 +38,7 @@ from tests.cli.results import RESULTS, returns
         (["--seed", "9" * 400], "seed must be below 2**32, got an integer of"),
         (["--output", __file__], "File exists"),
         (["--seeds", "0"], "seeds must be a whole number, at least 1, got 0"),
-        (["--seeds", "2", "--seed", str(2**31 - 1)], "seeds[1] must be at most 2147483647"),
+        (["--seeds", "2", "--seed", str(2**31 - 1)], "a seed must be below 2**31, got 2147483648"),
         (["--batch-size", "0"], "must be auto or a whole number, at least 1, got '0'"),
         (["--batch-size", "half"], "must be auto or a whole number, at least 1, got 'half'"),
         (["--devices", "0"], "devices must be a whole number, at least 1, got 0"),

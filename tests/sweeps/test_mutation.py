@@ -191,7 +191,7 @@ BAD_MUTATIONS = {
         (jax.random.key(0),),
         {"beta": [0.1, 0.9]},
         TypeError,
-        r"ranges\['beta'\] must be a distribution, such as momentax.sweeps.log_uniform\(1e-3, 1\), got",
+        r"beta must be a distribution, such as momentax.sweeps.log_uniform\(1e-3, 1\), got",
     ),
     "outside": (
         (jax.random.key(0),),

@@ -318,15 +318,15 @@ def test_zipped_axes_of_different_lengths_are_refused():
 
 BAD_SEEDS = {
     "none": (0, ValueError, "seeds must be a whole number, at least 1, got 0"),
-    "empty": ([], ValueError, "seeds must hold at least one seed, got none"),
+    "empty": ([], ValueError, "axis seed must be a sequence of at least one value"),
     "negative": ([0, -1], ValueError, r"seeds\[1\] must be a whole number, at least 0, got -1"),
     "again": ([3, 3], ValueError, "axis seed must not repeat a value, got 3 again at 1"),
-    "wide": ([2**31], ValueError, r"seeds\[0\] must be at most 2147483647, the largest int32"),
+    "wide": ([2**31], ValueError, r"a seed must be below 2\*\*31, got 2147483648"),
     "fraction": (2.5, TypeError, "seeds must be a whole number, at least 1, got 2.5"),
     "fractions": ([0.5], TypeError, r"seeds\[0\] must be a whole number, at least 0, got 0.5"),
     "flag": (True, TypeError, "seeds must be a whole number, at least 1, got True"),
     "nothing": (None, TypeError, "seeds must be a whole number, at least 1, got None"),
-    "word": ("12", TypeError, "seeds must be a sequence of seeds, got '12'"),
+    "word": ("12", TypeError, r"seeds\[0\] must be a whole number, at least 0, got '1'"),
 }
 
 

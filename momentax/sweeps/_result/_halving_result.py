@@ -45,17 +45,6 @@ class HalvingResult(SweepResult):
     survivors: np.ndarray | None = None
     states: PyTree = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        numbers = self.survivors
-        if numbers is not None and not (
-            arguments.is_a(np.integer, numbers) and np.ndim(numbers) == 1
-        ):
-            raise TypeError(
-                "survivors must be a 1-D array of the numbers of points, got "
-                f"{arguments.describe(numbers)}"
-            )
-
     def tree_flatten_with_keys(self) -> tuple[Any, Any]:
         """Return the children by name, and the modes as structure."""
         children, aux = super().tree_flatten_with_keys()
