@@ -266,7 +266,7 @@ def sgd(
     """
     if isinstance(learning_rate, optax.GradientTransformation):
         raise TypeError(
-            "the learning rate comes first and the method second: "
+            "learning_rate comes first and the method second: "
             "momentax.sgd(0.1, momentax.heavy_ball(0.9))"
         )
     α = as_schedule("learning_rate", learning_rate)
@@ -274,6 +274,7 @@ def sgd(
     _require_method(method)
     arguments.as_option("velocity_units", velocity_units, ("gradient", "parameter"))
     arguments.as_flag("decoupled", decoupled)
+    trees.require_mask("mask", mask)
     negation = _stateless(lambda u, _: arithmetic.combine((-1.0, u), like=u))
     ascent = [negation] if arguments.as_flag("maximize", maximize) else []
     descent = _scale(lambda t: -α(t))

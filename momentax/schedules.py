@@ -46,8 +46,8 @@ def _as_constant(
 def _as_integer(count: ArrayLike) -> jax.Array:
     if not arguments.is_a(jnp.integer, count):
         raise TypeError(f"count must be a whole number, got {arguments.describe(count)}")
-    if isinstance(count, int) and abs(count) > arguments.LARGEST_COUNT:
-        raise ValueError(f"count must be an int32 number, got {arguments.describe(count)}")
+    if isinstance(count, int | np.integer):
+        return jnp.asarray(arguments.as_count("count", count, least=0), jnp.int32)
     return jnp.asarray(count, jnp.int32)
 
 

@@ -70,15 +70,16 @@ def _allows_generic(annotation: ast.Subscript, text: str, value: Any) -> bool:
     kind, inner = ast.unparse(annotation.value), annotation.slice
     if kind == "Literal":
         return isinstance(value, str) and repr(value) in ast.unparse(inner)
-    if kind in ("Sequence", "Iterable", "list"):
+    if kind in ("Sequence", "Iterable"):
         if isinstance(value, np.ndarray):
             value = value.tolist()
-        is_sequence = isinstance(value, Sequence if kind == "Sequence" else Iterable)
-        return (
-            is_sequence
-            and not isinstance(value, str | bytes | Mapping)
-            and all(_allows(inner, text, each) for each in value)
-        )
+        if not isinstance(value, Sequence if kind == "Sequence" else Iterable):
+            return False
+        if isinstance(value, str | bytes | Mapping | set):
+            return False
+        if ast.unparse(inner) == "str":  # Names, which the text cannot list.
+            return all(isinstance(each, str) for each in value)
+        return all(_allows(inner, text, each) for each in value)
     if kind == "os.PathLike":
         return isinstance(value, os.PathLike)
     if kind == "Mapping":
@@ -88,6 +89,7 @@ def _allows_generic(annotation: ast.Subscript, text: str, value: Any) -> bool:
 
 _KINDS: dict[str, Callable[[Any, str], bool]] = {
     "None": lambda value, text: value is None,
+    "np.ndarray": lambda value, text: _is_real(value, text, any_shape=True),
     "bool": lambda value, text: isinstance(value, bool | np.bool_),
     "int": lambda value, text: _is_count(value, text),
     "str": lambda value, text: isinstance(value, str) and f'"{value}"' in text,
@@ -127,13 +129,14 @@ def _is_within(text: str, number: float) -> bool:
     """
     if not np.isfinite(number):
         return False
+    if "any real number" in text:
+        return True
     if not (found := re.search(r"in ([\[(])([^,\]\[()]+), ([^\])]+?)([\])])", text)):
         return True
     left, low, high, right = found.groups()
     low, high = _number(low, -np.inf), _number(high, np.inf)
-    return (low <= number if left == "[" else low < number) and (
-        number <= high if right == "]" else number < high
-    )
+    above = low <= number if left == "[" else low < number
+    return above and (number <= high if right == "]" else number < high)
 
 
 def _number(text: str, otherwise: float) -> float:
@@ -154,6 +157,10 @@ def _takes(value: Any, count: int) -> bool:
     return True
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def is_real_array(value: Any) -> bool:
     """Return whether a value is real numbers of any shape."""
     return _is_real(value, "", any_shape=True)
@@ -166,6 +173,12 @@ def is_tree_of_floats(value: Any) -> bool:
         for leaf in jax.tree.leaves(value)
         if not isinstance(leaf, jax.Array)
     )
+
+
+def is_tree_of_params(value: Any) -> bool:
+    """Return whether each array of a tree is floating; other leaves, as of a module, are kept."""
+    arrays = (int, float, complex, np.ndarray, jax.Array)
+    return is_tree_of_floats([leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, arrays)])
 
 
 def is_empty_array(value: Any) -> bool:
@@ -199,8 +212,6 @@ RULES: dict[str, _Rule] = {
     "HalvingResult.states": lambda value: (
         has_no_leaves(value) or getattr(value, "shape", None) == (0,)
     ),
-    "SweepResult.where.beta": lambda value: type(value) is int and value == 0,
-    "HalvingResult.where.beta": lambda value: type(value) is int and value == 0,
     "theory_overlay.color": lambda value: isinstance(value, str) and is_color_like(value),
     "label": lambda value: isinstance(value, str),
     "hessian": is_real_array,
@@ -210,9 +221,20 @@ RULES: dict[str, _Rule] = {
     "SweepResult.save.path": is_path,
     "HalvingResult.load.path": is_path,
     "HalvingResult.save.path": is_path,
+    "Counterpart.axes": lambda value: isinstance(value, list | np.ndarray) and len(value) == 0,
+    "Counterpart.name": lambda value: isinstance(value, str) or (_is_number(value) and value >= 0),
+    "where.beta": lambda value: _is_number(value) and value == 0,
+    "from_keras.name": lambda value: True,  # Keras's name of an optimizer has no effect.
+    "from_torch.foreach": lambda value: True,  # It does not change any step.
+    "seed": lambda value: _is_number(value) and 0 <= value < 2**32,
+    "step.direction": is_real_array,
+    "step.values": is_real_array,
+    "mode_of.metric": lambda value: isinstance(value, str),
+    "restart.path": lambda value: isinstance(value, str),
     "store": is_path,
+    "update.value": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
     "curvature.params": is_tree_of_floats,
-    "init.params": is_tree_of_floats,
+    "init.params": is_tree_of_params,
     "rollout.params": is_tree_of_floats,
     "sgd.mask": is_mask,
     "stored.where": is_mask,

@@ -66,8 +66,9 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "beta": lambda: 0.9,
     "beta1": lambda: 0.9,
     "beta2": lambda: 0.5,
-    "array": lambda: np.ones((2, 3)),
+    "bookkeeping": lambda: {"foreach": None},
     "canonical": lambda: momentax.conventions.Canonical(0.0, 0.1, 0.9),
+    "config": lambda: {"name": "SGD"},
     "conditions": lambda: {"beta": 0.9},
     "count": lambda: 2,
     "curvatures": lambda: [0.5, 1.0],
@@ -82,10 +83,9 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "kd": lambda: 2.0,
     "ki": lambda: 1.0,
     "kp": lambda: -0.5,
-    "leaf": lambda: np.ones((2, 3)),
     "learning_rate": lambda: 0.1,
-    "like": lambda: jnp.ones((2, 3)),
     "low": lambda: 0.1,
+    "mean": lambda: {"loss": np.ones((3, 2))},
     "metric": lambda: "loss",
     "momentum": lambda: 0.9,
     "momentax.sweeps.Mutation.ranges": lambda: None,
@@ -105,7 +105,6 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "momentax.sweeps.Distribution.step.values": lambda: np.array([0.25, 0.5]),
     "value": lambda: 0.5,
     "velocity_step": lambda: 0.1,
-    "where": lambda: "kernel",
     "width": lambda: 0.5,
 }
 
@@ -147,10 +146,14 @@ def public_callables() -> dict[str, Any]:
 
 def _public_methods(cls: type) -> list[str]:
     """Return the methods that take an argument, without those that JAX's registration needs."""
+    inherited = {
+        name for base in cls.__mro__[1:] if base in PUBLIC.values() for name in dir(base)
+    } - vars(cls).keys()  # They are tried on the public base.
     return [
         name
         for name, member in inspect.getmembers(cls)
-        if not name.startswith(("_", "tree_"))
+        if name not in inherited
+        and not name.startswith(("_", "tree_"))
         and (inspect.isfunction(member) or inspect.ismethod(member))
         and (getattr(member, "__module__", "") or "").startswith("momentax")
         and len(inspect.signature(member).parameters) > inspect.isfunction(member)
@@ -168,7 +171,9 @@ def valid_call(name: str) -> Call:
     function = getattr(value, method)
     if inspect.isfunction(function):
         function = getattr(_instance(owner, value), method)
-    return Call(name, function, inspect.getdoc(function) or "", _arguments_by_name(name, function))
+    documented = [getattr(base, method, None) for base in value.__mro__]
+    doc = "\n".join(filter(None, map(inspect.getdoc, documented)))
+    return Call(name, function, doc, _arguments_by_name(name, function))
 
 
 def _instance(name: str, cls: type) -> Any:
@@ -255,7 +260,7 @@ def returned_calls(name: str) -> list[Call]:
     call = valid_call(name)
     tx = call()
     if not isinstance(tx, optax.GradientTransformation):
-        return [Call(f"{name}(...)", tx, call.doc, {"count": 3})]
+        return [Call(f"{name}.schedule", tx, call.doc, {"count": 3})]
     names = namespace()
     params, grads = names["params"], names["grads"]
     state = tx.init(params)
@@ -267,10 +272,10 @@ def returned_calls(name: str) -> list[Call]:
         if key not in needed:
             del given[key]
     # A transformation of Optax is given the parameters whether it reads them or not.
-    unread = () if "params" in needed else ("params",)
+    unread = tuple({"params", *extra} - {*needed})
     return [
-        Call(f"{name}(...).init", tx.init, call.doc, {"params": params}),
-        Call(f"{name}(...).update", update, call.doc, given, unread),
+        Call(f"{name}.init", tx.init, call.doc, {"params": params}),
+        Call(f"{name}.update", update, call.doc, given, unread),
     ]
 
 

@@ -49,8 +49,8 @@ def describe(value: Any) -> str:
         return f"an integer of {value.bit_length()} bits"
     try:
         text = re.sub(" at 0x[0-9a-fA-F]+", "", repr(value).replace("\n", " "))
-    except Exception:  # A very large integer in a container, or an object that cannot be shown.
-        return f"a {type(value).__name__}"
+    except Exception:  # Python prints no very large integer, and a class may print itself wrongly.
+        return f"an object of type {type(value).__name__}"
     text = printable(text)
     return text if len(text) <= 200 else f"{text[:200]}..."
 
@@ -79,7 +79,7 @@ def dtype_of(value: Any) -> Any:
         return jnp.result_type(value)
     try:
         return jax.typeof(value).dtype
-    except Exception:  # JAX shows the value in its message, and a value may fail to be shown.
+    except Exception:  # JAX raises a TypeError, and a class whose representation fails anything.
         return None
 
 
@@ -272,13 +272,11 @@ def as_hashable(function: Any) -> Any:
     return function
 
 
-def require_function(
-    name: str, value: Any, signature: str, *args: Any, more: bool = False, **keywords: Any
-) -> None:
+def require_function(name: str, value: Any, signature: str, /, *args: Any, **keywords: Any) -> None:
     """Refuse what cannot be called, or cannot take some arguments if these are given.
 
-    `signature` says in words from what to what the function maps. With `more`, further
-    arguments may follow those that are given here.
+    `signature` says in words from what to what the function maps. With `...` as the last of
+    the arguments, more may follow.
     """
     wrong = f"{name} must be a function {signature}, got {describe(value)}"
     if not callable(value):
@@ -289,7 +287,9 @@ def require_function(
         parameters = inspect.signature(value)
     except (TypeError, ValueError):  # Some functions that are written in C say nothing.
         return
-    bind = parameters.bind_partial if more else parameters.bind
+    bind = parameters.bind
+    if args and args[-1] is ...:
+        bind, args = parameters.bind_partial, args[:-1]
     try:
         bind(*args, **keywords)
     except TypeError:

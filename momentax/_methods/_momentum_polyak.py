@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from momentax._core import arithmetic, trees
+from momentax._core import arguments, arithmetic, trees
 from momentax._core.hyperparameters import as_schedule, first_count
 from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
@@ -103,10 +104,10 @@ def _loss(value: Any, updates: PyTree) -> jax.Array:
     """Return the loss as a scalar in the dtype of hyperparameters."""
     if value is None and not jax.tree.leaves(updates):
         value = 0.0
-    if value is None or jnp.shape(value) != ():
-        given = "nothing" if value is None else f"shape {jnp.shape(value)}"
+    if not arguments.is_real(value) or np.shape(value):
+        given = "nothing" if value is None else arguments.describe(value)
         raise ValueError(
             "momentum_polyak needs the loss at the parameters, one number: call "
             f"update(grads, state, params, value=loss), got {given}"
         )
-    return arithmetic.as_scalar(value)
+    return arithmetic.as_scalar(float(value) if isinstance(value, int) else value)

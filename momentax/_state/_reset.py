@@ -70,8 +70,12 @@ def reinitialize_where(
     """
     path, old = find_velocity(state, path)
     first = init(updates if params is None else trees.absent_like(old, params))
-    if params is None:
-        trees.require_gradients(find_velocity(first, path)[1], old)
+    first_velocity = find_velocity(first, path)[1]
+    if params is not None:
+        remedy = "pass the params that the state was made for"
+        trees.require_fit("the parameter", first_velocity, "the velocity", old, remedy)
+    else:
+        trees.require_gradients(first_velocity, old)
         if jax.tree.structure(first) != jax.tree.structure(state):
             raise ValueError(
                 "a restart needs the parameters where a gradient is None: "

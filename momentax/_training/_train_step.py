@@ -125,7 +125,7 @@ def train_step(
         >>> w, state, value = step(w, tx.init(w), jnp.ones(3))
     """
     signature = "from params and a batch to a scalar"
-    arguments.require_function("loss", loss, signature, "params", more=True)
+    arguments.require_function("loss", loss, signature, "params", ...)
     arguments.require_transformation("tx", tx)
     program = _TrainStep(
         loss,

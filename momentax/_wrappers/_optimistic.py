@@ -65,6 +65,7 @@ def optimistic(tx: optax.GradientTransformation) -> optax.GradientTransformation
 
     def update(updates, state, params=None, **extra_args):
         t, last, inner = state
+        trees.require_gradients(updates, last)
         raw, inner = tx.update(updates, inner, params, **extra_args)
         # tx may have replaced a None gradient by zeros. Such a leaf is not extrapolated.
         u = jax.tree.map(lambda g, u: None if g is None else u, updates, raw, is_leaf=trees.is_none)

@@ -42,8 +42,9 @@ def orient_updates(
     tx = optax.with_extra_args_support(tx)
 
     def init(params):
+        inner = tx.init(params)  # First, since it names a parameter that is wrong.
         orientation = jax.tree.map(_initial_orientation, trees.only_arrays(params))
-        return OrientedState(orientation, tx.init(params))
+        return OrientedState(orientation, inner)
 
     def update(updates, state, params=None, **extra_args):
         orientation, inner = state

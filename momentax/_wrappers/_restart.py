@@ -108,6 +108,8 @@ def restart(
         when = arguments.as_count("when", when)
     default = 10 if when == "speed" else 1
     least = default if min_steps is None else arguments.as_count("min_steps", min_steps)
+    if path is not None:
+        arguments.as_text("path", path, '"[0].trace"')
     tx = optax.with_extra_args_support(tx)
 
     def init(params):
@@ -118,6 +120,8 @@ def restart(
 
     def update(updates, state, params=None, **extra_args):
         since, restarts, previous, inner = state
+        if params is not None and not isinstance(params, optax.LookaheadParams):
+            trees.require_params(updates, params)
         run_length: Any = optax.safe_increment(since) if when == "gradient" else since
 
         def step(g: PyTree, inner: Any) -> tuple[PyTree, Any]:
@@ -160,6 +164,10 @@ def _loss(extra_args: dict[str, Any]) -> jax.Array:
     if value is None:
         raise ValueError(
             "when='function' needs the loss: call update(grads, state, params, value=loss)"
+        )
+    if arguments.dtype_of(value) is None:
+        raise ValueError(
+            f"value must be a real scalar, the loss at params, got {arguments.describe(value)}"
         )
     value = arithmetic.own(value)
     if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from momentax._core import trees
-from momentax._core.arguments import describe
+from momentax._core.arguments import as_count, as_items, describe
 from momentax._core.sharding import place_like
 from momentax._core.typing import PyTree
 from momentax.conventions._arrays import as_numpy, require_dtype
@@ -53,30 +53,39 @@ class Counterpart:
             raise TypeError(
                 f"the name of a counterpart must be a str or an int, got {describe(self.name)}"
             )
+        if isinstance(self.name, int) and self.name < 0:
+            raise ValueError(
+                "the name of a counterpart must be a number of at least 0 if it is a number, got "
+                f"{describe(self.name)}"
+            )
         name = str(self.name) if isinstance(self.name, str) else int(self.name)
         object.__setattr__(self, "name", name)  # Without NumPy's types, which a repr would show.
         if self.axes is None:
             if self.shape is not None:
                 raise ValueError(f"the counterpart {self.name!r} has a shape, so it needs axes too")
             return
-        rank = len(self.axes if self.shape is None else self._parts())
-        if sorted(self.axes) != list(range(rank)):
+        axes = as_items("axes", self.axes, "numbers of axes")
+        axes = tuple(as_count(f"axes[{i}]", axis, least=0) for i, axis in enumerate(axes))
+        rank = len(axes if self.shape is None else self._parts())
+        if sorted(axes) != list(range(rank)):
             raise ValueError(
                 f"the axes of the counterpart {self.name!r} must be a permutation of the numbers 0 "
                 f"to {rank - 1}, got {describe(self.axes)}"
             )
-        object.__setattr__(self, "axes", tuple(map(int, self.axes)))
+        object.__setattr__(self, "axes", axes)
 
     def _parts(self) -> tuple[int, ...]:
         """Return the sizes of all axes of the array, combined ones split."""
-        split = (size if isinstance(size, tuple) else (size,) for size in self.shape or ())
-        return tuple(itertools.chain.from_iterable(split))
+        sizes = as_items("shape", self.shape, "sizes of axes")
+        split = (size if isinstance(size, tuple) else (size,) for size in sizes)
+        parts = itertools.chain.from_iterable(split)
+        return tuple(as_count("each size in shape", size, least=0) for size in parts)
 
     def _combined(self) -> tuple[int, ...]:
         """Return the shape of the array, combined axes multiplied out."""
         return tuple(int(np.prod(size)) for size in self.shape or ())
 
-    def read(self, array: np.ndarray, like: Any, where: str) -> np.ndarray:
+    def _read(self, array: np.ndarray, like: Any, where: str) -> np.ndarray:
         """Return the array with the axes and the shape of a leaf."""
         given = array.shape
         if self.shape is not None:
@@ -99,8 +108,8 @@ class Counterpart:
         self._require_axes(orders, like.shape, where)
         return array
 
-    def write(self, leaf: np.ndarray, where: str) -> np.ndarray:
-        """Return the leaf with the axes and the shape of the array: the inverse of `read`."""
+    def _write(self, leaf: np.ndarray, where: str) -> np.ndarray:
+        """Return the leaf with the axes and the shape of the array: the inverse of `_read`."""
         self._require_axes(_fitting_orders(leaf.shape, leaf.shape), leaf.shape, where)
         if self.axes is None:
             return leaf
@@ -169,7 +178,7 @@ def read_mapping(
         isinstance(key, str) and key[:1] in ("[", ".") for key in mapping
     )
     given = {
-        path.removesuffix(".value"): Counterpart(entry) if isinstance(entry, str | int) else entry
+        path.removesuffix(".value"): Counterpart(entry) if _is_name(entry) else entry
         for path, entry in (mapping if by_path else leaves_by_path(mapping)).items()
     }
     paths = list(paths)
@@ -194,6 +203,12 @@ def read_mapping(
     return given
 
 
+def _is_name(entry: Any) -> bool:
+    """Return whether an entry of a mapping is the name or the number of a parameter."""
+    is_number = isinstance(entry, int) and not isinstance(entry, bool) and entry >= 0
+    return isinstance(entry, str) or is_number
+
+
 def _require_distinct(given: dict[str, Counterpart]) -> None:
     """Refuse a mapping that gives two leaves the same counterpart."""
     owners: dict[str | int, str] = {}
@@ -209,12 +224,12 @@ def read_array(value: Any, counterpart: Counterpart, like: Any, where: str) -> n
     """Return an array of another framework with the axes of a leaf, checked to fit it."""
     array = as_numpy(value)
     require_dtype(array, like, where)
-    return counterpart.read(array, like, where)
+    return counterpart._read(array, like, where)
 
 
 def write_array(leaf: Any, counterpart: Counterpart, where: str) -> np.ndarray:
     """Return a copy of a leaf with the axes of its counterpart, which may be written to."""
-    return np.array(counterpart.write(np.asarray(leaf), where), order="C")
+    return np.array(counterpart._write(np.asarray(leaf), where), order="C")
 
 
 def import_params(arrays: Mapping[Any, Any], params: PyTree, mapping: PyTree) -> PyTree:
@@ -246,6 +261,8 @@ def import_params(arrays: Mapping[Any, Any], params: PyTree, mapping: PyTree) ->
         >>> momentax.conventions.import_params(weights, params, {"w": "fc.weight"})
         {'w': Array([4., 5., 6.], dtype=float32)}
     """
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"arrays must be a dict from names to arrays, got {describe(arrays)}")
     given = read_mapping(mapping, leaves_by_path(params))
 
     def read(at: Any, leaf: Any) -> jax.Array:
@@ -253,7 +270,8 @@ def import_params(arrays: Mapping[Any, Any], params: PyTree, mapping: PyTree) ->
         entry = given[path]
         where = f"{entry.name!r} for the parameter at {describe_path(path)}"
         if entry.name not in arrays:
-            raise ValueError(f"{where} is missing; there are {', '.join(map(repr, arrays))}")
+            known = ", ".join(map(repr, arrays)) or "none"
+            raise ValueError(f"{where} is missing in arrays, which has {known}")
         array = read_array(arrays[entry.name], entry, leaf, where)
         return place_like(jnp.array(array, leaf.dtype), leaf)
 

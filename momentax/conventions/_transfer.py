@@ -44,7 +44,7 @@ class Units(NamedTuple):
         scale = arguments.as_real("scale", scale, arguments.ANY_REAL)
         if scale == 0:
             raise ValueError("scale must not be 0, or the velocity could not be converted back")
-        return cls(scale, conjugate)
+        return cls(scale, None if conjugate is None else arguments.as_flag("conjugate", conjugate))
 
     def to_velocity(self, buffer: np.ndarray, where: str) -> np.ndarray:
         return self.scale * self._conjugated(buffer, where)
@@ -61,7 +61,7 @@ class Units(NamedTuple):
                 "pass conjugate=False if the gradients are conjugated before they reach the "
                 "velocity, or conjugate=True if it accumulates the gradients of jax.grad unchanged"
             )
-        return array.conj() if arguments.as_flag("conjugate", self.conjugate) else array
+        return array.conj() if self.conjugate else array
 
 
 def _velocities(state: PyTree, path: str | None) -> dict[str, PyTree]:

@@ -136,9 +136,9 @@ def curvature(
         matfree's (Krämer).
     """
     tqdm = _import_tqdm()
-    require_function("loss", loss, "from params to a scalar", "params", more=True)
+    require_function("loss", loss, "from params to a scalar", "params", ...)
     if model is not None:
-        require_function("model", model, "from params to outputs", "params", more=True)
+        require_function("model", model, "from params to outputs", "params", ...)
     iterations = as_count("num_iterations", num_iterations)
     starts = as_count("num_samples", num_samples)
     gauss_newton = as_flag("gauss_newton", gauss_newton)

@@ -107,6 +107,7 @@ def stored(
         )
     # An empty array is never encoded: it has no blocks.
     least = max(arguments.as_count("min_size", min_size, least=0), 1)
+    trees.require_mask("where", where)
     tx = optax.with_extra_args_support(tx)
 
     def init(params):

@@ -111,7 +111,7 @@ def sweep(
     require_untraced("sweep")
     arguments.require_function("run", run, "of a point")
     if reduce is not None:
-        arguments.require_function("reduce", reduce, "of a result")
+        arguments.require_function("reduce", reduce, "of a result", "result")
     require_points(points)
     require_batch_size(batch_size)
     progress = arguments.as_flag("progress", progress)

@@ -27,8 +27,6 @@ from tests.cli.results import RESULTS, returns
         (["--betas", "-1e-3", "0.9"], "axis beta must be in [0, 1), got -0.001 at index 0"),
         (["--epochs", "-1e3"], "argument --epochs: invalid int value"),
         (["--seed", "-1e3"], "argument --seed: invalid int value"),
-
-
         (["--learning-rates", "fast"], "invalid float value: 'fast'"),
         (["--learning-rates", "0.1", "0.1"], "must not repeat a value"),
         (["--epochs", "0"], "epochs must be a whole number, at least 1, got 0"),

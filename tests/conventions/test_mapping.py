@@ -40,9 +40,8 @@ def test_import_params_ignores_arrays_that_the_mapping_does_not_name():
     mapping = {"kernel": Counterpart("w", (1, 0)), "bias": "b"}
     params = import_params(arrays, PARAMS, mapping)
     np.testing.assert_array_equal(params["kernel"], KERNEL.T)
-    with pytest.raises(
-        ValueError, match=re.escape("'b' for the parameter at ['bias'] is missing; there are 'w'")
-    ):
+    missing = "'b' for the parameter at ['bias'] is missing in arrays, which has 'w'"
+    with pytest.raises(ValueError, match=re.escape(missing)):
         import_params({"w": KERNEL}, PARAMS, mapping)
 
 
@@ -70,7 +69,7 @@ def test_import_params_ignores_arrays_that_the_mapping_does_not_name():
         (
             {**MAPPING, "bias": True},
             TypeError,
-            "the name of a counterpart must be a str or an int, got True",
+            "mapping at ['bias'] must be a name, a number or a Counterpart, got True",
         ),
         (
             {**MAPPING, "kernel": 0},

@@ -149,7 +149,7 @@ def test_values_that_are_not_numbers_are_refused(case):
 
 
 def test_a_method_as_learning_rate_is_not_described_as_a_vector():
-    with pytest.raises(TypeError, match=r"^the learning rate comes first and the method second: "):
+    with pytest.raises(TypeError, match=r"^learning_rate comes first and the method second: "):
         momentax.sgd(momentax.heavy_ball())
 
 
@@ -330,10 +330,24 @@ def test_checks_name_the_argument(case):
         call()
 
 
+class Unprintable:
+    """A class whose representation raises, such as a record of the wrong parts."""
+
+    def __repr__(self):
+        return {}["nothing"]
+
+
+def test_a_value_that_cannot_be_printed_is_described_by_its_type():
+    assert arguments.describe(Unprintable()) == "an object of type Unprintable"
+    value: Any = Unprintable()
+    with pytest.raises(TypeError, match=r"^beta must be in \[0, 1\), got an object of type"):
+        momentax.heavy_ball(value)
+
+
 def test_checks_pass_what_is_right():
     assert arguments.as_items("names", (name for name in "ab"), "names") == ("a", "b")
     assert arguments.as_reals("x", [2**70, 1]).tolist() == [2.0**70, 1.0]
-    arguments.require_function("loss", lambda p, x: 0, "of params", "params", more=True)
+    arguments.require_function("loss", lambda p, x: 0, "of params", "params", ...)
     arguments.require_function("loss", min, "of params", "params")  # It has no signature.
     for mask in (None, True, {"w": np.bool_(True)}, {}, lambda params: params):
         trees.require_mask("mask", mask)

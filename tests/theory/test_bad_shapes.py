@@ -1,5 +1,7 @@
 """Arguments whose shapes do not fit each other are named in the error."""
 
+from typing import Any
+
 import numpy as np
 import optax
 import pytest
@@ -64,11 +66,11 @@ def test_arguments_that_do_not_broadcast_are_named(name):
 @pytest.mark.parametrize(
     ("system", "error", "text"),
     [
-        (StateSpace([[1.0]], [1.0, 2.0], [1.0]), ValueError, "shapes .* got"),
-        (StateSpace(1.0, [1.0], [1.0]), ValueError, r"shapes .* got \(\), \(1,\) and \(1,\)"),
-        (StateSpace(np.eye(2), np.ones((2, 3)), np.ones((2, 3))), ValueError, "with a period"),
-        (StateSpace([["a"]], [1.0], [1.0]), TypeError, "A of the StateSpace tx must be real"),
-        (StateSpace([[1.0]], [np.nan], [1.0]), ValueError, "B of the StateSpace tx must be in"),
+        (StateSpace(np.eye(1), np.ones(2), np.ones(1)), ValueError, "shapes .* got"),
+        (StateSpace(np.ones(()), *np.ones((2, 1))), ValueError, r"got \(\), \(1,\) and \(1,\)"),
+        (StateSpace(np.eye(2), *np.ones((2, 2, 3))), ValueError, "with a period"),
+        (StateSpace(*np.array("abc").reshape(1, 1).repeat(3, 0)), TypeError, "A of the StateSpace"),
+        (StateSpace(np.eye(1), np.full(1, np.nan), np.ones(1)), ValueError, "B of the StateSpace"),
         (np.eye(2), TypeError, "tx must be a gradient transformation .* or its StateSpace, got"),
     ],
 )
@@ -78,8 +80,9 @@ def test_a_system_that_is_none_is_refused(system, error, text):
 
 
 def test_a_system_is_not_read_again():
+    system: Any = SYSTEM
     with pytest.raises(TypeError, match="tx is a StateSpace, which was read already"):
-        theory.state_space(SYSTEM)
+        theory.state_space(system)
 
 
 def test_a_record_without_a_positive_curvature_is_named():

@@ -49,9 +49,7 @@ def _clip(**limits: float | None) -> list[optax.GradientTransformation]:
     """Return the transformation that imposes the limit, or none where there is no limit."""
     given = {name: limit for name, limit in limits.items() if limit is not None}
     if len(given) > 1:
-        raise ValueError(
-            f"only one limit on the gradient can be set, got {arguments.describe(given)}"
-        )
+        raise ValueError(f"only one limit on the gradient can be set, got {' and '.join(given)}")
     checked = {name: arguments.as_real(name, limit, "[0, inf)") for name, limit in given.items()}
     return [_CLIPS[name](limit) for name, limit in checked.items() if limit]
 
@@ -59,7 +57,8 @@ def _clip(**limits: float | None) -> list[optax.GradientTransformation]:
 def _require_reproducible(config: dict[str, Any]) -> None:
     """Refuse options that Keras does not have, and those that from_keras does not reproduce."""
     for name, value in config.items():
-        if name in _ALTERNATIVES and value not in (None, False):
+        is_off = value is None or (isinstance(value, bool | int | float) and not value)
+        if name in _ALTERNATIVES and not is_off:
             raise ValueError(
                 f"{name}={arguments.describe(value)} is not reproduced; {_ALTERNATIVES[name]}"
             )

@@ -183,6 +183,8 @@ def export_keras_state(
         >>> momentax.conventions.export_keras_state(state, [velocity], {"w": "w"})
         [array([0., 0., 0.], dtype=float32)]
     """
+    if count is not None:
+        count = arguments.as_count("count", count, least=0)
     roles = _find_roles(variables)
     values = [np.array(as_numpy(variable)) for variable in variables]
     units = Units.check(scale, conjugate=False)
@@ -202,9 +204,7 @@ def export_keras_state(
             )
         values[position] = array
     if roles.iteration is not None:
-        counts = (
-            counts_of(state) if count is None else [arguments.as_count("count", count, least=0)]
-        )
+        counts = counts_of(state) if count is None else [count]
         if len(counts) != 1:
             raise ValueError(
                 f"the state has the counts {counts}; pass the number of steps made as count"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from momentax._core.arguments import describe, require_function
+from momentax._core.arguments import as_items, describe, require_function
 from momentax._core.typing import PyTree
 from momentax.conventions._mapping import Counterpart
 from momentax.conventions._torch._optimizer import from_torch
@@ -72,11 +72,7 @@ def _add_names(
     ids: dict[str | int, Any], names: Any, keys: Sequence[Any], where: str, owner: str
 ) -> None:
     """Add the names of parameters to `ids`, in the order of the parameters' keys."""
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise TypeError(
-            f"{where} must be a sequence of a name for each parameter, got {describe(names)}"
-        )
-    names = list(names)
+    names = as_items(where, names, "a name for each parameter")
     if len(names) != len(keys):
         raise ValueError(
             f"{where} has {len(names)} names, and {owner} has {len(keys)} parameters: give one "
@@ -147,6 +143,14 @@ def _new_state(state_dict: Mapping[str, Any], params: PyTree) -> PyTree:
             "each of them with optax.partition, and pass its state"
         )
     return from_torch(**group).init(params)
+
+
+def _as_tensor(tensor: Callable[[np.ndarray], Any], array: np.ndarray) -> Any:
+    """Return a tensor of an array; refuse a function that returns nothing."""
+    made = tensor(array)
+    if made is None:
+        raise TypeError("tensor must return a tensor for each array, got None")
+    return made
 
 
 def import_torch_state(
@@ -285,8 +289,8 @@ def export_torch_state(
     """
     ids = _parameter_ids(state_dict, names)
     if tensor is not None:
-        require_function("tensor", tensor, "from a NumPy array to a tensor")
-    as_tensor = tensor or importlib.import_module("torch").from_numpy
+        require_function("tensor", tensor, "from a NumPy array to a tensor", "array")
+    as_tensor = partial(_as_tensor, tensor or importlib.import_module("torch").from_numpy)
     buffers = read_velocity(state, mapping, units=Units.check(scale, conjugate), path=path)
     keys = {name: _find_key(ids, Counterpart(name), repr(name)) for name in buffers}
     require_distinct_keys({repr(name): key for name, key in keys.items()})
