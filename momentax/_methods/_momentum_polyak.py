@@ -103,8 +103,8 @@ def momentum_polyak(
 def _loss(value: Any, updates: PyTree) -> jax.Array:
     """Return the loss as a scalar in the dtype of hyperparameters."""
     if value is None and not jax.tree.leaves(updates):
-        value = 0.0
-    if not arguments.is_real(value) or np.shape(value):
+        return arithmetic.as_scalar(0.0)
+    if value is None or not arguments.is_real(value) or np.shape(value):
         given = "nothing" if value is None else arguments.describe(value)
         raise ValueError(
             "momentum_polyak needs the loss at the parameters, one number: call "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -138,7 +140,8 @@ def _extra_args(g: PyTree, params: PyTree) -> dict[str, Any]:
         def term(g: Any, x: Any, x0: Any) -> jax.Array:
             return jnp.sum(jnp.real(jnp.conj(g) * (x - x0)) + jnp.abs(x - x0) ** 2 / 2)
 
-        return sum(jax.tree.leaves(jax.tree.map(term, g, at, params)), start=jnp.float32(10))
+        terms = jax.tree.leaves(jax.tree.map(term, g, at, params))
+        return functools.reduce(operator.add, terms, jnp.float32(10))
 
     return {"value": loss(params), "grad": g, "value_fn": loss}
 
