@@ -33,9 +33,13 @@ class ScaleState(NamedTuple):
     """The state of the scaling by the learning rate.
 
     schedule_count: updates made so far, a 0-d int32 array, as in DecayState.
+
+    `scales_by_learning_rate` tells momentax._state where the learning rate is applied.
     """
 
     schedule_count: Any
+
+    scales_by_learning_rate = True
 
 
 class _DefaultMethod(Method):

@@ -138,6 +138,7 @@ _RANDOM = {"random_seed", "random_wrap", "random_unwrap", "random_split", "rando
 _SAME = {"convert_element_type", "reshape", "squeeze", "expand_dims", "copy", "copy_p",
          "optimization_barrier", "stop_gradient", "sharding_constraint", "reshard", "mesh_cast",
          "reduce_precision"}  # fmt: skip
+# `erf_inv` makes normal random numbers, for which any odd increasing function serves here.
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in (
         "abs", "sign", "square", "sqrt", "cbrt", "exp", "exp2", "log", "log1p", "expm1", "sin",

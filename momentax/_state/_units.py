@@ -44,7 +44,9 @@ def node_and_units(state: PyTree, path: str | None = None) -> tuple[Any, str | N
 
 
 def _scales_updates(node: Any) -> bool:
-    return isinstance(node, optax.ScaleByScheduleState) or type(node).__name__ == "ScaleState"
+    return isinstance(node, optax.ScaleByScheduleState) or getattr(
+        type(node), "scales_by_learning_rate", False
+    )
 
 
 def as_step_size(learning_rate: Scalar) -> Schedule:
