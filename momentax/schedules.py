@@ -41,7 +41,7 @@ def _as_constant(
 
 
 def _as_learning_rate(value: ScalarOrSchedule) -> Schedule:
-    """Return a learning rate. A schedule may return 0, as a warm-up does, and a constant may not."""
+    """Return a learning rate: a constant is not 0; a schedule may return 0, as a warm-up does."""
     interval = "[0, inf)" if callable(value) else "(0, inf)"
     return hyperparameters.as_schedule("learning_rate_schedule", value, interval)
 
