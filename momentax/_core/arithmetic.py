@@ -343,11 +343,12 @@ def _unit_of(tree: PyTree) -> jax.Array:
 def _root_of_squares(tree: PyTree, power: jax.Array) -> jax.Array:
     """Return the norm of a tree divided by a power of two."""
     inverse, zero = 1 / power, jnp.zeros((), power.dtype)
+    # Of (c x)², with a constant c, XLA makes c² x², where c² may underflow; of (c x + 0 x)² it
+    # does not.
+    nothing = 0 * inverse
 
     def squares(part: jax.Array) -> jax.Array:
-        scaled = jnp.abs(jnp.asarray(part, zero.dtype)) * inverse
-        # Of (c x)², with a constant c, XLA makes c² x², which may underflow; a maximum stops it.
-        return jnp.sum(jnp.square(jnp.maximum(scaled, 0)))
+        return jnp.sum(jnp.square(jnp.asarray(part, zero.dtype) * inverse + nothing))
 
     return jnp.sqrt(sum(map(squares, _real_parts(tree)), start=zero))
 
