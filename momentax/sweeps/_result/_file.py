@@ -99,6 +99,8 @@ def _require_uncompressed(archive: zipfile.ZipFile, size: int) -> None:
 
 def _version(about: Any) -> tuple[int, str]:
     """Return the format of a file, and the version of momentax that wrote it."""
+    if not isinstance(about, dict):
+        raise ValueError(f"about must be a dictionary, got {describe(about)}")
     number, version = about["format"], about["momentax"]
     if type(number) is not int or number < 1:
         raise ValueError(f"format must be a whole number >= 1, got {describe(number)}")
@@ -166,6 +168,8 @@ def _read_parts(archive: zipfile.ZipFile, about: dict[str, Any]) -> tuple[Points
     modes = about["modes"]
     if not isinstance(modes, dict) or any(mode not in ("min", "max") for mode in modes.values()):
         raise ValueError(f"modes must hold min or max for each metric, got {describe(modes)}")
+    if not isinstance(about["dims"], dict):
+        raise ValueError(f"dims must be a dictionary, got {describe(about['dims'])}")
     points = Points(
         {
             dim: {n: static[n] if n in static else read_array(f"axes/{n}") for n in names}
