@@ -142,6 +142,8 @@ def _require_method(method: Any) -> None:
             remedy = f"momentax.sgd(0.1, momentax.{name}(0.9))"
     elif isinstance(method, int | float) and not isinstance(method, bool):
         remedy = f"momentax.sgd(0.1, momentax.heavy_ball({method if 0 <= method < 1 else 0.9}))"
+    elif method is sgd or getattr(method, "__module__", None) == "optax._src.alias":
+        remedy = "momentax.heavy_ball(0.9) or another method, or use that optimizer without sgd"
     else:
         arguments.require_transformation("method", method)
         return
@@ -154,7 +156,7 @@ def _require_method(method: Any) -> None:
 def _require_directions(
     method: optax.GradientTransformation, params: PyTree, *, start_devices: bool = True
 ) -> None:
-    """Refuse a complete optimizer in the place of a method, as far as its parts tell."""
+    """Refuse a complete optimizer in the place of a method, if this can be found out."""
     if isinstance(method, Method):
         return
     opposed = _direction.opposed_parameter(method, params, start_devices=start_devices)

@@ -34,13 +34,16 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_RATES = "(0, inf)"  # A learning rate that is always 0 needs no β.
-
-
 def _as_constant(
     name: str, value: Scalar, interval: str = hyperparameters.interval_of("beta")
 ) -> Schedule:
     return hyperparameters.as_constant(name, value, interval)
+
+
+def _as_learning_rate(value: ScalarOrSchedule) -> Schedule:
+    """Return a learning rate. A schedule may return 0, as a warm-up does, and a constant may not."""
+    interval = "[0, inf)" if callable(value) else "(0, inf)"
+    return hyperparameters.as_schedule("learning_rate_schedule", value, interval)
 
 
 def _as_integer(count: ArrayLike) -> jax.Array:
@@ -346,7 +349,7 @@ def matched(learning_rate_schedule: ScalarOrSchedule, effective: Scalar) -> Sche
         The effective learning rate: Sutskever, Martens, Dahl and Hinton, On the
         importance of initialization and momentum in deep learning, ICML 2013.
     """
-    α = hyperparameters.as_schedule("learning_rate_schedule", learning_rate_schedule, _RATES)
+    α = _as_learning_rate(learning_rate_schedule)
     target = _as_constant("effective", effective, "(0, inf)")
 
     def schedule(count: ArrayLike) -> jax.Array:
@@ -415,7 +418,7 @@ def momentum_corrected(
         Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1
         hour, 2017, arXiv:1706.02677, remark 2, for velocity_units="parameter".
     """
-    α = hyperparameters.as_schedule("learning_rate_schedule", learning_rate_schedule, _RATES)
+    α = _as_learning_rate(learning_rate_schedule)
     β = hyperparameters.as_schedule("beta", beta)
     arguments.as_option("velocity_units", velocity_units, ("gradient", "parameter"))
 

@@ -282,6 +282,8 @@ METHODS = {
         intervals={"gamma": "[0, 1)", "eps": "[0, inf)"},
         ranges={"gamma": (0, 0.95)},
         accessed=48,
+        temporary=0.001,
+        reason="The cosine of each leaf needs several norms, which are temporary scalars.",
         reach="leaf",
     ),
     "amplified": Case(momentax.amplified, {"beta": 0.98, "factor": 2.0}, reference.amplified),

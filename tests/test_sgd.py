@@ -253,8 +253,9 @@ def test_the_error_for_decay_without_params_shows_the_call():
     ("mask", "error"), [({"a": True}, ValueError), ({"a": 1.0, "b": True}, TypeError)]
 )
 def test_bad_masks(mask, error):
-    tx, θ = sgd(0.1, weight_decay=0.1, mask=mask), {"a": jnp.ones(2), "b": jnp.ones(2)}
+    θ = {"a": jnp.ones(2), "b": jnp.ones(2)}
     with pytest.raises(error, match="mask"):
+        tx = sgd(0.1, weight_decay=0.1, mask=mask)
         tx.update(θ, tx.init(θ), θ)
 
 

@@ -306,7 +306,7 @@ def limit_entries(tree: PyTree) -> PyTree:
             size = jnp.maximum(jnp.abs(leaf.real), jnp.abs(leaf.imag))
             return leaf * (most / jnp.maximum(size, most)).astype(leaf.dtype)
         # XLA keeps a quotient in memory, and computes these operations where they are read.
-        return jnp.clip(leaf, -most, most) + 0 * leaf
+        return jnp.maximum(jnp.minimum(leaf, most), -most) + 0 * leaf
 
     return jax.tree.map(limit, tree)
 
@@ -334,7 +334,8 @@ def _unit_of(tree: PyTree) -> jax.Array:
     largest = _largest(tree)
     info = jnp.finfo(largest.dtype)
     is_ordinary = (largest > 0) & jnp.isfinite(largest)
-    bounded = jnp.clip(jnp.where(is_ordinary, largest, 1), info.tiny, 1 / info.tiny)
+    bounded = jnp.where(is_ordinary, largest, 1)
+    bounded = jnp.maximum(jnp.minimum(bounded, 1 / info.tiny), info.tiny)
     power = jax.lax.reduce_precision(bounded, exponent_bits=info.nexp, mantissa_bits=0)
     return jax.lax.stop_gradient(power)  # Results do not depend on it.
 
@@ -344,7 +345,9 @@ def _root_of_squares(tree: PyTree, power: jax.Array) -> jax.Array:
     inverse, zero = 1 / power, jnp.zeros((), power.dtype)
 
     def squares(part: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.square(jnp.asarray(part, zero.dtype) * inverse))
+        scaled = jnp.abs(jnp.asarray(part, zero.dtype)) * inverse
+        # Of (c x)², with a constant c, XLA makes c² x², which may underflow; a maximum stops it.
+        return jnp.sum(jnp.square(jnp.maximum(scaled, 0)))
 
     return jnp.sqrt(sum(map(squares, _real_parts(tree)), start=zero))
 

@@ -1,7 +1,7 @@
 """Run a traced program in NumPy, which starts no device and compiles nothing.
 
-It serves questions about a transformation that a few numbers answer. Each operation costs a few
-microseconds, whereas to compile the program of a large model takes seconds.
+It is used to probe a transformation with a few small arrays. Each operation costs a few
+microseconds, whereas compiling the program of a large model takes seconds.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _reduction(function: Callable[..., Any]) -> Callable[..., Any]:
 # Calls of other programs, by the parameter that holds the program.
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr",
           "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}  # fmt: skip
-# Random bits are the same whatever a program is asked, so that zeros may stand for them.
+# What a probe finds does not depend on random bits, so that zeros replace them.
 _RANDOM = {"random_seed", "random_wrap", "random_unwrap", "random_split", "random_fold_in",
            "random_clone", "random_bits", "threefry2x32"}  # fmt: skip
 # Operations whose results have the entries of their operands; the shape is that of the result.

@@ -24,22 +24,25 @@ from momentax._wrappers._orientation import is_comparable, negative
 # A learning rate may be 0 at first, and optax.MultiSteps makes a step only at some updates.
 _COUNTS = np.unique([*range(64), *(2**i for i in range(6, 31))]).astype(np.int32)
 
+# Up to so many entries in all, the parameters keep their shapes, which masks and labels may read.
+_LARGEST_EXACT = 2**14
+
 
 def opposed_parameter(
     tx: optax.GradientTransformation, params: PyTree, *, start_devices: bool = True
 ) -> str | None:
     """Return the path of a parameter whose updates by `tx` oppose its gradient, or None.
 
-    The change of an update when only the gradient changes its sign tells which of the two
-    holds, as in `cautious`. It is computed for small arrays in the places of the parameters.
-    None may also mean that this is unknown: hyperparameters are traced, or `tx` does not take
-    these parameters or needs arguments of its own.
+    The updates for g and for -g from the same state are compared, as in `cautious`. Large
+    parameters are replaced by small arrays, so that a rule that reads their shapes may see
+    another one. None may also mean that this is unknown: hyperparameters are traced, or `tx`
+    does not take these parameters or needs arguments of its own.
     """
     for extra_args in (_extra_args, _more_extra_args):
         try:
             return _Probe(tx, params, extra_args, start_devices).first_opposed()
         # The parameters, gradients and extra arguments are not the real ones, so that tx may
-        # raise anything. An error that the real ones lead to is raised where they are used.
+        # raise anything. If the real ones fail as well, `update` raises the error.
         except Exception:
             continue
     return None
@@ -57,7 +60,10 @@ class _Probe:
     ):
         self.tx, self.extra_args = optax.with_extra_args_support(tx), extra_args
         self.start_devices = start_devices
-        self.params = jax.tree.map(_sample, params)
+        arrays = jax.tree.leaves(trees.only_arrays(params))
+        is_small = sum(map(np.size, arrays)) <= _LARGEST_EXACT
+        longest = _LARGEST_EXACT if is_small else 2
+        self.params = jax.tree.map(partial(_sample, longest=longest), params)
         self.gradients = jax.tree.map(_gradient, self.params)
 
     def first_opposed(self) -> str | None:
@@ -110,11 +116,14 @@ class _Probe:
         return self.tx.update(g, state, self.params, **self.extra_args(g, self.params))
 
 
-def _sample(leaf: Any) -> Any:
-    """Return a small array in the place of a parameter, and None for what is no array."""
+def _sample(leaf: Any, longest: int) -> Any:
+    """Return an array in the place of a parameter, and None for what is no array.
+
+    Axes longer than `longest` are shortened to it.
+    """
     if not trees.is_array(leaf):
         return None
-    shape = tuple(min(length, 2) for length in np.shape(leaf))
+    shape = tuple(min(length, longest) for length in np.shape(leaf))
     values = np.linspace(0.5, 1.5, math.prod(shape)).reshape(shape)
     return values.astype(dtype_of(leaf))
 

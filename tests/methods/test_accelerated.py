@@ -171,7 +171,7 @@ def test_item_stays_finite_after_its_sequence_overflows():
     assert jnp.all(jnp.isfinite(params))
     assert jnp.all(jnp.isfinite(base))
     state = item(0.5, 1.0).init(start)
-    assert isinstance(state, momentax.states.AcceleratedState)
+    assert isinstance(state, momentax.states.ItemState)
 
 
 @pytest.mark.parametrize(

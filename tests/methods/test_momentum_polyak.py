@@ -100,7 +100,7 @@ def test_a_missing_value_raises_while_tracing():
     state = tx.init(PARAMS)
     with pytest.raises(ValueError, match=r"needs the loss .* value=loss\), got nothing"):
         jax.jit(tx.update)(PARAMS, state, PARAMS)
-    with pytest.raises(ValueError, match=r"one number: .* got shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"one number: .* of shape \(2,\)"):
         jax.jit(tx.update)(PARAMS, state, PARAMS, value=jnp.ones(2))
 
 

@@ -643,7 +643,7 @@ BAD = {
     "where does not return a bool": (
         lambda: stored(TX, storage.int8(), where={"large": 1, "small": True}).init(tree()),
         TypeError,
-        "each leaf of where must be",
+        "where must be a tree of bools",
     ),
     "where does not fit": (
         lambda: stored(TX, storage.int8(), where={"other": True}).init(tree()),

@@ -247,7 +247,9 @@ def test_params_and_state_are_donated_and_the_batch_is_not():
     with pytest.raises(RuntimeError, match=r"^params\['b'\] was donated to an earlier call"):
         step(params, state, x, y)
     params, _, _ = step(start(), NESTEROV.init(start()), x, y)
-    with pytest.raises(RuntimeError, match=r"^state\[0\]\.count was donated to an earlier call"):
+    with pytest.raises(
+        RuntimeError, match=r"^state\[0\]\.schedule_count was donated to an earlier call"
+    ):
         step(params, state, x, y)
     with pytest.raises(RuntimeError, match="Array has been deleted"):
         jnp.sum(state[0].count)

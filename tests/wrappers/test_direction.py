@@ -156,7 +156,7 @@ def test_a_refusal_runs_no_callback_of_the_user():
     assert not calls
 
 
-def test_the_compiled_init_contains_no_trace_of_the_question():
+def test_the_compiled_init_does_not_contain_the_probe():
     tx, method = sgd(0.1, optax.trace(0.9)), optax.trace(0.9)
     counted = jax.make_jaxpr(tx.init)(PARAMS), jax.make_jaxpr(method.init)(PARAMS)
     assert len(counted[0].eqns) <= len(counted[1].eqns) + 2  # Two counts.
@@ -199,7 +199,7 @@ def test_the_answer_is_the_same_for_every_dtype():
         assert _direction.opposed_parameter(optax.sgd(0.1), params) == "['b']"
 
 
-def test_what_cannot_be_asked_passes():
+def test_a_method_that_cannot_be_probed_is_accepted():
     def update(updates, state, params=None):
         raise RuntimeError("not now")
 
@@ -208,3 +208,19 @@ def test_what_cannot_be_asked_passes():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         chex.assert_trees_all_equal(jax.tree.leaves(sgd(0.1, optax.identity()).init({})), [0, 0])
+
+
+def test_labels_that_read_the_shapes_are_followed():
+    def by_size(params):
+        return jax.tree.map(lambda leaf: "large" if leaf.size > 100 else "small", params)
+
+    tx = optax.partition({"large": optax.sgd(0.1), "small": optax.trace(0.9)}, by_size)
+    sgd(0.1, tx).init(PARAMS)
+    with pytest.raises(ValueError, match=r"of the parameter at \['k'\] already descend"):
+        sgd(0.1, tx).init({"k": jnp.ones((16, 16)), "b": jnp.ones(2)})
+
+
+@pytest.mark.parametrize("function", [optax.adam, optax.sgd, sgd])
+def test_a_function_that_makes_a_complete_optimizer_is_not_recommended(function):
+    with pytest.raises(TypeError, match=r"write momentax\.heavy_ball\(0\.9\) or another method"):
+        sgd(0.1, function)
