@@ -29,7 +29,7 @@ def print_error(text: str) -> None:
 
 
 def shown(text: str) -> str:
-    """Return lines for a terminal, on which no name can send a control character to it."""
+    """Return lines for a terminal, with control characters escaped."""
     return "\n".join(map(printable, text.split("\n")))
 
 

@@ -36,8 +36,8 @@ def make_parser() -> argparse.ArgumentParser:
 def protect_negative_numbers(arguments: Sequence[str]) -> list[str]:
     """Return the arguments such that argparse takes each negative number as a value.
 
-    Before Python 3.14 it takes -1e-3 and -inf as options. With a space in front they are none,
-    and Python ignores the space where it reads a number.
+    Before Python 3.14 it takes -1e-3 and -inf as options. With a leading space they are not
+    taken as options, and Python ignores the space where it reads a number.
     """
     return [f" {each}" if each.startswith("-") and _is_number(each) else each for each in arguments]
 

@@ -30,7 +30,7 @@ class Task(NamedTuple):
     run: from a point to a dictionary of numbers.
     training: the training behind it; None for a training function of the user's.
     metric: the name of the number that ranks the points.
-    mode: "max" or "min", which end of the metric is best.
+    mode: "max" or "min", whether the largest or the smallest value of the metric is best.
     tie_breakers: the numbers that rank points of equal metric, with their modes.
     averages: whether the method's gain is 1 - β, so that its effective learning rate is α
         itself instead of α / (1 - β); None where no method is known.
@@ -258,7 +258,7 @@ def _require_numbers(name: str, result: Any) -> None:
 
 
 def _mode_of(metric: str) -> str:
-    """Return which end of a metric is best, if its name says so."""
+    """Return whether the smallest or the largest value of a metric is best, as its name says."""
     if (mode := mode_in_name(metric)) is None:
         raise UsageError(
             f"--mode must say whether the smallest (min) or the greatest (max) {metric} is best"

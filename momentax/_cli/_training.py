@@ -16,7 +16,7 @@ from momentax._core.typing import PyTree
 from momentax._sgd import sgd
 
 BATCH_SIZE = 32
-# The metrics of a trained network, and which end of each is best.
+# The metrics of a trained network, and whether the largest or the smallest value of each is best.
 METRICS = {"test_accuracy": "max", "test_loss": "min", "train_loss": "min"}
 
 

@@ -23,17 +23,29 @@ def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]
     a disk or a socket is refused.
     """
     target = Path(os.path.realpath(path))
-    remedy = "what was there before is unchanged, so make room or choose another path"
+    existing = None
     try:
         existing = _status(target)
         if existing is None or stat.S_ISREG(existing.st_mode):
             _replace(target, existing, write)
         else:
-            remedy = "choose the path of a file"
             _write_into(target, existing, write)
     except OSError as error:
         wrong = f"{os.fspath(path)} could not be written: {error.strerror or error}"
-        raise OSError(error.errno, f"{wrong}; {remedy}") from error
+        raise OSError(error.errno, f"{wrong}; {_remedy(target, existing, error)}") from error
+
+
+def _remedy(target: Path, existing: os.stat_result | None, error: OSError) -> str:
+    """Return what to do about an error of writing."""
+    folder = target.parent
+    if error.errno in (errno.ENOENT, errno.ENOTDIR) and not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        return f"the folder {folder} {what}, so make it or choose another path"
+    if existing is not None and not stat.S_ISREG(existing.st_mode):
+        return "choose the path of a file"
+    kept = "" if existing is None else "what was there before is unchanged, so "
+    is_full = error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None))
+    return f"{kept}{'make room or ' if is_full else ''}choose another path"
 
 
 def _status(target: Path) -> os.stat_result | None:

@@ -1,4 +1,4 @@
-"""Which end of a metric is best, as far as its name says it."""
+"""Read from a metric's name whether its smallest or largest value is best."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from momentax._core import arguments
 
 Mode = Literal["min", "max"]
 
-# The words that say which end of a metric is best.
+# The words that say whether the smallest or the largest value of a metric is best.
 _SMALLEST = (
     "loss", "losses", "error", "errors", "err", "mse", "rmse", "mae", "nll", "perplexity", "ppl",
     "regret",
@@ -23,7 +23,7 @@ _SAYING = (*_SMALLEST, *_LARGEST)
 _NEUTRAL = {
     "train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval",
     "evaluation", "held", "out", "holdout", "mean", "average", "avg", "median", "total", "sum",
-    "final", "last", "first", "initial", "best", "worst", "min", "max", "running", "smoothed",
+    "final", "last", "best", "worst", "min", "max", "running", "smoothed",
     "batch", "episode", "classification", "balanced", "macro", "micro", "weighted", "top", "roc",
     "metrics",
 }  # fmt: skip
@@ -32,17 +32,22 @@ _NEUTRAL_FOR_ERRORS = {
     "rate", "value",
 }  # fmt: skip
 _SEPARATORS = re.compile(r"[\s_./@\[\]'\"]+|(?<=[a-z])-(?=[a-z])", re.IGNORECASE)
+# Each two words with a hyphen between them; the second may be the first of the next two.
+_HYPHENS = re.compile(r"([a-z]+)-(?=([a-z]+))", re.IGNORECASE)
 # Parts of a word in the style of camelCase; digits at the end belong to the part.
 _PARTS = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
 
 
 def mode_in_name(metric: str) -> Mode | None:
-    """Return which end of a metric is best, if its name says so beyond doubt, else None.
+    """Return whether the smallest or largest value is best, if the name leaves no doubt.
 
-    Each word must say the same end or be known not to turn it around, since "neg_loss",
+    Each word must say the same or be known not to turn it around, since "neg_loss",
     "loss_improvement" and "steps_to_accuracy" are not best where a loss or an accuracy is.
     """
     words = [word for word in _SEPARATORS.split(metric) if word]
+    pairs = [(a.lower(), b.lower()) for a, b in _HYPHENS.findall(metric)]
+    if any(a in _NEUTRAL and b in _NEUTRAL for a, b in pairs if (a, b) != ("held", "out")):
+        return None  # A difference, as "val-train_loss" is.
     parts = [part.lower() for word in words for part in _PARTS.findall(word)]
     if "".join(parts) != "".join(words).lower() or not words or words[0].isdigit():
         return None  # It has a sign, an operator or another letter, as "1 - loss" does.
@@ -62,20 +67,20 @@ def mode_in_name(metric: str) -> Mode | None:
 
 
 def known_mode(metric: str, modes: Mapping[str, str]) -> str | None:
-    """Return which end of a metric is best, as `modes` or else its name says, or None."""
+    """Return the mode of a metric from `modes` or else from its name, or None."""
     return modes.get(metric) or mode_in_name(metric)
 
 
-def require_mode(metric: str, mode: Any, source: str = "its name") -> Mode:
-    """Return which end of a metric is best: `mode`, or if it is None what the name says.
+def require_mode(metric: str, mode: Any, source: str = "name") -> Mode:
+    """Return `mode`, or if it is None what the name of the metric says; raise if it does not.
 
-    source: what is called the name in the message.
+    source: what the message calls the name.
     """
     if mode is not None:
         return arguments.as_option("mode", mode, ("min", "max"))
     if (said := mode_in_name(metric)) is None:
         raise ValueError(
-            f"mode must say which end of the metric {arguments.printable(metric)} is best, since "
-            f'{source} does not: write mode="max" where more is better, mode="min" where less is'
+            f'give mode="max" or mode="min": the {source} {arguments.printable(metric)} does not '
+            "say whether more or less is better"
         )
     return said

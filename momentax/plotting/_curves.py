@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
-from momentax._core.arguments import as_flag, as_option
+from momentax._core.arguments import as_flag, as_option, printable
 from momentax._core.metrics import known_mode
 from momentax.plotting._axis_scale import (
     CategoryScale,
@@ -61,14 +61,15 @@ def curves(
         ax: The axes to draw on; None makes a new figure.
         logy: Whether the vertical axis is on a log scale, on which 0 has a place of its own
             below the smallest positive value. None chooses it if the values are positive or 0
-            and span a factor of 100, unless the metric's high end is best as result.mode_of
-            says.
+            and span a factor of 100, unless the metric's largest value is best as
+            result.mode_of says.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: There is no metric or axis of this name, or the metric is not a history.
+        ValueError: There is no metric or axis of this name, the metric is not a history, or logy
+            is True and the metric is negative.
         TypeError: result is not what `momentax.sweep` returns, logy is not a bool, or ax is not
             matplotlib axes.
 
@@ -81,12 +82,18 @@ def curves(
     means = average_over_seeds(result.points, values, diverged)
     by = _colour_axis(by, means.settings)
     log = None if logy is None else as_flag("logy", logy)
-    ax = new_axes(ax, 9, 5.5)
     kept = np.flatnonzero(~means.all_diverged)
     bands = _means_and_bands(means, kept) if len(kept) else values[None]
+    if log and (least := _finite(bands[0]).min(initial=0)) < 0:
+        raise ValueError(
+            f"logy must be False or None, since {printable(metric)} has negative values, down to "
+            f"{least:.4g}, which have no place on a log scale"
+        )
+    ax = new_axes(ax, 9, 5.5)
     if log is None:
         log = known_mode(metric, result.modes) != "max" and is_wide(_finite(bands[0]))
-    scale = metric_scale(metric, np.append(_finite(bands), _finite(values)), log)
+    heights = np.append(_finite(bands), _finite(values))
+    scale = metric_scale(metric, heights[heights >= 0] if log else heights, log)
     _draw_diverged(ax, scale.coordinates(values[diverged]))
     colours, handles = _choose_colours(ax, means.settings, by, kept)
     bands = scale.coordinates(bands)

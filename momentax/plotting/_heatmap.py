@@ -80,9 +80,9 @@ def heatmap(
             grid's shape.
         diverged: Which points diverged, bools of the grid's shape; only with points. None
             means the points whose value is not finite.
-        mode: "max" or "min", which end of the metric is best. None takes
-            result.mode_of(metric), and with points what the label says in the same way; it is
-            refused where they do not say.
+        mode: "max" or "min", whether the largest or the smallest value of the metric is best. None
+            takes result.mode_of(metric), and with points what the label says in the same way; an
+            error is raised if they do not tell.
         effective: Whether to draw the lines of equal α / (1 - β). They do not apply to a method
             whose gain is 1 - β, such as `average`: its effective learning rate is α itself.
         label: The name of the metric in the picture; None means its own name.

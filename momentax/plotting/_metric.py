@@ -43,11 +43,16 @@ def average_over_seeds(points: Points, values: np.ndarray, diverged: np.ndarray)
 
 
 def best_end(mode: Any, metric: str, result: SweepResult | None = None) -> str:
-    """Return which end of a metric is best: `mode`, or if it is None what is known of it."""
+    """Return whether the largest or smallest value is best: `mode`, or what is known of it."""
     if mode is not None:
         return as_option("mode", mode, ("max", "min"))
     if result is None:
-        return require_mode(metric, None, f"label={describe(metric)}")
+        if not metric:
+            raise ValueError(
+                'give mode="max" or mode="min", or a label that tells whether more or less is '
+                'better, such as label="test loss"'
+            )
+        return require_mode(metric, None, "label")
     return result.mode_of(metric)
 
 

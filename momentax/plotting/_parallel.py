@@ -38,18 +38,18 @@ def parallel(
     """Draw each setting as a line that crosses one vertical axis for each of its values.
 
     The learning rate is on a log scale, β on a log scale of 1 - β, and words are evenly spaced.
-    The last axis is the metric, on a log scale where its low end is best and it is positive and
-    spans a factor of 100. On a log scale 0 has a place of its own, below the smallest positive
-    value. The metric also colours the lines: the worst quarter of the
-    settings shares the darkest colour, better lines lie above worse ones, and the best is
-    thick. With several seeds the metric is the mean over those that did not diverge. A setting
-    with which all diverged is a grey dashed line that ends before the metric.
+    The last axis is the metric, on a log scale where its smallest value is best and it is
+    positive and spans a factor of 100. On a log scale 0 has a place of its own, below the
+    smallest positive value. The metric also colours the lines: the worst quarter of the settings
+    shares the darkest colour, better lines lie above worse ones, and the best is thick. With
+    several seeds the metric is the mean over those that did not diverge. A setting with which all
+    diverged is a grey dashed line that ends before the metric.
 
     Args:
         result: The result of a sweep.
         metric: The name of a metric of one number a point.
-        mode: "max" or "min", which end of the metric is best; None takes
-            result.mode_of(metric), which refuses a name that does not say.
+        mode: "max" or "min", whether the largest or the smallest value of the metric is best;
+            None takes result.mode_of(metric), which raises if the name does not tell.
         ax: The axes to draw on; None makes a new figure.
 
     Returns:

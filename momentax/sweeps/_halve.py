@@ -78,9 +78,9 @@ def halve(
         rungs: The numbers of advances after which points are judged, increasing
             integers from 1; a single number n means 1, 2, ..., n.
         keep: The share of the points that continues, in (0, 1).
-        mode: "min" or "max", which end of the score is best. None takes what the name of
-            the function `score` says, as `SweepResult.mode_of` reads it, so "max" for one
-            named accuracy, and "min" where it does not say.
+        mode: "min" or "max", whether the smallest or the largest score is best. None takes
+            what the name of the function `score` says, as `SweepResult.mode_of` reads it, so
+            "max" for one named accuracy, and "min" where it does not say.
         batch_size: As in `sweep`; measured on the first rung.
         mesh: As in `sweep`.
         store: As in `sweep`; each rung has its own files, which also hold
@@ -295,7 +295,7 @@ def _require_same_state(before: PyTree, after: PyTree) -> None:
 
 
 def _as_mode(mode: Any, score: Any) -> Mode:
-    """Return which end of a score is best."""
+    """Return whether the smallest or the largest score is best."""
     name = getattr(score, "__name__", "")
     if mode is None and mode_in_name(name) is None:
         return "min"

@@ -99,7 +99,7 @@ class Points:
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not isinstance(index, int | np.integer) or isinstance(index, bool):
             raise TypeError(
-                "a point is found by its whole number, as in points[0], got "
+                "index points with an integer, as in points[0], got "
                 f"{arguments.describe(index)}; points.axes holds the axes by name"
             )
         if not -len(self) <= index < len(self):

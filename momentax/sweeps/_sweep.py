@@ -21,6 +21,7 @@ from momentax.sweeps._run._devices import as_devices
 from momentax.sweeps._run._groups import Group, group_points
 from momentax.sweeps._run._program import (
     Compiled,
+    FunctionError,
     Traced,
     cached_program,
     compare_shapes,
@@ -76,7 +77,10 @@ def sweep(
             same store continues where it was interrupted and gives, bit for bit,
             what it would have given; it uses the first run's batch size. One
             process at a time may use it. What `run` calls as it runs, as with
-            jax.pure_callback, is compared by its code and by what that refers to.
+            jax.pure_callback, is compared by its code and by what that refers to, of an
+            installed library by its version. What is not compared: environment
+            variables, files and other data that a callback reads, and what it looks up
+            by a name that it makes at run time.
         progress: Whether to show the finished points, the rate, the remaining time
             and the best value so far, on a terminal or in a notebook, if tqdm is
             installed.
@@ -146,8 +150,8 @@ def _trace(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
         def one(shared: PyTree, point: PyTree) -> PyTree:
             del shared
             value = _require_leaves("run", reference()(**point[1], **group.fixed))
-            kept = value if reduce is None else _require_leaves("reduce", _call(reduce, value))
-            return _as_arrays(kept), _has_diverged(value)
+            kept = _as_arrays(value) if reduce is None else _reduce(reduce, value)
+            return kept, _has_diverged(value)
 
         return one
 
@@ -157,13 +161,12 @@ def _trace(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
     return trace_at(program, (), group.point_shapes(), "run", point, group.fixed)
 
 
-def _call(reduce: Any, value: PyTree) -> PyTree:
-    """Call `reduce`, so that its errors name it."""
+def _reduce(reduce: Any, value: PyTree) -> PyTree:
+    """Call `reduce`, so that the errors of what it does and returns name it."""
     try:
-        return reduce(value)
+        return _as_arrays(_require_leaves("reduce", reduce(value)))
     except Exception as error:  # It can raise anything.
-        kind = next((k for k in (TypeError, ValueError) if isinstance(error, k)), RuntimeError)
-        raise kind(f"reduce failed: {type(error).__name__}: {error}") from error
+        raise FunctionError("reduce") from error
 
 
 def _require_leaves(name: str, value: PyTree) -> PyTree:

@@ -184,14 +184,15 @@ def test_a_name_that_does_not_say_which_end_is_best_needs_mode(metric):
     result = SweepResult(result.points, {metric: result["loss"]}, result.diverged)
     for draw in (heatmap, parallel):
         with pytest.raises(
-            ValueError, match=f"mode must say which end of the metric {metric} is best"
+            ValueError, match=f'give mode="max" or mode="min": the name {metric} does not say'
         ):
             draw(result, metric)
         draw(result, metric, mode="min")
     curves(results.histories(result.points), "loss")
-    for label in ({}, {"label": metric}):
-        with pytest.raises(ValueError, match="mode must say which end of"):
-            heatmap(POINTS, VALUES, **label)
+    with pytest.raises(ValueError, match=f"the label {metric} does not say whether more or less"):
+        heatmap(POINTS, VALUES, label=metric)
+    with pytest.raises(ValueError, match=r'^give mode="max" or mode="min", or a label that tells'):
+        heatmap(POINTS, VALUES)
     heatmap(POINTS, VALUES, label="test loss")
 
 

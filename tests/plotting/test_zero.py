@@ -96,6 +96,29 @@ def test_curves_show_a_loss_that_reaches_0():
     assert ax.lines[0].get_ydata()[-1] == 0
 
 
+def test_curves_with_negative_values_ask_for_another_scale():
+    rates = points_of(learning_rate=[0.1, 1.0])
+    for steps in (np.arange(5.0) - 3, np.arange(5.0) - 9):
+        result = swept(rates, loss=np.outer([0.1, 1.0], steps))
+        with pytest.raises(ValueError, match=rf"^logy must be .*loss has .* {steps[0]:.4g}, which"):
+            curves(result, "loss", logy=True)
+        assert curves(result, "loss").get_yscale() == "linear"
+
+
+def test_curves_draw_a_band_and_a_diverged_run_below_0_on_a_log_scale():
+    loss = np.array([[[1.0, 0.0], [1.0, 1e-3], [1.0, 2e-2]], [[1, -5], [1, np.inf], [1, np.nan]]])
+    points = points_of(beta=[0.0, 0.9], seed=[0, 1, 2])
+    for kept in (
+        loss,
+        loss - [0, 1e-3],
+        np.minimum(loss, 0),
+    ):  # The band, one run, and nothing positive.
+        result = SweepResult(points, {"loss": kept}, np.array([[False] * 3, [True] * 3]))
+        ax = curves(result, "loss", logy=True)
+        assert ax.get_yscale() == "log"
+        ax.figure.canvas.draw()
+
+
 def test_curves_colour_a_setting_with_0_by_its_own_place():
     points = points_of(weight_decay=DECAYS)
     ax = curves(swept(points, loss=np.ones((4, 3))), "loss")

@@ -184,6 +184,14 @@ def test_nothing_is_added_to_the_name_and_links_are_followed(tmp_path):
     assert SweepResult.load(tmp_path / "plain")["value"].all()
 
 
+def test_a_missing_folder_is_named(tmp_path):
+    for folder, wrong in (("none", "does not exist"), ("file", "is not a folder")):
+        (tmp_path / "file").touch()
+        with pytest.raises(OSError, match=rf"the folder .*{folder} {wrong}, so make it") as caught:
+            small_result().save(tmp_path / folder / "r.npz")
+        assert "unchanged" not in str(caught.value)
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "r.npz"
     small_result().save(path)
@@ -343,6 +351,25 @@ ABOUT = {
     "static values of another length": lambda about: about.update(static={"beta": [1, 2, 3]}),
     "static values that are lists": lambda about: about.update(static={"beta": [[1], [2]]}),
     "a list": lambda about: [about],
+    **{
+        f"{name} {wrong}": lambda about, name=name, wrong=wrong: about.update({name: wrong})
+        for name in ("tree", "static", "modes")
+        for wrong in ([1], 3, True, [["a", "b"]])
+    },
+    **{
+        f"the tree {wrong}": lambda about, wrong=wrong: about.update(tree=wrong)
+        for wrong in (
+            {},
+            {"dict": 3},
+            {"list": "ab"},
+            {"dict": [1]},
+            {"dict": ["ab"]},
+            {"list": [], "tuple": []},
+            {"list": [3]},
+        )
+    },
+    "a static axis of a number": lambda about: about.update(static={"beta": 3}),
+    "a mode that is a list": lambda about: about.update(modes={"loss": []}),
 }
 ARRAYS = {
     "flags as numbers": lambda a: a.update(diverged=a["diverged"].astype(np.int8)),
@@ -371,6 +398,8 @@ def test_a_file_that_save_does_not_write_is_refused_in_one_printable_sentence(ca
     with pytest.raises(ValueError, match=rf"r\.npz {REFUSED}") as caught:
         SweepResult.load(path)
     assert str(caught.value).isprintable()
+    raw = r"AttributeError|object is not|object of type|has no attribute|unhashable|to unpack"
+    assert not re.search(raw, str(caught.value))
 
 
 def test_a_compressed_file_is_refused_before_it_takes_memory(tmp_path):

@@ -192,6 +192,43 @@ def by_vectorized(number):
     return np.vectorize(lambda x: x * number)
 
 
+def own_module(number):
+    """Make a module of the user without a file."""
+    module = types.ModuleType("of_the_user")
+    exec(f"FACTOR = {number}\ndef helper(x): return x * FACTOR", vars(module))
+    return module
+
+
+def by_module_in_closure(number):
+    module = own_module(number)
+    return lambda x: module.helper(x)
+
+
+def by_module_as_default(number):
+    module = own_module(number)
+    return lambda x, module=module: module.helper(x)
+
+
+class HoldsModule:
+    def __init__(self, number):
+        self.module = own_module(number)
+
+    def __call__(self, x):
+        return self.module.helper(x)
+
+
+def by_name_in_module(number):
+    space = {"module": own_module(number)}
+    exec("def callback(x): return getattr(module, 'helper')(x)", space)
+    return space["callback"]
+
+
+def by_name_in_globals(number):
+    space = {"FACTOR": number}
+    exec("def callback(x): return x * globals()['FACTOR']", space)
+    return space["callback"]
+
+
 def by_cycle(number):
     loop = [number]
     loop.append(loop)
@@ -203,7 +240,8 @@ MAKERS = [
     by_function_in_closure, by_default, by_keyword_default, by_attribute, by_partial, by_global,
     by_global_function, by_module, Model, lambda number: Model(number).predict, Slotted, Data,
     by_class, by_property, by_class_attribute, by_enum, by_containers, by_generator,
-    by_bound_method, by_jitted, by_vectorized, by_cycle,
+    by_bound_method, by_jitted, by_vectorized, by_module_in_closure,
+    by_module_as_default, HoldsModule, by_name_in_module, by_name_in_globals, by_cycle,
 ]  # fmt: skip
 
 
@@ -213,6 +251,47 @@ def test_a_callback_is_known_by_its_code_and_by_all_to_which_it_refers(maker, pr
     first, same, other = (trace(through(primitive, maker(n)), 1.0) for n in (1, 1, 2))
     assert first == same
     assert first.references != other.references
+
+
+REACHES = {
+    "closure": lambda module: lambda x: module.helper(x),
+    "default": lambda module: lambda x, m=module: m.helper(x),
+    "object": lambda module: functools.partial(
+        lambda holder, x: holder.m.helper(x), types.SimpleNamespace(m=module)
+    ),
+    "name": lambda module: lambda x: getattr(module, "help" + "er")(x),
+}
+
+
+@pytest.mark.parametrize("reach", REACHES)
+def test_a_module_of_the_user_counts_by_its_source_and_the_values_that_are_named(reach, tmp_path):
+    def traced(source, factor=None):
+        (tmp_path / "of_a_user.py").write_text(source)
+        module = types.ModuleType("of_a_user")
+        module.__file__ = str(tmp_path / "of_a_user.py")
+        exec(source, vars(module))
+        module.FACTOR = module.FACTOR if factor is None else factor
+        return trace(through("pure", REACHES[reach](module)), 1.0)
+
+    source = (
+        "import threading\nFACTOR, LOCK = 2, threading.Lock()\ndef helper(x): return x * FACTOR"
+    )
+    first = traced(source)
+    assert first == traced(source)
+    assert first == traced(f"# A comment.\n{source}")
+    assert first != traced(source.replace("x *", "x +"))
+    assert reach == "name" or first != traced(source, factor=3)
+
+
+def test_modules_that_name_each_other_are_compared():
+    def of(number):
+        one, two = types.ModuleType("of_user_1"), types.ModuleType("of_user_2")
+        one.two, two.one, two.FACTOR = two, one, number
+        return through("pure", lambda x: x * one.two.one.two.FACTOR)
+
+    first, same, other = (trace(of(n), 1.0) for n in (1, 1, 2))
+    assert first == same
+    assert first != other
 
 
 def of_pallas(number):

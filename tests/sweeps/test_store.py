@@ -435,6 +435,24 @@ def test_a_damaged_about_is_written_again_from_the_batches(store, text):
     assert {p.name: p.read_bytes() for p in store.iterdir()} == whole
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [{"batch": wrong} for wrong in ("x", [2], -1, True, 2.5, None)]
+    + [{"function": wrong} for wrong in ("x", 3, "0" * 64)]
+    + [{"points": {"learning_rate": {"learning_rate": 3}}}],
+)
+def test_a_damaged_entry_of_about_is_written_again_from_the_batches(store, entry):
+    whole = {p.name: p.read_bytes() for p in store.iterdir()}
+    about = json.loads(whole["about.json"])
+    (store / "about.json").write_text(json.dumps(about | entry))
+    with pytest.warns(
+        UserWarning, match=rf"about\.json .*{next(iter(entry))}.* written again from"
+    ):
+        again = sweep(run, POINTS, store=store)
+    assert again.report.resumed == len(POINTS)
+    assert {p.name: p.read_bytes() for p in store.iterdir()} == whole
+
+
 @pytest.mark.parametrize("text", DAMAGED_ABOUT)
 def test_a_damaged_about_of_another_sweep_is_refused(store, text):
     damage_about(store, text)

@@ -213,6 +213,13 @@ def test_reduce_drops_values_but_not_their_divergence():
     result = sweep(run, points, reduce=lambda value: value["history"]["loss"][0])
     np.testing.assert_allclose(result.values, [[24.2], [24.2]], rtol=1e-6)
     np.testing.assert_array_equal(result.diverged, [[False], [True]])
+    for wrong, error, text in (
+        (lambda value: None, TypeError, "TypeError: reduce must return at least one array, got"),
+        (lambda value: value["x"], RuntimeError, "KeyError: 'x'"),
+        (lambda value: "word", TypeError, "TypeError: "),
+    ):
+        with pytest.raises(error, match=rf"^reduce failed at the point .*: {text}"):
+            sweep(run, points, reduce=wrong)
     with pytest.raises(TypeError, match="reduce must be a function of a result, got 3"):
         sweep(run, points, reduce=3)
 

@@ -94,14 +94,16 @@ def _require_uncompressed(archive: zipfile.ZipFile, size: int) -> None:
     members = archive.infolist()
     compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
     if compressed or sum(member.file_size for member in members) > size:
-        raise ValueError("it is compressed, or holds one array several times, as save never writes")
+        raise ValueError("it is compressed or repeats an array; SweepResult.save writes neither")
 
 
 def _version(about: Any) -> tuple[int, str]:
     """Return the format of a file, and the version of momentax that wrote it."""
+    if not isinstance(about, dict):
+        raise ValueError(f"about must be a dictionary, got {describe(about)}")
     number, version = about["format"], about["momentax"]
     if type(number) is not int or number < 1:
-        raise ValueError(f"the format {describe(number)} is no format")
+        raise ValueError(f"format must be a whole number >= 1, got {describe(number)}")
     if not isinstance(version, str) or not re.fullmatch(r"[0-9]+(\.[0-9A-Za-z.+!-]+)?", version):
         raise ValueError(f"{describe(version)} is no version of momentax")
     return number, version
@@ -162,11 +164,12 @@ def _read_parts(archive: zipfile.ZipFile, about: dict[str, Any]) -> tuple[Points
         array = _read_member(archive, name)
         return _downcast(array, about["dtypes"][name]) if name in about["dtypes"] else array
 
-    static = {name: as_objects(values) for name, values in about["static"].items()}
-    plain = [isinstance(v, str | int | float | None) for axis in static.values() for v in axis]
+    static = _static_axes(about["static"])
     modes = about["modes"]
-    if not all(plain) or not isinstance(modes, dict) or set(modes.values()) - {"min", "max"}:
-        raise ValueError("a static axis holds lists, or a mode is neither min nor max")
+    if not isinstance(modes, dict) or any(mode not in ("min", "max") for mode in modes.values()):
+        raise ValueError(f"modes must hold min or max for each metric, got {describe(modes)}")
+    if not isinstance(about["dims"], dict):
+        raise ValueError(f"dims must be a dictionary, got {describe(about['dims'])}")
     points = Points(
         {
             dim: {n: static[n] if n in static else read_array(f"axes/{n}") for n in names}
@@ -179,6 +182,18 @@ def _read_parts(archive: zipfile.ZipFile, about: dict[str, Any]) -> tuple[Points
     values, diverged = _build(about["tree"], read_array), read_array("diverged")
     require_shapes(points, values, diverged)
     return points, values, diverged, modes
+
+
+def _static_axes(entry: Any) -> dict[str, np.ndarray]:
+    """Return the static axes from their entry in the file."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"static must be a dictionary of axes, got {describe(entry)}")
+    for name, values in entry.items():
+        if not isinstance(values, list):
+            raise ValueError(f"the axis {describe(name)} must be a list, got {describe(values)}")
+        if not all(isinstance(value, str | int | float | None) for value in values):
+            raise ValueError(f"the static axis {describe(name)} holds more than words and numbers")
+    return {name: as_objects(values) for name, values in entry.items()}
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -234,7 +249,14 @@ def _build(outline: Any, read_array: Callable[[str], np.ndarray]) -> PyTree:
         return None
     if isinstance(outline, str):
         return read_array(outline)
-    ((kind, parts),) = outline.items()
-    if kind == "dict":
-        return {key: _build(part, read_array) for key, part in parts}
-    return {"list": list, "tuple": tuple}[kind](_build(part, read_array) for part in parts)
+    kind, parts = next(iter(outline.items()), ("", None)) if isinstance(outline, dict) else ("", 0)
+    if kind not in ("dict", "list", "tuple") or not isinstance(parts, list) or len(outline) > 1:
+        raise ValueError(
+            f"a node of the tree must be the name of an array, null, or one list under dict, list "
+            f"or tuple, got {describe(outline)}"
+        )
+    if kind != "dict":
+        return {"list": list, "tuple": tuple}[kind](_build(part, read_array) for part in parts)
+    if not all(isinstance(part, list) and len(part) == 2 for part in parts):
+        raise ValueError(f"a dict of the tree must hold pairs of key and node, got {parts!r}")
+    return {key: _build(part, read_array) for key, part in parts}

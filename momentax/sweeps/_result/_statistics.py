@@ -92,7 +92,7 @@ def _holds(condition: Any, value: Any) -> bool:
         return bool(condition(value))
     except Exception as error:  # The user's function can raise anything.
         raise TypeError(
-            f"{arguments.describe(condition)} is no condition, since it fails for the value "
+            f"the condition {arguments.describe(condition)} raised for the value "
             f"{arguments.describe(value)}: {type(error).__name__}: {error}"
         ) from error
 

@@ -50,7 +50,8 @@ class SweepResult:
         every leaf, NumPy arrays.
     diverged: which points diverged, bools of the points' shape.
     report: how the sweep ran; it is not part of the tree and not kept in a file.
-    modes: which end of a metric is best, "min" or "max", whatever its name says.
+    modes: "min" or "max" for a metric: whether its smallest or its largest value is best. An
+        entry overrides what the name suggests.
 
     result["loss"] is the leaf of that name: a leaf in nested containers has its
     path as its name, "train.loss", and a bare array the name "value". A metric with
@@ -121,7 +122,7 @@ class SweepResult:
         return metrics[metric]
 
     def mode_of(self, metric: str) -> str:
-        """Return which end of a metric is best, as far as that is known.
+        """Return whether the smallest or the largest value of a metric is best, if that is known.
 
         Args:
             metric: The metric's name; any name is accepted.
@@ -170,7 +171,7 @@ class SweepResult:
             metric: The name of a metric with one real number per point.
             count: How many settings to return, at least 1.
             mode: "min" where less is better, "max" where more is. None takes `mode_of`,
-                which refuses a name that does not say.
+                which raises if the name does not tell.
 
         Returns:
             A list of Best(point, value, standard_error, index), shorter than count if

@@ -108,7 +108,7 @@ class BatchFolder:
                     path.unlink()
             names = {p.name for p in self.path.iterdir() if not p.name.endswith(".tmp")}
         names.discard(LOCK_FILE)
-        old, damage = self._read_about() if _ABOUT_FILE in names else (None, "missing")
+        old, damage = self._read_about(function) if _ABOUT_FILE in names else (None, "missing")
         batches = sorted(name for name in names if name.startswith("batch-"))
         foreign = sorted(names - {FUNCTION_FILE, _ABOUT_FILE} - set(batches))
         if old is not None:
@@ -124,16 +124,38 @@ class BatchFolder:
             self._write(FUNCTION_FILE, function.encode())
             self._write_about()
 
-    def _read_about(self) -> tuple[dict[str, Any] | None, str]:
-        """Return the identity in the folder, or None and what is wrong with the file."""
+    def _read_about(self, function: str) -> tuple[dict[str, Any] | None, str]:
+        """Return the identity in the folder, or None and what is wrong with the file.
+
+        function: the jaxprs of this sweep's functions.
+        """
         with self._explained(_ABOUT_FILE):
             content = (self.path / _ABOUT_FILE).read_bytes()
         try:
             old = json.loads(content)
             old["points"] = {dim: dict(axes) for dim, axes in old["points"].items()}
+            self._require_plausible(old, function)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             return None, f"damaged ({type(error).__name__}: {printable(str(error))})"
         return old, ""
+
+    def _require_plausible(self, old: dict[str, Any], function: str) -> None:
+        """Raise if an entry of about.json cannot be what this class wrote."""
+        batch, axes = old["batch"], [v for axes in old["points"].values() for v in axes.values()]
+        if type(batch) is not int or batch < 0:
+            raise ValueError(f"batch must be a whole number >= 0, got {batch!r}")
+        if not all(isinstance(values, list) for values in axes):
+            raise ValueError("an axis of points is not a list")
+        is_same = self._read_function() == function  # Then its digest is known.
+        if is_same and old["function"] != self._about["function"]:
+            raise ValueError(f"function is not the digest of {FUNCTION_FILE}")
+
+    def _read_function(self) -> str:
+        """Return the jaxprs in the folder; "" if the file cannot be read."""
+        try:
+            return (self.path / FUNCTION_FILE).read_bytes().decode(errors="replace")
+        except OSError:  # It can be written again if its digest agrees.
+            return ""
 
     def _mend(self, batches: Sequence[str], damage: str, function: str) -> None:
         """Write about.json again, if the batches say that they belong to this sweep."""
@@ -157,10 +179,7 @@ class BatchFolder:
 
     def _require_same_sweep(self, old: dict[str, Any], function: str) -> None:
         """Raise if the folder belongs to another sweep; otherwise take over its batch size."""
-        try:
-            old_function = (self.path / FUNCTION_FILE).read_bytes().decode(errors="replace")
-        except OSError:  # It can be written again if its digest agrees.
-            old_function = ""
+        old_function = self._read_function()
         new = json.loads(json.dumps(self._about))
         if differences := describe_differences(old, new, old_function, function):
             raise ValueError(

@@ -41,9 +41,9 @@ def identify(points: Points, traces: Sequence[Traced], **settings: Any) -> Ident
         codes = [[f"the argument {n}", digest(v)] for n, v in settings.items() if callable(v)]
     except UnknownContentError as error:
         raise ValueError(
-            f"store cannot keep this sweep: its functions refer to {error}, and nothing tells "
-            "whether that is the same when the sweep continues. Pass what a callback needs as "
-            "arrays, or leave store out"
+            f"store cannot keep this sweep: its functions refer to {error}, and its content "
+            "cannot be compared when the sweep continues. Pass what a callback needs as arrays, or "
+            "leave store out"
         ) from error
     about = {
         "momentax": momentax_version(),

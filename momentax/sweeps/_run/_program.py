@@ -52,6 +52,14 @@ class Program:
         return self._batched[key][1]
 
 
+class FunctionError(Exception):
+    """A function that the traced one calls failed; `name` is its name, and the cause its error."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.name = name
+
+
 class Traced(NamedTuple):
     """A program for points of given shapes.
 
@@ -154,6 +162,8 @@ def trace_at(
     try:
         traced = program.trace(shared, point_shapes)
     except Exception as error:  # The caller's function can raise anything.
+        if isinstance(error, FunctionError):
+            name, error = error.name, error.__cause__ or error
         # A TypeError or ValueError keeps its class, since callers may catch it.
         kind = next((k for k in (TypeError, ValueError) if isinstance(error, k)), RuntimeError)
         text = (

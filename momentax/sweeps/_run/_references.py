@@ -3,11 +3,13 @@
 A jaxpr names a callback and does not contain it. Two functions have the same digest if they have
 the same code, defaults and attributes, and if what their closures, their classes and the global
 names in their code refer to has the same digest, at any depth. Of an installed library the version
-counts, and not each line of its code.
+counts, and not each line of its code. Of a module of the user the source counts, and the values in
+it that the code names.
 """
 
 from __future__ import annotations
 
+import ast
 import copyreg
 import dis
 import functools
@@ -29,6 +31,8 @@ import numpy as np
 
 from momentax._core import arguments
 
+# Functions by which code looks a name up that it holds as a string.
+_LOOKUPS = {"getattr", "globals", "vars", "attrgetter", "methodcaller", "import_module"}
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
 # Attributes of a class that Python makes from the others, or that are not part of its behaviour.
 _DERIVED = {
@@ -49,7 +53,7 @@ def digest(value: Any) -> str:
     Raises:
         UnknownContentError: It refers to something whose content cannot be compared.
     """
-    return _Digests().of(value).hex()
+    return _Digests().of_all(value).hex()
 
 
 def digest_code(function: Any) -> str:
@@ -58,11 +62,32 @@ def digest_code(function: Any) -> str:
 
 
 class _Digests:
-    """The digests of objects, each computed once; an object inside itself counts by its depth."""
+    """The digests of objects, each computed once; a reference cycle is replaced by its depth."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, bytes]] = {}  # The objects too, so that ids stay in use.
         self._open: list[int] = []
+        # The modules of the user and the names in the code of the user that were found so far.
+        self._modules: dict[int, types.ModuleType] = {}
+        self._names: set[str] = set()
+
+    def of_all(self, value: Any) -> bytes:
+        """Return the digest of an object, and of what its code names in modules of the user.
+
+        An object may hold a module, so that only the names in all code tell what is used of it.
+        """
+        parts, done = [self.of(value)], set()
+        while found := {
+            (key, name): vars(module)[name]
+            for key, module in self._modules.items()
+            for name in sorted(self._names & vars(module).keys())
+            if (key, name) not in done
+        }:
+            for place, attribute in found.items():
+                done.add(place)
+                with suppress(UnknownContentError):  # The source of the module still counts.
+                    parts += [place[1].encode(), self.of(attribute)]
+        return _combine("all", parts)
 
     def of(self, value: Any) -> bytes:
         if isinstance(value, _ATOMS):
@@ -97,11 +122,16 @@ class _Digests:
         if isinstance(value, types.CodeType):
             return "code", _code_parts(value)
         if isinstance(value, types.FunctionType):
+            if not _library(value.__module__ or ""):
+                self._names.update(_names_in(value.__code__))
             return "function", _function_parts(value)
         if isinstance(value, types.MethodType):
             return "method", [value.__func__, value.__self__]
         if isinstance(value, types.ModuleType):
-            return "module", [value.__name__, _library(value.__name__)]
+            library = _library(value.__name__)
+            if not library:
+                self._modules[id(value)] = value
+            return "module", [value.__name__, library or _module_content(value)]
         if isinstance(value, type):
             return "class", _class_parts(value)
         if isinstance(value, Enum):
@@ -203,7 +233,25 @@ def _codes_in(code: types.CodeType) -> list[types.CodeType]:
 
 
 def _names_in(code: types.CodeType) -> list[str]:
-    return sorted({name for each in _codes_in(code) for name in each.co_names})
+    """Return the names in a code object, and its strings if it may look names up by these."""
+    codes = _codes_in(code)
+    names = {name for each in codes for name in each.co_names}
+    if names & _LOOKUPS:
+        names |= {const for each in codes for const in each.co_consts if isinstance(const, str)}
+    return sorted(names)
+
+
+def _module_content(module: types.ModuleType) -> Any:
+    """Return the source of a module without comments; its values if it has no file."""
+    file = getattr(module, "__file__", None)
+    try:
+        source = Path(file or "").read_bytes()
+    except OSError:
+        return {name: value for name, value in vars(module).items() if not name.startswith("__")}
+    try:
+        return ast.dump(ast.parse(source))
+    except (SyntaxError, ValueError, RecursionError):  # It is compiled, or not of this Python.
+        return source
 
 
 def _imports_in(function: types.FunctionType) -> dict[str, Any]:
