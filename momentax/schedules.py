@@ -34,7 +34,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_RATES = "(0, inf)"  # A learning rate that is always 0 needs no β.
+_RATES = "(0, inf)"  # A constant learning rate of 0 is refused here.
 
 
 def _as_constant(
