@@ -406,9 +406,9 @@ def test_the_argument_names_goes_on_over_all_groups():
 def test_a_number_and_a_name_of_one_parameter_are_not_given_to_two_leaves(mapping, path):
     checkpoint = grouped([[0], [1]], [["w"], ["b"]])
     state = momentax.sgd(0.1).init(SQUARES)
-    with pytest.raises(ValueError, match="gives the parameter 1 of the other framework to both"):
+    with pytest.raises(ValueError, match="both map to the parameter 1 of the other framework"):
         import_torch_state(checkpoint, SQUARES, mapping, state=state, path=path)
-    with pytest.raises(ValueError, match="gives the parameter 1 of the other framework to both"):
+    with pytest.raises(ValueError, match="both map to the parameter 1 of the other framework"):
         export_torch_state(state, checkpoint, mapping, tensor=keep, path=path)
 
 
