@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._methods._lazy import LazyState as LazyState
     from momentax._methods._linear import LinearState as LinearState
     from momentax._methods._linear import ShiftedState as ShiftedState
+    from momentax._methods._lion import LionState as LionState
     from momentax._methods._mars import ExactMarsState as ExactMarsState
     from momentax._methods._mars import MarsState as MarsState
     from momentax._methods._momentum_polyak import MomentumPolyakState as MomentumPolyakState

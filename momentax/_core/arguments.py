@@ -160,9 +160,11 @@ def as_items(name: str, value: Any, kind: str) -> tuple[Any, ...]:
         raise TypeError(f"{name} must be a sequence of {kind}, got {describe(value)}") from None
 
 
-def as_reals(name: str, value: Any, interval: str = ANY_REAL) -> Reals:
+def as_reals(
+    name: str, value: Any, interval: str = ANY_REAL, expected: str = "real numbers"
+) -> Reals:
     """Return real numbers as a float64 array, with every entry checked."""
-    wrong = f"{name} must be real numbers in {interval}, got {describe(value)}"
+    wrong = f"{name} must be {expected} in {interval}, got {describe(value)}"
     if is_traced(value):
         raise TypeError(
             f"{name} must be concrete: the theory runs in NumPy, outside of jit and vmap"
@@ -188,7 +190,7 @@ def as_reals(name: str, value: Any, interval: str = ANY_REAL) -> Reals:
 
 def as_real(name: str, value: Any, interval: str) -> float:
     """Return one real number as a float."""
-    array = as_reals(name, value, interval)
+    array = as_reals(name, value, interval, "a real number")
     if array.ndim:
         raise ValueError(f"{name} must be one number in {interval}, got shape {array.shape}")
     return float(array)

@@ -119,7 +119,7 @@ def as_constant(name: str, value: Scalar, interval: str | None = None) -> Schedu
     """Return a hyperparameter as `as_schedule` does, but refuse a schedule."""
     if callable(value):
         raise TypeError(f"{name} must be a number or a 0-d array, got {describe(value)}")
-    return as_schedule(name, value, interval)
+    return _as_number(name, value, interval or interval_of(name), "give a number or a 0-d array")
 
 
 def as_schedule(name: str, value: ScalarOrSchedule, interval: str | None = None) -> Schedule:
@@ -137,9 +137,13 @@ def as_schedule(name: str, value: ScalarOrSchedule, interval: str | None = None)
             return replace(value, name=value.name or name)
         require_function(name, value, "of the count, if it is a schedule", 0)
         return CheckedSchedule(name, value, interval)
+    return _as_number(name, value, interval, "give a number, a 0-d array or a schedule")
 
+
+def _as_number(name: str, value: Any, interval: str, remedy: str) -> Schedule:
+    """Return a number as the schedule that always returns it; `as_schedule` says how."""
     wrong = f"{name} must be in {interval}, got {describe(value)}"
-    _require_scalar(value, wrong, "give a number, a 0-d array or a schedule")
+    _require_scalar(value, wrong, remedy)
     if is_traced(value):
         return lambda _: _to_float_dtype(value)
     exact = _as_float64(value, wrong)

@@ -44,6 +44,22 @@ def is_array(leaf: Any) -> bool:
     return dtype_of(leaf) is not None or hasattr(leaf, "dtype")
 
 
+ARRAYS = (
+    "divide a module of Equinox with eqx.partition(module, eqx.is_inexact_array), and pass the "
+    "first part"
+)
+
+
+def copy_numpy(tree: PyTree) -> PyTree:
+    """Return a tree with copies of NumPy's arrays, which their owner may write into.
+
+    A tree without such arrays is returned itself.
+    """
+    if not any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(tree)):
+        return tree
+    return jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, tree)
+
+
 def only_arrays(params: PyTree) -> PyTree:
     """Return parameters with None in place of each leaf that is no array.
 
@@ -62,6 +78,10 @@ def with_others(arrays: PyTree, params: PyTree) -> PyTree:
 def require_kind(params: PyTree, kind: Any, need: str, remedy: str) -> None:
     """Refuse parameters whose dtype is not of a kind such as `jnp.floating`, naming the first."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not is_array(leaf):
+            raise TypeError(
+                f"params must hold arrays only, got {describe(leaf)} at {path_name(path)}; {ARRAYS}"
+            )
         if not is_a(kind, leaf):
             raise TypeError(
                 f"the parameter at {path_name(path)} has dtype {_dtype_name(leaf)}, and {need}; "
@@ -249,6 +269,8 @@ def _children(tree: PyTree) -> tuple[list[Any], Any]:
 
 
 def _leaf_difference(leaf: Any, like: Any, path: Any) -> Difference | None:
+    if not is_array(leaf):
+        return Difference(path, _kind(leaf), "an array", TypeError)
     shape, shape_like = np.shape(leaf), np.shape(like)
     if shape != shape_like:
         return Difference(path, f"shape {shape}", f"shape {shape_like}", ValueError)
@@ -265,7 +287,7 @@ def _dtype_name(value: Any) -> str:
 def _kind(node: PyTree) -> str:
     if node is None:
         return "None"
-    if jax.tree_util.all_leaves([node]):
+    if jax.tree_util.all_leaves([node]) and is_array(node):
         return "an array"
     name = type(node).__name__
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

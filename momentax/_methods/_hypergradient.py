@@ -60,9 +60,12 @@ def hypergradient(
     the learning rate 1.0 in `sgd`. κ = κ' = 0 is heavy ball. κ' = 0 with β = 0
     adapts the learning rate of plain descent.
 
-    A gradient with a norm above 2⁶¹ in float32, whose square overflows, enters v
-    with the norm 1 and changes neither α nor β: they would not return from its
-    inner products. A gradient that is infinite or NaN makes all directions NaN.
+    A gradient that is far larger than the others changes α and β for ever, since
+    the inner products are proportional to it and later ones do not undo it. Only a
+    gradient with a norm above 2⁶¹ in float32, whose square overflows, is scaled: it
+    enters v with the norm 1 and changes neither α nor β: α and β would not recover
+    from inner products of this size. A gradient that is infinite or NaN makes all
+    directions NaN.
 
     Args:
         learning_rate: α_0 in [0, inf), the first learning rate, not a schedule.
@@ -102,9 +105,13 @@ def hypergradient(
         t, v, last_α, β, change = state
         if v is not None and adapts_β != (change is not None):
             raise ValueError(
-                f"the state holds {'no' if adapts_β else 'a'} change of the velocity, which "
-                f"{'every' if adapts_β else 'only a'} beta_step other than the number 0 needs; "
-                "start with tx.init(params)"
+                "this state was made with "
+                + (
+                    "beta_step=0 and lacks"
+                    if adapts_β
+                    else "a beta_step other than the number 0 and has"
+                )
+                + " the field `change`; start with tx.init(params)"
             )
         trees.require_gradients(updates, v)
         overflows, c = arithmetic.overflow_factor(updates, norm=1.0)

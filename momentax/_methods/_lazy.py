@@ -65,9 +65,9 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
     waits. With the extra argument `rows`, a tree like the parameters of 1-d
     integer arrays, update takes the gradients of these rows only, of shapes
     (n, ...), and returns their directions. It reads and writes only these rows.
-    They must be distinct. Numbers that are no rows are ignored, negative ones such
-    as -1 as well as those beyond the last, and their directions are 0. So rows may
-    be padded, as by `jnp.unique(ids, size=n, fill_value=-1)`. Call such an update
+    They must be distinct. Indices out of range are ignored, both negative ones such
+    as -1 and those beyond the last row, and their directions are 0. So rows may be
+    padded, as by `jnp.unique(ids, size=n, fill_value=-1)`. Call such an update
     without params, and add its result to the rows:
 
         updates, state = tx.update(row_grads, state, rows=rows)

@@ -18,8 +18,8 @@ class LinearState(NamedTuple):
     """The state of a linear method.
 
     All linear methods without a shift share this class, since they are one recurrence with
-    other coefficients. The velocity is in units of the gain: to go on with a method of
-    another gain, multiply the velocity by the quotient of the two.
+    other coefficients. The velocity is in units of the gain: to continue with a method
+    of another gain, multiply the velocity by new gain / old gain.
 
     count: updates made so far, a 0-d int32 array.
     velocity: v, shaped like the parameters, in float32 or wider.

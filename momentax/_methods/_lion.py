@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import optax
 
@@ -11,7 +11,22 @@ from momentax._core.hyperparameters import as_schedule
 from momentax._core.transformations import method
 from momentax._core.typing import PyTree, ScalarOrSchedule
 from momentax._methods._keywords import explain_keywords
-from momentax._methods._linear import LinearState
+
+
+class LionState(NamedTuple):
+    """The state of Lion.
+
+    count: updates made so far, a 0-d int32 array.
+    velocity: v, the running average of the gradients, shaped like the parameters, in float32
+        or wider.
+    """
+
+    count: Any
+    velocity: PyTree
+
+    restarts_with_velocity = ()
+    sums_gradients = False
+    shift = 0.0
 
 
 @explain_keywords
@@ -25,7 +40,7 @@ def lion(
 
     β1 = β2 is `sign_average`, and β1 = 0 is signSGD. sign(0) = 0, and the sign of a
     complex number z is z / |z|. The sign of what is infinite or NaN is NaN: the
-    sign ±1 would hide a gradient that is infinite once, and v is so ever after. The
+    sign ±1 would hide that v stays infinite or NaN after one such gradient. The
     paper uses decoupled weight decay. If β1 ≤ β2 are numbers, as by default, a
     compiled step updates v in place; otherwise it copies v.
 
@@ -46,7 +61,7 @@ def lion(
     numbers = hyperparameters.concrete_value(beta1), hyperparameters.concrete_value(beta2)
 
     def init(params):
-        return LinearState(hyperparameters.first_count(β1, β2), arithmetic.zeros_like(params))
+        return LionState(hyperparameters.first_count(β1, β2), arithmetic.zeros_like(params))
 
     def update(updates, state, params=None, **extra_args):
         del params, extra_args
@@ -57,9 +72,9 @@ def lion(
         b1, b2 = (s(t) if b is None else b for s, b in zip((β1, β2), numbers, strict=True))
         new = xla.decay_and_add(t, b2, v, (1 - b2, updates))
         mixture = arithmetic.combine(*_mixture_terms(b1, b2, v, new, updates), like=v)
-        return arithmetic.sign(mixture, like=updates), LinearState(optax.safe_increment(t), new)
+        return arithmetic.sign(mixture, like=updates), LionState(optax.safe_increment(t), new)
 
-    return method(init, update, LinearState)
+    return method(init, update, LionState)
 
 
 def _mixture_terms(β1: Any, β2: Any, v: PyTree, new: PyTree, g: PyTree) -> Any:

@@ -23,7 +23,7 @@ def sign_average(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationEx
 
     This is Signum, and signSGD for β = 0. sign(0) = 0, and the sign of a complex
     number z is z / |z|. The sign of what is infinite or NaN is NaN: the sign ±1
-    would hide a gradient that is infinite once, and v is so ever after. Every
+    would hide that v stays infinite or NaN after one such gradient. Every
     coordinate moves by the learning rate, so use a smaller learning rate than for
     other methods.
 

@@ -124,10 +124,12 @@ def storm(
     `recursive_momentum` takes 1 - a as an argument. With the constants of the
     paper c η² is at most 1 without the minimum.
 
-    A gradient g or g' with a norm above 2⁶¹ in float32, whose square overflows, is
-    scaled to the root mean square of the norms before it, which counts w as one
-    more square. In full it would make η so small for ever that nothing moves. A
-    gradient that is infinite or NaN makes η and all directions NaN.
+    The sum of squared norms never decreases, so that one gradient that is far
+    larger than the others makes η smaller for ever. Only a gradient g or g' with a
+    norm above 2⁶¹ in float32, whose square overflows, is scaled to
+    √((w + Σ‖g‖²) / (t + 1)), the root mean square of the earlier norms with w as
+    one more squared norm, for t earlier gradients. A gradient that is infinite or
+    NaN makes η and all directions NaN.
 
     Args:
         k: k in (0, inf), the scale of the step size.

@@ -34,8 +34,9 @@ def catch_up(
         params: The parameters after the update that returned `state`.
         state: The optimizer's state, or a pytree that contains it.
         rows: A tree like the parameters of 1-d integer arrays: the rows of each
-            leaf. A row may occur more than once, and numbers that are no rows
-            are ignored, negative ones as well. None means all rows.
+            leaf. A row may occur more than once. Indices out of range are
+            ignored, both negative ones such as -1 and those beyond the last row.
+            None means all rows.
         learning_rate: α, any real number, the same at every step, for a velocity
             in gradient units. Leave it out where `sgd` keeps the velocity in
             parameter units; in other chains give -1 for these units.
@@ -78,7 +79,7 @@ def catch_up(
     new_node = node._replace(velocity=v, last=last)
     path, _ = find_velocity(state, path)
     state = map_node(state, path, lambda node, _: _flax.wrap_like(new_node, node))
-    return _flax.wrap_like(new, params), state
+    return trees.copy_numpy(_flax.wrap_like(new, params)), state
 
 
 def _catch_up_leaf(

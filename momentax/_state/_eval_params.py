@@ -65,9 +65,10 @@ def eval_params(
     if path is None and (node := _schedule_free_state(state)) is not None:
         node = _flax.unwrap(node)
         remedy = "pass the params that the state's updates were applied to"
-        trees.require_fit("z of the state", node.z, "the parameter", plain, remedy)
+        fitted = trees.masked_like(node.z, plain)
+        trees.require_fit("params", fitted, "z of the state", node.z, remedy, none_fits=False)
         average = arithmetic.combine((1 / node.b1, plain), (1 - 1 / node.b1, node.z), like=plain)
-        return _flax.wrap_like(average, params)
+        return trees.copy_numpy(_flax.wrap_like(average, params))
     require_params_first("eval_params", params, state)
     node, units = node_and_units(state, path)
     if not hasattr(node, "shift"):
@@ -77,10 +78,10 @@ def eval_params(
         )
     v = velocity_like_params(node, plain)
     if "shift" not in node._fields:
-        return params
+        return trees.copy_numpy(params)
     α = step_size(learning_rate, units)
     base = arithmetic.combine((1.0, plain), (α * node.shift, v), like=plain)
-    return _flax.wrap_like(base, params)
+    return trees.copy_numpy(_flax.wrap_like(base, params))
 
 
 def _schedule_free_state(state: PyTree) -> Any:

@@ -116,7 +116,7 @@ def _state_type(fields: set[Any], has_velocity: Callable[[Any], bool]) -> Any:
     """Return the type of a state with a velocity, of Optax or momentax, by its fields, or None.
 
     Fields that are None are missing in a dictionary. The types that have the same fields
-    say the same of themselves, except for the units of the velocity, where those of the
+    have the same class attributes, except for the units of the velocity, where those of the
     linear methods are taken.
     """
     found = {

@@ -83,5 +83,6 @@ def velocity_like_params(node: Any, params: PyTree) -> PyTree:
     if axes := getattr(node, "leading_axes", 0):
         shaped = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[axes:], leaf.dtype), v)
     remedy = "pass the params that the state's updates were applied to"
-    trees.require_fit("the velocity", shaped, "the parameter", params, remedy)
+    params = trees.masked_like(v, params)
+    trees.require_fit("params", params, "the velocity", shaped, remedy, none_fits=False)
     return v

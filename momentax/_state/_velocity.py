@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from momentax._core import arguments, arithmetic
+from momentax._core import arguments, arithmetic, trees
 from momentax._core.codecs import decode, encode_like
 from momentax._core.typing import PyTree
 from momentax._state import _flax
@@ -171,13 +171,14 @@ def map_encoded_node(state: PyTree, path: str, function: Callable[[Any, str], An
 def map_node(state: PyTree, path: str, function: Callable[[Any, str], Any]) -> PyTree:
     """Return the state with the node of one velocity replaced by function(node, field).
 
-    The function sees the node decoded, and what it returns is encoded again.
+    The function sees the node decoded, and what it returns is encoded again. The new state
+    shares no memory of NumPy's with the old one.
     """
 
     def change(node: Any, field: str) -> Any:
         return encode_like(function(decode(node), field), node)
 
-    return map_encoded_node(state, path, change)
+    return trees.copy_numpy(map_encoded_node(state, path, change))
 
 
 def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
@@ -212,7 +213,7 @@ def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
         >>> momentax.velocity(state)
         {'w': Array([0.1, 0.2, 0.3], dtype=float32)}
     """
-    return _flax.unwrap(find_velocity(state, path)[1])
+    return trees.copy_numpy(_flax.unwrap(find_velocity(state, path)[1]))
 
 
 def velocity_norms(state: PyTree, *, path: str | None = None) -> dict[str, jax.Array]:

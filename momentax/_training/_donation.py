@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from momentax._core.arguments import is_traced
-from momentax._core.trees import Difference, first_difference
+from momentax._core.arguments import describe, is_traced
+from momentax._core.trees import ARRAYS, Difference, first_difference, is_array
 from momentax._core.typing import PyTree
 
 # program(single_device, params, state, *batch, **extra) -> params, state, outcome
@@ -95,7 +95,7 @@ class DonatingStep:
     def _run(self, method: str, single_device: bool, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the jitted step, with a warning where types change."""
         try:
-            return getattr(self._jitted[single_device], method)(*args, **kwargs)
+            return call_naming_leaves(getattr(self._jitted[single_device], method), *args, **kwargs)
         except _TypeChangedError as changed:
             if not self._has_warned:
                 self._has_warned = True
@@ -133,6 +133,22 @@ def _run_unchanged(
     if changed := describe_change((params, state), after[:2]):
         raise _TypeChangedError(changed)
     return after
+
+
+def call_naming_leaves(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a jitted step; where a leaf is no array, raise an error that names it."""
+    try:
+        return function(*args, **kwargs)
+    except TypeError as error:
+        trees = {**dict(zip(_NAMES, args, strict=False)), "batch": args[2:], "extra": kwargs}
+        for name, tree in trees.items():
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+                if not is_array(leaf):
+                    raise TypeError(
+                        f"{name}{jax.tree_util.keystr(path)} must be an array, got "
+                        f"{describe(leaf)}; {ARRAYS}"
+                    ) from error
+        raise
 
 
 def name_step(program: Callable[..., Any]) -> Callable[..., Any]:

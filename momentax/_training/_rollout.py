@@ -91,7 +91,8 @@ def rollout(
     arguments.require_function("loss", loss, "from params to a scalar", params)
     arguments.require_transformation("tx", tx)
     steps, every = arguments.as_count("steps", steps), arguments.as_count("every", every)
-    trees.require_inexact(params)
+    need = "only floating or complex ones have a gradient"
+    trees.require_kind(params, jnp.inexact, need, "have the loss close over it")
     params = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.result_type(leaf)), params)
     arguments.require_loss(loss, params)
     with warnings.catch_warnings():

@@ -22,7 +22,7 @@ def cautious(tx: optax.GradientTransformation) -> optax.GradientTransformationEx
     returns updates unchanged until the first update that changes, for example
     while a learning rate of 0 warms up. For complex leaves u h is the real part
     of conj(u) h. A coordinate of u that is infinite or NaN is returned as it is:
-    the mask would hide a velocity that stays so.
+    otherwise the mask would hide that the velocity is no longer finite.
 
     Weight decay in tx is masked as well. The paper's C-AdamW does not mask it:
 

@@ -18,7 +18,7 @@ def grams(tx: optax.GradientTransformation) -> optax.GradientTransformationExtra
     complete optimizer, whose updates oppose the gradient, h = -g. The wrapper
     detects which of the two holds, as `cautious` does. A coordinate whose
     gradient is 0 does not move, and neither does one whose gradient is NaN if tx
-    kept the NaN out of its update. A NaN in u is returned. For complex leaves
+    kept the NaN out of its update. A NaN in u stays NaN. For complex leaves
     sign(h) = h / |h|.
 
     Args:

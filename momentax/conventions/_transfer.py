@@ -185,8 +185,8 @@ def require_distinct_keys(keys: Mapping[str, Any]) -> None:
     for leaf, key in keys.items():
         if key is not None and (other := owners.setdefault(key, leaf)) != leaf:
             raise ValueError(
-                f"mapping gives the parameter {key!r} of the other framework to both "
-                f"{describe_path(other)} and {describe_path(leaf)}, once by another name or number"
+                f"in mapping, {describe_path(other)} and {describe_path(leaf)} both map to the "
+                f"parameter {key!r} of the other framework, by a name and by its number"
             )
 
 

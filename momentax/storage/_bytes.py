@@ -18,9 +18,9 @@ def bytes_per_parameter(state: PyTree, *, params: PyTree = None) -> float:
 
     Args:
         state: An optimizer state, or what `jax.eval_shape(tx.init, params)` returns.
-        params: The parameters. With None the number of entries is that of the
-            velocity, or of the largest if there are several: for a method such as
-            `aggregated` that is K entries for each parameter.
+        params: The parameters; of a module only the arrays count. With None the number
+            of entries is that of the velocity, or of the largest if there are several:
+            for a method such as `aggregated` that is K entries for each parameter.
 
     Returns:
         Bytes an entry, a float.
@@ -29,7 +29,7 @@ def bytes_per_parameter(state: PyTree, *, params: PyTree = None) -> float:
         ValueError: The number of entries is unknown: params is None, and the
             state holds no velocity or an empty one; or params do not fit any
             velocity of the state.
-        TypeError: state or params holds something that is no array.
+        TypeError: state holds something that is no array, or params hold no array.
 
     Example:
         >>> state = momentax.heavy_ball(0.9).init(params)
@@ -39,7 +39,7 @@ def bytes_per_parameter(state: PyTree, *, params: PyTree = None) -> float:
     if isinstance(state, optax.GradientTransformation):
         raise TypeError("state is a gradient transformation; pass its state, tx.init(params)")
     _require_arrays("state", state, "an optimizer state, as tx.init(params) returns it")
-    _require_arrays("params", params, "the parameters that the state was made for, or None")
+    params = _arrays_of(params)
     state = jax.eval_shape(lambda state: state, state)
     found = jax.eval_shape(_velocity.velocities, state)
     if params is None:
@@ -69,6 +69,14 @@ def _require_arrays(name: str, tree: PyTree, expected: str) -> None:
                 f"{name} must be {expected}, a tree of arrays, got {arguments.describe(leaf)} at "
                 f"{trees.path_name(path)}"
             )
+
+
+def _arrays_of(params: PyTree) -> PyTree:
+    """Return parameters with None in place of each leaf of a module that is no array."""
+    arrays = jax.tree.map(lambda leaf: leaf if hasattr(leaf, "dtype") else None, params)
+    if jax.tree.leaves(params) and not jax.tree.leaves(arrays):
+        _require_arrays("params", params, "the parameters that the state was made for, or None")
+    return arrays
 
 
 def _fits(velocity: PyTree, params: PyTree) -> bool:

@@ -224,10 +224,13 @@ def _update_encoded(
     kept, structure = jax.tree.flatten(codecs.unpack(state.inner_state), is_leaf=is_encoded)
     dtypes = _dtypes_of_state(tx, updates if params is None else params, structure)
     inner = structure.unflatten(map(_decode, kept, dtypes))
-    args = updates, inner, trees.only_arrays(params)
+    args = updates, inner, _without_numbers(trees.only_arrays(params))
+    numbers: list[Any] = []
 
     def run(updates: PyTree, inner: PyTree, arrays: PyTree) -> tuple[PyTree, Any]:
-        return tx.update(updates, inner, trees.with_others(arrays, params), **extra_args)
+        u, inner = tx.update(updates, inner, trees.with_others(arrays, params), **extra_args)
+        numbers[:] = (leaf if _is_number(leaf) else None for leaf in jax.tree.leaves(u))
+        return u, inner
 
     closed, (u, after) = jax.make_jaxpr(run, return_shape=True)(*args)
     _require_structure(inner, after)
@@ -245,8 +248,21 @@ def _update_encoded(
             outputs[i] = kept[i - first]  # tx returned it unchanged: there was no gradient.
         elif not is_encoded(outputs[i]):
             outputs[i] = encode(outputs[i])  # It is another input or a constant.
-    u = jax.tree.unflatten(jax.tree.structure(u), outputs[:first])
+    leaves = [x if number is None else number for x, number in zip(outputs, numbers, strict=False)]
+    u = jax.tree.unflatten(jax.tree.structure(u), leaves)
     return u, codecs.pack_like(structure.unflatten(outputs[first:]), state.inner_state)
+
+
+def _is_number(leaf: Any) -> bool:
+    return type(leaf) in (bool, int, float, complex)
+
+
+def _without_numbers(params: PyTree) -> PyTree:
+    """Return parameters with None in place of Python's numbers.
+
+    Tracing would make arrays of them, and a module may need its numbers as they are.
+    """
+    return jax.tree.map(lambda leaf: None if _is_number(leaf) else leaf, params)
 
 
 def _decode(leaf: Any, dtype: Any) -> Any:

@@ -2,6 +2,9 @@
 
 A fault is put into one entry of one gradient. `tests/cases.py` says for each transformation how
 far it may reach, up to which size all directions stay finite, and whether a NaN is forgotten.
+The large faults here are 1e20 and more, whose squares overflow in float32, so that `storm` and
+`hypergradient` scale them. A smaller gradient that is far larger than the others changes the step
+size of these two for ever, by their definition.
 """
 
 import functools

@@ -57,11 +57,19 @@ def test_the_state_of_a_method_is_a_named_tuple_of_arrays(name):
         (momentax.nesterov(), momentax.states.ShiftedState),
         (momentax.linear(1.0, 1.0, 0.9, shift=0.5), momentax.states.ShiftedState),
         (momentax.average(), momentax.states.AverageState),
+        (momentax.lion(), momentax.states.LionState),
         (momentax.accelerated(), momentax.states.AcceleratedState),
     ],
 )
 def test_states_have_the_public_classes(method, state):
     assert type(method.init(tree())) is state
+
+
+def test_lion_and_heavy_ball_refuse_the_state_of_each_other():
+    lion, heavy_ball, params = momentax.lion(), momentax.heavy_ball(), tree()
+    for tx, state in ((lion, heavy_ball.init(params)), (heavy_ball, lion.init(params))):
+        with pytest.raises(TypeError, match="state must be"):
+            tx.update(params, state, params)
 
 
 @every_transformation
@@ -179,8 +187,8 @@ def test_the_velocity_can_be_read_measured_replaced_and_reset(name):
     for _ in range(2):
         _, state = tx.update(params, state, params)
     v = momentax.velocity(state)
-    pairs = zip(jax.tree.leaves(v), jax.tree.leaves(state.velocity), strict=True)
-    assert all(found is kept for found, kept in pairs)
+    for leaf, kept in zip(jax.tree.leaves(v), jax.tree.leaves(state.velocity), strict=True):
+        assert leaf is kept
     norms = [np.linalg.norm(leaf) for leaf in jax.tree.leaves(v)]
     np.testing.assert_allclose(list(momentax.velocity_norms(state).values()), norms, rtol=1e-6)
     zeros = jax.tree.map(jnp.zeros_like, v)

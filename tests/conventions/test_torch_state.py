@@ -396,7 +396,7 @@ def test_the_argument_names_goes_on_over_all_groups():
     state = import_torch_state(checkpoint, SQUARES, mapping, state=start, names=["first", "b"])
     np.testing.assert_array_equal(momentax.velocity(state)["b"], SECOND)
     with pytest.raises(
-        ValueError, match="gives the name 'b' to the parameter 0, and it is that of"
+        ValueError, match="gives the name 'b' to the parameter 0, which is already the name of"
     ):
         import_torch_state(checkpoint, SQUARES, mapping, state=start, names=["b", "first"])
 
@@ -406,9 +406,9 @@ def test_the_argument_names_goes_on_over_all_groups():
 def test_a_number_and_a_name_of_one_parameter_are_not_given_to_two_leaves(mapping, path):
     checkpoint = grouped([[0], [1]], [["w"], ["b"]])
     state = momentax.sgd(0.1).init(SQUARES)
-    with pytest.raises(ValueError, match="gives the parameter 1 of the other framework to both"):
+    with pytest.raises(ValueError, match="both map to the parameter 1 of the other framework"):
         import_torch_state(checkpoint, SQUARES, mapping, state=state, path=path)
-    with pytest.raises(ValueError, match="gives the parameter 1 of the other framework to both"):
+    with pytest.raises(ValueError, match="both map to the parameter 1 of the other framework"):
         export_torch_state(state, checkpoint, mapping, tensor=keep, path=path)
 
 
@@ -449,11 +449,11 @@ WRONG_GROUPS = {
     ),
     "a name twice": (
         grouped([[0], [1]], [["w"], ["w"]]),
-        "gives the name 'w' to the parameter 1, and it is that of the parameter 0 already",
+        "gives the name 'w' to the parameter 1, which is already the name of the parameter 0",
     ),
     "a name that is another key": (
         grouped([["w"], ["b"]], [["b"], ["w"]]),
-        "gives the name 'b' to the parameter 'w', and it is that of the parameter 'b' already",
+        "gives the name 'b' to the parameter 'w', which is already the name of the parameter 'b'",
     ),
     "names in one word": (grouped([[0, 1], []], ["wb", None]), "must be a sequence of a name for"),
     "names that are numbers": (grouped([[0], [1]], [[0], [1]]), "must hold names, got 0"),

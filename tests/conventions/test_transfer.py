@@ -53,7 +53,7 @@ def test_any_pipeline_that_sums_gradients_is_filled(name):
 
 
 @pytest.mark.parametrize(
-    "tx", [momentax.average(0.9), optax.ema(0.9), optax.adam(0.1), optax.lion(0.1)]
+    "tx", [momentax.average(0.9), optax.ema(0.9), optax.adam(0.1), optax.lion(0.1), momentax.lion()]
 )
 def test_a_velocity_that_is_not_a_sum_of_gradients_is_refused(tx):
     with pytest.raises(ValueError, match="which is not the sum of gradients that SGD keeps"):

@@ -213,7 +213,8 @@ def test_a_parameter_of_another_dtype_is_refused_and_one_without_dtype_has_no_ve
         assert momentax.heavy_ball().init(params).velocity["b"]["c"] is None
     like = {"a": jnp.ones(()), "b": {"c": jnp.ones(np.shape(leaf))}}
     tx = momentax.heavy_ball()
-    with pytest.raises(TypeError, match=r"^the gradient at \['b'\]\['c'\] does not fit .*: dtype"):
+    wrong = r"^the gradient at \['b'\]\['c'\] does not fit .*: (dtype|an? )"
+    with pytest.raises(TypeError, match=wrong):
         tx.update(like | {"b": {"c": leaf}}, tx.init(like))
 
 

@@ -363,3 +363,9 @@ def test_its_result_tunes_heavy_ball_for_the_loss():
     tx = momentax.sgd(tuning.learning_rate, momentax.heavy_ball(tuning.beta))
     run = momentax.rollout(problem.loss, problem.start, tx, 150)
     assert run.history["loss"][-1] < 1e-8
+
+
+def test_params_with_a_function_are_refused():
+    params = {"a": jnp.ones(2), "b": jnp.tanh}
+    with pytest.raises(TypeError, match=r"arrays only, got .* at \['b'\]; .*eqx.partition"):
+        momentax.curvature(lambda p: jnp.sum(p["a"] ** 2), params)

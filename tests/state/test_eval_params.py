@@ -242,7 +242,7 @@ def test_a_state_or_a_learning_rate_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="the state holds no velocity"):
         eval_params(params, optax.sgd(0.1).init(params), learning_rate=0.1)
     tx = sgd(0.1, momentax.nesterov())
-    with pytest.raises(ValueError, match=r"the velocity at \['a'\] does not fit the parameter"):
+    with pytest.raises(ValueError, match=r"params at \['a'\] does not fit the velocity"):
         eval_params({"a": jnp.ones(3)}, tx.init(params), learning_rate=0.1)
     with pytest.raises(ValueError, match="learning_rate must be in"):
         eval_params(params, tx.init(params), learning_rate=float("nan"))
@@ -288,3 +288,32 @@ def test_the_state_keeps_the_shift():
     assert isinstance(state, momentax.states.ShiftedState)
     _, state = momentax.nesterov(0.75).update(jnp.ones(2), state)
     assert float(state.shift) == 0.75
+
+
+def test_params_that_are_no_arrays_are_named_as_params():
+    state = momentax.sgd(0.1, momentax.nesterov(0.9)).init({"w": jnp.ones(2)})
+    with pytest.raises(TypeError, match=r"got 'x'; give a number or a 0-d array$"):
+        momentax.eval_params({"w": jnp.ones(2)}, state, learning_rate="x")
+    for params, text in (
+        (None, "params at the root does not fit the velocity: None where a dict belongs"),
+        ({"w": "x"}, r"params at \['w'\] does not fit the velocity: a str where an array"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=text):
+            momentax.eval_params(params, state, learning_rate=0.1)
+    with pytest.raises(ValueError, match="a str where a dict belongs"):
+        momentax.replace_velocity(state, "x")
+
+
+@pytest.mark.parametrize("method", [momentax.heavy_ball(0.9), momentax.nesterov(0.9)])
+def test_what_is_returned_shares_no_memory_with_arrays_of_numpy(method):
+    params = {"w": np.ones(3, np.float32), "b": np.zeros(2, np.float32)}
+    state = jax.tree.map(np.asarray, method.init(params))
+    for returned in (
+        momentax.eval_params(params, state, learning_rate=0.1),
+        momentax.velocity(state),
+        momentax.reset_velocity(state),
+        momentax.replace_velocity(state, params),
+    ):
+        for leaf in filter(lambda x: isinstance(x, np.ndarray), jax.tree.leaves(returned)):
+            for other in jax.tree.leaves((params, state)):
+                assert not np.shares_memory(leaf, other)

@@ -1,5 +1,7 @@
 """bytes_per_parameter on states that are not stored; test_stored.py has the others."""
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax
 import pytest
@@ -49,3 +51,11 @@ def test_what_is_no_tree_of_arrays_is_refused():
                 bytes_per_parameter(given, params=bad)
     with pytest.raises(TypeError, match=r"pass its state, tx\.init\(params\)"):
         bytes_per_parameter(momentax.sgd(0.1))
+
+
+def test_of_a_module_only_the_arrays_count():
+    module = eqx.nn.MLP(2, 1, 4, 1, key=jax.random.key(0))
+    state = momentax.heavy_ball().init(eqx.filter(module, eqx.is_inexact_array))
+    assert bytes_per_parameter(state, params=module) == bytes_per_parameter(state)
+    with pytest.raises(TypeError, match="params must be the parameters"):
+        bytes_per_parameter(state, params={"w": "x"})

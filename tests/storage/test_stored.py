@@ -5,6 +5,7 @@ import re
 from functools import cache, partial
 
 import chex
+import equinox as eqx
 import flax.serialization
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,37 @@ every_storage = pytest.mark.parametrize("kind", STORAGES)
 def encoded_velocity(state):
     """The velocity in the state of a stored bare method, its large leaves encoded."""
     return unpack(state.inner_state.velocity)
+
+
+class Repeated(eqx.Module):
+    """A module with numbers of Python's among its leaves."""
+
+    w: jax.Array
+    repeats: int = 3
+    squares: bool = True
+    factor: float = 0.5
+    phase: complex = 1j
+
+    def __call__(self):
+        return sum(self.factor * jnp.sum(self.w**2) for _ in range(self.repeats))
+
+
+@pytest.mark.parametrize("inner", [momentax.sgd(0.1), optax.sgd(0.1, momentum=0.9)])
+def test_the_numbers_in_a_module_are_returned_as_the_wrapped_transformation_returns_them(inner):
+    module, tx = Repeated(jnp.ones(3)), stored(inner, storage.bfloat16(), min_size=1)
+    arrays = eqx.filter(module, eqx.is_inexact_array)
+    gradient = eqx.filter_grad(lambda module: module())
+    numbers = []
+    for each in (inner, tx):
+        state, moved = each.init(arrays), module
+        for _ in range(2):
+            u, state = each.update(gradient(moved), state, moved)
+            moved = eqx.apply_updates(moved, u)
+        numbers.append([(type(x), x) for x in jax.tree.leaves(u)[1:] + jax.tree.leaves(moved)[1:]])
+        assert (moved.repeats, moved.squares, moved.phase) == (3, True, 1j)
+        assert [type(leaf) for leaf in jax.tree.leaves(moved)[1:]] == [int, bool, float, complex]
+        eqx.filter_jit(gradient)(moved)
+    assert numbers[0] == numbers[1]
 
 
 # The stored state.

@@ -74,14 +74,14 @@ def test_arguments_that_do_not_broadcast_are_named(name):
         (np.eye(2), TypeError, "tx must be a gradient transformation .* or its StateSpace, got"),
     ],
 )
-def test_a_system_that_is_none_is_refused(system, error, text):
+def test_an_invalid_system_is_refused(system, error, text):
     with pytest.raises(error, match=text):
         theory.closed_loop(system, 1.0)
 
 
 def test_a_system_is_not_read_again():
     system: Any = SYSTEM
-    with pytest.raises(TypeError, match="tx is a StateSpace, which was read already"):
+    with pytest.raises(TypeError, match="tx is already a StateSpace; use it directly"):
         theory.state_space(system)
 
 

@@ -268,3 +268,9 @@ def test_a_complex_loss_and_a_parameter_without_a_gradient_are_named():
         rollout(lambda θ: jnp.sum(θ).astype(int), jnp.ones(2), sgd(0.1), 2)
     with pytest.raises(TypeError, match=r"the parameter at \['steps'\] has dtype int32"):
         rollout(lambda p: _square(p["a"]), {"a": jnp.ones(2), "steps": 3}, sgd(0.1), 2)
+
+
+def test_params_with_a_function_are_refused():
+    params = {"a": jnp.ones(2), "b": jnp.tanh}
+    with pytest.raises(TypeError, match=r"arrays only, got .* at \['b'\]; .*eqx.partition"):
+        momentax.rollout(lambda p: jnp.sum(p["a"] ** 2), params, momentax.sgd(0.1), 3)

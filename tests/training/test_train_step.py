@@ -718,3 +718,12 @@ def test_linen_with_batch_statistics():
         values.append(value)
     assert values[-1] < values[0]
     assert (stats["BatchNorm_0"]["mean"] != 0).all()
+
+
+def test_a_leaf_that_is_no_array_is_named():
+    step, w = train_step(lambda w, *_: jnp.sum(w["a"] ** 2), momentax.sgd(0.1)), jnp.ones(2)
+    state = momentax.sgd(0.1).init({"a": w})
+    with pytest.raises(TypeError, match=r"^params\['b'\] must be an array, got .*eqx.partition"):
+        step({"a": w, "b": jnp.tanh}, state)
+    with pytest.raises(TypeError, match=r"^batch\[0\]\['x'\] must be an array, got 'y'"):
+        step({"a": w}, state, {"x": "y"})

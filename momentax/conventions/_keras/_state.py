@@ -41,8 +41,8 @@ def _find_roles(variables: Sequence[Any]) -> _Roles:
         )
     if not variables:
         raise ValueError(
-            "variables is empty: pass optimizer.variables, of which a keras.optimizers.SGD has at "
-            "least its iteration and its learning rate"
+            "variables is empty: pass optimizer.variables of a keras.optimizers.SGD, which "
+            "holds at least the iteration and the learning rate"
         )
     iteration, velocities = None, {}
     for position, variable in enumerate(variables):

@@ -83,8 +83,8 @@ def _add_names(
             raise TypeError(f"{where} must hold names, got {describe(name)}")
         if (other := ids.setdefault(name, key)) != key:
             raise ValueError(
-                f"{where} gives the name {name!r} to the parameter {key!r}, and it is that of the "
-                f"parameter {other!r} already: each name must belong to one parameter"
+                f"{where} gives the name {name!r} to the parameter {key!r}, which is already the "
+                f"name of the parameter {other!r}: each name must belong to one parameter"
             )
 
 

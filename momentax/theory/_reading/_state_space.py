@@ -175,7 +175,7 @@ def _example(params: Any, path: str | None) -> tuple[Any, int | None]:
         raise ValueError("params must hold at least one array, got none")
     names = [trees.path_name(path) for path, _ in named]
     if path is not None:
-        path = arguments.as_text("path", path, names[0])
+        path = arguments.as_text("path", path, f'"{names[0]}"')
     if f"{path}.value" in names:
         path = f"{path}.value"  # The leaves of Flax's NNX are called so.
     if path is not None and path not in names:
@@ -208,7 +208,7 @@ def read_system(
     if isinstance(tx, optax.MultiSteps):
         tx = tx.gradient_transformation()
     if isinstance(tx, StateSpace):
-        raise TypeError("tx is a StateSpace, which was read already, and no transformation")
+        raise TypeError("tx is already a StateSpace; use it directly")
     arguments.require_transformation("tx", tx)
     steps = 0 if step is None else arguments.as_count("step", step, least=0)
     point = None
