@@ -97,7 +97,7 @@ def _named(node: Any, has_velocity: Callable[[Any], bool], stored: bool) -> Any:
         return tuple(_named(node.get(i), has_velocity, stored) for i in range(max(node) + 1))
     kind = _state_type(set(node), has_velocity)
     if kind is None:
-        stored = stored or {"count", "inner_state"} <= set(node) <= {"count", "seed", "inner_state"}
+        stored = stored or {*node, "seed"} == {"wrapper_count", "seed", "inner_state"}
         return {key: _named(part, has_velocity, stored) for key, part in node.items()}
     parts = (node.get(field) for field in kind._fields)
     return kind(*(_packed(part) if stored else part for part in parts))

@@ -16,12 +16,14 @@ from momentax._core.typing import PyTree
 class OptimisticState(NamedTuple):
     """The state of an optimistic transformation.
 
-    count: updates made so far, a 0-d int32 array.
+    wrapper_count: updates made so far, a 0-d int32 array. The name
+        differs from that of the count of a method, so that
+        `optax.tree_utils.tree_get(state, "count")` finds one count.
     previous: the last update of tx, in float32 or wider.
     inner_state: the state of tx.
     """
 
-    count: Any
+    wrapper_count: Any
     previous: PyTree
     inner_state: Any
 

@@ -216,7 +216,7 @@ def _is_count(path: Any, leaf: Any) -> bool:
     key = path[:-1] if path and getattr(path[-1], "name", None) == "value" else path
     last = key[-1] if key else None
     name = getattr(last, "name", getattr(last, "key", None))  # NNX may keep a state as a dict.
-    named = name in ("count", "schedule_count")
+    named = name in ("count", "schedule_count", "wrapper_count")
     return named and leaf.ndim == 0 and jnp.issubdtype(leaf.dtype, jnp.integer)
 
 

@@ -26,13 +26,15 @@ from momentax.storage._storage import Storage
 class StoredState(NamedTuple):
     """The state of a transformation whose velocity is kept in fewer bytes.
 
-    count: the number of updates so far, a 0-d int32 array.
+    wrapper_count: the number of updates so far, a 0-d int32 array. The name
+        differs from that of the count of a method, so that
+        `optax.tree_utils.tree_get(state, "count")` finds one count.
     seed: the seed of the random bits, a 0-d uint32 array; None if there are none.
     inner_state: the state of tx with the velocity encoded; `momentax.velocity`
         decodes it.
     """
 
-    count: Any
+    wrapper_count: Any
     seed: Any
     inner_state: Any
 
@@ -79,9 +81,9 @@ def stored(
 
     Returns:
         A transformation with updates of the same shapes and dtypes as those of
-        tx. Its state, StoredState(count, seed, inner_state), is that of tx with
-        each velocity encoded; everything else is kept as in tx. A leaf whose
-        gradient is None keeps its velocity to the bit.
+        tx. Its state, StoredState(wrapper_count, seed, inner_state), is that of
+        tx with each velocity encoded; everything else is kept as in tx. A leaf
+        whose gradient is None keeps its velocity to the bit.
 
     Raises:
         TypeError: tx is not a gradient transformation, storage is not a storage,
@@ -121,7 +123,7 @@ def stored(
     def update(updates, state, params=None, **extra_args):
         _require_storage(state, storage)
         u, inner = _update_encoded(tx, updates, state, params, extra_args)
-        return u, StoredState(optax.safe_increment(state.count), state.seed, inner)
+        return u, StoredState(optax.safe_increment(state.wrapper_count), state.seed, inner)
 
     return transformation(init, update, StoredState)
 
@@ -273,7 +275,7 @@ def _encode_like(old: EncodedArray, state: StoredState, number: int, x: jax.Arra
     """Encode x like `old`, with random bits for this step and the leaf of this number."""
     if state.seed is None:
         return codecs.encode(x, old)
-    key = hash_key(state.seed, state.count, np.uint32(number))
+    key = hash_key(state.seed, state.wrapper_count, np.uint32(number))
     return codecs.encode(x, old, random_bits(key, x.shape))
 
 

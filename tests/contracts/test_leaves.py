@@ -125,9 +125,20 @@ def test_tools_take_a_whole_module():
     assert model.activation is jax.nn.tanh
 
 
-def test_the_count_of_an_optimizer_is_found_by_optax():
+WRAPPERS = {
+    "none": lambda tx: tx,
+    "stored": lambda tx: momentax.stored(tx, momentax.storage.bfloat16(), min_size=1),
+    "optimistic": momentax.optimistic,
+    "restart": momentax.restart,
+    "cautious": momentax.cautious,
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_the_count_of_an_optimizer_is_found_by_optax(wrapper):
     params = {"w": jnp.ones(2)}
     tx = momentax.sgd(optax.linear_schedule(0.1, 0.0, 10), weight_decay=0.1)
+    tx = WRAPPERS[wrapper](tx)
     _, state = tx.update(params, tx.init(params), params)
     assert optax.tree_utils.tree_get(state, "count") == 1
 

@@ -84,7 +84,7 @@ def test_the_state_is_that_of_the_wrapped_transformation_with_a_count_and_a_seed
     assert isinstance(case.make(), storage.Storage)
     state = runs("sgd")[kind].state
     assert isinstance(state, momentax.states.StoredState)
-    assert (state.count, state.count.dtype) == (STEPS, jnp.int32)
+    assert (state.wrapper_count, state.wrapper_count.dtype) == (STEPS, jnp.int32)
     assert (state.seed is not None) == case.is_random
     plain = momentax.sgd(0.1, momentax.heavy_ball(0.9)).init(tree())
     part = state.inner_state[1].velocity

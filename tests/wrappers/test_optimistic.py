@@ -53,7 +53,7 @@ def test_the_update_is_twice_the_update_minus_the_previous_one():
     np.testing.assert_allclose(d[1:], 2 * plain[1:] - plain[:-1], rtol=1e-12, atol=1e-14)
     np.testing.assert_array_equal(d[0], plain[0])
     assert isinstance(state, OptimisticState)
-    assert int(state.count) == len(G)
+    assert int(state.wrapper_count) == len(G)
     np.testing.assert_allclose(state.previous, plain[-1], rtol=1e-12)
 
 
