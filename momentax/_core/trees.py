@@ -45,7 +45,7 @@ def is_array(leaf: Any) -> bool:
 
 
 ARRAYS = (
-    "divide a module of Equinox with eqx.partition(module, eqx.is_inexact_array), and pass the "
+    "split an Equinox module with eqx.partition(module, eqx.is_inexact_array), and pass the "
     "first part"
 )
 

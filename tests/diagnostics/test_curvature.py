@@ -279,7 +279,7 @@ REFUSED = {
     "a string among the params": (
         {"params": ["a"]},
         TypeError,
-        r"the parameter at \[0\] has dtype str",
+        r"params must hold arrays only, got 'a' at \[0\]",
     ),
     "no params": ({"params": {}}, ValueError, "params must hold at least one number, got none"),
     "empty params": ({"params": jnp.ones((0, 3))}, ValueError, "params must hold at least one"),
