@@ -22,9 +22,12 @@ stays unchanged, and None is returned. Scalars of the state, such as counts, sti
 
 Errors. When a method is called, a concrete hyperparameter outside of its interval raises a
 ValueError, and a value that is not a number, such as a string, raises a TypeError. `init` raises a
-TypeError for a parameter that is neither floating nor complex. `update` raises a ValueError if the
-structure or the shapes of the gradients differ from those of the velocity. Each message names the
-argument or the path of the leaf, the value given and what to write instead.
+TypeError for an array among the parameters that is neither floating nor complex. A parameter that
+is no array, such as a function in an Equinox module, has no velocity. `update` raises a TypeError
+for the state of another transformation, and a ValueError if the structure or the shapes of the
+gradients differ from those of the velocity. What a schedule returns is checked at `init`, and at
+each update where the value is known. Each message names the argument or the path of the leaf, the
+value given and what to write instead.
 
 What a state says about itself. The class of every state that has a velocity declares, for the
 tools in momentax._state and momentax.conventions:
