@@ -369,9 +369,10 @@ METHODS = {
         decay=None,
         intervals={"c": "[0, inf)"},
         extra=_previous,
-        accessed=56,
+        accessed=68,
         temporary=12,
-        reason="XLA:CPU writes the previous gradient to memory, which this case computes.",
+        reason="XLA:CPU writes to memory the previous gradient, which this case computes, and the "
+        "gradients scaled for their norms.",
         coupled=True,
         reach="tree",
     ),

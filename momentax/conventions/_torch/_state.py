@@ -145,6 +145,17 @@ def _new_state(state_dict: Mapping[str, Any], params: PyTree) -> PyTree:
     return from_torch(**group).init(params)
 
 
+def _from_numpy() -> Callable[[np.ndarray], Any]:
+    try:
+        return importlib.import_module("torch").from_numpy
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "tensor=None makes tensors with PyTorch, which is not installed; install it, or give "
+            "a function from a NumPy array to a tensor, such as tensor=numpy.asarray",
+            name=error.name,
+        ) from error
+
+
 def _as_tensor(tensor: Callable[[np.ndarray], Any], array: np.ndarray) -> Any:
     """Return a tensor of an array; refuse a function that returns nothing."""
     made = tensor(array)
@@ -278,6 +289,7 @@ def export_torch_state(
     Raises:
         ValueError: As `import_torch_state`.
         TypeError: As `import_torch_state`.
+        ModuleNotFoundError: tensor is None and PyTorch is not installed.
 
     Example:
         >>> state = momentax.conventions.from_torch(lr=0.1, momentum=0.9).init(params)
@@ -290,7 +302,7 @@ def export_torch_state(
     ids = _parameter_ids(state_dict, names)
     if tensor is not None:
         require_function("tensor", tensor, "from a NumPy array to a tensor", "array")
-    as_tensor = partial(_as_tensor, tensor or importlib.import_module("torch").from_numpy)
+    as_tensor = partial(_as_tensor, tensor or _from_numpy())
     buffers = read_velocity(state, mapping, units=Units.check(scale, conjugate), path=path)
     keys = {name: _find_key(ids, Counterpart(name), repr(name)) for name in buffers}
     require_distinct_keys({repr(name): key for name, key in keys.items()})
