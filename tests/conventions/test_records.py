@@ -345,7 +345,7 @@ def test_every_field_is_checked_and_named_in_the_message(cls, name):
                 dataclasses.replace(record, **{name: value})
         return
     for value in (True, "0.9", None, 1j, [[1.0], [2.0, 3.0]]):
-        with pytest.raises(TypeError, match=f"{name} must be real numbers in .*, got "):
+        with pytest.raises(TypeError, match=f"{name} must be a real number in .*, got "):
             dataclasses.replace(record, **{name: value})
     with pytest.raises(ValueError, match=rf"{name} must be one number in .*, got shape \(2,\)"):
         dataclasses.replace(record, **{name: [0.5, 0.6]})
