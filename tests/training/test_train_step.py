@@ -252,9 +252,9 @@ def test_params_and_state_are_donated_and_the_batch_is_not():
     ):
         step(params, state, x, y)
     with pytest.raises(RuntimeError, match="Array has been deleted"):
-        jnp.sum(state[0].count)
+        jnp.sum(state[0].schedule_count)
     with pytest.raises(RuntimeError, match=r"^extra\['old'\] was donated to an earlier call"):
-        step(start(), NESTEROV.init(start()), x, y, old=state[0].count)
+        step(start(), NESTEROV.init(start()), x, y, old=state[0].schedule_count)
     params = start()
     train_step(loss, NESTEROV, donate=False)(params, NESTEROV.init(params), x, y)
     assert not params["w"].is_deleted()
