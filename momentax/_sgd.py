@@ -237,7 +237,9 @@ def sgd(
         method: The transformation of gradients into directions, which follow the
             gradient: a method of momentax, or one such as `optax.trace` or
             `optax.scale_by_adam`. A complete optimizer, such as `optax.adam`,
-            already descends and is refused.
+            already descends and is refused. One that is made with a traced
+            hyperparameter, as `optax.adam(a)` under `jax.jit` of a, is not
+            recognized.
         velocity_units: "gradient" or "parameter", what the velocity accumulates.
         weight_decay: λ in [0, inf), per step. Unless it is 0, update needs `params`.
         decoupled: Whether the decay bypasses the velocity.

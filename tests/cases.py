@@ -369,10 +369,9 @@ METHODS = {
         decay=None,
         intervals={"c": "[0, inf)"},
         extra=_previous,
-        accessed=68,
-        temporary=12,
-        reason="XLA:CPU writes to memory the previous gradient, which this case computes, and the "
-        "gradients scaled for their norms.",
+        accessed=56,
+        temporary=8,
+        reason="XLA:CPU writes the previous gradient to memory, which this case computes.",
         coupled=True,
         reach="tree",
     ),

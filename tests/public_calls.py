@@ -24,7 +24,7 @@ import optax
 import momentax
 from momentax.theory import state_space
 from tests.sweeps.results import small_result
-from tests.test_docstrings import PUBLIC
+from tests.test_docstrings import PUBLIC, namespace
 
 
 class Call(NamedTuple):
@@ -114,19 +114,6 @@ INSTANCES: dict[str, Callable[[], Any]] = {
         np.array([[0.5, 1.0]]), np.array([[0.5, 0.5]]), 2
     ),
 }
-
-
-def namespace() -> dict[str, Any]:
-    """Return the names that the examples of docstrings use."""
-    return {
-        "momentax": momentax,
-        "jax": jax,
-        "jnp": jnp,
-        "np": np,
-        "optax": optax,
-        "params": {"w": jnp.array([1.0, 2.0, 3.0])},
-        "grads": {"w": jnp.array([0.1, 0.2, 0.3])},
-    }
 
 
 def public_callables() -> dict[str, Any]:

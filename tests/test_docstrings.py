@@ -125,10 +125,9 @@ def examples():
     return [name for name in PUBLIC if ">>>" in PUBLIC[name].__doc__]
 
 
-@pytest.mark.parametrize("name", examples())
-def test_examples_run(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = {
+def namespace():
+    """Return the names that the examples of docstrings use."""
+    return {
         "momentax": momentax,
         "jax": jax,
         "jnp": jnp,
@@ -137,6 +136,12 @@ def test_examples_run(name, tmp_path, monkeypatch):
         "params": {"w": jnp.array([1.0, 2.0, 3.0])},
         "grads": {"w": jnp.array([0.1, 0.2, 0.3])},
     }
+
+
+@pytest.mark.parametrize("name", examples())
+def test_examples_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = namespace()
     doc = inspect.cleandoc(PUBLIC[name].__doc__)
     test = doctest.DocTestParser().get_doctest(doc, names, name, None, 0)
     report = []

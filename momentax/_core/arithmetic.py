@@ -323,7 +323,9 @@ def largest_to_square(*leaves: Any) -> float:
 def _measure(tree: PyTree) -> tuple[jax.Array, jax.Array]:
     """Return two factors of the norm: a power of two near the largest entry, and the rest."""
     power = _unit_of(tree)
-    return power, _root_of_squares(tree, power)
+    # Of (c x)², with a constant c, XLA makes c² x², where c² may underflow. Of (c x + 0 x)² it
+    # does not.
+    return power, _root_of_squares(tree, power, plus=0 * power)
 
 
 def _unit_of(tree: PyTree) -> jax.Array:
@@ -340,15 +342,13 @@ def _unit_of(tree: PyTree) -> jax.Array:
     return jax.lax.stop_gradient(power)  # Results do not depend on it.
 
 
-def _root_of_squares(tree: PyTree, power: jax.Array) -> jax.Array:
-    """Return the norm of a tree divided by a power of two."""
+def _root_of_squares(tree: PyTree, power: jax.Array, *, plus: jax.Array | None = None) -> jax.Array:
+    """Return the norm of a tree divided by a power of two, with a number added to each entry."""
     inverse, zero = 1 / power, jnp.zeros((), power.dtype)
-    # Of (c x)², with a constant c, XLA makes c² x², where c² may underflow; of (c x + 0 x)² it
-    # does not.
-    nothing = 0 * inverse
 
     def squares(part: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.square(jnp.asarray(part, zero.dtype) * inverse + nothing))
+        scaled = jnp.asarray(part, zero.dtype) * inverse
+        return jnp.sum(jnp.square(scaled if plus is None else scaled + plus))
 
     return jnp.sqrt(sum(map(squares, _real_parts(tree)), start=zero))
 

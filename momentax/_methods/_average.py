@@ -38,7 +38,16 @@ class AverageState(NamedTuple):
 def update_average(
     β: Any, mean: PyTree, weight: jax.Array, new: PyTree
 ) -> tuple[PyTree, jax.Array]:
-    """Return a running average and the sum of its weights after one more tree."""
+    """Return a running average and the sum of its weights after one more tree.
+
+        mean ← β mean + (1 - β) new,    weight ← β weight + (1 - β)
+
+    Args:
+        β: The share of the average that is kept, in [0, 1).
+        mean: The average so far, in float32 or wider.
+        weight: The sum of its weights, a 0-d array; 0 before the first tree.
+        new: The tree that enters; a leaf of None leaves its average unchanged.
+    """
     mean = xla.decay_and_add(weight, β, mean, (1 - β, new))
     return mean, jnp.asarray(β * weight + (1 - β), weight.dtype)
 

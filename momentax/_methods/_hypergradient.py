@@ -60,8 +60,9 @@ def hypergradient(
     the learning rate 1.0 in `sgd`. κ = κ' = 0 is heavy ball. κ' = 0 with β = 0
     adapts the learning rate of plain descent.
 
-    A gradient that is far larger than the others changes α and β for ever, since
-    the inner products are proportional to it and later ones do not undo it. Only a
+    A gradient that is far larger than the others changes α and β for good, since
+    the inner products are proportional to it and those of the others are too small
+    to undo the change. Only a
     gradient with a norm above 2⁶¹ in float32, whose square overflows, is scaled: it
     enters v with the norm 1 and changes neither α nor β: α and β would not recover
     from inner products of this size. A gradient that is infinite or NaN makes all

@@ -13,6 +13,14 @@ def previous(method: str, prev_grad: PyTree, updates: PyTree) -> PyTree:
 
     Optax passes extra arguments through `masked` and `partition` unchanged, so that `prev_grad`
     may have leaves that the gradients do not have.
+
+    Args:
+        method: The name of the method, for messages.
+        prev_grad: The gradient at the previous parameters on the same batch.
+        updates: The gradient at the parameters.
+
+    Raises:
+        ValueError: `prev_grad` is missing, or does not fit the gradients.
     """
     if prev_grad is None and jax.tree.leaves(updates):
         raise ValueError(

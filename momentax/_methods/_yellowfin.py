@@ -161,6 +161,12 @@ def single_step(
 
     x is the root of x p = (1 - x)³, p = D² h_min² / (2 C). The closed form 1 - x =
     (2 / r) sinh(arsinh(3 r / 2) / 3), r = √(3 / p), is free of cancellation.
+
+    Args:
+        distance: D, the estimated distance to the minimum, a 0-d array.
+        variance: C, the estimated variance of the gradient.
+        h_min: The smallest curvature of the window, above 0.
+        h_max: The largest.
     """
     r = jnp.sqrt(6 * variance) / jnp.maximum(distance * h_min, jnp.finfo(h_min.dtype).tiny)
     r = jnp.minimum(jnp.maximum(r, 1e-18), 1e18)  # At these bounds 1 - x is 1 and 0.

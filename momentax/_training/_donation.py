@@ -109,6 +109,30 @@ class DonatingStep:
             return getattr(self._jitted_changing[single_device], method)(*args, **kwargs)
 
 
+class PlainStep:
+    """A jitted step that donates nothing, with the methods of `jax.jit`'s result."""
+
+    def __init__(self, program: Program) -> None:
+        self.__name__ = "train_step"
+        self._program = program
+        self._jitted = jax.jit(name_step(partial(program, False)))
+
+    def __repr__(self) -> str:
+        return repr(self._program)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return call_naming_leaves(self._jitted, *args, **kwargs)
+
+    def lower(self, /, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
+        return self._jitted.lower(*args, **kwargs)
+
+    def trace(self, /, *args: Any, **kwargs: Any) -> jax.stages.Traced:
+        return self._jitted.trace(*args, **kwargs)
+
+    def eval_shape(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._jitted.eval_shape(*args, **kwargs)
+
+
 def _jit_donating(program: Program) -> dict[bool, Any]:
     """The jitted program for several devices and for a single one."""
     return {

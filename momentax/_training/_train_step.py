@@ -17,8 +17,8 @@ from momentax._core.typing import PyTree
 from momentax._training._donation import (
     KEEP_TYPES,
     DonatingStep,
+    PlainStep,
     describe_change,
-    name_step,
     shape_and_dtype,
 )
 
@@ -136,7 +136,7 @@ def train_step(
     )
     if arguments.as_flag("donate", donate):
         return DonatingStep(program)
-    return jax.jit(name_step(partial(program, False)))
+    return PlainStep(program)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,11 @@ def opposed_parameter(
     parameters are replaced by small arrays, so that a rule that reads their shapes may see
     another one. None may also mean that this is unknown: hyperparameters are traced, or `tx`
     does not take these parameters or needs arguments of its own.
+
+    Args:
+        tx: The transformation.
+        params: Its parameters; only their structure, shapes and dtypes are read.
+        start_devices: Whether JAX may run operations that the interpreter does not list.
     """
     for extra_args in (_extra_args, _more_extra_args):
         try:

@@ -102,12 +102,7 @@ def restart(
         method, 2016, arXiv:1503.01243.
     """
     arguments.require_transformation("tx", tx)
-    if isinstance(when, str):
-        arguments.as_option("when", when, ("gradient", "function", "speed"))
-    else:
-        when = arguments.as_count("when", when)
-    default = 10 if when == "speed" else 1
-    least = default if min_steps is None else arguments.as_count("min_steps", min_steps)
+    when, least = _as_condition(when, min_steps)
     if path is not None:
         arguments.as_text("path", path, '"[0].trace"')
     tx = optax.with_extra_args_support(tx)
@@ -157,6 +152,16 @@ def restart(
         return d, RestartState(since, restarts, current, inner)
 
     return transformation(init, update, RestartState)
+
+
+def _as_condition(when: Any, min_steps: Any) -> tuple[str | int, int]:
+    """Return the condition and the least number of steps of a run, checked."""
+    if isinstance(when, str):
+        arguments.as_option("when", when, ("gradient", "function", "speed"))
+    else:
+        when = arguments.as_count("when", when)
+    default = 10 if when == "speed" else 1
+    return when, default if min_steps is None else arguments.as_count("min_steps", min_steps)
 
 
 def _loss(extra_args: dict[str, Any]) -> jax.Array:

@@ -720,8 +720,11 @@ def test_linen_with_batch_statistics():
     assert (stats["BatchNorm_0"]["mean"] != 0).all()
 
 
-def test_a_leaf_that_is_no_array_is_named():
-    step, w = train_step(lambda w, *_: jnp.sum(w["a"] ** 2), momentax.sgd(0.1)), jnp.ones(2)
+@pytest.mark.parametrize("donate", [True, False])
+def test_a_leaf_that_is_no_array_is_named(donate):
+    w = jnp.ones(2)
+    step = train_step(lambda w, *_: jnp.sum(w["a"] ** 2), momentax.sgd(0.1), donate=donate)
+    assert repr(step).startswith("train_step(the function <lambda>, ")
     state = momentax.sgd(0.1).init({"a": w})
     with pytest.raises(TypeError, match=r"^params\['b'\] must be an array, got .*eqx.partition"):
         step({"a": w, "b": jnp.tanh}, state)
