@@ -145,7 +145,7 @@ def _require_method(method: Any) -> None:
     elif method is sgd or getattr(method, "__module__", None) == "optax._src.alias":
         remedy = "momentax.heavy_ball(0.9) or another method, or use that optimizer without sgd"
     else:
-        arguments.require_transformation("method", method)
+        arguments.require_transformation("method", method, example="momentax.heavy_ball(0.9)")
         return
     raise TypeError(
         f"method must be a gradient transformation, got {arguments.describe(method)}; "

@@ -311,7 +311,13 @@ def require_key(name: str, key: Any) -> None:
         raise TypeError(f"{name} must be a random key, as jax.random.key(0), got {describe(key)}")
 
 
-def require_transformation(name: str, value: Any, alternative: str = "") -> None:
+def require_transformation(
+    name: str,
+    value: Any,
+    alternative: str = "",
+    *,
+    example: str = "momentax.sgd(0.1) or momentax.heavy_ball(0.9)",
+) -> None:
     """Refuse what is not a gradient transformation, such as a function that makes one.
 
     `alternative` says what else may be given.
@@ -326,8 +332,8 @@ def require_transformation(name: str, value: Any, alternative: str = "") -> None
         prefix = f"{library}." if library in ("momentax", "optax") else ""
         remedy = f"; write {prefix}{value.__name__}(...)"
     raise TypeError(
-        f"{name} must be a gradient transformation such as momentax.sgd(0.1) or "
-        f"momentax.heavy_ball(0.9){alternative}, got {describe(value)}{remedy}"
+        f"{name} must be a gradient transformation such as {example}{alternative}, "
+        f"got {describe(value)}{remedy}"
     )
 
 

@@ -96,7 +96,7 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
         stochastic gradient descent for regularized multinomial logistic
         regression, 2008.
     """
-    arguments.require_transformation("method", method)
+    arguments.require_transformation("method", method, example="momentax.heavy_ball(0.9)")
     a, b, β, γ, s = _coefficients(method)
 
     def init(params):

@@ -1,5 +1,6 @@
 """A complete optimizer in the place of a method is refused; every kind of direction is not."""
 
+import re
 import warnings
 
 import chex
@@ -224,3 +225,10 @@ def test_labels_that_read_the_shapes_are_followed():
 def test_a_function_that_makes_a_complete_optimizer_is_not_recommended(function):
     with pytest.raises(TypeError, match=r"write momentax\.heavy_ball\(0\.9\) or another method"):
         sgd(0.1, function)
+
+
+@pytest.mark.parametrize("value", [None, object(), optax.trace, True, 1.5, "sgd"])
+def test_the_message_for_a_wrong_method_recommends_no_complete_optimizer(value):
+    with pytest.raises(TypeError, match="method must be a gradient transformation") as error:
+        sgd(0.1, value)
+    assert not re.search(r"such as (momentax|optax)\.(sgd|adam)", str(error.value))
