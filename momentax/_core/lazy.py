@@ -56,3 +56,11 @@ def _exports(source: str) -> dict[str, str]:
         if isinstance(statement, ast.ImportFrom)
         for alias in statement.names
     }
+
+
+def plot(function: str, *args: Any, **options: Any) -> Any:
+    """Call a function of `momentax.plotting`, for the `plot` methods of results.
+
+    The rooms of the results cannot import `plotting`, which imports them.
+    """
+    return getattr(importlib.import_module("momentax.plotting"), function)(*args, **options)

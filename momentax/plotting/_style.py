@@ -14,14 +14,40 @@ from matplotlib.figure import Figure
 
 from momentax._core.arguments import describe
 
+# The colours of Okabe and Ito without their yellow, which is too bright for lines on white. Readers
+# with any colour vision can distinguish them.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# The lines of several methods differ in their dashes too, so that they can be told apart in grey.
+DASHES = ("-", "--", "-.", ":")
+_STYLE: dict[str, Any] = {
+    "figure.dpi": 144,
+    "axes.prop_cycle": mpl.cycler(color=COLORS),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+}
+
 _LEGEND_COLUMNS = 4
 _ZERO_BORDER = "the border of the place of 0"
 
 
-def new_axes(ax: Any, width: float, height: float) -> Axes:
+def new_figure(
+    rows: int, columns: int, width: float, height: float, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """Return a new figure of a size in inches, and its axes as an array of rows and columns."""
+    with mpl.rc_context(_STYLE):
+        return plt.subplots(
+            rows, columns, figsize=(width, height), layout="constrained", squeeze=False, **options
+        )
+
+
+def new_axes(ax: Any, width: float, height: float, **options: Any) -> Axes:
     """Return the axes given, or those of a new figure of a size in inches."""
     if ax is None:
-        _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+        ax = new_figure(1, 1, width, height, **options)[1][0, 0]
     if not isinstance(ax, Axes):
         raise TypeError(
             "ax must be matplotlib axes, as plt.subplots() gives them beside a figure, or None for "
