@@ -19,9 +19,9 @@ from momentax._core.arguments import describe
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # The lines of several methods differ in their dashes too, so that they can be told apart in grey.
 DASHES = ("-", "--", "-.", ":")
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "figure.dpi": 144,
-    "axes.prop_cycle": mpl.cycler(color=COLORS),
+    "axes.prop_cycle": plt.cycler(color=COLORS),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 11,
