@@ -21,7 +21,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 DASHES = ("-", "--", "-.", ":")
 _STYLE: Any = {
     "figure.dpi": 144,
-    "axes.prop_cycle": plt.cycler(color=COLORS),
+    "axes.prop_cycle": mpl.rcsetup.cycler("color", COLORS),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 11,
