@@ -1,0 +1,190 @@
+"""Rules on single leaves: sparse, dead or dominating ones; and on clipping."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from momentax.diagnostics._remedies import number, scale_learning_rate
+from momentax.diagnostics._rule import Found, Rule
+from momentax.diagnostics._views import View
+
+# Sparse and dead leaves.
+
+
+def _rarely_hit(view: View, model: View) -> Found | None:
+    counts, g, v = view.select("gradient_norm", "velocity_norm")
+    idle = (g == 0) & (v > 0)
+    if len(g) < 20 or np.mean(idle) < 0.5 or not np.any(g[len(g) // 2 :] > 0):
+        return None
+    return Found(counts[0], counts[-1], {"hits": int(np.sum(idle)), "total": len(g)})
+
+
+def _few_entries_hit(view: View, model: View) -> Found | None:
+    """Few entries have a gradient: few oppose the velocity, although the cosine is low.
+
+    Where both were Gaussian in all entries, a share of arccos(cos) / π would oppose.
+    """
+    counts, cos, opposing, g = view.select("cos", "opposing_share", "gradient_norm")
+    low = (cos < 0.7) & (g > 0)
+    if np.sum(low) < 20 or np.mean(low) < 0.6:
+        return None
+    active = np.median(opposing[low] / (np.arccos(cos[low]) / np.pi))
+    if active > 0.15:
+        return None
+    rows = np.flatnonzero(low)
+    return Found(
+        counts[rows[0]],
+        counts[rows[-1]],
+        {
+            "hits": len(rows),
+            "total": len(cos),
+            "cos": np.median(cos[low]),
+            "opposing": np.median(opposing[low]),
+            "active": active,
+        },
+    )
+
+
+def _wait_for_gradients(view: View, found: Found) -> str:
+    coast = number(view.memory - 1)
+    return (
+        "Give this leaf momentax.lazy(...) by optax.partition, so that rows wait for their next "
+        f"gradient; otherwise a row moves by {coast} times its last gradient without a new one."
+    )
+
+
+def _dead_leaf(view: View, model: View) -> Found | None:
+    counts, g = view.select("gradient_norm")
+    nonzero = np.flatnonzero(g != 0)
+    start = int(nonzero[-1]) + 1 if len(nonzero) else 0
+    if len(g) - start < 20:
+        return None
+    if start and g[start - 1] < 1e-3 * np.max(g):  # It has converged, and rounds to 0.
+        return None
+    if view is not model and model.has("gradient_norm"):
+        model_counts, total = model.select("gradient_norm")
+        if not np.any(total[model_counts >= counts[start]] > 0):
+            return None  # All of the model is at rest, which the finding on the model says.
+    return Found(counts[start], counts[-1], {"total": len(g) - start})
+
+
+def _revive(view: View, found: Found) -> str:
+    return (
+        "Initialize it again from a step before, and "
+        f"{scale_learning_rate(view, 0.3).lower()} or use an activation without zero slope "
+        "(leaky ReLU, GELU), if its units are dead. If it is not used, leave it out of the "
+        "parameters that are trained."
+    )
+
+
+# One leaf among others.
+
+
+def _dominant_leaf(view: View, model: View) -> Found | None:
+    if view is model or not model.has("gradient_norm"):
+        return None
+    (counts, g), (model_counts, total) = (each.select("gradient_norm") for each in (view, model))
+    common, i, j = np.intersect1d(counts, model_counts, return_indices=True)
+    g, total = g[i], total[j]
+    share = np.square(np.divide(g, total, out=np.zeros_like(g), where=total > 0))
+    holds = share > _DOMINANT
+    if len(share) < 20 or np.mean(holds) < 0.9:
+        return None
+    numbers = {"hits": int(np.sum(holds)), "total": len(share), "share": np.median(share)}
+    return Found(common[0], common[-1], numbers)
+
+
+_DOMINANT = 0.9
+
+
+def _own_learning_rate(view: View, found: Found) -> str:
+    share = found.numbers["share"]
+    ratio = np.sqrt((1 - share) / share)
+    return (
+        "Clip or scale it separately, for example by optax.partition, since a limit on the norm "
+        f"of the whole gradient limits all leaves for its sake: the others together have {ratio:.2g} "
+        "of its norm. Inputs that are not normalized are a common cause."
+    )
+
+
+# Clipping.
+
+
+def _always_clipped(view: View, model: View) -> Found | None:
+    counts, clipped, g = view.select("clipped_gradient_norm", "gradient_norm")
+    holds = clipped < 0.99 * g
+    if len(g) < 20 or np.mean(holds) < 0.9:
+        return None
+    numbers = {
+        "hits": int(np.sum(holds)),
+        "total": len(g),
+        "before": np.median(g),
+        "after": np.median(clipped),
+        "high": np.quantile(g, 0.95),
+    }
+    return Found(counts[0], counts[-1], numbers)
+
+
+def _clip_rarely(view: View, found: Found) -> str:
+    n = found.numbers
+    slower = scale_learning_rate(view, n["after"] / n["before"])
+    return (
+        f"Raise the limit from {number(n['after'])} to {number(n['high'])}, the 95th percentile of "
+        f"the norms, and {slower[0].lower()}{slower[1:]} so that the steps keep their length. As "
+        "it is, the length of the gradient has no influence on the step."
+    )
+
+
+RULES = (
+    Rule(
+        "sparse_leaf",
+        "note",
+        "leaf",
+        ("gradient_norm", "velocity_norm"),
+        _rarely_hit,
+        "The gradient was 0 in {hits} of the {total} readings between steps {first} and {last}, "
+        "and the velocity went on without it.",
+        _wait_for_gradients,
+    ),
+    Rule(
+        "sparse_leaf",
+        "note",
+        "leaf",
+        ("cos", "opposing_share", "gradient_norm"),
+        _few_entries_hit,
+        "Velocity and gradient have a cosine of {cos:.2f} (median between steps {first} and "
+        "{last}) although only {opposing:.2g} of the entries oppose: about {active:.1%} of the "
+        "entries have a gradient at a step, and the velocity of the others only decays.",
+        _wait_for_gradients,
+    ),
+    Rule(
+        "dead_leaf",
+        "warning",
+        "leaf",
+        ("gradient_norm",),
+        _dead_leaf,
+        "The gradient was exactly 0 in all {total} readings from step {first} to {last}.",
+        _revive,
+    ),
+    Rule(
+        "dominant_leaf",
+        "note",
+        "leaf",
+        ("gradient_norm",),
+        _dominant_leaf,
+        "It has {share:.1%} of the squared norm of the whole gradient (median), and more than 90% "
+        "in {hits} of the {total} readings between steps {first} and {last}.",
+        _own_learning_rate,
+        unless=("dead_leaf",),
+    ),
+    Rule(
+        "clipping_always_active",
+        "warning",
+        "model",
+        ("clipped_gradient_norm", "gradient_norm"),
+        _always_clipped,
+        "The gradient was clipped in {hits} of the {total} readings between steps {first} and "
+        "{last}, from a norm of {before:.3g} to {after:.3g} (medians).",
+        _clip_rarely,
+    ),
+)

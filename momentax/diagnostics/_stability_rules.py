@@ -1,0 +1,424 @@
+"""Rules on runs whose steps are too long: they oscillate, diverge or overflow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from momentax._core.typing import Reals
+from momentax.diagnostics._remedies import (
+    beside_edge,
+    change_beta,
+    number,
+    scale_learning_rate,
+    with_memory,
+)
+from momentax.diagnostics._rule import Found, Rule
+from momentax.diagnostics._views import (
+    Span,
+    View,
+    densest_span,
+    runs_of,
+    significant_hits,
+)
+
+
+def _found(counts: Reals, span: Span, severity: str | None = None, **numbers: float) -> Found:
+    numbers |= {"hits": span.hits, "total": span.total}
+    return Found(counts[span.start], counts[span.stop - 1], numbers, severity)
+
+
+# Gradients and velocities that are not finite.
+
+
+def _nonfinite_gradients(view: View, model: View) -> Found | None:
+    counts, entries = view.select("nonfinite")
+    rows = np.flatnonzero(entries > 0)
+    if not len(rows):
+        return None
+    series = view.series.get("velocity_norm")
+    survived = series is not None and bool(np.isfinite(series[-1]))
+    return Found(
+        counts[rows[0]],
+        counts[rows[-1]],
+        {"hits": len(rows), "total": len(entries), "entries": entries[rows[0]]},
+        "warning" if survived else None,
+    )
+
+
+def _skip_or_restart(view: View, found: Found) -> str:
+    advice = (
+        "Wrap tx in momentax.guard(tx), which skips such a gradient before it reaches velocity "
+        "or parameters"
+    )
+    if found.severity == "warning":
+        share = found.numbers["hits"] / found.numbers["total"]
+        return f"{advice}, and look for the batches: they are {share:.2g} of those that were read."
+    again = f"{_start_again(found.first)} A velocity that is not finite stays so."
+    counts, v = view.select("velocity_norm") if view.has("velocity_norm") else ([], np.array([]))
+    v = v[np.isfinite(v) & (v > 0) & (np.asarray(counts) < found.first)]
+    if len(v) and v[-1] > _GROWTH**2 * v[0]:
+        return f"Find out first why the velocity grew before step {found.first:.0f}. {again}"
+    return f"{advice}. {again}"
+
+
+def _start_again(step: float) -> str:
+    return f"Start again from a step before {step:.0f}." if step > 0 else "Start again."
+
+
+def _nonfinite_velocity(view: View, model: View) -> Found | None:
+    series = view.series["velocity_norm"]
+    # A norm that is NaN or infinite is known not to be finite.
+    rows = np.flatnonzero(~np.isfinite(series) & ~_is_unread(view))
+    if not len(rows):
+        return None
+    counts = view.counts
+    return Found(counts[rows[0]], counts[rows[-1]], {"hits": len(rows), "total": len(series)})
+
+
+def _is_unread(view: View) -> Reals:
+    """Return the rows in which no norm is known, since the part had no gradient."""
+    norms = [key for key in ("gradient_norm", "update_norm") if key in view.series]
+    return np.all([np.isnan(view.series[key]) for key in norms], axis=0) if norms else np.array(0)
+
+
+# Growth.
+
+_GROWTH = 100.0
+
+
+def _exploding_velocity(view: View, model: View) -> Found | None:
+    counts, v = view.select("velocity_norm")
+    positive = (v > 0) & np.isfinite(v)
+    counts, v = counts[positive], v[positive]
+    if len(v) < 3:
+        return None
+    growth = v / np.minimum.accumulate(v)
+    peak = int(np.argmax(growth))
+    start = int(np.argmin(v[: peak + 1]))
+    if growth[peak] < _GROWTH or not _is_harmful(view, counts[start], counts[peak]):
+        return None
+    steps = counts[peak] - counts[start]
+    numbers = {
+        "before": v[start],
+        "after": v[peak],
+        "growth": growth[peak],
+        "rate": growth[peak] ** (1 / steps),
+    }
+    return Found(counts[start], counts[peak], numbers)
+
+
+def _is_harmful(view: View, first: float, last: float) -> bool:
+    """Return whether the loss rose as well, or if it is unknown, whether the steps became long."""
+    if view.has("loss"):
+        counts, loss = view.select("loss")
+        before = loss[counts <= first]
+        after = loss[(counts >= first) & (counts <= last)]
+        rose = len(after) and len(before) and np.max(after) > 2 * abs(before[-1])
+        return bool(rose) and bool(np.max(after) > np.max(before))
+    if view.has("update_ratio"):
+        counts, ratio = view.select("update_ratio")
+        if np.any(ratio[(counts >= first) & (counts <= last)][-3:] > 0.3):
+            return True
+    if view.has("headroom"):
+        counts, room = view.select("headroom")
+        return bool(np.any(room[counts <= last] < 25))
+    return not view.has("update_ratio")
+
+
+def _slow_down(view: View, found: Found) -> str:
+    ρ, β = max(found.numbers["rate"], 1.0), view.beta or 0.0
+    # Along a curvature λ beyond the edge the error of heavy ball grows by ρ per step, where
+    # α λ = 1 + β + ρ + β / ρ. The edge is at α λ = 2 (1 + β).
+    factor = (1 + β) / (1 + β + ρ + β / ρ)
+    measured = beside_edge(view, found.first, found.last)
+    factor = min(factor, measured or factor)
+    return (
+        f"{scale_learning_rate(view, factor)}: it grew by a factor of {number(ρ)} per step, and "
+        "this is half the learning rate at which such an error neither grows nor shrinks. "
+        f"{_start_again(found.first)}"
+    )
+
+
+# The stability edge and oscillation.
+
+_NEAR_EDGE = 0.8
+
+
+def _edge_of_stability(view: View, model: View) -> Found | None:
+    counts, curvature, edge = view.select("curvature", "edge")
+    if not len(counts):
+        return None
+    ratio = np.where(np.isfinite(edge) & (edge > 0), curvature / np.where(edge > 0, edge, 1), 0)
+    span = densest_span(ratio >= _NEAR_EDGE, 0.6)
+    if span is None or span.hits < significant_hits(len(ratio)):
+        return None
+    if _halves_fast(view, counts[span.start], counts[span.stop - 1]):
+        return None
+    return _found(
+        counts,
+        span,
+        curvature=np.median(curvature[span.rows]),
+        edge=np.median(edge[span.rows]),
+        ratio=np.median(ratio[span.rows]),
+    )
+
+
+def _leave_the_edge(view: View, found: Found) -> str:
+    factor = 0.5 / found.numbers["ratio"]
+    return (
+        f"{scale_learning_rate(view, factor)}, at which the curvature is half of what the "
+        "pipeline tolerates. If the loss still falls, the run trains at its edge, and no larger "
+        "learning rate is stable."
+    )
+
+
+# The angle in degrees, and the share of the readings beyond it. The second pair is for many
+# directions that oscillate at different frequencies, whose angles partly cancel.
+_OPPOSED = ((120.0, 0.2), (100.0, 0.3))
+
+
+def _opposed(view: View, model: View) -> Found | None:
+    counts, angle = view.select("angle")
+    for limit, share in _OPPOSED:
+        span = densest_span(angle > limit, share)
+        if span is None or span.hits < 10:
+            continue
+        opposed = angle[span.rows] > limit
+        runs = runs_of(opposed)
+        if span.hits < 2.5 * runs:  # Noise does not last from one reading to the next.
+            continue
+        if runs == 1 and span.hits < 20:  # One swing is no oscillation.
+            continue
+        first, last = counts[span.start], counts[span.stop - 1]
+        if _halves_fast(view, first, last, runs if runs > 1 else None):
+            continue
+        return _found(counts, span, median=np.median(angle[span.rows][opposed]), limit=limit)
+    return None
+
+
+def _halves_fast(view: View, first: float, last: float, swings: int | None = None) -> bool:
+    """Return whether the gradient halves within ten steps, or at each of some swings."""
+    if not view.has("gradient_norm"):
+        return False
+    counts, g = view.select("gradient_norm")
+    g = g[(counts >= first) & (counts <= last) & np.isfinite(g)]
+    if len(g) < 4:
+        return False
+    quarter = len(g) // 4
+    before, after = np.median(g[:quarter]), np.median(g[-quarter:])
+    if not 0 < after < before:
+        return bool(after == 0)
+    halvings = np.log2(before / after) * 4 / 3  # The middles of these quarters are closer.
+    return bool(halvings > (last - first) / 10 or (swings is not None and halvings > swings))
+
+
+def _damp(view: View, found: Found) -> str:
+    β = with_memory(view.memory / 3)
+    slower = scale_learning_rate(view, 1 / 3)
+    λ = _curvature_between(view, found.first, found.last)
+    if λ is not None and view.learning_rate and (αλ := view.learning_rate * λ) < 1:
+        β = min(β, with_memory(1 / (1 - (1 - np.sqrt(αλ)) ** 2)))
+    return (
+        f"{change_beta(view, max(β, 0.0))}, so that the oscillation dies out sooner, or "
+        f"{slower[0].lower()}{slower[1:]}, so that it becomes slower."
+    )
+
+
+def _curvature_between(view: View, first: float, last: float) -> float | None:
+    if not view.has("curvature"):
+        return None
+    counts, λ = view.select("curvature")
+    λ = λ[(counts >= first) & (counts <= last)]
+    median = float(np.median(λ)) if len(λ) else 0.0
+    return median if median > 0 else None
+
+
+_OTHER_SIDE = 0.8
+
+
+def _overshoots(view: View, model: View) -> Found | None:
+    counts, alpha = view.select("alpha")
+    span = densest_span((alpha > _OTHER_SIDE) & (alpha < 1 / _OTHER_SIDE**3), 0.6)
+    if span is None or span.hits < significant_hits(len(alpha)):
+        return None
+    if _halves_fast(view, counts[span.start], counts[span.stop - 1]):
+        return None
+    return _found(counts, span, median=np.median(alpha[span.rows]), limit=_OTHER_SIDE)
+
+
+# ⟨g, g'⟩ = -½ ‖g‖ ‖g'‖, at equal norms.
+_FLIPPED = -1 / 3
+
+
+def _flips(view: View, model: View) -> Found | None:
+    counts, snr = view.select("gradient_snr")
+    span = densest_span(snr < _FLIPPED, 0.6)
+    if span is None or span.hits < significant_hits(len(snr)):
+        return None
+    if _halves_fast(view, counts[span.start], counts[span.stop - 1]):
+        return None
+    return _found(counts, span, median=np.median(snr[span.rows]))
+
+
+def _shorten(view: View, found: Found) -> str:
+    factor = min(beside_edge(view, found.first, found.last) or 0.5, 0.5)
+    return (
+        f"{scale_learning_rate(view, factor)}: each step crosses the minimum along the steepest "
+        "direction. A smaller β does not help here, since the edge 2(1 + β)/α falls with β."
+    )
+
+
+# The length of updates.
+
+_LARGE, _SMALL = 0.1, 1e-5
+
+
+def _update_ratio_too_large(view: View, model: View) -> Found | None:
+    counts, ratio, size = view.select("update_ratio", "parameter_norm")
+    if not len(counts):
+        return None
+    # Parameters that tend to 0, or that start there, make the ratio large without harm.
+    settled = (size >= 0.25 * size[np.isfinite(size)].max(initial=0)) & (size >= 0.5 * size[0])
+    span = densest_span((ratio > _LARGE) & settled, 0.6)
+    if span is None or span.hits < max(20, significant_hits(len(ratio))):
+        span = densest_span(ratio > _LARGE, 0.6)
+        if span is None or span.hits < 5 or not _loss_rises(view, *counts[span.rows][[0, -1]]):
+            return None
+    return _found(counts, span, median=np.median(ratio[span.rows]), limit=_LARGE)
+
+
+def _loss_rises(view: View, first: float, last: float) -> bool:
+    if not view.has("loss"):
+        return False
+    counts, loss = view.select("loss")
+    loss = loss[(counts >= first) & (counts <= last)]
+    return bool(len(loss) and np.max(loss) > loss[0] + 0.3 * abs(loss[0]))
+
+
+def _update_ratio_too_small(view: View, model: View) -> Found | None:
+    counts, ratio, g = view.select("update_ratio", "gradient_norm")
+    holds = ratio < _SMALL
+    if len(ratio) < 20 or np.mean(holds) < 0.9 or np.median(g) == 0:
+        return None
+    if view.has("loss"):
+        _, loss = view.select("loss")
+        part = max(1, len(loss) // 10)
+        if np.median(loss[-part:]) < 0.95 * np.median(loss[:part]):
+            return None
+    elif counts[0] > 0:  # A run that has converged makes small updates too.
+        return None
+    span = Span(0, len(ratio), int(np.sum(holds)))
+    return _found(counts, span, median=np.median(ratio), limit=_SMALL)
+
+
+def _to_ratio(target: float):
+    def remedy(view: View, found: Found) -> str:
+        factor = target / max(found.numbers["median"], 1e-30)
+        return (
+            f"{scale_learning_rate(view, factor)}, at which an update has about {target:g} of the "
+            "norm of the parameters."
+        )
+
+    return remedy
+
+
+RULES = (
+    Rule(
+        "nonfinite_gradients",
+        "problem",
+        "leaf",
+        ("nonfinite",),
+        _nonfinite_gradients,
+        "{hits} of the {total} gradients that were read had entries that are not finite, the first "
+        "at step {first} ({entries:.0f} entries).",
+        _skip_or_restart,
+        least=1,
+    ),
+    Rule(
+        "nonfinite_gradients",
+        "problem",
+        "leaf",
+        ("velocity_norm",),
+        _nonfinite_velocity,
+        "The velocity was not finite in {hits} of the {total} readings, the first at step {first}.",
+        _skip_or_restart,
+        least=1,
+    ),
+    Rule(
+        "exploding_velocity",
+        "problem",
+        "model",
+        ("velocity_norm",),
+        _exploding_velocity,
+        "The norm of the velocity grew from {before:.3g} at step {first} to {after:.3g} at step "
+        "{last}, by a factor of {growth:.3g}.",
+        _slow_down,
+        least=3,
+    ),
+    Rule(
+        "edge_of_stability",
+        "warning",
+        "model",
+        ("curvature", "edge"),
+        _edge_of_stability,
+        "The curvature along the steps exceeded 0.8 of the stability edge in {hits} of the {total} "
+        "readings between steps {first} and {last} (median {curvature:.3g}, edge {edge:.3g}).",
+        _leave_the_edge,
+    ),
+    Rule(
+        "oscillation",
+        "warning",
+        "model",
+        ("angle",),
+        _opposed,
+        "The angle between velocity and gradient exceeded {limit:.0f}° in {hits} of the {total} "
+        "readings between steps {first} and {last} (median of these {median:.0f}°).",
+        _damp,
+        unless=("stale_velocity", "beta_too_large"),
+    ),
+    Rule(
+        "oscillation",
+        "warning",
+        "model",
+        ("gradient_snr",),
+        _flips,
+        "Successive gradients pointed against each other in {hits} of the {total} readings between "
+        "steps {first} and {last} (median signal-to-noise ratio {median:.2f}; -0.5 is a gradient "
+        "that only changes its sign).",
+        _shorten,
+    ),
+    Rule(
+        "oscillation",
+        "warning",
+        "model",
+        ("alpha",),
+        _overshoots,
+        "The steps landed on the other side of the minimum along their direction, as high as they "
+        "started, in {hits} of the {total} readings between steps {first} and {last} (median alpha "
+        "{median:.2f}; 0 is the minimum and 1 the mirror image).",
+        _shorten,
+    ),
+    Rule(
+        "update_ratio_too_large",
+        "warning",
+        "model",
+        ("update_ratio", "parameter_norm"),
+        _update_ratio_too_large,
+        "The norm of the updates exceeded {limit:g} of that of the parameters in {hits} of the "
+        "{total} readings between steps {first} and {last} (median {median:.2g}).",
+        _to_ratio(0.01),
+        unless=("exploding_velocity",),
+    ),
+    Rule(
+        "update_ratio_too_small",
+        "warning",
+        "model",
+        ("update_ratio", "gradient_norm"),
+        _update_ratio_too_small,
+        "The norm of the updates was below {limit:g} of that of the parameters in {hits} of the "
+        "{total} readings between steps {first} and {last} (median {median:.2g}), and the loss did "
+        "not fall.",
+        _to_ratio(0.001),
+        unless=("dead_leaf",),
+    ),
+)
