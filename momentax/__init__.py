@@ -75,6 +75,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._wrappers._optimistic import optimistic as optimistic
     from momentax._wrappers._restart import restart as restart
     from momentax.diagnostics import curvature as curvature
+    from momentax.diagnostics import explain as explain
     from momentax.diagnostics import measurements as measurements
     from momentax.storage import stored as stored
     from momentax.sweeps import grid as grid

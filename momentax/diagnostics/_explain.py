@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import optax
 
 from momentax._core.arguments import describe, require_transformation
+from momentax.diagnostics._measurements import Measurements
 from momentax.diagnostics._rule import SEVERITIES, Found, Rule
 from momentax.diagnostics._rules import RULES
 from momentax.diagnostics._settings import Settings, settings_of
@@ -65,11 +66,85 @@ class Findings(list[Finding]):
         return "\n".join(["<table>", f"<tr>{head}</tr>", *rows, "</table>"])
 
 
-def explain(measurements: Any, tx: optax.GradientTransformation | None = None) -> list[Finding]:
-    """Say what the readings of a run mean, as sentences with evidence and remedy."""
+def explain(
+    measurements: Measurements, tx: optax.GradientTransformation | None = None
+) -> list[Finding]:
+    """Say what the readings of a run mean: what is wrong, the evidence, and a remedy.
+
+    The rules are below, with the thresholds and the reason for each. A rule is applied only where
+    its readings are known, and where there are enough of them. It looks for the stretch of
+    readings in which its condition holds most often, and tells its steps and numbers. With a
+    monitor of leaves or labels the rules marked by * look at each of these.
+
+    nonfinite_gradients*     An entry of a gradient, or the velocity, is infinite or NaN; one is
+                             enough, since a velocity keeps a NaN for ever. A warning if the
+                             velocity is finite in the end, as behind `guard`.
+    exploding_velocity       The velocity grows 100 times and the loss doubles above all earlier
+                             ones. Unknown loss: an update exceeds 0.3 of the parameters, or an
+                             entry is within 25 powers of ten of overflow. Growth to full speed
+                             is at most 1/(1 − β), and the loss falls meanwhile.
+    edge_of_stability        The curvature along the steps is at least 0.8 of the stability edge in
+                             60% of a stretch; the curvature of a minibatch is noisy by about 0.2.
+    oscillation              The angle exceeds 120° in 20% of a stretch (in one direction an
+                             underdamped velocity opposes the gradient for up to half of the time),
+                             or 100° in 30%, and stays there for 2.5 readings on average, longer
+                             than noise does. Or gradient_snr < -1/3 (a cosine of successive
+                             gradients below -1/2), or alpha within 0.8 to 2, in 60%. Not if the
+                             gradient halves within ten steps or with each swing.
+    update_ratio_too_large   update_ratio > 0.1 in 60% of a stretch of 20 readings, or of 5 in which
+                             the norm of the parameters doubles and the loss rises by 30%. Usual
+                             are 10⁻⁴ to 10⁻², and more in the first steps.
+    update_ratio_too_small   update_ratio < 10⁻⁵ in 90% of all readings, without a gradient of 0,
+                             and the loss fell by less than 5%.
+    stale_velocity           The loss (without it the gradient) rises at once by 30% (80%), by
+                             twice each of the ten changes before, and the angle leaves its usual
+                             values below 80° for four or more readings above 90°.
+    plateau                  The loss stays within 2% for a fifth of all readings, while the
+                             gradient does not die out as at a minimum and has a cosine of 0.9 with
+                             the velocity, or is small and the loss falls later. Or gradient and
+                             direction stay the same for three memories 1/(1 − β).
+    beta_too_large           The loss no longer falls, 1/(1 − β) is 20 steps or more, and the angle
+                             exceeds 90° in 15% of the readings. At β = 0.9 noise does this in
+                             few; then a decaying learning rate is the remedy.
+    residual_velocity        The loss has fallen and no longer does, while the updates keep half
+                             of their norm and the gradients have no lasting direction. Or the
+                             velocity is twice as long as steady gradients could make it.
+    beta_too_small           Angles below 15° and gradient_snr above 10 for 20 memories 1/(1 − β),
+                             in which the gradient falls by less than half in ten, so that another β
+                             at least halves 1 − β.
+    sparse_leaf*             A gradient of 0 in half of the readings. Or a cosine below 0.7 although
+                             at most 0.15 times as many entries oppose as would if all had a
+                             gradient: for Gaussian entries that is arccos(cos)/π.
+    dead_leaf*               A gradient of exactly 0 in the last 20 readings or more, which it did
+                             not approach gradually.
+    dominant_leaf*           One leaf has 90% of the squared gradient norm, in 90% of the readings.
+    clipping_always_active   The gradient arrives shorter at the method in 90% of the readings.
+    too_few_readings         The history has fewer than 10 rows. Without a history the latest
+                             readings are its only row.
+
+    Args:
+        measurements: What `momentax.measurements` reads from the state of a monitor with a history.
+        tx: The transformation of the run, whose learning rate and β the remedies then state. None
+            takes β from the age of the velocity, and remedies scale the learning rate.
+
+    Returns:
+        A list of Finding(rule, severity, evidence, remedy, steps), the most severe first, and then
+        by the first step. It is empty if nothing is found. It prints as sentences, and shows as a
+        table in a notebook.
+
+    Raises:
+        TypeError: measurements is not a Measurements, or tx is not a gradient transformation.
+
+    Example:
+        >>> tx = momentax.sgd(0.6, momentax.heavy_ball(0.5))
+        >>> monitored = momentax.monitor(tx, history=100, curvature=True)
+        >>> run = momentax.rollout(lambda p: 3 * jnp.sum(p["w"] ** 2), params, monitored, 40)
+        >>> print(momentax.explain(momentax.measurements(run.state), tx)[0].remedy)
+        Lower the learning rate from 0.6 to 0.25...
+    """
     if tx is not None:
         require_transformation("tx", tx, " or None")
-    if not hasattr(measurements, "history"):
+    if not isinstance(measurements, Measurements):
         raise TypeError(
             "measurements must be what momentax.measurements(state) returns, got "
             f"{describe(measurements)}"
@@ -87,7 +162,7 @@ def explain(measurements: Any, tx: optax.GradientTransformation | None = None) -
 _FEW = 10
 
 
-def _rows_of(measurements: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _rows_of(measurements: Measurements) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return the counts and the history; without one, the latest readings are its only row."""
     if len(measurements.counts):
         history = {k: np.asarray(v, np.float64) for k, v in measurements.history.items()}
@@ -110,12 +185,12 @@ def _views(
     counts: np.ndarray, history: dict[str, np.ndarray], settings: dict[str, Settings]
 ) -> list[View]:
     """Return the view of the model, and then those of its parts."""
-    views = []
+    views: list[View] = []
     for name, series in split_by_part(history).items():
         α, β = settings.get(name) or settings.get("") or Settings(None, None)
         if β is None and "age" in series:
             β = age_to_beta(series["age"])
-        views.append(View(name, counts, series, α, β))
+        views.append(View(name, counts, series, α, β, views[0] if views else None))
     return views
 
 
@@ -139,14 +214,14 @@ class _Hit(NamedTuple):
 
 def _apply(rule: Rule, views: list[View]) -> list[_Hit]:
     """Return where a rule holds. A rule whose readings are missing is not applied."""
-    model, parts = views[0], views[1:]
+    model, *parts = views
     of = parts if rule.of == "leaf" and parts else [model]
     hits = []
     for view in of:
         if len(view.counts) < rule.least or not view.has(*rule.needs):
             continue
         with np.errstate(all="ignore"):
-            found = rule.condition(view, model)
+            found = rule.condition(view)
         if found is not None:
             hits.append(_Hit(rule, view, found))
     return hits

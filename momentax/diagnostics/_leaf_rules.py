@@ -11,7 +11,7 @@ from momentax.diagnostics._views import View
 # Sparse and dead leaves.
 
 
-def _rarely_hit(view: View, model: View) -> Found | None:
+def _rarely_hit(view: View) -> Found | None:
     counts, g, v = view.select("gradient_norm", "velocity_norm")
     idle = (g == 0) & (v > 0)
     if len(g) < 20 or np.mean(idle) < 0.5 or not np.any(g[len(g) // 2 :] > 0):
@@ -19,7 +19,7 @@ def _rarely_hit(view: View, model: View) -> Found | None:
     return Found(counts[0], counts[-1], {"hits": int(np.sum(idle)), "total": len(g)})
 
 
-def _few_entries_hit(view: View, model: View) -> Found | None:
+def _few_entries_hit(view: View) -> Found | None:
     """Few entries have a gradient: few oppose the velocity, although the cosine is low.
 
     Where both were Gaussian in all entries, a share of arccos(cos) / π would oppose.
@@ -45,15 +45,17 @@ def _few_entries_hit(view: View, model: View) -> Found | None:
     )
 
 
-def _wait_for_gradients(view: View, found: Found) -> str:
+def _wait_for_gradients(view: View, _: Found) -> str:
     coast = number(view.memory - 1)
     return (
-        "Give this leaf momentax.lazy(...) by optax.partition, so that rows wait for their next "
-        f"gradient; otherwise a row moves by {coast} times its last gradient without a new one."
+        "If it is an embedding, give it momentax.lazy(...) by optax.partition, so that rows wait for "
+        f"their next gradient: now a row goes on by {coast} times its last step without one. "
+        "Otherwise most of its units are dead: lower the learning rate, or use an activation "
+        "without zero slope."
     )
 
 
-def _dead_leaf(view: View, model: View) -> Found | None:
+def _dead_leaf(view: View) -> Found | None:
     counts, g = view.select("gradient_norm")
     nonzero = np.flatnonzero(g != 0)
     start = int(nonzero[-1]) + 1 if len(nonzero) else 0
@@ -61,14 +63,14 @@ def _dead_leaf(view: View, model: View) -> Found | None:
         return None
     if start and g[start - 1] < 1e-3 * np.max(g):  # It has converged, and rounds to 0.
         return None
-    if view is not model and model.has("gradient_norm"):
-        model_counts, total = model.select("gradient_norm")
+    if view.model is not None and view.model.has("gradient_norm"):
+        model_counts, total = view.model.select("gradient_norm")
         if not np.any(total[model_counts >= counts[start]] > 0):
             return None  # All of the model is at rest, which the finding on the model says.
     return Found(counts[start], counts[-1], {"total": len(g) - start})
 
 
-def _revive(view: View, found: Found) -> str:
+def _revive(view: View, _: Found) -> str:
     return (
         "Initialize it again from a step before, and "
         f"{scale_learning_rate(view, 0.3).lower()} or use an activation without zero slope "
@@ -80,10 +82,11 @@ def _revive(view: View, found: Found) -> str:
 # One leaf among others.
 
 
-def _dominant_leaf(view: View, model: View) -> Found | None:
-    if view is model or not model.has("gradient_norm"):
+def _dominant_leaf(view: View) -> Found | None:
+    if view.model is None or not view.model.has("gradient_norm"):
         return None
-    (counts, g), (model_counts, total) = (each.select("gradient_norm") for each in (view, model))
+    counts, g = view.select("gradient_norm")
+    model_counts, total = view.model.select("gradient_norm")
     common, i, j = np.intersect1d(counts, model_counts, return_indices=True)
     g, total = g[i], total[j]
     share = np.square(np.divide(g, total, out=np.zeros_like(g), where=total > 0))
@@ -97,20 +100,20 @@ def _dominant_leaf(view: View, model: View) -> Found | None:
 _DOMINANT = 0.9
 
 
-def _own_learning_rate(view: View, found: Found) -> str:
+def _own_learning_rate(_: View, found: Found) -> str:
     share = found.numbers["share"]
     ratio = np.sqrt((1 - share) / share)
     return (
-        "Clip or scale it separately, for example by optax.partition, since a limit on the norm "
-        f"of the whole gradient limits all leaves for its sake: the others together have {ratio:.2g} "
-        "of its norm. Inputs that are not normalized are a common cause."
+        "Normalize its inputs, if they are not, or clip and scale it separately by "
+        "optax.partition: a limit on the norm of the whole gradient limits all leaves for its "
+        f"sake, although the others together have only {ratio:.2g} of its norm."
     )
 
 
 # Clipping.
 
 
-def _always_clipped(view: View, model: View) -> Found | None:
+def _always_clipped(view: View) -> Found | None:
     counts, clipped, g = view.select("clipped_gradient_norm", "gradient_norm")
     holds = clipped < 0.99 * g
     if len(g) < 20 or np.mean(holds) < 0.9:

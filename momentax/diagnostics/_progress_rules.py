@@ -28,8 +28,8 @@ def _standstill(view: View, least: float) -> tuple[float, float, float] | None:
     """Return the first and last count and the level of a loss that no longer falls at the end.
 
     The end is the last three quarters or the last half of the history, and at least a hundred
-    readings. Over it the medians of eight blocks must not be ordered in time, and that of the second
-    half must have at least a share of that of the first.
+    readings. Over it the medians of eight blocks must not be ordered in time, and the median of the
+    second half must be at least a share of that of the first.
     """
     counts, loss = view.select("loss")
     for share in (0.75, 0.5):
@@ -68,7 +68,7 @@ def _noise_floor(view: View, least: float) -> tuple[float, float, float] | None:
     return found if noisy and moving and has_fallen else None
 
 
-def _beta_too_large(view: View, model: View) -> Found | None:
+def _beta_too_large(view: View) -> Found | None:
     if view.memory < 20 or (floor := _noise_floor(view, 0.85)) is None:
         return None
     first, last, level = floor
@@ -80,7 +80,7 @@ def _beta_too_large(view: View, model: View) -> Found | None:
     return Found(first, last, numbers)
 
 
-def _shorten_memory(view: View, found: Found) -> str:
+def _shorten_memory(view: View, _: Found) -> str:
     shorter = with_memory(max(10.0, view.memory / 10))
     factor = (1 - (view.beta or 0.9)) / (1 - shorter)
     slower = scale_learning_rate(view, factor)
@@ -91,7 +91,7 @@ def _shorten_memory(view: View, found: Found) -> str:
     )
 
 
-def _residual_velocity(view: View, model: View) -> Found | None:
+def _residual_velocity(view: View) -> Found | None:
     if (floor := _noise_floor(view, 0.97)) is None:
         return None
     first, last, level = floor
@@ -103,14 +103,14 @@ def _residual_velocity(view: View, model: View) -> Found | None:
     return Found(first, last, numbers)
 
 
-def _decay(view: View, found: Found) -> str:
+def _decay(view: View, _: Found) -> str:
     return (
         f"{scale_learning_rate(view, 0.1)} by a schedule, such as optax.cosine_decay_schedule: "
         "what noise adds to the loss falls in proportion, here to about a tenth."
     )
 
 
-def _coasting(view: View, model: View) -> Found | None:
+def _coasting(view: View) -> Found | None:
     """The velocity is longer than steady gradients of the present size could make it."""
     counts, gain, g = view.select("gain", "gradient_norm")
     holds = (gain > 2 * view.memory) & (g < 0.1 * np.maximum.accumulate(g))
@@ -130,7 +130,7 @@ def _coasting(view: View, model: View) -> Found | None:
 _FLAT = 0.02  # The largest relative change of the loss, besides noise.
 
 
-def _plateau(view: View, model: View) -> Found | None:
+def _plateau(view: View) -> Found | None:
     counts, loss, g, cos = view.select("loss", "gradient_norm", "cos")
     span = _longest_flat(loss)
     if span is None:
@@ -144,7 +144,9 @@ def _plateau(view: View, model: View) -> Found | None:
     fell_later = len(later) >= 10 and np.median(later) < level - 0.2 * abs(level)
     fell_before = np.max(loss[: span.start], initial=-np.inf) > level + 0.5 * abs(level)
     is_small = size < 0.3 * np.max(g)
-    if not lasts or not (fell_later and is_small or aligned > 0.9 and not fell_before):
+    crossed = fell_later and is_small
+    crosses = aligned > 0.9 and not fell_before
+    if not lasts or not (crossed or crosses):
         return None
     return _on_plateau(counts, span, loss, size, aligned)
 
@@ -172,7 +174,7 @@ def _longest_flat(loss: Reals) -> Span | None:
     return best if best.total >= max(20, 0.2 * len(loss)) else None
 
 
-def _steady_slope(view: View, model: View) -> Found | None:
+def _steady_slope(view: View) -> Found | None:
     """The gradient hardly changes over many memories, so that the curvature is almost 0."""
     counts, loss, g, cos = view.select("loss", "gradient_norm", "cos")
     change = np.abs(np.diff(np.log(np.maximum(g, 1e-300)))) / np.diff(counts)
@@ -200,7 +202,7 @@ def _cross_sooner(view: View, found: Found) -> str:
 _WINDOW = 10  # Readings before a change of the data, to compare with.
 
 
-def _stale_velocity(view: View, model: View) -> Found | None:
+def _stale_velocity(view: View) -> Found | None:
     what = "loss" if view.has("loss") else "gradient_norm"
     if not view.has(what):
         return None
@@ -226,7 +228,7 @@ def _stale_velocity(view: View, model: View) -> Found | None:
 def _jumps(size: Reals, rise: float) -> Reals:
     """Return the rows at which a reading rises at once and stays there.
 
-    The rise is three times as large as each of the last ten changes, so that neither noise nor an
+    The rise is twice as large as each of the last ten changes, so that neither noise nor an
     oscillation makes one.
     """
     if len(size) < _WINDOW + 5:
@@ -235,7 +237,7 @@ def _jumps(size: Reals, rise: float) -> Reals:
     usual = sliding_window_view(np.abs(change), _WINDOW).max(axis=1)[:-5]
     after = np.median(sliding_window_view(size, 5), axis=1)[_WINDOW:]
     before, now = size[_WINDOW - 1 : -5], size[_WINDOW:-4]
-    holds = (change[_WINDOW:-4] > 3 * usual) & (np.minimum(now, after) > rise * before)
+    holds = (change[_WINDOW:-4] > 2 * usual) & (np.minimum(now, after) > rise * before)
     return np.flatnonzero(holds) + _WINDOW
 
 
@@ -251,7 +253,7 @@ def _forget(view: View, found: Found) -> str:
 # A memory that is too short.
 
 
-def _beta_too_small(view: View, model: View) -> Found | None:
+def _beta_too_small(view: View) -> Found | None:
     counts, angle, snr, g = view.select("angle", "gradient_snr", "gradient_norm")
     steady = (angle < 15) & (snr > 10) & (g > 0)
     span = densest_span(steady, 0.9)

@@ -32,7 +32,7 @@ class Rule(NamedTuple):
     severity: "problem", "warning" or "note".
     of: "model", or "leaf" for each leaf or label separately, where these were measured.
     needs: the readings without which it is not applied.
-    condition: a function of a view, and of the view of the whole model, to where it holds.
+    condition: a function of a view to where it holds.
     evidence: a template of a sentence; the Found fills it in.
     remedy: a function of the view and of the Found to sentences.
     least: the number of readings below which it is not applied.
@@ -43,7 +43,7 @@ class Rule(NamedTuple):
     severity: str
     of: str
     needs: tuple[str, ...]
-    condition: Callable[[View, View], Found | None]
+    condition: Callable[[View], Found | None]
     evidence: str
     remedy: Callable[[View, Found], str]
     least: int = 10

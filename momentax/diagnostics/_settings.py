@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
+
+from momentax._core.arguments import is_within
 
 
 class Settings(NamedTuple):
@@ -15,7 +20,39 @@ class Settings(NamedTuple):
 
 
 def settings_of(tx: optax.GradientTransformation | None, count: int) -> dict[str, Settings]:
-    """Return the hyperparameters of a transformation by label, "" for all parameters."""
+    """Return the hyperparameters that update `count` used, by label, "" for all parameters.
+
+    What cannot be read without the parameters, as behind a mask of them, is left out.
+    """
     if tx is None:
         return {}
-    return {}
+    try:
+        from momentax._state._hyperparameters import hyperparameters
+
+        state = _after(tx.init({"w": jnp.zeros(1)}), count + 1)
+        found = hyperparameters(state, tx)
+    except Exception:  # tx may need the actual parameters, and raise what it likes.
+        return {}
+    labels = {key.rpartition("/")[0] for key in found}
+
+    def number(label: str, name: str, interval: str) -> float | None:
+        value = found.get(f"{label}/{name}" if label else name, found.get(name))
+        value = np.asarray(value, np.float64) if value is not None else None
+        is_one = value is not None and not value.ndim and is_within(interval, value)
+        return float(value) if is_one else None
+
+    return {
+        label: Settings(number(label, "learning_rate", "(0, inf)"), number(label, "beta", "[0, 1)"))
+        for label in labels
+    }
+
+
+def _after(state: Any, updates: int) -> Any:
+    """Return a state with its counts as they are after some updates, for its schedules."""
+
+    def replace(path: Any, leaf: Any) -> Any:
+        name = getattr(path[-1], "name", "") if path else ""
+        is_count = str(name).endswith("count") and jnp.issubdtype(leaf.dtype, jnp.integer)
+        return jnp.full_like(leaf, updates) if is_count else leaf
+
+    return jax.tree_util.tree_map_with_path(replace, state)

@@ -30,7 +30,7 @@ def _found(counts: Reals, span: Span, severity: str | None = None, **numbers: fl
 # Gradients and velocities that are not finite.
 
 
-def _nonfinite_gradients(view: View, model: View) -> Found | None:
+def _nonfinite_gradients(view: View) -> Found | None:
     counts, entries = view.select("nonfinite")
     rows = np.flatnonzero(entries > 0)
     if not len(rows):
@@ -65,7 +65,7 @@ def _start_again(step: float) -> str:
     return f"Start again from a step before {step:.0f}." if step > 0 else "Start again."
 
 
-def _nonfinite_velocity(view: View, model: View) -> Found | None:
+def _nonfinite_velocity(view: View) -> Found | None:
     series = view.series["velocity_norm"]
     # A norm that is NaN or infinite is known not to be finite.
     rows = np.flatnonzero(~np.isfinite(series) & ~_is_unread(view))
@@ -86,7 +86,7 @@ def _is_unread(view: View) -> Reals:
 _GROWTH = 100.0
 
 
-def _exploding_velocity(view: View, model: View) -> Found | None:
+def _exploding_velocity(view: View) -> Found | None:
     counts, v = view.select("velocity_norm")
     positive = (v > 0) & np.isfinite(v)
     counts, v = counts[positive], v[positive]
@@ -144,7 +144,7 @@ def _slow_down(view: View, found: Found) -> str:
 _NEAR_EDGE = 0.8
 
 
-def _edge_of_stability(view: View, model: View) -> Found | None:
+def _edge_of_stability(view: View) -> Found | None:
     counts, curvature, edge = view.select("curvature", "edge")
     if not len(counts):
         return None
@@ -177,7 +177,7 @@ def _leave_the_edge(view: View, found: Found) -> str:
 _OPPOSED = ((120.0, 0.2), (100.0, 0.3))
 
 
-def _opposed(view: View, model: View) -> Found | None:
+def _opposed(view: View) -> Found | None:
     counts, angle = view.select("angle")
     for limit, share in _OPPOSED:
         span = densest_span(angle > limit, share)
@@ -236,7 +236,7 @@ def _curvature_between(view: View, first: float, last: float) -> float | None:
 _OTHER_SIDE = 0.8
 
 
-def _overshoots(view: View, model: View) -> Found | None:
+def _overshoots(view: View) -> Found | None:
     counts, alpha = view.select("alpha")
     span = densest_span((alpha > _OTHER_SIDE) & (alpha < 1 / _OTHER_SIDE**3), 0.6)
     if span is None or span.hits < significant_hits(len(alpha)):
@@ -250,7 +250,7 @@ def _overshoots(view: View, model: View) -> Found | None:
 _FLIPPED = -1 / 3
 
 
-def _flips(view: View, model: View) -> Found | None:
+def _flips(view: View) -> Found | None:
     counts, snr = view.select("gradient_snr")
     span = densest_span(snr < _FLIPPED, 0.6)
     if span is None or span.hits < significant_hits(len(snr)):
@@ -273,7 +273,7 @@ def _shorten(view: View, found: Found) -> str:
 _LARGE, _SMALL = 0.1, 1e-5
 
 
-def _update_ratio_too_large(view: View, model: View) -> Found | None:
+def _update_ratio_too_large(view: View) -> Found | None:
     counts, ratio, size = view.select("update_ratio", "parameter_norm")
     if not len(counts):
         return None
@@ -282,7 +282,9 @@ def _update_ratio_too_large(view: View, model: View) -> Found | None:
     span = densest_span((ratio > _LARGE) & settled, 0.6)
     if span is None or span.hits < max(20, significant_hits(len(ratio))):
         span = densest_span(ratio > _LARGE, 0.6)
-        if span is None or span.hits < 5 or not _loss_rises(view, *counts[span.rows][[0, -1]]):
+        if span is None or span.hits < 5 or size[span.stop - 1] < 2 * size[span.start]:
+            return None
+        if not _loss_rises(view, counts[span.start], counts[span.stop - 1]):
             return None
     return _found(counts, span, median=np.median(ratio[span.rows]), limit=_LARGE)
 
@@ -295,7 +297,7 @@ def _loss_rises(view: View, first: float, last: float) -> bool:
     return bool(len(loss) and np.max(loss) > loss[0] + 0.3 * abs(loss[0]))
 
 
-def _update_ratio_too_small(view: View, model: View) -> Found | None:
+def _update_ratio_too_small(view: View) -> Found | None:
     counts, ratio, g = view.select("update_ratio", "gradient_norm")
     holds = ratio < _SMALL
     if len(ratio) < 20 or np.mean(holds) < 0.9 or np.median(g) == 0:

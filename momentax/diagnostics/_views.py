@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from momentax._core.typing import Reals
+from momentax._wrappers._readings import READINGS
 
 
 class View(NamedTuple):
@@ -18,6 +19,7 @@ class View(NamedTuple):
     series: the readings by key, with NaN where a reading is unknown.
     learning_rate: α, None where it is unknown.
     beta: β, None where it is unknown.
+    model: the view of the whole model; None if this is it.
     """
 
     name: str
@@ -25,6 +27,7 @@ class View(NamedTuple):
     series: Mapping[str, Reals]
     learning_rate: float | None
     beta: float | None
+    model: View | None
 
     @property
     def memory(self) -> float:
@@ -95,9 +98,13 @@ def runs_of(holds: Any) -> int:
 
 
 def age_to_beta(age: Reals) -> float | None:
-    """Return the β whose velocity has the mean lag that was read, β / (1 - β) in the long run."""
+    """Return the β whose velocity has the last mean lag that was read, β / (1 - β)."""
     known = age[np.isfinite(age)]
-    return float(known.max() / (1 + known.max())) if len(known) else None
+    return float(known[-1] / (1 + known[-1])) if len(known) else None
+
+
+# The longest first, since one name may end with another.
+_READINGS = sorted((reading.key for reading in READINGS), key=len, reverse=True)
 
 
 def split_by_part(history: Mapping[str, Reals]) -> dict[str, dict[str, Reals]]:
@@ -107,7 +114,8 @@ def split_by_part(history: Mapping[str, Reals]) -> dict[str, dict[str, Reals]]:
     """
     parts: dict[str, dict[str, Reals]] = {"": {}}
     for key, values in history.items():
-        name, _, reading = key.rpartition("/")
+        reading = next((name for name in _READINGS if key.endswith(name)), key)
+        name = key.removesuffix(reading).rstrip("/.:-_ ")  # Without the separator.
         parts.setdefault(name, {})[reading] = values
     if others := [series for name, series in parts.items() if name]:
         with np.errstate(all="ignore"):
