@@ -238,7 +238,7 @@ def measure(
 
 def _upcast_leaf(parts: Kinds) -> Kinds:
     """Return the arrays of a leaf in their compute dtypes."""
-    if parts.clipped is parts.gradient:
+    if parts.clipped is parts.gradient and parts.gradient is not None:
         upcast = _upcast_leaf(parts._replace(clipped=None))
         return upcast._replace(clipped=upcast.gradient)
     return Kinds(

@@ -14,14 +14,20 @@ import optax
 from momentax._core import arguments, arithmetic, trees
 from momentax._core.hyperparameters import float_dtype
 from momentax._core.recompute import recompute
-from momentax._core.transformations import transformation
+from momentax._core.transformations import Observed, transformation
 from momentax._core.typing import PyTree
 from momentax._state import _measures
 from momentax._state._measures import Groups, Kinds, Measure, Parts, parts_like
 from momentax._state._names import leaf_names
 from momentax._wrappers._parts import gradient_at_method, velocity_parts
 from momentax._wrappers._readings import COLUMNS, as_row
-from momentax._wrappers._response import Responses, age, find_responses, stability_edge
+from momentax._wrappers._response import (
+    Responses,
+    age,
+    constant_edge,
+    find_responses,
+    stability_edge,
+)
 
 
 class MonitorState(NamedTuple):
@@ -112,7 +118,92 @@ def monitor(
     history: int = 0,
     curvature: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    """Measure what the velocity of any transformation does, without a change to its updates."""
+    """Measure what a velocity does while any transformation makes its updates.
+
+    `momentax.measurements(state)` returns the readings. With the gradient g_t as it
+    arrives, the velocity v_t after the update, the update Δθ_t and the parameters
+    θ_{t-1} before it, they are
+
+        loss                     value, where update is given value=f(θ_{t-1})
+        gradient_norm            ‖g_t‖, in [0, inf)
+        clipped_gradient_norm    the norm of g_t as it reaches the method, the first part
+                                 of an optax.chain or momentax.sgd that has a velocity
+        velocity_norm            ‖v_t‖, in [0, inf)
+        update_norm              ‖Δθ_t‖, in [0, inf)
+        parameter_norm           ‖θ_{t-1}‖, in [0, inf)
+        cos                      ⟨v_t, g_t⟩ / (‖v_t‖ ‖g_t‖), in [-1, 1]
+        angle                    the angle of v_t and g_t in degrees, in [0, 180]
+        gain                     ‖v_t‖ / ‖g_t‖; at constant gradients it tends to 1/(1-β)
+                                 for a velocity that sums them, and to 1 for an average
+        effective_learning_rate  ‖Δθ_t‖ / ‖g_t‖, in [0, inf)
+        update_ratio             ‖Δθ_t‖ / ‖θ_{t-1}‖, in [0, inf)
+        opposing_share           the share of entries with v_t g_t < 0, in [0, 1]
+        gradient_snr             ⟨g_t, g_{t-1}⟩ / (½ ‖g_t - g_{t-1}‖²), in [-1/2, inf]:
+                                 about the squared norm of the mean gradient over the
+                                 variance of one gradient
+        nonfinite                the number of entries of g_t that are infinite or NaN
+        headroom                 log10(m / max |v_t|), the powers of ten from the largest
+                                 entry of v_t to the largest number m of its dtype
+        age                      Σ k w_k / Σ w_k, the mean lag in steps of the weights w_k
+                                 of past gradients in v_t, at the β in force
+
+    and with curvature=True also
+
+        curvature                ⟨g_t - g_{t-1}, Δθ_{t-1}⟩ / ‖Δθ_{t-1}‖², the secant along
+                                 the last step
+        edge                     the curvature up to which tx is stable, such as
+                                 2(1+β)/α, at the values in force; see
+                                 `momentax.theory.sharpness_limit`
+        alpha                    -⟨g_t, Δθ_{t-1}⟩ / ⟨g_{t-1}, Δθ_{t-1}⟩, where the last step
+                                 landed on the parabola with these two slopes: -1 where
+                                 it started, 0 at the minimum, 1 on the other side
+
+    A reading that cannot be known is absent: those of a velocity where tx has none,
+    ratios by 0, and those of two successive gradients at the first update.
+
+    The sign of a velocity is the one with which gradients enter it, so that the
+    angle is 0 where velocity and gradient agree, also for a velocity in parameter
+    units, which sums negative steps; its norm contains the learning rate, and its
+    gain is absent. Of several velocities of one parameter the first counts, as
+    Adam's first moment. Those of `aggregated` are averaged. An age or edge of
+    several leaves is the largest age and the smallest edge. The steps of
+    `curvature` and `alpha` are the updates of tx, which have to be the last that
+    were applied. `gradient_snr` uses at most 4096 evenly spaced entries of a leaf.
+
+    The updates are those of tx to the bit. At steps without a reading the compiled
+    program reads and writes what that of tx does. A reading costs about as much as
+    one or two updates of `sgd`. The state is larger by one sample of each leaf, and
+    with curvature=True by one array like the parameters.
+
+    Args:
+        tx: The transformation to measure, a complete optimizer or a method.
+        every: The readings are taken at the counts 0, every, 2 every, ..., at least 1.
+        per: What is measured together. "model": all parameters. "leaf": each leaf,
+            with keys such as "layer/kernel/cos". Or a tree of strings that label the
+            parameters, a prefix of one, or a function from the parameters to one:
+            those with the same label, with keys such as "encoder/cos".
+        history: The number of readings that the state keeps, at least 0.
+        curvature: Whether to measure the curvature along the steps too.
+
+    Returns:
+        A transformation with the updates of tx. Its state, a MonitorState, has a
+        fixed structure.
+
+    Raises:
+        ValueError: every or history is too small, per is another word; at init, the
+            labels do not fit the parameters.
+        TypeError: An argument has another type.
+
+    Example:
+        >>> tx = momentax.monitor(momentax.sgd(0.1), history=100)
+        >>> updates, state = tx.update(grads, tx.init(params), params)
+        >>> momentax.measurements(state)["gain"]
+        1.0
+
+    Source:
+        Schneider, Dangel and Hennig, Cockpit: a practical debugging tool for the
+        training of deep neural networks, 2021, arXiv:2102.06604, for alpha.
+    """
     arguments.require_transformation("tx", tx)
     options = _Options(
         arguments.as_count("every", every),
@@ -143,7 +234,10 @@ def monitor(
         # The parameters are read before the update overwrites them.
         return _after(after, u), after._replace(inner_state=inner)
 
-    return transformation(init, update, MonitorState)
+    monitored = Observed(*transformation(init, update, MonitorState))
+    monitored.observed = tx
+    monitored.adopt = lambda params, inner: _first_state(inner, params, options)
+    return monitored
 
 
 def _as_per(per: Any) -> Any:
@@ -392,9 +486,19 @@ def _measure(
         measured["slope"] = Measure(totals.slope, known)
         measured["slope_before"] = Measure(previous["slope"], known)
         measured["length"] = Measure(previous["length"], known)
-        if found is not None:
-            measured["edge"] = stability_edge(found, groups)
+        measured["edge"] = _edge(tx, found, groups)
     return measured
+
+
+def _edge(
+    tx: optax.GradientTransformationExtraArgs, found: Responses | None, groups: Groups
+) -> Measure:
+    edge = None if found is None else stability_edge(found, groups)
+    if edge is not None:
+        return edge
+    limit = constant_edge(tx)
+    known = jnp.full(groups.count, limit is not None)
+    return Measure(jnp.full(groups.count, limit or 0.0, float_dtype()), known)
 
 
 def _leaves_of(now: _Moment, like: PyTree) -> list[Kinds]:
