@@ -71,6 +71,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._training._train_step import train_step as train_step
     from momentax._wrappers._cautious import cautious as cautious
     from momentax._wrappers._grams import grams as grams
+    from momentax._wrappers._guard import guard as guard
     from momentax._wrappers._optimistic import optimistic as optimistic
     from momentax._wrappers._restart import restart as restart
     from momentax.diagnostics import curvature as curvature
