@@ -118,4 +118,4 @@ def linear(
         state = state._replace(count=optax.safe_increment(t), velocity=v)
         return d, state._replace(shift=arithmetic.as_scalar(s(t))) if shifted else state
 
-    return method(init, update, ShiftedState if shifted else LinearState)
+    return method(init, update, ShiftedState if shifted else LinearState, beta=β)

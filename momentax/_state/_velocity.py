@@ -197,6 +197,20 @@ def fill_velocities(state: PyTree, value: Any) -> PyTree:
     return state
 
 
+def limit_velocities(state: PyTree, limit: Any) -> PyTree:
+    """Return the state with its velocities scaled down where their joint norm exceeds a limit.
+
+    A velocity that does not exceed it keeps every bit.
+    """
+    found = velocities(state)
+    limited = arithmetic.limit_norm(found, limit)
+    exceeds = ~(arithmetic.norm(found) <= limit)
+    new = state
+    for path, v in limited.items():
+        new = map_node(new, path, lambda node, field, v=v: node._replace(**{field: v}))
+    return jax.tree.map(lambda new, old: jnp.where(exceeds, new, old), new, state)
+
+
 def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
     """Find the velocity in the state of any Optax pipeline, at any depth.
 

@@ -1,4 +1,4 @@
-"""Rules on single leaves: sparse, dead or dominating ones; and on clipping."""
+"""Rules on single leaves: sparse, dead or dominating ones."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def _few_entries_hit(view: View) -> Found | None:
 def _wait_for_gradients(view: View, _: Found) -> str:
     coast = number(view.memory - 1)
     return (
-        "If it is an embedding, give it momentax.lazy(...) by optax.partition, so that rows wait for "
-        f"their next gradient: now a row goes on by {coast} times its last step without one. "
+        "If it is an embedding, give it momentax.lazy(...) by optax.partition, so that rows wait "
+        f"for their next gradient: now a row goes on by {coast} times its last step without one. "
         "Otherwise most of its units are dead: lower the learning rate, or use an activation "
         "without zero slope."
     )
@@ -110,34 +110,6 @@ def _own_learning_rate(_: View, found: Found) -> str:
     )
 
 
-# Clipping.
-
-
-def _always_clipped(view: View) -> Found | None:
-    counts, clipped, g = view.select("clipped_gradient_norm", "gradient_norm")
-    holds = clipped < 0.99 * g
-    if len(g) < 20 or np.mean(holds) < 0.9:
-        return None
-    numbers = {
-        "hits": int(np.sum(holds)),
-        "total": len(g),
-        "before": np.median(g),
-        "after": np.median(clipped),
-        "high": np.quantile(g, 0.95),
-    }
-    return Found(counts[0], counts[-1], numbers)
-
-
-def _clip_rarely(view: View, found: Found) -> str:
-    n = found.numbers
-    slower = scale_learning_rate(view, n["after"] / n["before"])
-    return (
-        f"Raise the limit from {number(n['after'])} to {number(n['high'])}, the 95th percentile of "
-        f"the norms, and {slower[0].lower()}{slower[1:]} so that the steps keep their length. As "
-        "it is, the length of the gradient has no influence on the step."
-    )
-
-
 RULES = (
     Rule(
         "sparse_leaf",
@@ -179,15 +151,5 @@ RULES = (
         "in {hits} of the {total} readings between steps {first} and {last}.",
         _own_learning_rate,
         unless=("dead_leaf",),
-    ),
-    Rule(
-        "clipping_always_active",
-        "warning",
-        "model",
-        ("clipped_gradient_norm", "gradient_norm"),
-        _always_clipped,
-        "The gradient was clipped in {hits} of the {total} readings between steps {first} and "
-        "{last}, from a norm of {before:.3g} to {after:.3g} (medians).",
-        _clip_rarely,
     ),
 )

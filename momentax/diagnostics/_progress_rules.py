@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from momentax._core.typing import Reals
 from momentax.diagnostics._remedies import (
@@ -225,14 +226,14 @@ def _stale_velocity(view: View) -> Found | None:
     return None
 
 
-def _jumps(size: Reals, rise: float) -> Reals:
+def _jumps(size: Reals, rise: float) -> NDArray[np.intp]:
     """Return the rows at which a reading rises at once and stays there.
 
     The rise is twice as large as each of the last ten changes, so that neither noise nor an
     oscillation makes one.
     """
     if len(size) < _WINDOW + 5:
-        return np.array([], int)
+        return np.array([], np.intp)
     change = np.diff(size, prepend=size[0])
     usual = sliding_window_view(np.abs(change), _WINDOW).max(axis=1)[:-5]
     after = np.median(sliding_window_view(size, 5), axis=1)[_WINDOW:]

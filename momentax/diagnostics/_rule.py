@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from momentax.diagnostics._views import View
+from momentax._core.typing import Reals
+from momentax.diagnostics._views import Span, View
 
 SEVERITIES = ("problem", "warning", "note")  # The most severe first.
 
@@ -19,10 +20,16 @@ class Found(NamedTuple):
     severity: how severe it is; None stands for the severity of the rule.
     """
 
-    first: float
-    last: float
+    first: Any
+    last: Any
     numbers: dict[str, Any]
     severity: str | None = None
+
+
+def found_in(counts: Reals, span: Span, **numbers: Any) -> Found:
+    """Return where a condition holds in a span, with its hits among the numbers."""
+    first, last = float(counts[span.start]), float(counts[span.stop - 1])
+    return Found(first, last, numbers | {"hits": span.hits, "total": span.total})
 
 
 class Rule(NamedTuple):

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from momentax._core.arguments import is_within
+from momentax._state._hyperparameters import hyperparameters
 
 
 class Settings(NamedTuple):
@@ -27,19 +28,16 @@ def settings_of(tx: optax.GradientTransformation | None, count: int) -> dict[str
     if tx is None:
         return {}
     try:
-        from momentax._state._hyperparameters import hyperparameters
-
-        state = _after(tx.init({"w": jnp.zeros(1)}), count + 1)
-        found = hyperparameters(state, tx)
+        found = hyperparameters(_after(tx.init({"w": jnp.zeros(1)}), count + 1), tx)
     except Exception:  # tx may need the actual parameters, and raise what it likes.
         return {}
     labels = {key.rpartition("/")[0] for key in found}
 
     def number(label: str, name: str, interval: str) -> float | None:
         value = found.get(f"{label}/{name}" if label else name, found.get(name))
-        value = np.asarray(value, np.float64) if value is not None else None
-        is_one = value is not None and not value.ndim and is_within(interval, value)
-        return float(value) if is_one else None
+        if value is None or np.ndim(value) or not is_within(interval, value):
+            return None
+        return float(value)
 
     return {
         label: Settings(number(label, "learning_rate", "(0, inf)"), number(label, "beta", "[0, 1)"))

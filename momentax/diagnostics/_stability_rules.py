@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from momentax._core.typing import Reals
 from momentax.diagnostics._remedies import (
     beside_edge,
     change_beta,
@@ -12,20 +11,13 @@ from momentax.diagnostics._remedies import (
     scale_learning_rate,
     with_memory,
 )
-from momentax.diagnostics._rule import Found, Rule
+from momentax.diagnostics._rule import Found, Rule, found_in
 from momentax.diagnostics._views import (
-    Span,
     View,
     densest_span,
     runs_of,
     significant_hits,
 )
-
-
-def _found(counts: Reals, span: Span, severity: str | None = None, **numbers: float) -> Found:
-    numbers |= {"hits": span.hits, "total": span.total}
-    return Found(counts[span.start], counts[span.stop - 1], numbers, severity)
-
 
 # Gradients and velocities that are not finite.
 
@@ -75,7 +67,7 @@ def _nonfinite_velocity(view: View) -> Found | None:
     return Found(counts[rows[0]], counts[rows[-1]], {"hits": len(rows), "total": len(series)})
 
 
-def _is_unread(view: View) -> Reals:
+def _is_unread(view: View) -> np.ndarray:
     """Return the rows in which no norm is known, since the part had no gradient."""
     norms = [key for key in ("gradient_norm", "update_norm") if key in view.series]
     return np.all([np.isnan(view.series[key]) for key in norms], axis=0) if norms else np.array(0)
@@ -154,7 +146,7 @@ def _edge_of_stability(view: View) -> Found | None:
         return None
     if _halves_fast(view, counts[span.start], counts[span.stop - 1]):
         return None
-    return _found(
+    return found_in(
         counts,
         span,
         curvature=np.median(curvature[span.rows]),
@@ -192,7 +184,7 @@ def _opposed(view: View) -> Found | None:
         first, last = counts[span.start], counts[span.stop - 1]
         if _halves_fast(view, first, last, runs if runs > 1 else None):
             continue
-        return _found(counts, span, median=np.median(angle[span.rows][opposed]), limit=limit)
+        return found_in(counts, span, median=np.median(angle[span.rows][opposed]), limit=limit)
     return None
 
 
@@ -243,7 +235,7 @@ def _overshoots(view: View) -> Found | None:
         return None
     if _halves_fast(view, counts[span.start], counts[span.stop - 1]):
         return None
-    return _found(counts, span, median=np.median(alpha[span.rows]), limit=_OTHER_SIDE)
+    return found_in(counts, span, median=np.median(alpha[span.rows]), limit=_OTHER_SIDE)
 
 
 # ⟨g, g'⟩ = -½ ‖g‖ ‖g'‖, at equal norms.
@@ -257,7 +249,7 @@ def _flips(view: View) -> Found | None:
         return None
     if _halves_fast(view, counts[span.start], counts[span.stop - 1]):
         return None
-    return _found(counts, span, median=np.median(snr[span.rows]))
+    return found_in(counts, span, median=np.median(snr[span.rows]))
 
 
 def _shorten(view: View, found: Found) -> str:
@@ -266,62 +258,6 @@ def _shorten(view: View, found: Found) -> str:
         f"{scale_learning_rate(view, factor)}: each step crosses the minimum along the steepest "
         "direction. A smaller β does not help here, since the edge 2(1 + β)/α falls with β."
     )
-
-
-# The length of updates.
-
-_LARGE, _SMALL = 0.1, 1e-5
-
-
-def _update_ratio_too_large(view: View) -> Found | None:
-    counts, ratio, size = view.select("update_ratio", "parameter_norm")
-    if not len(counts):
-        return None
-    # Parameters that tend to 0, or that start there, make the ratio large without harm.
-    settled = (size >= 0.25 * size[np.isfinite(size)].max(initial=0)) & (size >= 0.5 * size[0])
-    span = densest_span((ratio > _LARGE) & settled, 0.6)
-    if span is None or span.hits < max(20, significant_hits(len(ratio))):
-        span = densest_span(ratio > _LARGE, 0.6)
-        if span is None or span.hits < 5 or size[span.stop - 1] < 2 * size[span.start]:
-            return None
-        if not _loss_rises(view, counts[span.start], counts[span.stop - 1]):
-            return None
-    return _found(counts, span, median=np.median(ratio[span.rows]), limit=_LARGE)
-
-
-def _loss_rises(view: View, first: float, last: float) -> bool:
-    if not view.has("loss"):
-        return False
-    counts, loss = view.select("loss")
-    loss = loss[(counts >= first) & (counts <= last)]
-    return bool(len(loss) and np.max(loss) > loss[0] + 0.3 * abs(loss[0]))
-
-
-def _update_ratio_too_small(view: View) -> Found | None:
-    counts, ratio, g = view.select("update_ratio", "gradient_norm")
-    holds = ratio < _SMALL
-    if len(ratio) < 20 or np.mean(holds) < 0.9 or np.median(g) == 0:
-        return None
-    if view.has("loss"):
-        _, loss = view.select("loss")
-        part = max(1, len(loss) // 10)
-        if np.median(loss[-part:]) < 0.95 * np.median(loss[:part]):
-            return None
-    elif counts[0] > 0:  # A run that has converged makes small updates too.
-        return None
-    span = Span(0, len(ratio), int(np.sum(holds)))
-    return _found(counts, span, median=np.median(ratio), limit=_SMALL)
-
-
-def _to_ratio(target: float):
-    def remedy(view: View, found: Found) -> str:
-        factor = target / max(found.numbers["median"], 1e-30)
-        return (
-            f"{scale_learning_rate(view, factor)}, at which an update has about {target:g} of the "
-            "norm of the parameters."
-        )
-
-    return remedy
 
 
 RULES = (
@@ -399,28 +335,5 @@ RULES = (
         "started, in {hits} of the {total} readings between steps {first} and {last} (median alpha "
         "{median:.2f}; 0 is the minimum and 1 the mirror image).",
         _shorten,
-    ),
-    Rule(
-        "update_ratio_too_large",
-        "warning",
-        "model",
-        ("update_ratio", "parameter_norm"),
-        _update_ratio_too_large,
-        "The norm of the updates exceeded {limit:g} of that of the parameters in {hits} of the "
-        "{total} readings between steps {first} and {last} (median {median:.2g}).",
-        _to_ratio(0.01),
-        unless=("exploding_velocity",),
-    ),
-    Rule(
-        "update_ratio_too_small",
-        "warning",
-        "model",
-        ("update_ratio", "gradient_norm"),
-        _update_ratio_too_small,
-        "The norm of the updates was below {limit:g} of that of the parameters in {hits} of the "
-        "{total} readings between steps {first} and {last} (median {median:.2g}), and the loss did "
-        "not fall.",
-        _to_ratio(0.001),
-        unless=("dead_leaf",),
     ),
 )
