@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -25,12 +27,20 @@ def _spacing(counts: Reals) -> float:
 # A loss that does not fall.
 
 
-def _standstill(view: View, least: float) -> tuple[float, float, float] | None:
-    """Return the first and last count and the level of a loss that no longer falls at the end.
+class _Standstill(NamedTuple):
+    """A loss that falls no more: the first and the last count of it, and its median."""
 
-    The end is the last three quarters or the last half of the history, and at least a hundred
-    readings. Over it the medians of eight blocks must not be ordered in time, and the median of the
-    second half must be at least a share of that of the first.
+    first: float
+    last: float
+    level: float
+
+
+def _standstill(view: View, least: float, order: float) -> _Standstill | None:
+    """Return the end of the history if the loss no longer falls there.
+
+    The end is the last three quarters or the last half, and at least a hundred readings. Of the
+    medians of eight blocks of it the correlation of their ranks with time must exceed `order`, and
+    the median of the second half must exceed `least` of that of the first.
     """
     counts, loss = view.select("loss")
     for share in (0.75, 0.5):
@@ -38,12 +48,10 @@ def _standstill(view: View, least: float) -> tuple[float, float, float] | None:
         tail = loss[start:]
         if len(tail) < 100 or counts[-1] - counts[start] < 5 * view.memory:
             return None
-        blocks = np.array([np.median(block) for block in np.array_split(tail, 8)])
-        halves = np.median(tail[len(tail) // 2 :]), np.median(tail[: len(tail) // 2])
-        ranks = np.argsort(np.argsort(blocks))
-        order = np.corrcoef(ranks, np.arange(8))[0, 1]
-        if order > -0.5 and halves[0] > least * halves[1]:
-            return counts[start], counts[-1], float(np.median(tail))
+        ranks = np.argsort(np.argsort([np.median(each) for each in np.array_split(tail, 8)]))
+        early, late = (np.median(each) for each in np.array_split(tail, 2))
+        if np.corrcoef(ranks, np.arange(8))[0, 1] > order and late > least * early:
+            return _Standstill(counts[start], counts[-1], float(np.median(tail)))
     return None
 
 
@@ -52,25 +60,25 @@ def _between(view: View, first: float, last: float, key: str) -> Reals:
     return values[(counts >= first) & (counts <= last)]
 
 
-def _noise_floor(view: View, least: float) -> tuple[float, float, float] | None:
+def _noise_floor(view: View, least: float, order: float) -> _Standstill | None:
     """Return the standstill of a run that noise keeps above its minimum.
 
     Its velocity points in no lasting direction: if all gradients were noise, its cosine with the
     gradient would be √(1 - β²).
     """
-    if (found := _standstill(view, least)) is None:
+    if (found := _standstill(view, least, order)) is None:
         return None
     first, last, level = found
-    cos = np.median(_between(view, first, last, "cos"))
     update = _between(view, first, last, "update_norm")
-    noisy = cos < 0.8 if view.beta is None or view.beta > 0.5 else True
-    moving = np.median(update[len(update) // 2 :]) > 0.5 * np.median(update[: len(update) // 2])
+    early, late = (np.median(each) for each in np.array_split(update, 2))
+    is_plain = view.beta is not None and view.beta < 0.5  # Its cosine is always large.
+    noisy = is_plain or np.median(_between(view, first, last, "cos")) < 0.8
     has_fallen = view.counts[0] > 0 or level < 0.7 * view.select("loss")[1][0]
-    return found if noisy and moving and has_fallen else None
+    return found if noisy and late > 0.5 * early and has_fallen else None
 
 
 def _beta_too_large(view: View) -> Found | None:
-    if view.memory < 20 or (floor := _noise_floor(view, 0.85)) is None:
+    if view.memory < 20 or (floor := _noise_floor(view, 0.75, -0.8)) is None:
         return None
     first, last, level = floor
     angle = _between(view, first, last, "angle")
@@ -93,7 +101,9 @@ def _shorten_memory(view: View, _: Found) -> str:
 
 
 def _residual_velocity(view: View) -> Found | None:
-    if (floor := _noise_floor(view, 0.97)) is None:
+    # The medians of few readings are less certain.
+    least = 0.97 if len(view.counts) < 500 else 0.9
+    if (floor := _noise_floor(view, least, -0.5)) is None:
         return None
     first, last, level = floor
     numbers = {

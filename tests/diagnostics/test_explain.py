@@ -2,6 +2,7 @@
 
 import re
 from functools import cache, partial
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ STEPS, SIZE = 1200, 20
 SPREAD = np.geomspace(0.1, 1, SIZE)
 STEEP = np.geomspace(0.1, 10, SIZE)
 RAVINE = np.geomspace(1, 100, SIZE)
-NEVER, FAR = STEPS + 1, 1e9
+NEVER, FAR = STEPS + 1, 1e30
 
 DEFAULTS = {
     "alpha": 0.1,
@@ -194,7 +195,7 @@ def number_after(word, text):
 @pytest.mark.parametrize("excess", [1.05, 1.5])
 def test_the_learning_rate_against_divergence_is_half_that_of_the_edge(beta, excess):
     edge = 2 * (1 + beta) / 10
-    run = quadratic(alpha=excess * edge, beta=beta, curvatures=STEEP, steps=150)
+    run = quadratic(alpha=excess * edge, beta=beta, curvatures=STEEP, steps=100)
     for without in ((), ("curvature", "edge")):  # Then it follows from the growth alone.
         history = {key: values for key, values in run.history.items() if key not in without}
         tx = heavy_ball(excess * edge, beta, FAR)
@@ -256,8 +257,10 @@ def network(key, hidden=32):
 
 
 def cross_entropy(params, images, labels):
-    x = jax.nn.relu(images @ params["hidden"]["kernel"] + params["hidden"]["bias"])
-    x = x @ params["out"]["kernel"] + params["out"]["bias"]
+    def dense(x, layer):
+        return x @ layer["kernel"] + layer["bias"][None]
+
+    x = dense(jax.nn.relu(dense(images, params["hidden"])), params["out"])
     return optax.softmax_cross_entropy_with_integer_labels(x, labels).mean()
 
 
@@ -282,20 +285,18 @@ METHODS = {
 
 @pytest.mark.parametrize("method", METHODS)
 def test_healthy_networks_need_no_advice(method):
-    per = "leaf" if method == "heavy_ball" else "model"
-    tx = momentax.monitor(METHODS[method], history=200, per=per, curvature=True)
+    tx = momentax.monitor(METHODS[method], history=150, curvature=method == "heavy_ball")
 
-    @jax.jit
-    @partial(jax.lax.map)
-    def states(seed):
+    def state(seed):
         key = jax.random.key(seed)
-        rows = jax.random.randint(key, (200, 32), 0, len(PIXELS))
+        rows = jax.random.randint(key, (150, 32), 0, len(PIXELS))
         return train(tx, cross_entropy, network(key), (PIXELS[rows], LABELS[rows]))
 
-    stacked = jax.device_get(states(jnp.arange(20)))
+    with jax.numpy_dtype_promotion("standard"):  # Optax's Adam needs it.
+        stacked = jax.device_get(jax.jit(jax.vmap(state))(jnp.arange(20)))
     for seed in range(20):
-        measured = momentax.measurements(jax.tree.map(lambda leaf: leaf[seed], stacked))
-        assert measured.history["loss"][-20:].mean() < 0.5
+        measured = momentax.measurements(jax.tree.map(itemgetter(seed), stacked))
+        assert measured.history["loss"][-20:].mean() < 0.8
         assert explain(measured, METHODS[method]) == []
 
 
@@ -332,7 +333,7 @@ def test_dead_leaves_are_found():
 
 def test_a_dominant_leaf_is_found():
     found = find("dominant_leaf", _network_readings("dominant"))
-    assert found.evidence.startswith("table: It has 9")
+    assert found.evidence.startswith("table: It has 100.0%")
 
 
 def test_a_constant_slope_is_a_plateau():
