@@ -9,9 +9,11 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from momentax._core.arguments import describe
 
@@ -57,11 +59,40 @@ def new_axes(ax: Any, width: float, height: float, **options: Any) -> Axes:
     return ax
 
 
+def as_axes(ax: Any, count: int) -> np.ndarray:
+    """Return several axes as an array, checked to be as many as are needed."""
+    wrong = f"ax must be an array or a list of {count} matplotlib axes, got {describe(ax)}"
+    if isinstance(ax, Axes):
+        ax = [ax]
+    if not isinstance(ax, np.ndarray | list | tuple):
+        raise TypeError(wrong)
+    axes = np.empty(np.size(np.asarray(ax, object)), object)
+    axes[:] = np.asarray(ax, object).ravel()
+    if not all(isinstance(each, Axes) for each in axes):
+        raise TypeError(wrong)
+    if len(axes) != count:
+        raise ValueError(f"ax must hold {count} axes, one for each panel, got {len(axes)}")
+    return axes
+
+
 def as_label(label: Any) -> str | None:
     """Return the text of a label; None stands for the usual one."""
     if label is not None and not isinstance(label, str):
         raise TypeError(f"label must be text or None, got {describe(label)}")
     return label
+
+
+def label_log_axis(axis: Axis) -> None:
+    """Label a log axis at powers of ten, or at 1, 2 and 5 times these where it is short."""
+    if axis.get_scale() != "log":
+        return
+    axis.axes.autoscale_view()
+    low, high = np.sort(axis.get_view_interval())
+    subs = (1.0, 2.0, 5.0) if low > 0 and high < 50 * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs))
+    if len(subs) > 1:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def draw_zero_border(ax: Axes, x: float) -> None:
