@@ -15,7 +15,14 @@ from matplotlib.ticker import MaxNLocator
 from momentax._core.arguments import as_items, describe
 from momentax._core.typing import Reals
 from momentax.diagnostics import Measurements
-from momentax.plotting._panels import PanelData, Series, fill_panels, scale_of, split_keys, without_dull_ones
+from momentax.plotting._panels import (
+    PanelData,
+    Series,
+    fill_panels,
+    scale_of,
+    split_keys,
+    without_dull_ones,
+)
 from momentax.plotting._pipelines import line_style
 from momentax.plotting._style import COLORS, as_axes, figure_of, label_log_axis, new_figure
 
@@ -74,7 +81,7 @@ def dashboard(
             "measurements must be what momentax.measurements(state) returns, got "
             f"{describe(measurements)}"
         )
-    found = _as_findings(measurements, findings)
+    found = _as_findings(findings)
     every = fill_panels(split_keys(_require_history(measurements)))
     shown = without_dull_ones(every) if panels is None else _select(every, panels)
     axes = _make_axes(len(shown)) if ax is None else as_axes(ax, len(shown))
@@ -96,7 +103,7 @@ def _require_history(measurements: Measurements) -> dict[str, Reals]:
     return measurements.history
 
 
-def _as_findings(measurements: Measurements, findings: Any) -> list[Any]:
+def _as_findings(findings: Any) -> list[Any]:
     if findings is None:
         return []
     items = as_items("findings", findings, "findings of momentax.explain")
@@ -261,9 +268,8 @@ def _mark(
         place = f"steps {first} to {last}" if last > first else f"step {first}"
         label = f"{number}  {each.severity}: {each.rule}, {place}"
         handles.append(Patch(facecolor=colour, alpha=0.6, label=label))
-    if hidden := len(findings) - _MOST_LISTED:
-        if hidden > 0:
-            handles.append(Patch(alpha=0, label=f"and {hidden} more"))
+    if len(findings) > _MOST_LISTED:
+        handles.append(Patch(alpha=0, label=f"and {len(findings) - _MOST_LISTED} more"))
     columns = 1 if len(handles) == 1 else 2
     if own_figure:
         figure = figure_of(axes[0])

@@ -14,9 +14,8 @@ from momentax._core.arguments import as_flag, as_option, as_reals
 from momentax._core.typing import Reals
 from momentax.plotting._pipelines import Pipeline, line_style, read_pipelines, subject
 from momentax.plotting._style import new_axes
-from momentax.theory import StateSpace
+from momentax.theory import StateSpace, mean_age
 from momentax.theory import frequency_response as response
-from momentax.theory import mean_age
 
 _COUNT = 400
 _HALF = 0.5  # The highest frequency: the gradient changes its sign at each step.
@@ -84,7 +83,8 @@ def frequency_response(
     ax.set_xlim(f.min(), max(f.max(), _HALF))
     _label_frequencies(ax)
     if part == "amplitude":
-        relative = "relative to a constant gradient" if normalize else f"in the {subject(pipelines)}"
+        what = f"in the {subject(pipelines)}"
+        relative = "relative to a constant gradient" if normalize else what
         ax.set(yscale="log", ylabel=f"amplitude |H|\n{relative}")
     else:
         ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)

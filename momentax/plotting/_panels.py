@@ -94,7 +94,7 @@ PANELS = {
         "symlog",
         ((1, "as much signal as noise"),),
     ),
-    "nonfinite": Panel("entries that are not finite", {"entries": "nonfinite"}, "entries", "symlog"),
+    "nonfinite": Panel("entries that are not finite", {"number": "nonfinite"}, "entries", "symlog"),
     "headroom": Panel(
         "headroom before overflow", {"headroom": "headroom"}, "powers of ten", "linear"
     ),
