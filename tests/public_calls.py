@@ -92,6 +92,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "mu": lambda: 0.1,
     "name": lambda: "kernel",
     "nu": lambda: 0.7,
+    "options": dict,
     "path": lambda: "result.npz",
     "point": lambda: {"beta": 0.9},
     "points": lambda: small_result().points,
