@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from momentax._core.typing import Reals
 from momentax.plotting._style import COLORS
@@ -65,3 +66,30 @@ def arrow_places(points: Reals, size: Reals, shares: tuple[float, ...] = (0.2, 0
         return []
     places = np.searchsorted(total, total[-1] * np.array(shares))
     return sorted({int(i) for i in places if lengths[i] > 0})
+
+
+def draw_arrows(ax: Axes, points: Reals, places: list[int], color: str) -> None:
+    """Draw an arrow over each of some segments of a path."""
+    style: dict[str, Any] = {
+        "arrowstyle": "-|>,head_width=0.25,head_length=0.5",
+        "color": color,
+        "shrinkA": 0,
+        "shrinkB": 0,
+        "linewidth": 1.2,
+    }
+    for i in places:
+        ax.annotate("", points[i + 1], points[i], arrowprops=style, zorder=2.5)
+
+
+def draw_history(ax: Axes, steps: Reals, values: Reals, index: int, **style: Any) -> None:
+    """Draw one number for each step as a line with a few marks of the run with this index."""
+    apart = max(1, len(steps) // 8)
+    ax.plot(
+        steps,
+        values,
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=4,
+        markevery=(index * apart // 4 % apart, apart),
+        zorder=2,
+        **{"linewidth": 0.6 + 0.7 * line_alpha(len(steps))} | style,
+    )

@@ -23,6 +23,7 @@ from momentax.plotting._paths import (
     START,
     arrow_places,
     dot_interval,
+    draw_arrows,
     line_alpha,
     path_style,
 )
@@ -190,21 +191,7 @@ def _draw_path(ax: Axes, path: Path, index: int, land: Landscape) -> Line2D:
         label=label,
         zorder=2 + 0.01 * index,
     )
-    for i in arrow_places(points.T, land.box[1] - land.box[0]):
-        ax.annotate(
-            "",
-            points.T[i + 1],
-            points.T[i],
-            arrowprops={
-                "arrowstyle": "-|>,head_width=0.25,head_length=0.5",
-                "color": color,
-                "shrinkA": 0,
-                "shrinkB": 0,
-                "linewidth": 1.2,
-            },
-            annotation_clip=True,
-            zorder=2.5,
-        )
+    draw_arrows(ax, points.T, arrow_places(points.T, land.box[1] - land.box[0]), color)
     if shown:
         ax.plot(x[0], y[0], zorder=3, **START)
         if shown == len(path.points):
