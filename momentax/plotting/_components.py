@@ -103,7 +103,7 @@ def components(
     position = "θ" if minimizer is None else "(θ − θ*)"
     ax.set(xlabel="step", ylabel=f"error along the eigenvector, |qᵀ{position}|")
     ax.set_xlim(0, steps[-1] or 1)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     _draw_legend(ax, handles, basis)
     return ax
 

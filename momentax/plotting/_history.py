@@ -79,7 +79,7 @@ def history(
         ax.set_yscale("log")
     ax.set(xlabel="step", ylabel=_LABELS[record])
     ax.set_xlim(0, max(int(each[-1]) for each in steps.values()) or 1)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     if next(iter(given)):
         place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
         ax.legend(handles=list(ax.lines)[: len(given)], frameon=False, **place)

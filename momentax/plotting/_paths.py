@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from momentax._core.typing import Reals
-from momentax.plotting._style import COLORS
+from momentax.plotting._style import COLORS, figure_of
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 START: dict[str, Any] = {
@@ -93,3 +93,10 @@ def draw_history(ax: Axes, steps: Reals, values: Reals, index: int, **style: Any
         zorder=2,
         **{"linewidth": 0.6 + 0.7 * line_alpha(len(steps))} | style,
     )
+
+
+def count_columns(ax: Axes, handles: list[Any]) -> int:
+    """Return how many columns of a legend are about as wide as axes, from one to four."""
+    width = ax.get_position(original=True).width * figure_of(ax).get_figwidth()
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    return int(np.clip(12 * width / (longest + 7), 1, 4))  # An inch holds about twelve letters.

@@ -17,6 +17,7 @@ from momentax.plotting._paths import (
     END,
     START,
     arrow_places,
+    count_columns,
     dot_interval,
     draw_arrows,
     line_alpha,
@@ -96,7 +97,8 @@ def phase_portrait(
         curve = np.column_stack([x[:shown, i], y[:shown, i]])
         handles.append(_draw_curve(ax, curve, i, f"{label}{ended}", np.array(size), not ended))
     ax.set(xlabel=_position_label(hessian, minimizer), ylabel=_velocity_label(hessian))
-    legend_below(ax, [*handles, *_mark_handles(shown)])
+    handles += _mark_handles(shown)
+    legend_below(ax, handles, columns=count_columns(ax, handles))
     return ax
 
 

@@ -11,11 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from momentax._core.arguments import as_real
+from momentax._core.metrics import arrival
 from momentax._core.typing import Reals
 from momentax._training._rollout import Rollout
-from momentax.plotting._paths import draw_history, path_style
+from momentax.plotting._paths import count_columns, draw_history, path_style
 from momentax.plotting._runs import as_runs, losses_of, phrase, steps_of
-from momentax.plotting._style import new_axes
+from momentax.plotting._style import legend_below, new_axes
 
 _DEPTH = 1e-14  # The picture ends at this share of the largest start.
 
@@ -27,7 +28,7 @@ class Racer(NamedTuple):
     index: its place among the runs.
     steps: the number of updates before each recorded loss.
     excess: the loss above the minimum.
-    reached: the first of the steps at which the excess is at most that of the target, or None.
+    reached: the first of the steps from which on the excess is at most that of the target, or None.
     diverged: the first of the steps from which on the loss is not finite or above the start,
         or None.
     """
@@ -62,9 +63,10 @@ def race(
         target = f* + fraction · (f(θ_0) - f*)
 
     The vertical axis is the loss above the minimum f* on a log scale, and a dotted line is the
-    target. A mark shows where each run reaches it for the first time. The legend lists the runs
-    in the order of these steps. Those that do not reach the target follow in the order of their
-    last losses, and then those that diverge: their losses are not finite or end above the start.
+    target. A mark shows from which step on each run stays at or below it, so that a method that
+    only passes by does not count. The legend lists the runs in the order of these steps. Those
+    that do not reach the target follow in the order of their last losses, and then those that
+    diverge: their losses are not finite or end above the start.
 
     Args:
         runs: Runs by name, or one run: what `momentax.rollout` returns with the record "loss",
@@ -95,7 +97,7 @@ def race(
         >>> ax = momentax.plotting.race(runs, minimum=0.0)
     """
     racers, lowest, level = rank(as_runs(runs), minimum, fraction, every)
-    ax = new_axes(ax, 8, 5)
+    ax = new_axes(ax, 8, 5.5)
     ax.set_yscale("log", nonpositive="mask")
     handles = [_draw_racer(ax, racer, place) for place, racer in enumerate(racers, start=1)]
     if level > 0:
@@ -103,9 +105,8 @@ def race(
         _limit_heights(ax, racers, level)
     ax.set(xlabel="step", ylabel=_label(lowest))
     ax.set_xlim(0, max(int(racer.steps[-1]) for racer in racers) or 1)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
-    ax.legend(handles=handles, title="steps to the target", frameon=False, **place)
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    legend_below(ax, handles, columns=count_columns(ax, handles))
     return ax
 
 
@@ -148,13 +149,13 @@ def _make_racer(name: str, index: int, steps: np.ndarray, excess: Reals, level: 
     is_finite = np.isfinite(excess)
     end = len(excess) if is_finite.all() else int(np.argmin(is_finite))
     end = min(end, last_low + 1)
-    hits = np.flatnonzero(excess[:end] <= level)
+    first = int(arrival(excess, level))
     return Racer(
         name or "run",
         index,
         steps,
         excess,
-        reached=int(steps[hits[0]]) if hits.size else None,
+        reached=int(steps[first]) if first < len(excess) else None,
         diverged=int(steps[end]) if end < len(excess) else None,
     )
 
@@ -165,7 +166,7 @@ def _draw_racer(ax: Axes, racer: Racer, place: int) -> Line2D:
     if racer.diverged is not None:
         outcome = f"diverged from step {racer.diverged}"
     else:
-        outcome = "not reached" if racer.reached is None else f"{racer.reached}"
+        outcome = "not reached" if racer.reached is None else f"{racer.reached} steps"
     label = f"{place}. {racer.name}: {outcome}"
     style: dict[str, Any] = {
         "color": color,
@@ -176,7 +177,7 @@ def _draw_racer(ax: Axes, racer: Racer, place: int) -> Line2D:
 
 
 def _draw_target(ax: Axes, racers: list[Racer], level: float, fraction: float) -> Line2D:
-    """Draw the target and where each run reaches it, and return an entry of the legend."""
+    """Draw the target and where each run stays below it, and return an entry of the legend."""
     for racer in racers:
         if racer.reached is not None and racer.diverged is None:
             color, marker = path_style(racer.index)
@@ -191,7 +192,7 @@ def _draw_target(ax: Axes, racers: list[Racer], level: float, fraction: float) -
                 zorder=3,
                 clip_on=False,
             )
-    label = f"target: {fraction:g} of the start"
+    label = f"target: {fraction:g} of the start, and the steps until below it"
     return ax.axhline(level, color="0.3", linewidth=1, linestyle=":", zorder=1, label=label)
 
 
