@@ -15,11 +15,12 @@ from momentax._core.arguments import (
     as_real,
     as_reals,
     describe,
+    is_curvature,
     require_function,
     require_transformation,
 )
 from momentax.plotting._style import as_label, legend_below, zero_border
-from momentax.theory import largest_learning_rate
+from momentax.theory import largest_learning_rate, stability_edge
 
 _COUNT = 24
 
@@ -27,7 +28,7 @@ _COUNT = 24
 def theory_overlay(
     ax: Axes,
     pipeline: Callable[[Any, Any], optax.GradientTransformation],
-    curvature: float,
+    curvature: Any,
     *,
     betas: Any = None,
     label: str | None = None,
@@ -44,8 +45,8 @@ def theory_overlay(
         ax: The axes of a `heatmap`.
         pipeline: A function of a learning rate and a β, in this order, that returns a whole
             optimizer which `theory.state_space` can read.
-        curvature: λ in (0, inf), the largest eigenvalue of the Hessian, as `momentax.curvature`
-            measures it.
+        curvature: λ in (0, inf), the largest eigenvalue of the Hessian, or the Curvature that
+            `momentax.curvature` measured.
         betas: Where to compute the edge, 1-D, each in [0, 1); None means 24 values over
             the height of the map.
         label: The label of the line in the legend; None means "stability edge at
@@ -75,14 +76,28 @@ def theory_overlay(
     require_function(
         "pipeline", pipeline, "of a learning rate and a β that returns a transformation", 0.1, 0.9
     )
-    λ = as_real("curvature", curvature, "(0, inf)")
-    limits = ax.get_xlim(), ax.get_ylim()
-    positive = max(min(limits[0]), zero_border(ax)), max(limits[0])
-    β = _betas_over(limits[1]) if betas is None else _as_betas(betas)
+    λ = as_curvature(curvature)
+    β = _betas_over(ax) if betas is None else _as_betas(betas)
     α = largest_learning_rate(
         lambda learning_rate, beta: _make(pipeline, learning_rate, beta), λ, beta=β
     )
-    label = f"stability edge at curvature {λ:.4g}" if label is None else label
+    return _draw_edge(ax, α, β, _edge_label(λ) if label is None else label, color)
+
+
+def heavy_ball_overlay(ax: Axes, curvature: float) -> Axes:
+    """Draw the stability edge of `sgd` with heavy ball, from its closed form."""
+    β = _betas_over(ax)
+    return _draw_edge(ax, stability_edge(β) / curvature, β, _edge_label(curvature), "black")
+
+
+def _edge_label(curvature: float) -> str:
+    return f"stability edge at curvature {curvature:.4g}"
+
+
+def _draw_edge(ax: Axes, α: np.ndarray, β: np.ndarray, label: str, color: Any) -> Axes:
+    """Draw the edge at each β, and say in the legend why no part of it is visible."""
+    limits = ax.get_xlim(), ax.get_ylim()
+    positive = max(min(limits[0]), zero_border(ax)), max(limits[0])
     if reason := _why_invisible(α, β, (positive, limits[1])):
         label = f"{label}\n({reason})"
     handles = list(legend.legend_handles) if (legend := ax.get_legend()) else []
@@ -92,6 +107,12 @@ def theory_overlay(
     ax.set(xlim=limits[0], ylim=limits[1])
     legend_below(ax, [*handles, line])
     return ax
+
+
+def as_curvature(curvature: Any) -> float:
+    """Return the largest curvature, given as a number or as a Curvature."""
+    λ = curvature.L if is_curvature(curvature) else curvature
+    return as_real("curvature", λ, "(0, inf)")
 
 
 def _is_color(color: Any) -> bool:
@@ -116,9 +137,9 @@ def _require_heatmap(ax: Any) -> None:
         raise ValueError("ax must be the axes of a heatmap, with a log scale on either side")
 
 
-def _betas_over(limits: tuple[float, float]) -> np.ndarray:
+def _betas_over(ax: Axes) -> np.ndarray:
     """Return values of β over the height of a map whose vertical axis is 1 - β."""
-    bottom, top = sorted(limits)
+    bottom, top = sorted(ax.get_ylim())
     if bottom > 1:
         raise ValueError(f"ax must be the axes of a heatmap of β, got 1 - β above {bottom:g}")
     return 1 - np.geomspace(min(top, 1.0), bottom, _COUNT)
