@@ -98,7 +98,7 @@ def explain(
                              and the loss fell by less than 5%.
     stale_velocity           The loss (without it the gradient) rises at once by 30% (80%), by
                              twice each of the ten changes before, and the angle leaves its usual
-                             values below 80° for four or more readings above 90°.
+                             values below 80° for four or more readings with a median above 90°.
     plateau                  The loss stays within 2% for a fifth of all readings, while the
                              gradient does not die out as at a minimum and has a cosine of 0.9 with
                              the velocity, or is small and the loss falls later. Or gradient and

@@ -115,7 +115,7 @@ RULES = (
         "The norm of the updates was below {limit:g} of that of the parameters in {hits} of the "
         "{total} readings between steps {first} and {last} (median {median:.2g}), and the loss did "
         "not fall.",
-        _to_ratio(0.001),
+        _to_ratio(0.003),
         unless=("dead_leaf",),
     ),
     Rule(

@@ -38,7 +38,8 @@ class _Standstill(NamedTuple):
 def _standstill(view: View, least: float, order: float) -> _Standstill | None:
     """Return the end of the history if the loss no longer falls there.
 
-    The end is the last three quarters or the last half, and at least a hundred readings. Of the
+    The end is the last three quarters or the last half, at least a hundred readings and one and a
+    half memories of the velocity. Of the
     medians of eight blocks of it the correlation of their ranks with time must exceed `order`, and
     the median of the second half must exceed `least` of that of the first.
     """
@@ -46,7 +47,7 @@ def _standstill(view: View, least: float, order: float) -> _Standstill | None:
     for share in (0.75, 0.5):
         start = int(len(loss) * (1 - share))
         tail = loss[start:]
-        if len(tail) < 100 or counts[-1] - counts[start] < 5 * view.memory:
+        if len(tail) < 100 or counts[-1] - counts[start] < 1.5 * view.memory:
             return None
         ranks = np.argsort(np.argsort([np.median(each) for each in np.array_split(tail, 8)]))
         early, late = (np.median(each) for each in np.array_split(tail, 2))
@@ -219,18 +220,21 @@ def _stale_velocity(view: View) -> Found | None:
         return None
     counts, angle, size = view.select("angle", what)
     for i in _jumps(size, 1.3 if what == "loss" else 1.8):
-        before, late = angle[i - _WINDOW : i], angle[i:] <= 90
-        length = int(np.argmax(late)) if late.any() else len(late)
-        after = angle[i : i + length]
-        if length < 4 or np.median(before) > 80 or np.max(after) < 95:
+        before, after = np.median(angle[i - _WINDOW : i]), angle[i:]
+        # One reading in four may be noise.
+        turned = np.median(sliding_window_view(after, 4), axis=1) <= 90
+        length = 3 + int(np.argmax(turned)) if turned.any() else len(after)
+        after = after[:length]
+        if length < 4 or before > 80 or np.max(after) < 95:
             continue
         numbers = {
             "what": "loss" if what == "loss" else "norm of the gradient",
             "low": size[i - 1],
             "high": np.max(size[i : i + length]),
-            "before": np.median(before),
+            "before": before,
             "after": np.max(after),
-            "length": length,
+            "hits": int(np.sum(after > 90)),
+            "total": length,
         }
         return Found(counts[i], counts[i + length - 1], numbers)
     return None
@@ -255,7 +259,7 @@ def _jumps(size: Reals, rise: float) -> NDArray[np.intp]:
 def _forget(view: View, found: Found) -> str:
     β = with_memory(max(view.memory / 4, 2.0))
     return (
-        f"Call momentax.reset_velocity(params, state) when the data change, here before step "
+        f"Call momentax.reset_velocity(state) when the data change, here before step "
         f"{found.first:.0f}, or wrap tx in momentax.restart(tx). If the data change often: "
         f"{change_beta(view, β)}."
     )
@@ -313,8 +317,8 @@ RULES = (
         ("angle",),
         _stale_velocity,
         "At step {first} the {what} rose from {low:.3g} to {high:.3g} and the angle between "
-        "velocity and gradient from {before:.0f}° to {after:.0f}°. It stayed above 90° for "
-        "{length} readings, while the velocity pointed where the earlier data led.",
+        "velocity and gradient from {before:.0f}° to {after:.0f}°. It exceeded 90° in {hits} of "
+        "{total} readings: the velocity still pointed where the earlier data led.",
         _forget,
     ),
     Rule(
