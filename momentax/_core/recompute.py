@@ -77,7 +77,7 @@ def _is_elementwise(eqn: Any) -> bool:
     if eqn.primitive.name in _RESIZING:
         return True
     large = [atom for atom in eqn.invars if not _is_small(atom)]
-    return bool(large) and all(xla.is_elementwise(eqn, atom) for atom in large)
+    return bool(large) and all(xla.is_elementwise_at(eqn, atom) for atom in large)
 
 
 def _is_small(atom: Any) -> bool:
