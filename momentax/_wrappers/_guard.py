@@ -14,6 +14,7 @@ from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree, Scalar, Schedule
 from momentax._state._velocity import describe_paths, limit_velocities, velocities
 from momentax._wrappers import _spike
+from momentax._wrappers._failures import MESSAGE, GuardState, SkippedStepError
 from momentax._wrappers._finite import (
     describe_not_finite,
     is_finite,
@@ -21,45 +22,6 @@ from momentax._wrappers._finite import (
     with_zeros,
 )
 from momentax._wrappers._loss import loss_value
-
-
-class GuardState(NamedTuple):
-    """The state of a guarded transformation.
-
-    skipped_nonfinite: steps skipped so far because a gradient, another array that update was
-        given, the new state or the updates were not finite, a 0-d int32 array.
-    skipped_norm: steps skipped because the gradient was longer than max_gradient_norm.
-    skipped_spike: steps skipped because the gradient norm or the loss was a spike.
-    zeroed: steps made with some entries of the gradient set to 0, with on_nonfinite="zero".
-    failed: whether a step was not finite, with on_nonfinite="raise", a 0-d array of bool; None
-        otherwise.
-    recent: the norms and the losses of the last steps made, an array of shape (2, 128); None
-        without `spike`.
-    known: how many of each are known, at the end of `recent`; None without `spike`.
-    streak: spikes since the last step made; None without `spike`.
-    inner_state: the state of tx.
-    """
-
-    skipped_nonfinite: Any
-    skipped_norm: Any
-    skipped_spike: Any
-    zeroed: Any
-    failed: Any
-    recent: Any
-    known: Any
-    streak: Any
-    inner_state: Any
-
-
-class SkippedStepError(FloatingPointError):
-    """A step was not finite and was skipped, under `guard(..., on_nonfinite="raise")`.
-
-    params, state: where `train_step` raises, the parameters and the state with which training
-        can go on, or be looked into; None elsewhere.
-    """
-
-    params: PyTree = None
-    state: PyTree = None
 
 
 class _Options(NamedTuple):
@@ -92,8 +54,8 @@ def guard(
     at first, such as the best loss so far, may stay so.
 
         on_nonfinite="skip":     the step is skipped
-        on_nonfinite="zero":     entries of the gradient that are not finite become 0, and the
-                                 step is made; it is skipped if something else is not finite
+        on_nonfinite="zero":     entries of the gradient (and of grad=) that are not finite become
+                                 0, and the step is made unless something else is not finite
         on_nonfinite="raise":    the step is skipped, and a FloatingPointError is raised
 
     Outside of jit, update itself raises. A function under `jax.jit` cannot. There `train_step`
@@ -101,17 +63,19 @@ def guard(
     `momentax.diagnostics.require_finite(state)` as often as you like, or wrap the function in
     `jax.experimental.checkify.checkify`, for which the guard has a check.
 
-    Too long. A step is skipped if ‖g‖ > max_gradient_norm, over all leaves. To shorten the
+    Too long. A step is skipped if ‖g_t‖ > max_gradient_norm, over all leaves. To shorten the
     gradient instead, chain `optax.clip_by_global_norm` before the method.
 
-    Spikes. Let m and s be the mean and the standard deviation of x over the last 128 steps made,
-    for x the gradient norm, and the loss if update is given `value=loss`. A step is skipped if
+    Spikes. Let m_t and s_t be the mean and the standard deviation of x over the last 128 steps
+    made before step t, where x is the gradient norm, or the loss if update is given `value=loss`.
+    A step is skipped if, for one of the two,
 
-        x > m + spike · max(s, |m| / 100)
+        x_t > m_t + spike · max(s_t, |m_t| / 100)
 
-    for one of the two. No step is a spike before 16 values are known, or while all of them are 0.
-    Skipped values do not enter m and s. After 10 spikes without a step in between, the level is
-    taken to have changed: the next step is made, and the statistics start again with it.
+    No step is a spike before 16 values are known, or while all of them are 0. Skipped values do
+    not enter m and s, and neither do gradients of 0. After 10 spikes without a step in between,
+    the level is taken to have changed: the next step is made, and the statistics start again
+    with it.
 
     Velocity. After a step, a velocity longer than max_velocity_norm is scaled to that length. The
     norm is over all leaves and all velocities in the state together, each in its own units, as
@@ -180,57 +144,6 @@ def guard(
         return _update(tx, options, updates, state, params, extra_args)
 
     return transformation(init, update, GuardState)
-
-
-def require_finite(state: PyTree) -> None:
-    """Raise an error if a guard has skipped a step for which it was asked to raise.
-
-    Call it between the steps of a loop of your own, as often as you like: the state keeps the
-    fault. It waits for the step that made the state. `train_step` calls it by itself.
-
-    Args:
-        state: The state of a transformation that contains `guard(..., on_nonfinite="raise")`.
-            States without one pass.
-
-    Raises:
-        FloatingPointError: A step was not finite. It was skipped, so that the parameters and the
-            state are those before it.
-        TypeError: state is a gradient transformation.
-
-    Example:
-        >>> tx = momentax.guard(momentax.sgd(0.1), on_nonfinite="raise")
-        >>> updates, state = jax.jit(tx.update)(grads, tx.init(params), params)
-        >>> momentax.diagnostics.require_finite(state)
-    """
-    if isinstance(state, optax.GradientTransformation):
-        raise TypeError("state is a gradient transformation; pass its state, tx.init(params)")
-    if any(bool(jnp.any(node.failed)) for node in nodes_that_raise(state)):
-        raise SkippedStepError(_MESSAGE)
-
-
-def forget_failures(state: PyTree) -> PyTree:
-    """Return a state that `require_finite` accepts, with everything else unchanged."""
-    return jax.tree.map(
-        lambda node: node._replace(failed=node.failed & False) if _can_raise(node) else node,
-        state,
-        is_leaf=_can_raise,
-    )
-
-
-_MESSAGE = (
-    "a step was not finite and was skipped: an entry of the gradient, of another array that update "
-    "was given, of the updates or of the new state is infinite or NaN. The state counts such steps "
-    "as skipped_nonfinite; to find the entry, call tx.update outside of jit"
-)
-
-
-def _can_raise(node: Any) -> bool:
-    return type(node) is GuardState and node.failed is not None
-
-
-def nodes_that_raise(state: PyTree) -> list[GuardState]:
-    """Return the states of the guards that were asked to raise."""
-    return [node for node in jax.tree.leaves(state, is_leaf=_can_raise) if _can_raise(node)]
 
 
 def _as_limit(name: str, value: Any) -> Schedule | None:
@@ -402,7 +315,7 @@ def _raise_if_known(finite: Any, updates: PyTree, extra_args: dict[str, Any]) ->
     if arguments.is_traced(finite):
         from jax.experimental import checkify  # It loads slowly.
 
-        checkify.debug_check(finite, _MESSAGE)
+        checkify.debug_check(finite, MESSAGE)
     elif not finite:
         raise SkippedStepError(
             f"{describe_not_finite(updates, extra_args)}; the step was not made, so that you can "
