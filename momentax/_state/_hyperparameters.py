@@ -159,7 +159,7 @@ def _value_at(value: Any, count: Any) -> Any:
     if count is None:
         return UNKNOWN
     if shape := jnp.shape(count):  # The states of a vmap.
-        return jax.vmap(value)(jnp.ravel(_before(count))).reshape(shape)
+        return jnp.reshape(jnp.asarray(jax.vmap(value)(jnp.ravel(_before(count)))), shape)
     return value(_before(count))
 
 
@@ -287,9 +287,9 @@ def _before(count: Any) -> Any:
 
     Counters stop at the largest int32, where the last count is unknown and no schedule changes.
     """
-    numpy = np if isinstance(count, np.ndarray | np.generic | int) else jnp
-    stopped = count == _LAST_COUNT
-    return numpy.where(stopped, count, numpy.maximum(count - 1, 0)).astype(np.int32)
+    numpy: Any = jnp if isinstance(count, jax.Array) else np
+    last = numpy.where(count == _LAST_COUNT, count, numpy.maximum(count - 1, 0))
+    return last.astype(np.int32)
 
 
 # Results.

@@ -136,9 +136,9 @@ def guard(
         if options.max_velocity_norm is not None and not velocities(inner):
             raise ValueError(f"max_velocity_norm needs a velocity, and {describe_paths({})}")
         failed = jnp.array(False) if options.on_nonfinite == "raise" else None
-        counts = [jnp.zeros((), jnp.int32) for _ in range(4)]
-        history = _spike.no_history() if options.spike else (None, None, None)
-        return GuardState(*counts, failed, *history, inner)
+        nonfinite, norm, spike, zeroed = (jnp.zeros((), jnp.int32) for _ in range(4))
+        recent, known, streak = _spike.no_history() if options.spike else (None, None, None)
+        return GuardState(nonfinite, norm, spike, zeroed, failed, recent, known, streak, inner)
 
     def update(updates, state, params=None, **extra_args):
         return _update(tx, options, updates, state, params, extra_args)
