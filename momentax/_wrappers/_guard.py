@@ -82,10 +82,11 @@ def guard(
     `momentax.velocity` returns them, and leaves without a gradient are scaled with the others.
     The update of that step is not changed.
 
-    Put the guard outermost, also around `optax.MultiSteps`, which would add a NaN to its sum of
-    gradients before a guard inside of it could see the NaN, and around `stored`. Then a NaN
-    costs none of the other entries of its block. With spikes and limits the mean of several
-    gradients is tested only by a guard inside of `optax.MultiSteps`.
+    Put the guard outermost: what is outside of it, such as a schedule or weight decay of `sgd`,
+    goes on at a skipped step. Around `stored`, a NaN costs none of the other entries of its block.
+    Around `optax.MultiSteps`, a gradient that is not finite is left out of the sum. Inside of it,
+    a guard sees only the sum of gradients, in which MultiSteps keeps a NaN for ever, so that every
+    later step is skipped; to test the sum as well, use a guard inside and another one outside.
 
     Args:
         tx: The transformation to wrap, a method or a complete optimizer.
@@ -106,7 +107,8 @@ def guard(
             parameters, tx changes the structure of its state, or `value` is no real scalar while
             spike is given.
         TypeError: tx is not a gradient transformation, or an argument is not a number; at update,
-            a gradient has another dtype than a parameter of its kind can have.
+            a gradient is neither floating nor complex, or it is complex where its parameter is
+            real or the other way around.
         FloatingPointError: With on_nonfinite="raise", at an update outside of jit that is not
             finite.
 
@@ -167,7 +169,8 @@ def _update(
     step = _Step(tx, updates, state.inner_state, params, extra_args)
     (u, inner), repeat = step.try_once()
     finite = is_finite(updates, *_others(updates, extra_args), u, *_new_parts(state, inner))
-    made, history, counted = finite, state[5:8], {"skipped_nonfinite": ~finite}
+    made, counted = finite, {"skipped_nonfinite": ~finite}
+    history = state.recent, state.known, state.streak
     if options.max_gradient_norm or options.spike:
         size = arithmetic.norm(updates)
         if options.max_gradient_norm:
@@ -214,7 +217,7 @@ def _require_same_options(state: GuardState, options: _Options) -> None:
 
 
 class _Step(NamedTuple):
-    """One update of the wrapped transformation."""
+    """One update of the wrapped transformation, with what it is given."""
 
     tx: optax.GradientTransformationExtraArgs
     updates: PyTree
@@ -224,7 +227,7 @@ class _Step(NamedTuple):
 
     def run(self) -> tuple[PyTree, Any]:
         u, new = self.tx.update(self.updates, self.inner, self.params, **self.extra_args)
-        require_same_shapes(new, self.inner)
+        _require_same_shapes(new, self.inner)
         return u, jax.tree.map(_in_type_of, new, self.inner)
 
     def try_once(self) -> tuple[tuple[PyTree, Any], Callable[[], tuple[PyTree, Any]]]:
@@ -249,7 +252,7 @@ class _Step(NamedTuple):
         return result, run if xla.is_elementwise(closed.jaxpr) else lambda: result
 
 
-def require_same_shapes(new: Any, old: Any) -> None:
+def _require_same_shapes(new: Any, old: Any) -> None:
     """Refuse a new state of tx whose structure or shapes differ from those of the old one."""
     if found := trees.first_difference(new, old, compare_leaves=_shape_difference):
         raise ValueError(
@@ -265,10 +268,9 @@ def _shape_difference(new: Any, old: Any, path: Any) -> trees.Difference | None:
 
 
 def _in_type_of(new: Any, old: Any) -> Any:
-    """Return a leaf in the dtype of another; `optax.trace` takes the dtype of the gradient."""
-    if jax.typeof(new).dtype == jax.typeof(old).dtype:
-        return new
-    return jnp.asarray(new, jax.typeof(old).dtype)
+    """Return a leaf in the type of another; `optax.trace` takes the dtype of the gradient."""
+    types = [(aval.dtype, aval.weak_type) for aval in map(jax.typeof, (new, old))]
+    return new if types[0] == types[1] else arithmetic.cast_like(new, old)
 
 
 def _others(updates: PyTree, extra_args: dict[str, Any]) -> list[Any]:

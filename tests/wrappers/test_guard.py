@@ -422,3 +422,22 @@ def test_the_check_of_extra_arguments_reads_the_gradient_once():
         return audit(step, params, jax.eval_shape(tx.init, params), args=(params,)).accessed
 
     assert cost(True) == pytest.approx(cost(False), abs=0.01)
+
+
+@jax.numpy_dtype_promotion("standard")
+def test_weak_types_and_dtypes_of_the_state_never_change():
+    tx = guard(optax.inject_hyperparams(optax.sgd)(0.1, momentum=0.9), spike=6.0)
+    params = jnp.ones(3, jnp.bfloat16)
+    state = tx.init(params)
+    traces = []
+
+    @jax.jit
+    def update(g, state):
+        traces.append(1)
+        return tx.update(g, state, params)
+
+    for _ in range(3):
+        _, after = update(jnp.ones(3, jnp.float32), state)
+        chex.assert_trees_all_equal_dtypes(after, state)
+        state = after
+    assert len(traces) == 1

@@ -42,7 +42,7 @@ PIPELINES = {name: functools.partial(lambda n: sgd(0.05, build(n)), name) for na
 PIPELINES |= {
     f"wrapper: {name}": functools.partial(lambda n: sgd(0.05, build(n)), name)
     for name in WRAPPERS
-    if "stored" not in name
+    if not name.startswith(("stored", "guard"))
 }
 PIPELINES |= {
     "inject": lambda: optax.inject_hyperparams(sgd)(0.05),
