@@ -1,4 +1,7 @@
-"""Pictures of sweeps: heat maps, histories, parallel coordinates, and the theory over them.
+"""Pictures of sweeps and of runs.
+
+Of sweeps: heat maps, histories, parallel coordinates, and the theory over them. Of runs: paths over
+contours and on surfaces, phase portraits, errors along eigenvectors, losses and other records.
 
 Every function draws on matplotlib axes and returns them, so that `ax.figure.savefig(path)`
 writes the picture and further calls on `ax` change it. This is the only part of momentax that

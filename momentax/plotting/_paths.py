@@ -48,6 +48,14 @@ def path_style(index: int) -> PathStyle:
     return PathStyle(COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)])
 
 
+def moving_length(points: Reals, size: Reals) -> int:
+    """Return the number of points before a path stays within a hundredth of the picture."""
+    if not len(points):
+        return 0
+    is_far = (np.abs(points - points[-1]) > 0.01 * size).any(axis=1)
+    return 1 + int(np.flatnonzero(is_far)[-1]) if is_far.any() else 1
+
+
 def dot_interval(length: int) -> int:
     """Return a round number of steps such that a path gets at most 30 dots."""
     needed = max(1, -(-length // _MOST_DOTS))

@@ -60,7 +60,7 @@ def test_start_end_and_direction_are_marked():
     assert len(ax.texts) == 2
     for arrow in ax.texts:
         assert (arrow.xyann, arrow.xy) in segments  # From the earlier point to the later one.
-    assert labels(ax) == ["a", "start", "end", "minimizer", "dots 2 points apart"]
+    assert labels(ax) == ["a", "start", "end", "minimizer"]
 
 
 @pytest.mark.parametrize("minimizer", [None, np.array([0.5, 0.25])])
