@@ -53,7 +53,7 @@ def trajectory(
     A white circle marks where each run starts, a large mark where it ends, and arrows its
     direction. Small marks are a fixed number of steps apart, which the legend says, so that their
     distances show the speed. The aspect is equal unless the ranges of the two parameters differ
-    much; then the title says so. The limits follow the paths. A run that diverges is cut, and
+    much; then a note says so. The limits follow the paths. A run that diverges is cut, and
     the legend says that it diverged.
 
     Args:
@@ -106,10 +106,24 @@ def trajectory(
     if land.is_equal:
         ax.set_aspect("equal", adjustable="box")
     else:
-        ax.set_title("The two axes have different scales.", loc="left", fontsize=9)
+        _note_scales(ax)
     handles += _mark_handles(ax, land)
     legend_below(ax, handles, columns=count_columns(ax, handles))
     return ax
+
+
+def _note_scales(ax: Axes) -> None:
+    """Say in the picture that distances along the two axes cannot be compared."""
+    ground: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
+    ax.text(
+        0.01,
+        0.015,
+        "the two axes have different scales",
+        transform=ax.transAxes,
+        fontsize=8,
+        bbox=ground,
+        zorder=4,
+    )
 
 
 def _as_levels(levels: Any) -> Reals:
