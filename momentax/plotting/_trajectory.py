@@ -51,8 +51,8 @@ def trajectory(
     """Draw the paths of runs over the contours of a loss of two parameters.
 
     A white circle marks where each run starts, a large mark where it ends, and arrows its
-    direction. Small marks are a fixed number of steps apart, which the legend says, so that their
-    distances show the speed. The aspect is equal unless the ranges of the two parameters differ
+    direction. Small marks are a fixed number of recorded points apart, which the legend says, so
+    that their distances show the speed. The aspect is equal unless the ranges of the two parameters differ
     much; then a note says so. The limits follow the paths. A run that diverges is cut, and
     the legend says that it diverged.
 
@@ -72,7 +72,7 @@ def trajectory(
 
     Returns:
         The axes. Each run is a line of ax.lines, with its name as the label and as data θ_0, the
-        other recorded params and θ_T, up to the last point before the run leaves the picture.
+        other recorded params and θ_T, up to the point at which the run leaves the picture for good.
 
     Raises:
         ValueError: A run has no record of params or is several runs, the params have more than
