@@ -52,9 +52,9 @@ def trajectory(
 
     A white circle marks where each run starts, a large mark where it ends, and arrows its
     direction. Small marks are a fixed number of recorded points apart, which the legend says, so
-    that their distances show the speed. The aspect is equal unless the ranges of the two parameters differ
-    much; then a note says so. The limits follow the paths. A run that diverges is cut, and
-    the legend says that it diverged.
+    that their distances show the speed. The aspect is equal unless the ranges of the two
+    parameters differ much; then a note says so. The limits follow the paths. A run that diverges
+    is cut, and the legend says that it diverged.
 
     Args:
         runs: Runs by name, or one run: what `momentax.rollout` returns with the record "params".
