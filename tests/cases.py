@@ -516,7 +516,8 @@ WRAPPERS = {
     "guard, spikes": Case(
         _wrapped(momentax.guard, spike=50.0, max_gradient_norm=1e3, on_nonfinite="zero"),
         _BETA,
-        reference.nesterov,
+        reference.guard_with_spikes,
+        extra=lambda g: {"value": 1.0},
         accessed=76.3,
         temporary=8.03,
         reason=_CHOSEN,

@@ -105,8 +105,7 @@ def is_elementwise(jaxpr: Any) -> bool:
     if jaxpr.effects:
         return False
     return all(
-        eqn.primitive.name not in _EXPENSIVE
-        and all(map(is_elementwise, _bodies(eqn)))
+        eqn.primitive.name not in _EXPENSIVE and all(map(is_elementwise, _bodies(eqn)))
         for eqn in jaxpr.eqns
     )
 

@@ -61,8 +61,8 @@ _BETAS = {
     **dict.fromkeys(
         (
             "scale_by_adam", "scale_by_amsgrad", "scale_by_adamax", "scale_by_adan",
-            "scale_by_belief", "scale_by_yogi", "scale_by_radam", "scale_by_novograd",
-            "scale_by_sophia", "scale_by_adopt",
+            "scale_by_belief", "scale_by_yogi", "scale_by_radam", "scale_by_sophia",
+            "scale_by_adopt",
         ),
         "b1",
     ),
@@ -156,7 +156,9 @@ def _wrapped(maker: str, variables: dict[str, Any], state: Any) -> Parts | None:
         return _single(inner[0].update, state)
     if hasattr(state, "_fields") and not hasattr(state, "inner_state"):
         return None
-    return _single(inner[0].update, _field(state, "inner_state"))._replace(is_masked=maker == "masked")
+    return _single(inner[0].update, _field(state, "inner_state"))._replace(
+        is_masked=maker == "masked"
+    )
 
 
 def require_own_state(update: Update, state: Any) -> None:
@@ -165,7 +167,8 @@ def require_own_state(update: Update, state: Any) -> None:
         require_state(state, *states)
     elif isinstance(state, tuple) and state and not hasattr(state, "_fields"):
         raise ValueError(
-            f"state does not belong to tx: a part of tx that is no chain has {describe_state(state)}"
+            "state does not belong to tx: a part of tx that is no chain has "
+            f"{describe_state(state)}"
         )
 
 

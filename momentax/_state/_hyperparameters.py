@@ -16,7 +16,7 @@ from momentax._core import arguments, trees
 from momentax._core.transformations import describe_state
 from momentax._core.typing import PyTree
 from momentax._state import _flax
-from momentax._state._closures import UNKNOWN, Part, parts_of, require_own_state, reads_of
+from momentax._state._closures import UNKNOWN, Part, parts_of, reads_of, require_own_state
 from momentax._state._velocity import has_velocity
 
 _LAST_COUNT = np.iinfo(np.int32).max
@@ -27,6 +27,8 @@ _INJECTED = {
     "weight_decay": "weight_decay",
     **dict.fromkeys(("beta", "beta1", "b1", "momentum", "decay"), "beta"),
 }
+
+
 class _Entry(NamedTuple):
     """A hyperparameter that some part of a pipeline reads.
 
@@ -134,7 +136,7 @@ def _read_part(part: Part, label: tuple[str, ...], mask: tuple[int, ...]) -> lis
         for name, each in inner.parts.items():
             inside = (*label, name) if inner.is_partition else label
             entries += _read_part(each, inside, (*mask, id(update)) if inner.is_masked else mask)
-        return entries
+        return entries + (_count(state, [], label, mask) if _injected(state) else [])
     require_own_state(update, state)
     reads = reads_of(update)
     if reads is None:
@@ -154,7 +156,11 @@ def _value_at(value: Any, count: Any) -> Any:
     """Return a constant, or the value of a schedule at the last update."""
     if not callable(value):
         return value
-    return UNKNOWN if count is None else value(_before(count))
+    if count is None:
+        return UNKNOWN
+    if shape := jnp.shape(count):  # The states of a vmap.
+        return jnp.reshape(jnp.asarray(jax.vmap(value)(jnp.ravel(_before(count)))), shape)
+    return value(_before(count))
 
 
 # Without tx: the state alone.
@@ -170,7 +176,7 @@ def _read_state(node: Any, label: tuple[str, ...], mask: tuple[int, ...]) -> lis
         ]
     if _is_named(node, "MaskedState"):
         return _read_state(node.inner_state, label, (*mask, id(node)))
-    if _injected(node) is not None:
+    if _injected(node):
         return _read_injected(node, label, mask)
     if has_velocity(node) or _count_of(node) is not None:
         entries = _values_in(node, label, mask)
@@ -203,9 +209,9 @@ def _unknown_of(node: Any) -> str | None:
     return names.get(kind)
 
 
-def _injected(node: Any) -> Mapping[str, Any] | None:
-    """Return the hyperparameters in a state of `optax.inject_hyperparams`."""
-    return getattr(node, "hyperparams", None) if _is_record(node) else None
+def _injected(node: Any) -> bool:
+    """Return whether a node is the state of `optax.inject_hyperparams`."""
+    return _is_record(node) and hasattr(node, "hyperparams")
 
 
 def _read_injected(node: Any, label: tuple[str, ...], mask: tuple[int, ...]) -> list[_Entry]:
@@ -220,7 +226,8 @@ def _read_injected(node: Any, label: tuple[str, ...], mask: tuple[int, ...]) -> 
         if name:
             found.append(_Entry(name, value, label, mask))
     names = {entry.name for entry in found}
-    return found + [entry for entry in inner if entry.name not in names]
+    inner = [entry for entry in inner if entry.name not in names]
+    return found + inner + _count(node, [], label, mask)
 
 
 def _keeps_by_second_beta(node: Any) -> bool:
@@ -271,7 +278,7 @@ def _count(
     if count is None:
         return []
     scales = any(entry.name == "learning_rate" for entry in entries)
-    rank = 0 if scales else 1 if has_velocity(node) else 2
+    rank = 0 if scales else 1 if has_velocity(node) else 3 if _injected(node) else 2
     return [_Entry("count", _before(count), label, mask, rank)]
 
 
@@ -280,9 +287,9 @@ def _before(count: Any) -> Any:
 
     Counters stop at the largest int32, where the last count is unknown and no schedule changes.
     """
-    numpy = np if isinstance(count, np.ndarray | np.generic | int) else jnp
-    stopped = count == _LAST_COUNT
-    return numpy.where(stopped, count, numpy.maximum(count - 1, 0)).astype(np.int32)
+    numpy: Any = jnp if isinstance(count, jax.Array) else np
+    last = numpy.where(count == _LAST_COUNT, count, numpy.maximum(count - 1, 0))
+    return last.astype(np.int32)
 
 
 # Results.

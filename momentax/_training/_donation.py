@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from momentax._core.arguments import describe, is_traced
 from momentax._core.trees import ARRAYS, Difference, first_difference, is_array
 from momentax._core.typing import PyTree
-from momentax._wrappers._guard import (
+from momentax._wrappers._failures import (
     SkippedStepError,
     forget_failures,
     nodes_that_raise,
-    require_finite,
+    raise_for_failures,
 )
 
 # program(single_device, params, state, *batch, **extra) -> params, state, outcome
@@ -181,7 +181,7 @@ def _raise_for_guard(after: tuple[PyTree, PyTree, Any]) -> None:
     if not flags or any(map(is_traced, flags)):
         return
     try:
-        require_finite(state)
+        raise_for_failures(state)
     except SkippedStepError as error:
         error.params, error.state = params, forget_failures(state)
         raise

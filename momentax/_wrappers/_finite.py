@@ -11,7 +11,7 @@ import optax
 
 from momentax._core import arguments, arithmetic, trees
 from momentax._core.typing import PyTree
-from momentax._state._velocity import velocities
+from momentax._state._velocity import velocities, velocity_node
 
 
 def is_finite(*trees_of_arrays: PyTree) -> jax.Array:
@@ -45,13 +45,15 @@ def with_zeros(
 ) -> tuple[PyTree, dict[str, Any], jax.Array]:
     """Return gradients with 0 for each entry that is not finite, and whether there was one.
 
-    The same gradients among the extra arguments, which `train_step` passes as grad, are replaced
-    as well.
+    The gradients are also cleaned where an extra argument repeats them, as `grad` does.
     """
     leaves, structure = jax.tree.flatten(updates)
     cleaned = [_cleaned(leaf) if _has_entries(leaf) else leaf for leaf in leaves]
     replaced = {id(old): new for old, new in zip(leaves, cleaned, strict=True)}
     extra_args = jax.tree.map(lambda leaf: replaced.get(id(leaf), leaf), extra_args)
+    if "grad" in extra_args:
+        grad = jax.tree.map(lambda g: _cleaned(g) if _has_entries(g) else g, extra_args["grad"])
+        extra_args = extra_args | {"grad": grad}
     return structure.unflatten(cleaned), extra_args, ~is_finite(leaves)
 
 
@@ -68,11 +70,12 @@ def require_gradients(updates: PyTree, inner: Any, params: PyTree) -> None:
         remedy = "pass the params that the gradients were taken at"
         _require_fit(updates, "the parameter", params, remedy)
         return
-    found = [v for v in velocities(inner).values() if jax.tree.leaves(v)]
-    if len(found) == 1 and jax.tree.structure(found[0]) == jax.tree.structure(updates):
-        same_rank = jax.tree.map(lambda g, v: jnp.ndim(g) == jnp.ndim(v), updates, found[0])
-        if jax.tree.all(same_rank):  # Several velocities of one parameter are stacked.
-            trees.require_gradients(updates, found[0])
+    found = {path: v for path, v in velocities(inner).items() if jax.tree.leaves(v)}
+    for path, v in found.items():
+        # Several velocities of one parameter are stacked, and parts of one tree are masked.
+        is_stacked = getattr(velocity_node(inner, path), "leading_axes", 0)
+        if len(found) == 1 and not is_stacked:
+            trees.require_gradients(trees.masked_like(v, updates), v)
 
 
 def _require_fit(updates: PyTree, name: str, like: PyTree, remedy: str) -> None:

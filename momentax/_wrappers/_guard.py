@@ -14,6 +14,7 @@ from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree, Scalar, Schedule
 from momentax._state._velocity import describe_paths, limit_velocities, velocities
 from momentax._wrappers import _spike
+from momentax._wrappers._failures import MESSAGE, GuardState, SkippedStepError
 from momentax._wrappers._finite import (
     describe_not_finite,
     is_finite,
@@ -21,45 +22,6 @@ from momentax._wrappers._finite import (
     with_zeros,
 )
 from momentax._wrappers._loss import loss_value
-
-
-class GuardState(NamedTuple):
-    """The state of a guarded transformation.
-
-    skipped_nonfinite: steps skipped so far because a gradient, another array that update was
-        given, the new state or the updates were not finite, a 0-d int32 array.
-    skipped_norm: steps skipped because the gradient was longer than max_gradient_norm.
-    skipped_spike: steps skipped because the gradient norm or the loss was a spike.
-    zeroed: steps made with some entries of the gradient set to 0, with on_nonfinite="zero".
-    failed: whether a step was not finite, with on_nonfinite="raise", a 0-d array of bool; None
-        otherwise.
-    recent: the norms and the losses of the last steps made, an array of shape (2, 128); None
-        without `spike`.
-    known: how many of each are known, at the end of `recent`; None without `spike`.
-    streak: spikes since the last step made; None without `spike`.
-    inner_state: the state of tx.
-    """
-
-    skipped_nonfinite: Any
-    skipped_norm: Any
-    skipped_spike: Any
-    zeroed: Any
-    failed: Any
-    recent: Any
-    known: Any
-    streak: Any
-    inner_state: Any
-
-
-class SkippedStepError(FloatingPointError):
-    """A step was not finite and was skipped, under `guard(..., on_nonfinite="raise")`.
-
-    params, state: where `train_step` raises, the parameters and the state with which training
-        can go on, or be looked into; None elsewhere.
-    """
-
-    params: PyTree = None
-    state: PyTree = None
 
 
 class _Options(NamedTuple):
@@ -92,8 +54,8 @@ def guard(
     at first, such as the best loss so far, may stay so.
 
         on_nonfinite="skip":     the step is skipped
-        on_nonfinite="zero":     entries of the gradient that are not finite become 0, and the
-                                 step is made; it is skipped if something else is not finite
+        on_nonfinite="zero":     entries of the gradient (and of grad=) that are not finite become
+                                 0, and the step is made unless something else is not finite
         on_nonfinite="raise":    the step is skipped, and a FloatingPointError is raised
 
     Outside of jit, update itself raises. A function under `jax.jit` cannot. There `train_step`
@@ -101,27 +63,30 @@ def guard(
     `momentax.diagnostics.require_finite(state)` as often as you like, or wrap the function in
     `jax.experimental.checkify.checkify`, for which the guard has a check.
 
-    Too long. A step is skipped if ‖g‖ > max_gradient_norm, over all leaves. To shorten the
+    Too long. A step is skipped if ‖g_t‖ > max_gradient_norm, over all leaves. To shorten the
     gradient instead, chain `optax.clip_by_global_norm` before the method.
 
-    Spikes. Let m and s be the mean and the standard deviation of x over the last 128 steps made,
-    for x the gradient norm, and the loss if update is given `value=loss`. A step is skipped if
+    Spikes. Let m_t and s_t be the mean and the standard deviation of x over the last 128 steps
+    made before step t, where x is the gradient norm, or the loss if update is given `value=loss`.
+    A step is skipped if, for one of the two,
 
-        x > m + spike · max(s, |m| / 100)
+        x_t > m_t + spike · max(s_t, |m_t| / 100)
 
-    for one of the two. No step is a spike before 16 values are known, or while all of them are 0.
-    Skipped values do not enter m and s. After 10 spikes without a step in between, the level is
-    taken to have changed: the next step is made, and the statistics start again with it.
+    No step is a spike before 16 values are known, or while all of them are 0. Skipped values do
+    not enter m and s, and neither do gradients of 0. After 10 spikes without a step in between,
+    the level is taken to have changed: the next step is made, and the statistics start again
+    with it.
 
     Velocity. After a step, a velocity longer than max_velocity_norm is scaled to that length. The
     norm is over all leaves and all velocities in the state together, each in its own units, as
     `momentax.velocity` returns them, and leaves without a gradient are scaled with the others.
     The update of that step is not changed.
 
-    Put the guard outermost, also around `optax.MultiSteps`, which would add a NaN to its sum of
-    gradients before a guard inside of it could see the NaN, and around `stored`. Then a NaN
-    costs none of the other entries of its block. With spikes and limits the mean of several
-    gradients is tested only by a guard inside of `optax.MultiSteps`.
+    Put the guard outermost: what is outside of it, such as a schedule or weight decay of `sgd`,
+    goes on at a skipped step. Around `stored`, a NaN costs none of the other entries of its block.
+    Around `optax.MultiSteps`, a gradient that is not finite is left out of the sum. Inside of it,
+    a guard sees only the sum of gradients, in which MultiSteps keeps a NaN for ever, so that every
+    later step is skipped; to test the sum as well, use a guard inside and another one outside.
 
     Args:
         tx: The transformation to wrap, a method or a complete optimizer.
@@ -142,7 +107,8 @@ def guard(
             parameters, tx changes the structure of its state, or `value` is no real scalar while
             spike is given.
         TypeError: tx is not a gradient transformation, or an argument is not a number; at update,
-            a gradient has another dtype than a parameter of its kind can have.
+            a gradient is neither floating nor complex, or it is complex where its parameter is
+            real or the other way around.
         FloatingPointError: With on_nonfinite="raise", at an update outside of jit that is not
             finite.
 
@@ -172,65 +138,14 @@ def guard(
         if options.max_velocity_norm is not None and not velocities(inner):
             raise ValueError(f"max_velocity_norm needs a velocity, and {describe_paths({})}")
         failed = jnp.array(False) if options.on_nonfinite == "raise" else None
-        counts = [jnp.zeros((), jnp.int32) for _ in range(4)]
-        history = _spike.no_history() if options.spike else (None, None, None)
-        return GuardState(*counts, failed, *history, inner)
+        nonfinite, norm, spike, zeroed = (jnp.zeros((), jnp.int32) for _ in range(4))
+        recent, known, streak = _spike.no_history() if options.spike else (None, None, None)
+        return GuardState(nonfinite, norm, spike, zeroed, failed, recent, known, streak, inner)
 
     def update(updates, state, params=None, **extra_args):
         return _update(tx, options, updates, state, params, extra_args)
 
     return transformation(init, update, GuardState)
-
-
-def require_finite(state: PyTree) -> None:
-    """Raise an error if a guard has skipped a step for which it was asked to raise.
-
-    Call it between the steps of a loop of your own, as often as you like: the state keeps the
-    fault. It waits for the step that made the state. `train_step` calls it by itself.
-
-    Args:
-        state: The state of a transformation that contains `guard(..., on_nonfinite="raise")`.
-            States without one pass.
-
-    Raises:
-        FloatingPointError: A step was not finite. It was skipped, so that the parameters and the
-            state are those before it.
-        TypeError: state is a gradient transformation.
-
-    Example:
-        >>> tx = momentax.guard(momentax.sgd(0.1), on_nonfinite="raise")
-        >>> updates, state = jax.jit(tx.update)(grads, tx.init(params), params)
-        >>> momentax.diagnostics.require_finite(state)
-    """
-    if isinstance(state, optax.GradientTransformation):
-        raise TypeError("state is a gradient transformation; pass its state, tx.init(params)")
-    if any(bool(jnp.any(node.failed)) for node in nodes_that_raise(state)):
-        raise SkippedStepError(_MESSAGE)
-
-
-def forget_failures(state: PyTree) -> PyTree:
-    """Return a state that `require_finite` accepts, with everything else unchanged."""
-    return jax.tree.map(
-        lambda node: node._replace(failed=node.failed & False) if _can_raise(node) else node,
-        state,
-        is_leaf=_can_raise,
-    )
-
-
-_MESSAGE = (
-    "a step was not finite and was skipped: an entry of the gradient, of another array that update "
-    "was given, of the updates or of the new state is infinite or NaN. The state counts such steps "
-    "as skipped_nonfinite; to find the entry, call tx.update outside of jit"
-)
-
-
-def _can_raise(node: Any) -> bool:
-    return type(node) is GuardState and node.failed is not None
-
-
-def nodes_that_raise(state: PyTree) -> list[GuardState]:
-    """Return the states of the guards that were asked to raise."""
-    return [node for node in jax.tree.leaves(state, is_leaf=_can_raise) if _can_raise(node)]
 
 
 def _as_limit(name: str, value: Any) -> Schedule | None:
@@ -254,7 +169,8 @@ def _update(
     step = _Step(tx, updates, state.inner_state, params, extra_args)
     (u, inner), repeat = step.try_once()
     finite = is_finite(updates, *_others(updates, extra_args), u, *_new_parts(state, inner))
-    made, history, counted = finite, state[5:8], {"skipped_nonfinite": ~finite}
+    made, counted = finite, {"skipped_nonfinite": ~finite}
+    history = state.recent, state.known, state.streak
     if options.max_gradient_norm or options.spike:
         size = arithmetic.norm(updates)
         if options.max_gradient_norm:
@@ -301,7 +217,7 @@ def _require_same_options(state: GuardState, options: _Options) -> None:
 
 
 class _Step(NamedTuple):
-    """One update of the wrapped transformation."""
+    """One update of the wrapped transformation, with what it is given."""
 
     tx: optax.GradientTransformationExtraArgs
     updates: PyTree
@@ -311,7 +227,7 @@ class _Step(NamedTuple):
 
     def run(self) -> tuple[PyTree, Any]:
         u, new = self.tx.update(self.updates, self.inner, self.params, **self.extra_args)
-        require_same_shapes(new, self.inner)
+        _require_same_shapes(new, self.inner)
         return u, jax.tree.map(_in_type_of, new, self.inner)
 
     def try_once(self) -> tuple[tuple[PyTree, Any], Callable[[], tuple[PyTree, Any]]]:
@@ -336,7 +252,7 @@ class _Step(NamedTuple):
         return result, run if xla.is_elementwise(closed.jaxpr) else lambda: result
 
 
-def require_same_shapes(new: Any, old: Any) -> None:
+def _require_same_shapes(new: Any, old: Any) -> None:
     """Refuse a new state of tx whose structure or shapes differ from those of the old one."""
     if found := trees.first_difference(new, old, compare_leaves=_shape_difference):
         raise ValueError(
@@ -352,10 +268,9 @@ def _shape_difference(new: Any, old: Any, path: Any) -> trees.Difference | None:
 
 
 def _in_type_of(new: Any, old: Any) -> Any:
-    """Return a leaf in the dtype of another; `optax.trace` takes the dtype of the gradient."""
-    if jax.typeof(new).dtype == jax.typeof(old).dtype:
-        return new
-    return jnp.asarray(new, jax.typeof(old).dtype)
+    """Return a leaf in the type of another; `optax.trace` takes the dtype of the gradient."""
+    types = [(aval.dtype, aval.weak_type) for aval in map(jax.typeof, (new, old))]
+    return new if types[0] == types[1] else arithmetic.cast_like(new, old)
 
 
 def _others(updates: PyTree, extra_args: dict[str, Any]) -> list[Any]:
@@ -402,7 +317,7 @@ def _raise_if_known(finite: Any, updates: PyTree, extra_args: dict[str, Any]) ->
     if arguments.is_traced(finite):
         from jax.experimental import checkify  # It loads slowly.
 
-        checkify.debug_check(finite, _MESSAGE)
+        checkify.debug_check(finite, MESSAGE)
     elif not finite:
         raise SkippedStepError(
             f"{describe_not_finite(updates, extra_args)}; the step was not made, so that you can "

@@ -35,7 +35,8 @@ def judge(
     recent, known, streak = history
     pair = norm, jnp.nan if loss is None else loss
     values = jnp.stack([jnp.asarray(each, recent.dtype) for each in pair])
-    given = jnp.isfinite(values)
+    # A gradient of 0, as of a batch without examples, says nothing about the size of others.
+    given = jnp.isfinite(values) & jnp.stack([norm > 0, jnp.array(loss is not None)])
     # Divided by the largest value, no square overflows. A window of zeros is divided by 1.
     largest = jnp.max(jnp.abs(recent), axis=1, keepdims=True)
     largest = jnp.where(largest > 0, largest, 1)

@@ -151,7 +151,7 @@ def test_a_count_stops_at_the_largest_integer_and_the_steps_stay_finite(name):
         assert end.count == LAST
 
 
-@every_transformation_with(lambda case: case.extra(PARAMS))
+@every_transformation_with(lambda case: case.extra(PARAMS) and not case.skips)
 @pytest.mark.parametrize("fault", NOT_FINITE)
 def test_an_extra_argument_that_is_not_finite_is_seen(name, fault):
     tx, update = build(name), jax.jit(build(name).update)

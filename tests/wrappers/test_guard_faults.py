@@ -42,7 +42,7 @@ PIPELINES = {name: functools.partial(lambda n: sgd(0.05, build(n)), name) for na
 PIPELINES |= {
     f"wrapper: {name}": functools.partial(lambda n: sgd(0.05, build(n)), name)
     for name in WRAPPERS
-    if "stored" not in name
+    if not name.startswith(("stored", "guard"))
 }
 PIPELINES |= {
     "inject": lambda: optax.inject_hyperparams(sgd)(0.05),
@@ -83,10 +83,8 @@ def program(name):
         new, u = {}, {}
         for kept in made:
             new[kept], u[kept] = one(kept, carry[kept], g, value, is_missing)
-            chosen = jax.tree.map(
-                lambda old, new: jnp.where(is_left_out[kept], old, new), carry[kept], new[kept]
-            )
-            new[kept] = chosen
+            keep = functools.partial(jnp.where, is_left_out[kept])
+            new[kept] = jax.tree.map(keep, carry[kept], new[kept])
         skipped = {kept: new[kept][1].skipped_nonfinite for kept in made}
         return new, (u, skipped)
 
