@@ -203,6 +203,12 @@ def is_mask(value: Any) -> bool:
 
 # What an argument may be where its annotation does not say it, by its name or by both names.
 RULES: dict[str, _Rule] = {
+    "Measurements.history": lambda value: isinstance(value, dict) and not value,
+    "Measurements.latest": lambda value: isinstance(value, dict) and not value,
+    "monitor.per": lambda value: value in ("model", "leaf") if isinstance(value, str) else False,
+    "train_step.monitor": lambda value: (
+        value is None or isinstance(value, bool) or (isinstance(value, dict) and not value)
+    ),
     "mu": is_real_array,
     "Best.value": lambda value: isinstance(value, float),
     "Best.standard_error": lambda value: isinstance(value, float),
