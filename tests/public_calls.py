@@ -65,6 +65,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "momentax.diagnostics.Measurements.counts": lambda: [0, 1],
     "momentax.diagnostics.Measurements.history": lambda: {"cos": [0.9, 0.5]},
     "momentax.diagnostics.Measurements.latest": lambda: {"cos": 0.5},
+    "momentax.diagnostics.Measurements.plot.options": dict,
     "axis": lambda: "beta",
     "beta": lambda: 0.9,
     "beta1": lambda: 0.9,
