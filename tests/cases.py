@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 import momentax
 from momentax import sgd
@@ -439,6 +440,10 @@ def _wrapped(wrap: Callable[..., Any], *args: Any, **options: Any) -> Callable[.
     return lambda beta: wrap(momentax.nesterov(beta), *args, **options)
 
 
+def _with_loss(g: Any) -> dict[str, Any]:
+    return {"value": jnp.float32(1)}  # The state keeps it.
+
+
 _BETA = {"beta": 0.9}
 WRAPPERS = {
     "restart": Case(
@@ -461,12 +466,17 @@ WRAPPERS = {
         reach="tree",
     ),
     "monitor": Case(
-        _wrapped(momentax.monitor, every=2, history=2), _BETA, reference.nesterov, accessed=110
+        _wrapped(momentax.monitor, every=2, history=2),
+        _BETA,
+        reference.nesterov,
+        extra=_with_loss,
+        accessed=110,
     ),
     "monitor, curvature": Case(
         _wrapped(momentax.monitor, per="leaf", curvature=True),
         _BETA,
         reference.nesterov,
+        extra=_with_loss,
         accessed=150,
     ),
     "cautious": Case(
