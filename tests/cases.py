@@ -471,13 +471,17 @@ WRAPPERS = {
         reference.nesterov,
         extra=_with_loss,
         accessed=110,
+        temporary=5,
+        reason="The branch for sums that overflow keeps the update, which two of its loops read.",
     ),
     "monitor, curvature": Case(
         _wrapped(momentax.monitor, per="leaf", curvature=True),
         _BETA,
         reference.nesterov,
         extra=_with_loss,
-        accessed=150,
+        accessed=180,
+        temporary=10,
+        reason="The step is kept, and the branch for sums that overflow keeps the update.",
     ),
     "cautious": Case(
         _wrapped(momentax.cautious),

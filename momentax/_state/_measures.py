@@ -170,7 +170,8 @@ def _leaf_sums(parts: Kinds, sign: Any, ratio: Any, step: Any) -> dict[str, jax.
         sign: 1 or -1, by which the velocity is multiplied.
         ratio: r. The part g - r v of the gradient is measured too: if it is small, so is the angle
             of the two, which the cosine alone would not tell.
-        step: The step to take the inner product of the gradient with, or None.
+        step: The step to take the inner product of the gradient with, and whether it was made; or
+            None.
     """
     g, v = parts.gradient, parts.velocity
     sums, maxima = _squares(parts), {}
@@ -185,8 +186,10 @@ def _leaf_sums(parts: Kinds, sign: Any, ratio: Any, step: Any) -> dict[str, jax.
             "opposing": (sign * _product(v, g) < 0).astype(float_dtype()),
         }
     if step is not None and g is not None:
-        sums["slope"] = _product(g, step)
+        sums["slope"] = _product(g, arithmetic.upcast(step[0]))
     found = _reduce(sums, maxima)
+    if "slope" in found:
+        found["slope"] = jnp.where(step[1], found["slope"], 0)
     if parts.clipped is not None and parts.clipped is g:
         found["clipped"] = found["gradient"]
     return found
@@ -226,9 +229,9 @@ def measure(
         read: Returns the arrays of each leaf. It is called again where they are read again, so that
             XLA computes them there and keeps no buffer for them.
         signs: 1 or -1 for each leaf, by which the velocity is multiplied.
-        steps: The step of each leaf to take the inner product of the gradient with.
+        steps: The step of each leaf to take the inner product of the gradient with, and whether it
+            was made, or None.
     """
-    steps = [None if step is None else arithmetic.upcast(step) for step in steps]
     leaves = [_upcast_leaf(parts) for parts in read()]
     units = {kind: jnp.ones(groups.number, float_dtype()) for kind in Kinds._fields}
     totals, largest, is_accurate = _measure(groups, leaves, signs, steps, units)

@@ -497,8 +497,7 @@ def _measure(
     signs = _signs(found, in_gradients)
     steps: list[Any] = [None] * len(leaves)
     if isinstance(previous, LastStep):
-        moved = zip(jax.tree.leaves(previous.step), list(previous.known), strict=True)
-        steps = [jnp.where(known, step, 0) for step, known in moved]
+        steps = list(zip(jax.tree.leaves(previous.step), list(previous.known), strict=True))
     totals, largest = _measures.measure(groups, partial(_leaves_of, now, like), signs, steps)
     g = [parts.gradient for parts in leaves]
     both = groups.any(_measures.has(leaves, "velocity", "gradient"))
@@ -625,5 +624,6 @@ def _remember(options: _Options, now: _Moment, state: MonitorState) -> LastGradi
         return kept
     groups, u = options.groups(state), parts_like(now.computed_update, like)
     leaves = [Kinds(part, None, None, each, None) for part, each in zip(g, u, strict=True)]
-    totals, _ = _measures.measure(groups, lambda: leaves, [1.0] * len(leaves), u)
+    steps = [None if each is None else (each, True) for each in u]
+    totals, _ = _measures.measure(groups, lambda: leaves, [1.0] * len(leaves), steps)
     return LastStep(*kept, replaced(previous.step, u), totals.slope, totals.norms["update"])
