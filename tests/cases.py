@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 import momentax
 from momentax import sgd
@@ -440,10 +439,6 @@ def _wrapped(wrap: Callable[..., Any], *args: Any, **options: Any) -> Callable[.
     return lambda beta: wrap(momentax.nesterov(beta), *args, **options)
 
 
-def _with_loss(g: Any) -> dict[str, Any]:
-    return {"value": jnp.float32(1)}  # The state keeps it.
-
-
 _BETA = {"beta": 0.9}
 WRAPPERS = {
     "restart": Case(
@@ -469,7 +464,6 @@ WRAPPERS = {
         _wrapped(momentax.monitor, every=2, history=2),
         _BETA,
         reference.nesterov,
-        extra=_with_loss,
         accessed=110,
         temporary=5,
         reason="The branch for sums that overflow keeps the update, which two of its loops read.",
@@ -478,7 +472,6 @@ WRAPPERS = {
         _wrapped(momentax.monitor, per="leaf", curvature=True),
         _BETA,
         reference.nesterov,
-        extra=_with_loss,
         accessed=180,
         temporary=10,
         reason="The step is kept, and the branch for sums that overflow keeps the update.",

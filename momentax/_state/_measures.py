@@ -183,7 +183,7 @@ def _leaf_sums(parts: Kinds, sign: Any, ratio: Any, step: Any) -> dict[str, jax.
         sums |= {
             "rest": _product(rest, rest),
             "rest along": sign * _product(v, rest),
-            "opposing": (sign * _product(v, g) < 0).astype(float_dtype()),
+            "opposing": (sign * _product(v, g) < 0).astype(sign.dtype),
         }
     if step is not None and g is not None:
         sums["slope"] = _product(g, arithmetic.upcast(step[0]))
@@ -343,7 +343,8 @@ def _leaf_maxima(parts: Kinds) -> dict[str, jax.Array]:
     named = {kind: part for kind, part in parts._asdict().items() if part is not None}
     sums = {}
     if parts.gradient is not None:
-        sums["nonfinite"] = (~jnp.isfinite(parts.gradient)).astype(float_dtype())
+        dtype = jnp.finfo(parts.gradient.dtype).dtype
+        sums["nonfinite"] = (~jnp.isfinite(parts.gradient)).astype(dtype)
     return _reduce(sums, {kind: _magnitude(part) for kind, part in named.items()})
 
 
