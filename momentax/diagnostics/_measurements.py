@@ -79,8 +79,12 @@ class Measurements(Mapping[str, float]):
 
     def to_dataframe(self) -> Any:
         """Return the history as a `pandas.DataFrame` with a column for each key, by count."""
-        import pandas
-
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "to_dataframe needs pandas: run `pip install 'momentax[results]'`"
+            ) from error
         index = pandas.Index(self.counts, name="count")
         return pandas.DataFrame(self.history, index=index)
 
