@@ -63,10 +63,12 @@ def register_serialization() -> None:
     """
     from jax import export  # A slow import, which importing momentax does not need.
 
+    from momentax._wrappers._monitor import LastGradient, LastStep
     from momentax.storage._bfloat16 import Bfloat16Velocity
     from momentax.storage._int8 import Int8Velocity
 
-    for kind in (*map(__getattr__, __all__), Bfloat16Velocity, Int8Velocity):
+    parts = LastGradient, LastStep, Bfloat16Velocity, Int8Velocity
+    for kind in (*map(__getattr__, __all__), *parts):
         if kind not in _registered:
             export.register_namedtuple_serialization(
                 kind, serialized_name=f"momentax.{kind.__name__}"

@@ -464,13 +464,20 @@ WRAPPERS = {
         reach="tree",
     ),
     "monitor": Case(
-        _wrapped(momentax.monitor, every=2, history=2), _BETA, reference.nesterov, accessed=110
+        _wrapped(momentax.monitor, every=2, history=2),
+        _BETA,
+        reference.nesterov,
+        accessed=110,
+        temporary=5,
+        reason="The branch for sums that overflow keeps the update, which two of its loops read.",
     ),
     "monitor, curvature": Case(
         _wrapped(momentax.monitor, per="leaf", curvature=True),
         _BETA,
         reference.nesterov,
-        accessed=150,
+        accessed=180,
+        temporary=10,
+        reason="The step is kept, and the branch for sums that overflow keeps the update.",
     ),
     "cautious": Case(
         _wrapped(momentax.cautious),

@@ -207,7 +207,23 @@ def is_mask(value: Any) -> bool:
 
 
 # What an argument may be where its annotation does not say it, by its name or by both names.
+def are_all(values: Any, kind: type) -> bool:
+    return bool(values) and all(isinstance(value, kind) for value in values)
+
+
 RULES: dict[str, _Rule] = {
+    "Measurements.history": lambda value: isinstance(value, dict) and not value,
+    "Measurements.latest": lambda value: isinstance(value, dict) and not value,
+    "measurements.path": lambda value: value == "",  # That of a monitor that is the whole state.
+    "monitor.per": lambda value: (
+        value in ("model", "leaf")
+        if isinstance(value, str)
+        else _takes(value, 1) or are_all(jax.tree.leaves(value), str)
+    ),
+    "separator": lambda value: isinstance(value, str) and value != "",
+    "train_step.monitor": lambda value: (
+        value is None or isinstance(value, bool) or (isinstance(value, dict) and not value)
+    ),
     "mu": is_real_array,
     "Best.value": lambda value: isinstance(value, float),
     "Best.standard_error": lambda value: isinstance(value, float),

@@ -62,6 +62,10 @@ class Call(NamedTuple):
 # A valid argument for each name that constructors and methods of classes use.
 ARGUMENTS: dict[str, Callable[[], Any]] = {
     "L": lambda: 1.0,
+    "momentax.diagnostics.Measurements.counts": lambda: [0, 1],
+    "momentax.diagnostics.Measurements.history": lambda: {"cos": [0.9, 0.5]},
+    "momentax.diagnostics.Measurements.latest": lambda: {"cos": 0.5},
+    "momentax.diagnostics.Measurements.plot.options": dict,
     "axis": lambda: "beta",
     "beta": lambda: 0.9,
     "beta1": lambda: 0.9,

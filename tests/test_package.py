@@ -89,7 +89,7 @@ LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # The packages that rooms import in functions, besides JAX, Optax, NumPy and the standard library.
 EXTRAS = {
     "_cli": {"flax", "matplotlib", "sklearn", "tqdm"},
-    "diagnostics": {"matfree", "scipy", "tqdm"},
+    "diagnostics": {"matfree", "pandas", "scipy", "tqdm"},
     "plotting": {"PIL", "matplotlib", "mpl_toolkits"},  # Matplotlib needs or brings the others.
     "sweeps": {"pandas", "tqdm", "xarray"},
     "theory": {"cvxpy", "scipy"},

@@ -50,21 +50,21 @@ class Groups(NamedTuple):
     """Which leaves are measured together.
 
     rows: the number of the group of each leaf; NumPy's where it is known while tracing.
-    count: the number of groups.
+    number: the number of groups.
     """
 
     rows: Any
-    count: int
+    number: int
 
     def total(self, leaves: jax.Array) -> jax.Array:
         """Sum the numbers of the leaves, on the first axis, over each group."""
-        if self.count == 1:
+        if self.number == 1:
             return jnp.sum(leaves, axis=0, keepdims=True)
-        return jnp.zeros((self.count, *leaves.shape[1:]), leaves.dtype).at[self.rows].add(leaves)
+        return jnp.zeros((self.number, *leaves.shape[1:]), leaves.dtype).at[self.rows].add(leaves)
 
     def largest(self, leaves: jax.Array) -> jax.Array:
         """Return the largest number of the leaves of each group, -∞ without any."""
-        least = jnp.full((self.count, *leaves.shape[1:]), -jnp.inf, leaves.dtype)
+        least = jnp.full((self.number, *leaves.shape[1:]), -jnp.inf, leaves.dtype)
         return least.at[self.rows].max(leaves)
 
     def any(self, leaves: Any) -> jax.Array:
@@ -170,22 +170,26 @@ def _leaf_sums(parts: Kinds, sign: Any, ratio: Any, step: Any) -> dict[str, jax.
         sign: 1 or -1, by which the velocity is multiplied.
         ratio: r. The part g - r v of the gradient is measured too: if it is small, so is the angle
             of the two, which the cosine alone would not tell.
-        step: The step to take the inner product of the gradient with, or None.
+        step: The step to take the inner product of the gradient with, and whether it was made; or
+            None.
     """
     g, v = parts.gradient, parts.velocity
     sums, maxima = _squares(parts), {}
     if v is not None:
         maxima["largest"] = _magnitude(v)
     if v is not None and g is not None:
-        rest = g - jnp.asarray(sign * ratio, v.dtype) * v
+        sign = jnp.asarray(sign, jnp.finfo(v.dtype).dtype)
+        rest = g - (sign * jnp.asarray(ratio, sign.dtype)).astype(v.dtype) * v
         sums |= {
             "rest": _product(rest, rest),
             "rest along": sign * _product(v, rest),
-            "opposing": (sign * _product(v, g) < 0).astype(float_dtype()),
+            "opposing": (sign * _product(v, g) < 0).astype(sign.dtype),
         }
     if step is not None and g is not None:
-        sums["slope"] = _product(g, step)
+        sums["slope"] = _product(g, arithmetic.upcast(step[0]))
     found = _reduce(sums, maxima)
+    if "slope" in found:
+        found["slope"] = jnp.where(step[1], found["slope"], 0)
     if parts.clipped is not None and parts.clipped is g:
         found["clipped"] = found["gradient"]
     return found
@@ -225,11 +229,11 @@ def measure(
         read: Returns the arrays of each leaf. It is called again where they are read again, so that
             XLA computes them there and keeps no buffer for them.
         signs: 1 or -1 for each leaf, by which the velocity is multiplied.
-        steps: The step of each leaf to take the inner product of the gradient with.
+        steps: The step of each leaf to take the inner product of the gradient with, and whether it
+            was made, or None.
     """
-    steps = [None if step is None else arithmetic.upcast(step) for step in steps]
     leaves = [_upcast_leaf(parts) for parts in read()]
-    units = {kind: jnp.ones(groups.count, float_dtype()) for kind in Kinds._fields}
+    units = {kind: jnp.ones(groups.number, float_dtype()) for kind in Kinds._fields}
     totals, largest, is_accurate = _measure(groups, leaves, signs, steps, units)
     totals = jax.lax.cond(
         is_accurate, lambda: totals, lambda: _measure_scaled(groups, read(), signs, steps)
@@ -291,7 +295,7 @@ def _measure(
     across = jnp.sqrt(jnp.maximum(rest - jnp.square(along / v), 0))
     totals = Totals(
         norms=norms,
-        cosine=jnp.clip(parallel / g, -1, 1),
+        cosine=jnp.minimum(jnp.maximum(parallel / g, -1), 1),
         angle=jnp.rad2deg(jnp.arctan2(across, parallel)),
         opposing=opposing,
         nonfinite=jnp.zeros_like(opposing),
@@ -307,7 +311,8 @@ def _ratios(groups: Groups, leaves: Sequence[Kinds], signs: Sequence[Any]) -> ja
         if parts.velocity is None or parts.gradient is None:
             return {}
         v, g = sample(parts.velocity), sample(parts.gradient)
-        return _reduce({"along": sign * _product(v, g), "velocity": _product(v, v)}, {})
+        along = jnp.asarray(sign, jnp.finfo(v.dtype).dtype) * _product(v, g)
+        return _reduce({"along": along, "velocity": _product(v, v)}, {})
 
     found = [sums(*each) for each in zip(leaves, signs, strict=True)]
     along, square = (groups.total(_column(found, name)) for name in ("along", "velocity"))
@@ -338,7 +343,8 @@ def _leaf_maxima(parts: Kinds) -> dict[str, jax.Array]:
     named = {kind: part for kind, part in parts._asdict().items() if part is not None}
     sums = {}
     if parts.gradient is not None:
-        sums["nonfinite"] = (~jnp.isfinite(parts.gradient)).astype(float_dtype())
+        dtype = jnp.finfo(parts.gradient.dtype).dtype
+        sums["nonfinite"] = (~jnp.isfinite(parts.gradient)).astype(dtype)
     return _reduce(sums, {kind: _magnitude(part) for kind, part in named.items()})
 
 
@@ -347,7 +353,8 @@ def _as_unit(largest: jax.Array) -> jax.Array:
     info = jnp.finfo(largest.dtype)
     is_ordinary = (largest > 0) & jnp.isfinite(largest)
     # Neither the power nor its reciprocal is subnormal or infinite.
-    bounded = jnp.clip(jnp.where(is_ordinary, largest, 1), info.tiny, 1 / info.tiny)
+    bounded = jnp.where(is_ordinary, largest, 1)
+    bounded = jnp.minimum(jnp.maximum(bounded, info.tiny), 1 / info.tiny)
     return jax.lax.reduce_precision(bounded, exponent_bits=info.nexp, mantissa_bits=0)
 
 

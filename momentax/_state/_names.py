@@ -45,5 +45,7 @@ def join_names(names: Iterable[tuple[str, ...]], separator: str) -> list[str]:
 
 
 def as_separator(separator: Any) -> str:
-    """Return a separator of the parts of names, checked to be a string."""
-    return arguments.as_text("separator", separator, '"/"')
+    """Return a separator of the parts of names, checked to be a string that is not empty."""
+    if arguments.as_text("separator", separator, '"/"') == "":
+        raise ValueError('separator must not be empty, got ""; give a string such as "/"')
+    return separator

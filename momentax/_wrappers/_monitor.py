@@ -30,6 +30,34 @@ from momentax._wrappers._response import (
 )
 
 
+class LastGradient(NamedTuple):
+    """What the next readings need of an update.
+
+    known: for each leaf whether it had a gradient.
+    gradient: a sample of the gradient, shaped like the parameters but smaller.
+    """
+
+    known: jax.Array
+    gradient: PyTree
+
+
+class LastStep(NamedTuple):
+    """What the next readings need of an update where curvature=True.
+
+    known: for each leaf whether it had a gradient.
+    gradient: a sample of the gradient, shaped like the parameters but smaller.
+    step: the update, shaped like the parameters.
+    slope: the inner product of gradient and step, of each group of leaves.
+    length: the norm of the step, of each group.
+    """
+
+    known: jax.Array
+    gradient: PyTree
+    step: PyTree
+    slope: jax.Array
+    length: jax.Array
+
+
 class MonitorState(NamedTuple):
     """The state of a monitored transformation; `momentax.measurements` reads it.
 
@@ -46,10 +74,7 @@ class MonitorState(NamedTuple):
     names: the names of the groups in UTF-8, a row of bytes for each, uint8. A byte of 0 separates
         parts of a name, and bytes of 255 fill the row.
     rows: the number of the group of each leaf of the parameters, int32.
-    previous: what the next readings need of this update: for each leaf in "known" whether it had
-        a gradient, and in "gradient" a sample of it. With curvature=True also "step", the update,
-        and of each group "slope", the inner product of gradient and step, and "length", the norm
-        of the step.
+    previous: what the next readings need of this update, a LastGradient or a LastStep.
     inner_state: the state of tx.
     """
 
@@ -61,7 +86,7 @@ class MonitorState(NamedTuple):
     history_counts: jax.Array
     names: jax.Array
     rows: jax.Array
-    previous: dict[str, PyTree]
+    previous: LastGradient | LastStep
     inner_state: Any
 
 
@@ -117,7 +142,7 @@ def monitor(
     per: Any = "model",
     history: int = 0,
     curvature: bool = False,
-) -> optax.GradientTransformationExtraArgs:
+) -> Observed:
     """Measure what a velocity does while any transformation makes its updates.
 
     `momentax.measurements(state)` returns the readings. With the gradient g_t as it
@@ -219,6 +244,7 @@ def monitor(
         return _first_state(tx.init(params), params, options)
 
     def update(updates, state, params=None, **extra_args):
+        _require_memory(state, options)
         args = updates, state.inner_state, params
         u, inner = tx.update(*args, **extra_args)
         own = state._replace(inner_state=None)
@@ -238,6 +264,15 @@ def monitor(
     monitored.observed = tx
     monitored.adopt = lambda params, inner: _first_state(inner, params, options)
     return monitored
+
+
+def _require_memory(state: MonitorState, options: _Options) -> None:
+    """Refuse the state of a monitor with another option `curvature`."""
+    if isinstance(state.previous, LastStep) != options.curvature:
+        raise TypeError(
+            f"state must be one of a monitor with curvature={options.curvature}, got one with "
+            f"curvature={not options.curvature}; start with tx.init(params)"
+        )
 
 
 def _as_per(per: Any) -> Any:
@@ -264,13 +299,11 @@ def _first_state(inner: Any, params: PyTree, options: _Options) -> MonitorState:
     names, rows = _name_groups(arrays, options.per)
     groups, dtype = len(names), float_dtype()
     zeros = arithmetic.zeros_like(arrays)
-    previous: dict[str, PyTree] = {
-        "known": jnp.zeros(len(rows), jnp.bool_),
-        "gradient": jax.tree.map(lambda leaf: _measures.sample(leaf), zeros),
-    }
+    known = jnp.zeros(len(rows), jnp.bool_)
+    previous: LastGradient | LastStep = LastGradient(known, jax.tree.map(_measures.sample, zeros))
     if options.curvature:
-        previous["step"] = zeros
-        previous["slope"] = previous["length"] = jnp.zeros(groups, dtype)
+        slope, length = jnp.zeros(groups, dtype), jnp.zeros(groups, dtype)
+        previous = LastStep(*previous, zeros, slope, length)
     return MonitorState(
         jnp.zeros((), jnp.int32),
         jnp.asarray(options.every, jnp.int32),
@@ -410,16 +443,21 @@ def _observe(
     fields = ("latest", "latest_count", "history", "history_counts")
     before = {field: getattr(state, field) for field in fields}
     readings = _every(count, options, partial(_read, tx, options, now, state), before)
+    state = state._replace(**readings)
+    # The readings are computed before this update overwrites the last step.
+    now = now._replace(update=lambda now=now: _after(state, now.computed_update))
     remembered = partial(_remember, options, now, state)
     previous = _every(count + 1, options, remembered, state.previous)
-    return state._replace(monitor_count=optax.safe_increment(count), previous=previous, **readings)
+    return state._replace(monitor_count=optax.safe_increment(count), previous=previous)
 
 
 def _every(count: Any, options: _Options, function: Callable[[], Any], otherwise: Any) -> Any:
     """Return function() at every so many counts, and else what there was."""
     if options.every == 1:
         return function()
-    return jax.lax.cond(count % options.every == 0, function, lambda: otherwise)
+    return jax.lax.cond(
+        jax.lax.rem(count, jnp.int32(options.every)) == 0, function, lambda: otherwise
+    )
 
 
 def _read(
@@ -433,7 +471,8 @@ def _read(
     row = as_row(measured, len(state.latest)).astype(state.latest.dtype)
     history, counts = state.history, state.history_counts
     if options.history:
-        place = state.monitor_count // options.every % options.history
+        reading = jax.lax.div(state.monitor_count, jnp.int32(options.every))
+        place = jax.lax.rem(reading, jnp.int32(options.history))
         history, counts = history.at[place].set(row), counts.at[place].set(state.monitor_count)
     return {
         "latest": row,
@@ -451,12 +490,14 @@ def _measure(
 ) -> dict[str, Measure]:
     """Return all measures of one update."""
     groups, previous = options.groups(state), state.previous
-    like = previous["gradient"]
+    like = previous.gradient
     found = find_responses(tx, now.before, like, now.extra_args)
     leaves = _leaves_of(now, like)
     in_gradients = velocity_parts(now.after, like)[1]
     signs = _signs(found, in_gradients)
-    steps = jax.tree.leaves(previous["step"]) if options.curvature else [None] * len(leaves)
+    steps: list[Any] = [None] * len(leaves)
+    if isinstance(previous, LastStep):
+        steps = list(zip(jax.tree.leaves(previous.step), list(previous.known), strict=True))
     totals, largest = _measures.measure(groups, partial(_leaves_of, now, like), signs, steps)
     g = [parts.gradient for parts in leaves]
     both = groups.any(_measures.has(leaves, "velocity", "gradient"))
@@ -468,7 +509,9 @@ def _measure(
     has_angle = both & (v_norm.value != 0) & (g_norm.value != 0)
     entries = groups.total(jnp.asarray([_size_of_both(parts) for parts in leaves], float_dtype()))
     measured |= {
-        "summed": v_norm._replace(known=v_norm.known & ~groups.any(~np.asarray(in_gradients))),
+        "summed": v_norm._replace(
+            known=v_norm.known & ~groups.any(~np.asarray(in_gradients, np.bool_))
+        ),
         "cosine": Measure(totals.cosine, has_angle),
         "angle": Measure(totals.angle, has_angle),
         "opposing": Measure(totals.opposing / jnp.maximum(entries, 1), entries > 0),
@@ -480,12 +523,12 @@ def _measure(
         measured["age"] = age(found, groups)
     if "value" in now.extra_args:
         loss = jnp.asarray(now.extra_args["value"], float_dtype())
-        measured["loss"] = Measure(loss, jnp.ones(groups.count, jnp.bool_))
-    if options.curvature:
-        known = groups.any(previous["known"])
+        measured["loss"] = Measure(loss, jnp.ones(groups.number, jnp.bool_))
+    if isinstance(previous, LastStep):
+        known = groups.any(previous.known)
         measured["slope"] = Measure(totals.slope, known)
-        measured["slope_before"] = Measure(previous["slope"], known)
-        measured["length"] = Measure(previous["length"], known)
+        measured["slope_before"] = Measure(previous.slope, known)
+        measured["length"] = Measure(previous.length, known)
         measured["edge"] = _edge(tx, found, groups)
     return measured
 
@@ -497,8 +540,8 @@ def _edge(
     if edge is not None:
         return edge
     limit = constant_edge(tx)
-    known = jnp.full(groups.count, limit is not None)
-    return Measure(jnp.full(groups.count, limit or 0.0, float_dtype()), known)
+    known = jnp.full(groups.number, limit is not None)
+    return Measure(jnp.full(groups.number, limit or 0.0, float_dtype()), known)
 
 
 def _leaves_of(now: _Moment, like: PyTree) -> list[Kinds]:
@@ -550,39 +593,37 @@ def _samples(parts: Parts) -> list[Any]:
 
 
 def _signal_to_noise(
-    g: Parts, previous: dict[str, Any], groups: Groups, norms: jax.Array
+    g: Parts, previous: LastGradient | LastStep, groups: Groups, norms: jax.Array
 ) -> Measure:
     samples = _samples(g)
     weights = [
         1.0 if part is None else np.size(part) / max(np.size(sampled), 1)
         for part, sampled in zip(g, samples, strict=True)
     ]
-    before = jax.tree.leaves(previous["gradient"])
+    before = jax.tree.leaves(previous.gradient)
     found = _measures.signal_to_noise(groups, samples, before, weights, norms)
-    return found._replace(known=found.known & groups.any(previous["known"]))
+    return found._replace(known=found.known & groups.any(previous.known))
 
 
-def _remember(options: _Options, now: _Moment, state: MonitorState) -> dict[str, Any]:
+def _remember(options: _Options, now: _Moment, state: MonitorState) -> LastGradient | LastStep:
     """Return what the readings of the next update need of this one."""
-    like = state.previous["gradient"]
+    previous = state.previous
+    like = previous.gradient
     g = parts_like(now.gradient, like)
-    structure = jax.tree.structure(like)
 
-    def filled(parts: Parts, like: PyTree) -> PyTree:
-        leaves = [
-            jnp.zeros_like(leaf) if part is None else jnp.asarray(part, leaf.dtype)
-            for part, leaf in zip(parts, jax.tree.leaves(like), strict=True)
-        ]
-        return structure.unflatten(leaves)
+    def replaced(old: PyTree, parts: Parts) -> PyTree:
+        leaves, structure = jax.tree.flatten(old)
+        pairs = zip(leaves, parts, strict=True)
+        return structure.unflatten(
+            leaf if part is None else jnp.asarray(part, leaf.dtype) for leaf, part in pairs
+        )
 
-    kept: dict[str, Any] = {
-        "known": jnp.asarray([part is not None for part in g], jnp.bool_),
-        "gradient": filled(_samples(g), like),
-    }
-    if options.curvature:
-        groups, u = options.groups(state), parts_like(now.computed_update, like)
-        leaves = [Kinds(part, None, None, each, None) for part, each in zip(g, u, strict=True)]
-        totals, _ = _measures.measure(groups, lambda: leaves, [1.0] * len(leaves), u)
-        kept["step"] = filled(u, state.previous["step"])
-        kept["slope"], kept["length"] = totals.slope, totals.norms["update"]
-    return kept
+    known = jnp.asarray([part is not None for part in g], jnp.bool_)
+    kept = LastGradient(known, replaced(like, _samples(g)))
+    if not isinstance(previous, LastStep):
+        return kept
+    groups, u = options.groups(state), parts_like(now.computed_update, like)
+    leaves = [Kinds(part, None, None, each, None) for part, each in zip(g, u, strict=True)]
+    steps = [None if each is None else (each, True) for each in u]
+    totals, _ = _measures.measure(groups, lambda: leaves, [1.0] * len(leaves), steps)
+    return LastStep(*kept, replaced(previous.step, u), totals.slope, totals.norms["update"])

@@ -135,7 +135,7 @@ def age(found: Responses, groups: Groups) -> Measure:
     For stacked velocities it is that of their sum.
     """
     if found.velocity is None:
-        return Measure(jnp.zeros(groups.count), jnp.zeros(groups.count, jnp.bool_))
+        return Measure(jnp.zeros(groups.number), jnp.zeros(groups.number, jnp.bool_))
     γ, β, _ = found.velocity
     weight = jnp.sum(γ / (1 - β), axis=-1)
     known = found.velocity_is_linear & jnp.all(jnp.abs(β) < 1, axis=-1) & (weight != 0)

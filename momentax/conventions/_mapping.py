@@ -244,8 +244,8 @@ def import_params(arrays: Mapping[Any, Any], params: PyTree, mapping: PyTree) ->
         params: The parameters to replace, or what `jax.eval_shape` returns for
             them.
         mapping: For each leaf its name in the other framework or a
-            `Counterpart`: a pytree like params, or a dict with paths as keys, in
-            the form that `velocity_norms` uses.
+            `Counterpart`: a pytree like params, or a dict with paths as keys, such
+            as "['dense']['kernel']".
 
     Returns:
         A pytree like params.

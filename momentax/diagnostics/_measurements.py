@@ -79,8 +79,12 @@ class Measurements(Mapping[str, float]):
 
     def to_dataframe(self) -> Any:
         """Return the history as a `pandas.DataFrame` with a column for each key, by count."""
-        import pandas
-
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "to_dataframe needs pandas: run `pip install 'momentax[results]'`"
+            ) from error
         index = pandas.Index(self.counts, name="count")
         return pandas.DataFrame(self.history, index=index)
 
@@ -137,7 +141,38 @@ def _as_number(key: str, value: Any) -> float:
 
 
 def measurements(state: PyTree, *, path: str | None = None, separator: str = "/") -> Measurements:
-    """Read what a `momentax.monitor` in the state of an optimizer has measured."""
+    """Read what a `momentax.monitor` in the state of an optimizer has measured.
+
+    The monitor may lie at any depth of the state: in `optax.chain`, `MultiSteps` or
+    `partition`, in the `opt_state` of an `nnx.Optimizer`, or in a TrainState. The latest
+    readings are floats under flat keys, as loggers take them:
+
+        wandb.log(momentax.measurements(state), step=step)
+        trackio.log(dict(momentax.measurements(state)), step=step)
+        [writer.add_scalar(key, x, step) for key, x in momentax.measurements(state).items()]
+
+    Args:
+        state: An optimizer state, or a pytree that contains one, after a jitted function has
+            returned it.
+        path: The path of the monitor where there are several, such as "[0]". The error for
+            several monitors lists their paths.
+        separator: What stands between the parts of a key, such as "layer/kernel/cos".
+
+    Returns:
+        Measurements, a mapping from keys to the latest readings, with `count`, `history`,
+        `counts`, `to_dataframe()` and `plot()`. It is empty before the first update.
+
+    Raises:
+        ValueError: The state holds no monitor, none at path, or several and path is None; or it
+            has leading axes, as `jax.vmap` adds.
+        TypeError: state is traced or a gradient transformation, or an argument is not a string.
+
+    Example:
+        >>> tx = momentax.monitor(momentax.sgd(0.1), history=100)
+        >>> updates, state = tx.update(grads, tx.init(params), params)
+        >>> momentax.measurements(state)["effective_learning_rate"]
+        0.10000000149011612
+    """
     separator = as_separator(separator)
     found = _find(state, path)
     if any(map(arguments.is_traced, jax.tree.leaves(found.latest))):
@@ -191,7 +226,8 @@ def _describe(found: dict[str, Any]) -> str:
             "tx = momentax.monitor(tx), or give momentax.train_step monitor=True"
         )
     places = ", ".join(map(repr, found))
-    return f"the state holds {len(found)} monitors, at {places}; pick one with path="
+    first = next(iter(found))
+    return f"the state holds {len(found)} monitors, at {places}; pick one with path={first!r}"
 
 
 def _is_monitor(node: Any) -> bool:

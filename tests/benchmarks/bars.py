@@ -100,6 +100,10 @@ def at_size(size: str) -> list[Bar]:
     ]
 
 
+_READING = (
+    "XLA:CPU makes one pass over g, v', θ and the update, which it computes again from v'. It does "
+    "not vectorize a reduction of several sums, so that the pass takes longer than its bytes need."
+)
 BARS = [
     *at_size("1e7"),
     *at_size("1e8"),
@@ -111,6 +115,25 @@ BARS = [
         "heavy_ball",
         1.10,
         reason=_PASSES,
+    ),
+    Bar(
+        "a monitor every 10 steps against heavy ball",
+        "diagnostics",
+        "resnet18",
+        ("monitor(heavy_ball), every 10 steps",),
+        "heavy_ball",
+        1.15,
+        platform="cpu",
+    ),
+    Bar(
+        "a monitor every step against heavy ball",
+        "diagnostics",
+        "resnet18",
+        ("monitor(heavy_ball)",),
+        "heavy_ball",
+        2.0,
+        platform="cpu",
+        reason=_READING,
     ),
     Bar(
         "one step a call over 10",

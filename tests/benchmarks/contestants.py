@@ -178,6 +178,23 @@ def programs(loss: Callable[..., Any], count: int) -> Maker:
 # Diagnostics.
 
 
+def monitored(every: int, **options: Any) -> Maker:
+    """Build heavy ball with a monitor that takes a reading every so many steps."""
+
+    def ready(arena):
+        tx = momentax.monitor(heavy_ball(), every=every, **options)
+        one = stepping(arena, updating(tx), tx.init(arena.params), True)
+
+        def call():
+            for _ in range(every - 1):
+                one.call()
+            return one.call()
+
+        return Contestant(call, one.facts, every)
+
+    return ready
+
+
 def measured(every: int) -> Maker:
     """Build heavy ball that measures the norms of its velocity every so many steps."""
 
@@ -261,6 +278,9 @@ CONTESTANTS: dict[str, Maker] = {
     "clip_by_global_norm, heavy_ball": optimizer(
         lambda: optax.chain(optax.clip_by_global_norm(1.0), heavy_ball())
     ),
+    "monitor(heavy_ball)": monitored(1),
+    "monitor(heavy_ball), every 10 steps": monitored(10),
+    "monitor(heavy_ball), curvature": monitored(1, curvature=True),
     "heavy_ball, norms each step": measured(1),
     "heavy_ball, norms every 10 steps": measured(10),
     "nothing": nothing,

@@ -96,6 +96,9 @@ SUITES = {
         "Diagnostics and guards",
         ["resnet18"],
         [
+            "monitor(heavy_ball)",
+            "monitor(heavy_ball), every 10 steps",
+            "monitor(heavy_ball), curvature",
             "heavy_ball, norms each step",
             "heavy_ball, norms every 10 steps",
             "apply_if_finite(heavy_ball)",

@@ -101,5 +101,5 @@ def test_the_error_names_an_empty_sequence_and_a_bad_entry():
 def test_reset_and_norms_include_all_velocities():
     _, state = follow(aggregated(), {"a": np.ones((5, 2), np.float32)})
     norms = momentax.velocity_norms(state)
-    np.testing.assert_allclose(norms["['a']"], np.linalg.norm(state.velocity["a"]), rtol=1e-6)
+    np.testing.assert_allclose(norms["a"], np.linalg.norm(state.velocity["a"]), rtol=1e-6)
     assert not jnp.any(momentax.reset_velocity(state).velocity["a"])

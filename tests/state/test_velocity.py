@@ -95,6 +95,11 @@ PIPELINES = {
 }
 
 
+def name_of(path, separator="/"):
+    """Return a path without brackets, dots and quotes."""
+    return separator.join(re.sub(r"[\[\].']", "", jax.tree_util.keystr((key,))) for key in path)
+
+
 @pytest.mark.parametrize("name", PIPELINES)
 def test_finds_measures_replaces_and_resets(name):
     tx, read = PIPELINES[name]
@@ -105,7 +110,7 @@ def test_finds_measures_replaces_and_resets(name):
 
     norms = jax.jit(velocity_norms)(state)
     leaves = jax.tree_util.tree_leaves_with_path(v)
-    assert list(norms) == [jax.tree_util.keystr(path) for path, _ in leaves]
+    assert list(norms) == [name_of(path) for path, _ in leaves]
     for norm, (_, leaf) in zip(norms.values(), leaves, strict=True):
         np.testing.assert_allclose(norm, np.linalg.norm(leaf), rtol=1e-6)
 
@@ -167,7 +172,7 @@ def test_several_velocities_are_listed_and_a_path_picks_one():
     reset = reset_velocity(state, path="[1].velocity")
     chex.assert_trees_all_equal(reset[0], state[0])
     assert not jnp.any(reset[1].velocity["bias"])
-    assert velocity_norms(reset, path="[1].velocity")["['bias']"] == 0
+    assert velocity_norms(reset, path="[1].velocity")["bias"] == 0
     with pytest.raises(ValueError, match=r"no velocity at path='\[9\]'; .*\[0\].trace"):
         velocity(state, path="[9]")
 
@@ -502,7 +507,7 @@ def test_a_parameter_with_a_field_called_value_keeps_its_path():
         grad: Any
 
     state = momentax.heavy_ball().init(Pair(jnp.ones(2), jnp.ones(3)))
-    assert list(velocity_norms(state)) == [".value", ".grad"]
+    assert list(velocity_norms(state)) == ["value", "grad"]
 
 
 def test_a_path_that_is_no_text_is_refused():
@@ -511,3 +516,47 @@ def test_a_path_that_is_no_text_is_refused():
         for call in (velocity, velocity_norms, reset_velocity):
             with pytest.raises(TypeError, match="path must be the path of a velocity"):
                 call(state, path=path)
+
+
+def test_names_are_alike_in_every_container_and_joined_by_the_separator():
+    import equinox as eqx
+    from flax import linen as nn
+    from flax import nnx
+
+    class Equinox(eqx.Module):
+        dense: eqx.nn.Linear
+
+    class Nnx(nnx.Module):
+        def __init__(self):
+            self.dense = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+
+    class Linen(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3, name="dense")(x)
+
+    key = jax.random.key(0)
+    trees = {
+        "linen": (Linen().init(key, jnp.ones(2))["params"], ["dense/bias", "dense/kernel"]),
+        "nnx": (nnx.state(Nnx(), nnx.Param), ["dense/bias", "dense/kernel"]),
+        "equinox": (Equinox(eqx.nn.Linear(2, 3, key=key)), ["dense/weight", "dense/bias"]),
+        "plain": ({"dense": [jnp.ones(2), (jnp.ones(3),)]}, ["dense/0", "dense/1/0"]),
+    }
+    for params, names in trees.values():
+        state = momentax.heavy_ball().init(params)
+        assert list(velocity_norms(state)) == names
+        dotted = [name.replace("/", ".") for name in names]
+        assert list(velocity_norms(state, separator=".")) == dotted
+        tx = momentax.monitor(momentax.heavy_ball(), per="leaf")
+        _, state = jax.jit(tx.update)(params, tx.init(params))
+        found = {key.rpartition("/")[0] for key in momentax.measurements(state)}
+        assert found == set(names)
+
+
+def test_two_leaves_of_one_name_are_refused():
+    state = momentax.heavy_ball().init({"a/b": jnp.ones(2), "a": {"b": jnp.ones(3)}})
+    with pytest.raises(ValueError, match="two leaves are both called 'a/b' with separator='/'"):
+        velocity_norms(state)
+    assert set(velocity_norms(state, separator=".")) == {"a/b", "a.b"}
+    with pytest.raises(TypeError, match="separator must be a string"):
+        velocity_norms(state, separator=None)

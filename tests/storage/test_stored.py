@@ -398,7 +398,7 @@ def test_the_velocity_is_replaced_reset_and_measured(kind):
     v = momentax.velocity(state)
     chex.assert_trees_all_equal(momentax.velocity(momentax.replace_velocity(state, v)), v)
     norms = momentax.velocity_norms(state)
-    np.testing.assert_allclose(norms["['large']"], np.linalg.norm(v["large"]), rtol=1e-5)
+    np.testing.assert_allclose(norms["large"], np.linalg.norm(v["large"]), rtol=1e-5)
     other = jax.tree.map(lambda leaf: -2 * leaf, v)
     replaced = momentax.replace_velocity(state, other)
     chex.assert_trees_all_equal_shapes_and_dtypes(replaced, state)

@@ -198,7 +198,7 @@ def import_torch_state(
         params: The parameters in JAX, whose leaves the mapping names.
         mapping: For each leaf its name in PyTorch, its number in the optimizer
             or a `Counterpart`: a pytree like params, or a dict with paths as
-            keys, in the form that `velocity_norms` uses.
+            keys, such as "['dense']['kernel']".
         state: The state to fill. It has one velocity that sums gradients, at any
             depth: of momentax, `optax.trace` or `optax.sgd`, inside `chain`,
             `masked`, `inject_hyperparams`, `nnx.Optimizer` and so on; or it has
