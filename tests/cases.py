@@ -460,6 +460,15 @@ WRAPPERS = {
         accessed=36,
         reach="tree",
     ),
+    "monitor": Case(
+        _wrapped(momentax.monitor, every=2, history=2), _BETA, reference.nesterov, accessed=110
+    ),
+    "monitor, curvature": Case(
+        _wrapped(momentax.monitor, per="leaf", curvature=True),
+        _BETA,
+        reference.nesterov,
+        accessed=150,
+    ),
     "cautious": Case(
         _wrapped(momentax.cautious),
         _BETA,

@@ -227,6 +227,7 @@ def measure(
         signs: 1 or -1 for each leaf, by which the velocity is multiplied.
         steps: The step of each leaf to take the inner product of the gradient with.
     """
+    steps = [None if step is None else arithmetic.upcast(step) for step in steps]
     leaves = [_upcast_leaf(parts) for parts in read()]
     units = {kind: jnp.ones(groups.count, float_dtype()) for kind in Kinds._fields}
     totals, largest, is_accurate = _measure(groups, leaves, signs, steps, units)

@@ -63,8 +63,10 @@ def find_responses(
         g, v, θ = (_SIZE * x for x in point)
         zeros = jax.tree.map(jnp.zeros_like, ones)
         inner = fill_velocities(_with_coefficients_of(state, tx.init(zeros)), v)
-        grad = jax.tree.map(lambda leaf: g * leaf, ones)
-        params = jax.tree.map(lambda leaf: θ * leaf, ones)
+        grad, params = (
+            arithmetic.combine((g, ones), like=ones),
+            arithmetic.combine((θ, ones), like=ones),
+        )
         u, inner = tx.update(grad, inner, params, **given, grad=grad)
         return parts_like(u, like), velocity_parts(inner, like)[0]
 
@@ -98,7 +100,8 @@ def _is_linear(values: jax.Array) -> jax.Array:
     """Return for each leaf whether the values at further points are sums of those at the units."""
     units, others = values[:3], values[3:]
     expected = jnp.tensordot(jnp.asarray(_POINTS[3:], units.dtype), units, 1, precision="highest")
-    error = jnp.abs(others - expected) - _TOLERANCE * jnp.sum(jnp.abs(units), axis=0)
+    size = jnp.sum(jnp.abs(units), axis=0, keepdims=True)
+    error = jnp.abs(others - expected) - _TOLERANCE * size
     return jnp.all(error <= 0, axis=(0, 2))
 
 

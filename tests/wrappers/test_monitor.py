@@ -1,0 +1,396 @@
+"""The monitor: every reading beside its twin in NumPy, and updates that stay what they were."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import momentax
+from momentax import measurements, monitor, sgd, theory
+from tests.cases import TRANSFORMATIONS
+from tests.compiled import audit
+from tests.contracts.harness import build, types
+
+
+@pytest.fixture(autouse=True)
+def _standard_promotion():
+    with jax.numpy_dtype_promotion("standard"):  # Optax's debiasing mixes dtypes.
+        yield
+
+
+SHAPES = {"dense": {"kernel": (40, 7), "bias": (7,)}, "rest": [(), (3, 2, 5)]}
+NAMES = ["dense/bias", "dense/kernel", "rest/0", "rest/1"]
+
+
+def random_tree(seed, dtype=jnp.float32):
+    rng = np.random.default_rng(seed)
+
+    def array(shape):
+        x = rng.normal(size=shape) + 1j * rng.normal(size=shape)
+        return jnp.asarray(x if jnp.issubdtype(dtype, jnp.complexfloating) else x.real, dtype)
+
+    return jax.tree.map(array, SHAPES, is_leaf=lambda node: isinstance(node, tuple))
+
+
+def flat(tree):
+    """Return all entries as real float64 numbers; a complex one is two."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    wide = [np.asarray(x, complex if np.iscomplexobj(x) else np.float64).ravel() for x in leaves]
+    return np.concatenate(
+        [np.stack([x.real, x.imag], 1).ravel() if np.iscomplexobj(x) else x for x in wide]
+    )
+
+
+def entries(tree):
+    """Return all entries as complex128 numbers."""
+    return np.concatenate([np.asarray(x).astype(complex).ravel() for x in jax.tree.leaves(tree)])
+
+
+def twin(now, before=None):
+    """Return the readings of one update that does not clip, from trees, in float64."""
+    g, v, u, θ = (flat(now[name]) for name in ("g", "v", "u", "θ"))
+    size = np.linalg.norm
+    along = (entries(now["v"]).conj() * entries(now["g"])).real
+    cosine = v @ g / size(v) / size(g)
+    found = {
+        "gradient_norm": size(g),
+        "clipped_gradient_norm": size(g),
+        "velocity_norm": size(v),
+        "update_norm": size(u),
+        "parameter_norm": size(θ),
+        "cos": cosine,
+        "angle": np.degrees(np.arctan2(size(g - v * (v @ g) / (v @ v)), v @ g / size(v))),
+        "gain": size(v) / size(g),
+        "effective_learning_rate": size(u) / size(g),
+        "update_ratio": size(u) / size(θ),
+        "opposing_share": np.mean(along < 0),
+        "nonfinite": 0.0,
+        "headroom": np.log10(np.finfo(np.float32).max / np.abs(v).max()),
+    }
+    if before is not None:
+        h, step = flat(before["g"]), flat(before["u"])
+        found["gradient_snr"] = g @ h / (size(g - h) ** 2 / 2)
+        found["curvature"] = (g - h) @ step / (step @ step)
+        found["alpha"] = -(g @ step) / (h @ step)
+    return found
+
+
+def run(tx, steps=5, dtype=jnp.float32):
+    """Return the trees of each update, and the states after them."""
+    params, moments, states = random_tree(100, dtype), [], []
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for seed in range(steps):
+        g = random_tree(seed, dtype)
+        u, state = update(g, state, params)
+        v = momentax.velocity(state)
+        moments.append({"g": g, "v": v, "u": u, "θ": params})
+        states.append(state)
+        params = optax.apply_updates(params, u)
+    return moments, states
+
+
+def of_leaf(now, i):
+    return {name: jax.tree.leaves(tree)[i] for name, tree in now.items()}
+
+
+@pytest.mark.parametrize(
+    "dtype", [jnp.float32, jnp.bfloat16, jnp.complex64], ids=lambda d: d.__name__
+)
+@pytest.mark.parametrize("every", [1, 3])
+def test_every_reading_equals_its_twin(dtype, every):
+    tx = monitor(sgd(0.1), every=every, history=2, curvature=True)
+    moments, states = run(tx, 7, dtype)
+    measured = measurements(states[-1])
+    assert measured.every == every
+    assert list(measured.counts) == ([5, 6] if every == 1 else [3, 6])
+    assert measured.count == 6
+    for row, count in enumerate(measured.counts):
+        expected = twin(moments[count], moments[count - 1])
+        expected |= {"age": 9.0, "edge": 38.0}
+        assert set(measured.history) == set(expected)
+        for key, value in expected.items():
+            np.testing.assert_allclose(
+                measured.history[key][row], value, rtol=2e-4, atol=1e-5, err_msg=key
+            )
+    chex.assert_trees_all_equal(dict(measured), {k: x[-1] for k, x in measured.history.items()})
+
+
+@pytest.mark.parametrize("per", ["leaf", "labels", "function"])
+def test_leaves_and_labels_are_measured_separately(per):
+    labels = {"dense": "first", "rest": ["second", "first"]}
+    given = {"leaf": "leaf", "labels": labels, "function": lambda params: labels}[per]
+    moments, states = run(monitor(sgd(0.1), per=given, curvature=True), 2)
+    measured = measurements(states[-1])
+    groups = {name: [i] for i, name in enumerate(NAMES)}
+    if per != "leaf":
+        groups = {"first": [0, 1, 3], "second": [2]}
+    expected = {}
+    for name, members in groups.items():
+        now, before = (
+            {key: [jax.tree.leaves(tree)[i] for i in members] for key, tree in m.items()}
+            for m in moments[::-1]
+        )
+        readings = twin(now, before) | {"age": 9.0, "edge": 38.0}
+        expected |= {f"{name}/{key}": value for key, value in readings.items()}
+    assert set(measured) == set(expected)
+    for key, value in expected.items():
+        np.testing.assert_allclose(measured[key], value, rtol=2e-4, atol=2e-3, err_msg=key)
+
+
+def test_the_first_update_has_no_readings_of_two_gradients():
+    _, states = run(monitor(sgd(0.1), curvature=True, history=3), 2)
+    later = {"gradient_snr", "curvature", "alpha"}
+    assert set(measurements(states[1])) - set(measurements(states[0])) == later
+    history = measurements(states[1]).history
+    assert all(np.isnan(history[key][0]) and np.isfinite(history[key][1]) for key in later)
+
+
+@pytest.mark.parametrize("units", ["gradient", "parameter"])
+@pytest.mark.parametrize("maximize", [False, True])
+def test_the_angle_is_0_where_the_velocity_agrees_with_the_gradient(units, maximize):
+    _, states = run(monitor(sgd(0.1, velocity_units=units, maximize=maximize)), 1)
+    measured = measurements(states[0])
+    np.testing.assert_allclose(measured["angle"], 0, atol=1e-4)
+    assert measured["cos"] == pytest.approx(1)
+    assert ("gain" in measured) == (units == "gradient")
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-22, 1e22, 1e37])
+def test_extreme_gradients_have_finite_norms(size):
+    tx, params = monitor(momentax.heavy_ball(0.5)), jnp.ones(3)
+    g, h = np.array([3.0, -4.0, 0.0]), np.array([1.0, 1.0, 2.0])
+    state = tx.init(params)
+    for each in (g, h):
+        _, state = jax.jit(tx.update)(jnp.asarray(each * size, jnp.float32), state, params)
+    v = g / 2 + h
+    measured = measurements(state)
+    np.testing.assert_allclose(measured["gradient_norm"], np.sqrt(6) * size, rtol=1e-5)
+    np.testing.assert_allclose(measured["velocity_norm"], np.linalg.norm(v) * size, rtol=1e-5)
+    np.testing.assert_allclose(measured["cos"], v @ h / np.linalg.norm(v) / np.sqrt(6), rtol=1e-4)
+    np.testing.assert_allclose(measured["gradient_snr"], g @ h / ((g - h) @ (g - h) / 2), rtol=1e-4)
+    assert measured["opposing_share"] == pytest.approx(np.mean(v * h < 0))
+
+
+def test_nearly_parallel_vectors_have_an_accurate_angle():
+    tx, rng = monitor(momentax.linear(0.0, 1.0, 0.5)), np.random.default_rng(0)
+    g, across = rng.normal(size=(2, 5000))
+    across -= g * (across @ g) / (g @ g)
+    h = g + 1e-4 * across * np.linalg.norm(g) / np.linalg.norm(across)
+    state = tx.init(jnp.zeros(5000))
+    for each in (h, g):
+        _, state = jax.jit(tx.update)(jnp.asarray(each, jnp.float32), state)
+    expected = np.degrees(1e-4 * 0.5 / 1.5)
+    np.testing.assert_allclose(measurements(state)["angle"], expected, rtol=2e-3)
+
+
+def test_entries_that_are_not_finite_are_counted():
+    tx = monitor(sgd(0.1), per="leaf")
+    params = {"a": jnp.ones(4), "b": jnp.ones(2)}
+    g = {"a": jnp.array([jnp.nan, 1.0, jnp.inf, -jnp.inf]), "b": jnp.ones(2)}
+    _, state = jax.jit(tx.update)(g, tx.init(params), params)
+    measured = measurements(state)
+    assert (measured["a/nonfinite"], measured["b/nonfinite"]) == (3, 0)
+    assert np.isnan(measured["a/gradient_norm"])
+    np.testing.assert_allclose(measured["b/gradient_norm"], np.sqrt(2), rtol=1e-6)
+
+
+def test_the_gradient_is_measured_before_and_after_clipping():
+    params = random_tree(0)
+    norm = np.linalg.norm(flat(params))
+    pipelines = {
+        "chain": optax.chain(optax.clip_by_global_norm(0.5), optax.trace(0.9), optax.scale(-0.1)),
+        "sgd": optax.chain(optax.clip_by_global_norm(0.5), sgd(0.1)),
+        "nested": optax.chain(optax.chain(optax.clip_by_global_norm(0.5)), optax.adam(0.1)),
+    }
+    for tx in pipelines.values():
+        tx = monitor(tx)
+        _, state = jax.jit(tx.update)(params, tx.init(params), params)
+        measured = measurements(state)
+        np.testing.assert_allclose(measured["gradient_norm"], norm, rtol=1e-5)
+        np.testing.assert_allclose(measured["clipped_gradient_norm"], 0.5, rtol=1e-5)
+    decayed = monitor(sgd(0.1, weight_decay=0.5))
+    _, state = jax.jit(decayed.update)(params, decayed.init(params), params)
+    np.testing.assert_allclose(measurements(state)["clipped_gradient_norm"], 1.5 * norm, rtol=1e-5)
+    hidden = monitor(optax.MultiSteps(sgd(0.1), 2).gradient_transformation())
+    _, state = jax.jit(hidden.update)(params, hidden.init(params), params)
+    assert "clipped_gradient_norm" not in measurements(state)
+
+
+EDGES = {
+    "sgd": (optax.sgd(0.1), 0),
+    "nesterov": (sgd(0.1, momentax.nesterov(0.9)), 9),
+    "decayed": (sgd(0.1, weight_decay=0.1), 9),
+    "parameter units": (sgd(0.1, velocity_units="parameter"), 9),
+    "average": (sgd(0.1, momentax.average(0.9, debias=False)), 9),
+    "aggregated": (sgd(0.1, momentax.aggregated((0.5, 0.9))), (1 / 0.5**2 * 0.5 + 90) / (2 + 10)),
+    "injected": (optax.inject_hyperparams(optax.sgd)(0.1, 0.9), 9),
+    "adam": (optax.adam(0.1), 9),
+    "sign": (sgd(0.1, momentax.lion()), 99),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_age_and_edge_are_those_of_the_theory(name):
+    tx, age = EDGES[name]
+    params = {"w": jnp.ones((2, 3)), "b": jnp.ones(())}
+    watched = monitor(tx, curvature=True)
+    _, state = jax.jit(watched.update)(params, watched.init(params), params)
+    measured = measurements(state)
+    if age:
+        assert measured["age"] == pytest.approx(age, rel=1e-4)
+    else:
+        assert not {"age", "cos", "angle", "gain", "velocity_norm"} & set(measured)
+    try:
+        expected = theory.sharpness_limit(tx)
+    except ValueError:
+        assert "edge" not in measured
+    else:
+        assert measured["edge"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_edge_is_that_of_the_present_learning_rate_and_beta():
+    α, β = (lambda t: 0.1 / (1.0 + t)), momentax.schedules.linear(0.5, 0.9, 4)
+    tx = monitor(sgd(α, momentax.heavy_ball(β)), curvature=True, history=5)
+    state = tx.init(jnp.ones(3))
+    state = jax.lax.scan(lambda s, g: (tx.update(g, s)[1], None), state, jnp.ones((5, 3)))[0]
+    t = np.arange(5)
+    betas = np.asarray([β(jnp.int32(i)) for i in t])
+    history = measurements(state).history
+    np.testing.assert_allclose(history["edge"], 2 * (1 + betas) * (1 + t) / 0.1, rtol=1e-4)
+    np.testing.assert_allclose(history["age"], betas / (1 - betas), rtol=1e-3)
+
+
+def test_learning_rates_under_vmap_have_their_own_readings():
+    params = random_tree(0)
+
+    def one(α):
+        tx = monitor(sgd(α), curvature=True)
+        return tx.update(params, tx.init(params), params)[1]
+
+    states = jax.jit(jax.vmap(one))(jnp.array([0.1, 0.2]))
+    for i, α in enumerate((0.1, 0.2)):
+        measured = measurements(jax.tree.map(lambda leaf, i=i: leaf[i], states))
+        assert measured["edge"] == pytest.approx(3.8 / α, rel=1e-4)
+        assert measured["effective_learning_rate"] == pytest.approx(α, rel=1e-5)
+    with pytest.raises(ValueError, match=r"state has leading axes of \(2,\)"):
+        measurements(states)
+
+
+@functools.cache
+def compiled(name, every):
+    """Return the updates and states of three jitted updates, with and without a monitor."""
+    plain = build(name)
+    watched = monitor(plain, every=every, history=2, per="leaf")
+    return [follow(tx, jax.jit(tx.update)) for tx in (plain, watched)]
+
+
+def follow(tx, update):
+    params = {"a": jnp.linspace(-1, 2, 6).reshape(2, 3), "b": jnp.linspace(0.1, 1, 3)}
+    state, all_updates = tx.init(params), []
+    for i in range(3):
+        g = jax.tree.map(lambda leaf, i=i: jnp.sin(leaf * (i + 1)), params)
+        u, state = update(g, state, params)
+        all_updates.append(u)
+    return all_updates, state
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_the_updates_are_unchanged_to_the_bit(name):
+    (expected, before), (found, after) = compiled(name, 2)
+    chex.assert_trees_all_equal(found, expected)
+    chex.assert_trees_all_equal(after.inner_state, before)
+
+
+@pytest.mark.parametrize("name", ["nesterov", "sgd, coupled", "average", "aggregated"])
+def test_eager_updates_are_unchanged_to_the_bit(name):
+    plain = build(name)
+    expected, found = (follow(tx, tx.update)[0] for tx in (plain, monitor(plain, every=2)))
+    chex.assert_trees_all_equal(found, expected)
+
+
+def test_a_scan_equals_a_loop_and_types_never_change():
+    tx, params = monitor(sgd(0.1), every=2, history=3, curvature=True), random_tree(0)
+    grads = [random_tree(seed) for seed in range(5)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
+    state, update = tx.init(params), jax.jit(tx.update)
+    for g in grads:
+        _, state = update(g, state, params)
+    assert types(state) == types(tx.init(params))
+    assert update._cache_size() == 1
+    scanned = jax.lax.scan(
+        lambda s, g: (tx.update(g, s, params)[1], None), tx.init(params), stacked
+    )
+    chex.assert_trees_all_close(scanned[0], state, rtol=1e-5)
+    chex.assert_trees_all_equal_shapes_and_dtypes(jax.eval_shape(tx.init, params), state)
+
+
+def test_a_gradient_of_none_and_masked_parts_are_left_out():
+    params = {"a": jnp.ones(3), "b": jnp.ones(2)}
+    tx = monitor(sgd(0.1), per="leaf")
+    _, state = jax.jit(tx.update)({"a": jnp.ones(3), "b": None}, tx.init(params), params)
+    measured = measurements(state)
+    assert {key for key in measured if key.startswith("b/")} <= {
+        *("b/velocity_norm", "b/update_norm", "b/parameter_norm", "b/headroom", "b/age"),
+    }
+    assert measured["a/gain"] == 1
+    parts = {"x": monitor(sgd(0.1)), "y": optax.sgd(0.1)}
+    split = optax.partition(parts, {"a": "x", "b": "y"})
+    _, state = jax.jit(split.update)(params, split.init(params), params)
+    assert measurements(state)["gradient_norm"] == pytest.approx(np.sqrt(3))
+    masked = monitor(optax.masked(sgd(0.1), {"a": True, "b": False}), per="leaf")
+    _, state = jax.jit(masked.update)(params, masked.init(params), params)
+    assert "a/cos" in measurements(state)
+    assert "b/cos" not in measurements(state)
+
+
+def test_the_velocity_is_seen_through_the_monitor_and_there_is_one_count():
+    tx, params = monitor(momentax.heavy_ball(0.9)), {"w": jnp.ones(3)}
+    _, state = tx.update(params, tx.init(params))
+    chex.assert_trees_all_equal(momentax.velocity(state), params)
+    assert int(optax.tree_utils.tree_get(state, "count")) == 1
+    reset = momentax.reset_velocity(state)
+    assert measurements(reset) == measurements(state)
+
+
+def test_a_step_of_every_tenth_reading_copies_and_allocates_nothing():
+    n = 1 << 16
+    params = jax.ShapeDtypeStruct((n,), jnp.float32)
+    tx = monitor(sgd(0.1), every=10)
+
+    def step(params, state, g):
+        u, state = tx.update(g, state, params)
+        return optax.apply_updates(params, u), state
+
+    found = audit(step, params, jax.eval_shape(tx.init, params), args=(params,))
+    assert found.copies == []
+    assert found.temporary <= 0.5  # The rows of the sums and the samples.
+
+
+def test_a_tree_without_parameters_has_no_readings():
+    for per in ("model", "leaf"):
+        tx = monitor(sgd(0.1), per=per, history=1, curvature=True)
+        _, state = jax.jit(tx.update)({}, tx.init({}), {})
+        assert not measurements(state)
+        assert measurements(state).count == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"every": 0}, ValueError, "every must be a whole number, at least 1, got 0"),
+        ({"history": -1}, ValueError, "history must be a whole number, at least 0, got -1"),
+        ({"per": "leaves"}, ValueError, "per must be one of 'model', 'leaf', got 'leaves'"),
+        ({"per": 3}, TypeError, 'per must be "model", "leaf", a tree of strings'),
+        ({"curvature": 1}, TypeError, "curvature must be True or False, got 1"),
+    ],
+)
+def test_bad_arguments(options, error, message):
+    with pytest.raises(error, match=message):
+        monitor(sgd(0.1), **options)
+    with pytest.raises(ValueError, match="per must be a tree of labels with the structure"):
+        monitor(sgd(0.1), per={"other": "x"}).init({"w": jnp.ones(2)})
