@@ -111,6 +111,9 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
 
 # An instance of each public class whose constructor is not for users, for its methods.
 INSTANCES: dict[str, Callable[[], Any]] = {
+    "momentax.Rollout": lambda: momentax.Rollout(
+        {"w": np.zeros(1)}, (), {"loss": np.array([1.0, 0.5])}
+    ),
     "momentax.diagnostics.Curvature": lambda: momentax.diagnostics.Curvature(
         0.5, 1.0, INSTANCES["momentax.diagnostics.Spectrum"](), {}
     ),

@@ -31,6 +31,11 @@ _MOST_DOTS = 30
 _FADED = 60  # The line of a run of more steps than this gets lighter.
 
 
+def end_mark(color: str, marker: str) -> dict[str, Any]:
+    """Return the style of the mark at the end of a path."""
+    return END | {"marker": marker, "markerfacecolor": color}
+
+
 class PathStyle(NamedTuple):
     """The colour and the mark of a run."""
 
@@ -90,8 +95,9 @@ def draw_history(ax: Axes, steps: Reals, values: Reals, index: int, **style: Any
         marker=MARKERS[index % len(MARKERS)],
         markersize=4,
         markevery=(index * apart // 4 % apart, apart),
+        linewidth=0.6 + 0.7 * line_alpha(len(steps)),
         zorder=2,
-        **{"linewidth": 0.6 + 0.7 * line_alpha(len(steps))} | style,
+        **style,
     )
 
 

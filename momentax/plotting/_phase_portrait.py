@@ -14,12 +14,12 @@ from momentax._core.typing import PyTree, Reals
 from momentax._training._rollout import Rollout
 from momentax.plotting._eigenvectors import make_basis, origin_of
 from momentax.plotting._paths import (
-    END,
     START,
     arrow_places,
     count_columns,
     dot_interval,
     draw_arrows,
+    end_mark,
     line_alpha,
     path_style,
 )
@@ -134,7 +134,7 @@ def _draw_curve(
     draw_arrows(ax, curve, arrow_places(curve, size, (0.1, 0.35)), color)
     ax.plot(*curve[0], zorder=3, **START)
     if has_end:
-        ax.plot(*curve[-1], zorder=3.1, **END | {"marker": marker, "markerfacecolor": color})
+        ax.plot(*curve[-1], zorder=3.1, **end_mark(color, marker))
     return Line2D(
         [], [], color=color, markersize=5, linewidth=1.2, markeredgecolor="none", **common
     )
@@ -154,9 +154,9 @@ def _velocity_label(hessian: Any) -> str:
 def _mark_handles(shown: int) -> list[Line2D]:
     handles = [
         Line2D([], [], label="start", **START),
-        Line2D([], [], label="end", **END | {"marker": "o", "markerfacecolor": "0.6"}),
+        Line2D([], [], label="end", **end_mark("0.6", "o")),
     ]
     if (interval := dot_interval(shown)) > 1:
         dots: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none"}
-        handles.append(Line2D([], [], color="0.4", label=f"every {interval} steps", **dots))
+        handles.append(Line2D([], [], color="0.4", label=f"dots {interval} steps apart", **dots))
     return handles

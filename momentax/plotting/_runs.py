@@ -61,12 +61,13 @@ class Points(NamedTuple):
 
     values: θ_0 .. θ_T, shape (rows + 1, n): the recorded ones and those after the last step.
     labels: the names of the n entries.
-    shapes: the shape of each leaf of the parameters.
+    structure, shapes: those of the tree of the parameters and of its leaves.
     rebuild: a function from vectors, shape (m, n), to a tree of parameters with m rows.
     """
 
     values: Reals
     labels: tuple[str, ...]
+    structure: Any
     shapes: tuple[tuple[int, ...], ...]
     rebuild: Callable[[Reals], PyTree]
 
@@ -76,8 +77,9 @@ def points_of(name: str, run: Rollout) -> Points:
     history = tree_rows(name, run, "params")
     last = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(run.params)])
     values = np.concatenate([history, last[None].astype(np.float64)])
-    shapes = tuple(map(np.shape, jax.tree.leaves(run.params)))
-    return Points(values, _labels(run.params), shapes, _Rebuild(run.params))
+    leaves, structure = jax.tree.flatten(run.params)
+    shapes = tuple(map(np.shape, leaves))
+    return Points(values, _labels(run.params), structure, shapes, _Rebuild(run.params))
 
 
 def tree_rows(name: str, run: Rollout, record: str) -> Reals:
@@ -154,12 +156,11 @@ class _Rebuild:
 
     def __call__(self, values: Reals) -> PyTree:
         ends = np.cumsum([int(np.prod(shape)) for shape, _ in self._leaves])
-        with np.errstate(over="ignore"):  # A diverged run leaves the range of float32.
+        parts = np.split(values, ends[:-1], axis=1)
+        with np.errstate(over="ignore"):  # A run that diverges may leave the range of float32.
             leaves = [
                 part.reshape(len(values), *shape).astype(dtype)
-                for part, (shape, dtype) in zip(
-                    np.split(values, ends[:-1], axis=1), self._leaves, strict=True
-                )
+                for part, (shape, dtype) in zip(parts, self._leaves, strict=True)
             ]
         return jax.tree.unflatten(self._structure, leaves)
 

@@ -18,13 +18,13 @@ from momentax._core.typing import PyTree, Reals
 from momentax._training._rollout import Rollout
 from momentax.plotting._landscape import Landscape, Path, make_landscape
 from momentax.plotting._paths import (
-    END,
     MINIMIZER,
     START,
     arrow_places,
     count_columns,
     dot_interval,
     draw_arrows,
+    end_mark,
     line_alpha,
     path_style,
 )
@@ -196,7 +196,7 @@ def _draw_path(ax: Axes, path: Path, index: int, land: Landscape) -> Line2D:
     if shown:
         ax.plot(x[0], y[0], zorder=3, **START)
         if shown == len(path.points):
-            ax.plot(x[-1], y[-1], marker=marker, markerfacecolor=color, zorder=3.1, **END)
+            ax.plot(x[-1], y[-1], zorder=3.1, **end_mark(color, marker))
     return Line2D([], [], color=color, marker=marker, markersize=5, linewidth=1.2, label=label)
 
 
@@ -210,13 +210,13 @@ def _mark_handles(ax: Axes, land: Landscape) -> list[Line2D]:
     interval = _interval(land)
     handles = [
         Line2D([], [], label="start", **START),
-        Line2D([], [], label="end", marker="o", markerfacecolor="0.6", **END),
+        Line2D([], [], label="end", **end_mark("0.6", "o")),
     ]
     if land.minimizer is not None:
         ax.plot(*land.minimizer, zorder=1.5, **MINIMIZER)
         handles.append(Line2D([], [], label="minimizer", **MINIMIZER))
     if interval > 1:
-        dots = f"every {interval}th point"
+        dots = f"dots {interval} points apart"
         handles.append(
             Line2D([], [], color="0.4", marker="o", markersize=4, linestyle="none", label=dots)
         )
