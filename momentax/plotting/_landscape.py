@@ -148,7 +148,7 @@ def make_landscape(
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     extra = [] if best is None else [as_point("minimizer", minimizer, first)[None]]
     losses, *at_minimizer = _evaluate(loss, first.rebuild, [plane.values(grid), *extra])
-    shown = [losses, *(path.losses[: path.visible(box)] for path in paths)]
+    shown = [losses, *(path.losses[path.is_inside(box)] for path in paths)]
     lowest = float(at_minimizer[0][0]) if extra else _lowest(np.concatenate(shown))
     losses = losses.reshape(resolution, resolution)
     return Landscape(x, y, losses, paths, box, plane.labels, best, lowest)

@@ -22,7 +22,7 @@ START: dict[str, Any] = {
 END: dict[str, Any] = {"markersize": 8, "markeredgecolor": "black", "linestyle": "none"}
 MINIMIZER: dict[str, Any] = {
     "marker": "*",
-    "markersize": 13,
+    "markersize": 17,
     "markerfacecolor": "#F0E442",
     "markeredgecolor": "black",
     "linestyle": "none",
@@ -46,6 +46,14 @@ class PathStyle(NamedTuple):
 def path_style(index: int) -> PathStyle:
     """Return the style of the run with this index; styles repeat after some number of runs."""
     return PathStyle(COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)])
+
+
+def moving_length(points: Reals, size: Reals) -> int:
+    """Return the number of points before a path stays within a hundredth of the picture."""
+    if not len(points):
+        return 0
+    is_far = (np.abs(points - points[-1]) > 0.01 * size).any(axis=1)
+    return 1 + int(np.flatnonzero(is_far)[-1]) if is_far.any() else 1
 
 
 def dot_interval(length: int) -> int:

@@ -95,7 +95,13 @@ def tree_rows(name: str, run: Rollout, record: str) -> Reals:
     if not params:
         raise ValueError(f"{name} has no parameters")
     for leaf, param in zip(leaves, params, strict=True):
-        if np.shape(leaf)[1:] != np.shape(param) or not np.ndim(leaf):
+        fits = np.ndim(leaf) and np.shape(leaf)[1:] == np.shape(param)
+        if not fits and record != "params":
+            raise ValueError(
+                f"{name} has a record of {record} that is not shaped like its params: it has shape "
+                f"{np.shape(leaf)} for params of shape {np.shape(param)}"
+            )
+        if not fits:
             raise ValueError(
                 f"{name} must be a single run, whose record of {record} has one row for each "
                 f"step, got a record of shape {np.shape(leaf)} for params of shape "
@@ -139,12 +145,12 @@ def steps_of(name: str, run: Rollout, rows: int, every: Any) -> np.ndarray:
 
 def count_of(run: Rollout) -> int | None:
     """Return the number of updates that the state of a run counted, or None."""
-    found = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(run.state):
-        is_count = path and getattr(path[-1], "name", None) == "count"
-        if is_count and np.ndim(leaf) == 0 and np.asarray(leaf).dtype.kind in "iu":
-            found.append(int(leaf))
-    return max(found, default=None)
+    leaves = jax.tree_util.tree_leaves_with_path(run.state)
+    named = [(getattr(path[-1], "name", ""), leaf) for path, leaf in leaves if path]
+    if any(name == "mini_step" for name, _ in named):
+        return None  # The counts inside of optax.MultiSteps are not those of the steps.
+    counts = [leaf for name, leaf in named if name == "count" and np.ndim(leaf) == 0]
+    return max(map(int, counts), default=None)
 
 
 class _Rebuild:

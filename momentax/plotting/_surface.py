@@ -17,7 +17,14 @@ from momentax._core.arguments import as_real, describe
 from momentax._core.typing import PyTree, Reals
 from momentax._training._rollout import Rollout
 from momentax.plotting._landscape import Landscape, make_landscape
-from momentax.plotting._paths import MINIMIZER, START, end_mark, line_alpha, path_style
+from momentax.plotting._paths import (
+    MINIMIZER,
+    START,
+    end_mark,
+    line_alpha,
+    moving_length,
+    path_style,
+)
 from momentax.plotting._runs import as_runs
 from momentax.plotting._style import new_axes
 
@@ -123,7 +130,8 @@ def draw_scene(land: Landscape, view: dict[str, float], ax: Any) -> Scene:
         inside = path.is_inside(land.box)[:shown, None]
         points = np.column_stack([path.points[:shown], path.losses[:shown] + lift])
         points = np.where(inside, points, np.nan)
-        label, width = path.label(land.box), 0.6 + 1.2 * line_alpha(shown)
+        moving = moving_length(path.points[:shown], land.box[1] - land.box[0])
+        label, width = path.label(land.box), 0.6 + 1.2 * line_alpha(moving)
         (line,) = ax.plot(*points.T, color=color, linewidth=width, zorder=5, label=label)
         (end,) = ax.plot(*last_point(points).T, zorder=7, **end_mark(color, marker))
         end.set_visible(shown == len(path.points))

@@ -26,6 +26,7 @@ from momentax.plotting._paths import (
     draw_arrows,
     end_mark,
     line_alpha,
+    moving_length,
     path_style,
 )
 from momentax.plotting._runs import as_runs
@@ -50,10 +51,10 @@ def trajectory(
     """Draw the paths of runs over the contours of a loss of two parameters.
 
     A white circle marks where each run starts, a large mark where it ends, and arrows its
-    direction. Small marks are a fixed number of steps apart, which the legend says, so that their
-    distances show the speed. The aspect is equal unless the ranges of the two parameters differ
-    much; then the title says so. The limits follow the paths. A run that diverges is cut, and
-    the legend says that it diverged.
+    direction. Small marks are a fixed number of recorded points apart, which the legend says, so
+    that their distances show the speed. The aspect is equal unless the ranges of the two
+    parameters differ much; then a note says so. The limits follow the paths. A run that diverges
+    is cut, and the legend says that it diverged.
 
     Args:
         runs: Runs by name, or one run: what `momentax.rollout` returns with the record "params".
@@ -71,7 +72,7 @@ def trajectory(
 
     Returns:
         The axes. Each run is a line of ax.lines, with its name as the label and as data θ_0, the
-        other recorded params and θ_T, up to the last point before the run leaves the picture.
+        other recorded params and θ_T, up to the point at which the run leaves the picture for good.
 
     Raises:
         ValueError: A run has no record of params or is several runs, the params have more than
@@ -100,14 +101,29 @@ def trajectory(
     ax = new_axes(ax, 7.5, height + 1)
     _draw_contours(ax, land, levels)
     handles = [_draw_path(ax, path, i, land) for i, path in enumerate(land.paths)]
+    ax.grid(visible=False)
     ax.set(xlim=land.box[:, 0], ylim=land.box[:, 1], xlabel=land.labels[0], ylabel=land.labels[1])
     if land.is_equal:
         ax.set_aspect("equal", adjustable="box")
     else:
-        ax.set_title("The two axes have different scales.", loc="left", fontsize=9)
+        _note_scales(ax)
     handles += _mark_handles(ax, land)
     legend_below(ax, handles, columns=count_columns(ax, handles))
     return ax
+
+
+def _note_scales(ax: Axes) -> None:
+    """Say in the picture that distances along the two axes cannot be compared."""
+    ground: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
+    ax.text(
+        0.01,
+        0.015,
+        "the two axes have different scales",
+        transform=ax.transAxes,
+        fontsize=8,
+        bbox=ground,
+        zorder=4,
+    )
 
 
 def _as_levels(levels: Any) -> Reals:
@@ -145,9 +161,9 @@ def _is_lowest_inside(land: Landscape) -> bool:
     """Return whether the picture contains the lowest loss, and not only the way down to it."""
     if land.minimizer is not None:
         return True
-    inner = land.losses[1:-1, 1:-1]
-    lowest = np.nanmin(np.where(np.isfinite(land.losses), land.losses, np.inf))
-    return bool(np.nanmin(np.where(np.isfinite(inner), inner, np.inf)) <= lowest)
+    edges = land.losses[[0, -1]], land.losses[:, [0, -1]]
+    border = np.concatenate([np.ravel(edge) for edge in edges])
+    return not border[np.isfinite(border)].min(initial=np.inf) <= land.lowest
 
 
 def _excess_label(land: Landscape) -> str:
@@ -177,7 +193,7 @@ def _draw_path(ax: Axes, path: Path, index: int, land: Landscape) -> Line2D:
     shown = path.visible(land.box)
     x, y = points = path.points[:shown].T
     interval = _interval(land)
-    alpha = line_alpha(shown)
+    alpha = line_alpha(moving_length(points.T, land.box[1] - land.box[0]))
     label = path.label(land.box)
     ax.plot(
         x,
@@ -202,7 +218,9 @@ def _draw_path(ax: Axes, path: Path, index: int, land: Landscape) -> Line2D:
 
 def _interval(land: Landscape) -> int:
     """Return the number of recorded points from one dot to the next, the same for all runs."""
-    return dot_interval(max(path.visible(land.box) for path in land.paths))
+    size = land.box[1] - land.box[0]
+    shown = [path.points[: path.visible(land.box)] for path in land.paths]
+    return dot_interval(max(moving_length(points, size) for points in shown))
 
 
 def _mark_handles(ax: Axes, land: Landscape) -> list[Line2D]:

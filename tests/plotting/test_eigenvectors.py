@@ -170,6 +170,9 @@ def test_other_arguments_are_refused():
     run, _ = known_run()
     with pytest.raises(TypeError, match=r"run must be what momentax\.rollout returns"):
         phase_portrait({"a": run})
+    lost = run._replace(history={name: run.history[name] * np.nan for name in run.history})
+    with pytest.raises(ValueError, match="run must start at finite params"):
+        phase_portrait(lost)
     with pytest.raises(ValueError, match="run has no record of velocity: write"):
         phase_portrait(run._replace(history={"params": run.history["params"]}))
     with pytest.raises(ValueError, match="indices must be at most 1, got 2"):
@@ -181,6 +184,6 @@ def test_other_arguments_are_refused():
     stacked = momentax.rollout(
         problem.loss, problem.start, several, 4, record=("params", "velocity")
     )
-    with pytest.raises(ValueError, match="run must be a single run, whose record of velocity"):
+    with pytest.raises(ValueError, match="record of velocity that is not shaped like its params"):
         phase_portrait(stacked)
     assert isinstance(components(run, HESSIAN, tx=optax.sgd(0.1)), plt.Axes)
