@@ -193,7 +193,7 @@ def _legend_handles(
     scale: NumberScale | CategoryScale, drawn: np.ndarray, colours: np.ndarray, dashes: list[str]
 ) -> list[Line2D]:
     """Return a legend entry for each value of an axis that is drawn."""
-    styles = {
+    styles: dict[float, dict[str, Any]] = {
         float(x): {"color": to_hex(tuple(colour)), "linestyle": dash}
         for x, colour, dash in zip(drawn, colours, dashes, strict=True)
     }

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from momentax import diagnostics
@@ -160,10 +161,14 @@ def _draw_panel(ax: Axes, data: PanelData, counts: np.ndarray) -> None:
         _draw_rows(ax, data, parts, counts)
         return
     labelled = len(data.lines) > 1
-    dots = {"marker": ".", "markersize": 4} if len(counts) <= _MOST_DOTS else {}
+    dots: dict[str, Any] = {}
+    if panel.dots or len(counts) <= _MOST_DOTS:
+        dots = {"marker": ".", "markersize": 4}
     for i, each in enumerate(parts):
         label = each.part or _label_of(data, each)
         style = {**line_style(i), "linewidth": 1.2, **dots}
+        if panel.dots:
+            style["linestyle"] = "none"
         values = np.where(np.isfinite(each.values), each.values, np.nan)
         ax.plot(counts, values, label=label, **style)
     ax.set_yscale(**scale_of(data))
@@ -171,14 +176,22 @@ def _draw_panel(ax: Axes, data: PanelData, counts: np.ndarray) -> None:
     _limit(ax, data)
     for height, label in panel.marks:
         ax.axhline(height, color="0.45", linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-        place = {"xy": (1, height), "xycoords": ("axes fraction", "data"), "xytext": (-3, 2)}
         low, high = sorted(ax.get_ylim())
         if low <= height <= high:
-            ax.annotate(
-                label, **place, textcoords="offset points", ha="right", fontsize=7, color="0.35"
+            note = ax.annotate(
+                label,
+                xy=(1, height),
+                xycoords=("axes fraction", "data"),
+                xytext=(-3, 2),
+                textcoords="offset points",
+                ha="right",
+                fontsize=7,
+                color="0.2",
+                zorder=5,
             )
+            note.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     if labelled:
-        ax.legend(frameon=False, fontsize=8, ncols=2 if len(parts) > 3 else 1)
+        _add_legend(ax, len(parts))
     label_log_axis(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
@@ -190,9 +203,12 @@ def _name_parts(axes: np.ndarray, shown: list[PanelData]) -> None:
         for parts in (data.lines[0][1] for data in shown)
     ]
     if any(counts):
-        axes[int(np.argmax(counts))].legend(
-            frameon=False, fontsize=8, ncols=2 if max(counts) > 3 else 1
-        )
+        _add_legend(axes[int(np.argmax(counts))], max(counts))
+
+
+def _add_legend(ax: Axes, lines: int) -> None:
+    """Put a legend over the lines, which stay visible around it."""
+    ax.legend(fontsize=8, ncols=2 if lines > 3 else 1, framealpha=0.8, edgecolor="none")
 
 
 def _label_of(data: PanelData, series: Series) -> str:

@@ -89,7 +89,7 @@ def frequency_response(
     else:
         ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         ax.set(ylabel="phase of H, in degrees\n(negative: the updates lag)")
-    if any(line.get_label()[:1] != "_" for line in ax.lines):
+    if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False)
     return ax
 

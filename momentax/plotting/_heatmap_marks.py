@@ -80,7 +80,7 @@ def draw_effective_learning_rates(ax: Axes, cells: Cells, few: bool) -> None:
     """
     x, y = cells.x_edges[cells.learning_rates.has_zero :], cells.y_edges  # Not at 0.
     low, high = np.log10(x[0] / y[0]), np.log10(x[-1] / y[-1])
-    outline = [withStroke(linewidth=2.2, foreground="white")]
+    outline: list[Any] = [withStroke(linewidth=2.2, foreground="white")]
     box = ax.get_window_extent().transformed(figure_of(ax).dpi_scale_trans.inverted())
     below_number = _ERROR_HEIGHT if np.isfinite(cells.errors).any() else _NUMBER_HEIGHT
     for level in 10.0 ** np.arange(np.ceil(low + 1e-9), np.floor(high - 1e-9) + 1):
@@ -121,7 +121,7 @@ def write_numbers(ax: Axes, cells: Cells, mesh: QuadMesh) -> None:
         place, colour = (float(cells.x[i]), float(cells.y[j])), "white" if is_dark else "black"
         text = ax.text(*place, f"{cells.values[i, j]:.3g}", ha="center", va="center", zorder=4)
         # A stability edge may run through the number.
-        outline = [withStroke(linewidth=2, foreground=tuple(colours[i, j]))]
+        outline: list[Any] = [withStroke(linewidth=2, foreground=tuple(colours[i, j]))]
         text.set(color=colour, fontsize=8, path_effects=outline)
         if np.isfinite(error := cells.errors[i, j]):
             below = {"xytext": (0, -6), "textcoords": "offset points"}

@@ -196,7 +196,7 @@ def _step_matrix(method: Any, β: Any, x: Any) -> tuple[jax.Array, jax.Array, ja
             new[i] = value
         d, state = tx.update(y[0], structure.unflatten(new), jnp.zeros(()))
         after = jax.tree.leaves(state)
-        return jnp.append(d, ravel_pytree([after[i] for i in floating])[0])
+        return jnp.append(jnp.asarray(d), ravel_pytree([after[i] for i in floating])[0])
 
     y = jnp.append(0.0, start)
     return start, step(y), jax.jacfwd(step)(y)

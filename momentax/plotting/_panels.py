@@ -22,6 +22,7 @@ class Panel(NamedTuple):
     scale: "linear", "log", or "symlog" for readings that may be negative; a log scale is used
         where all readings are positive.
     marks: horizontal lines with their labels.
+    dots: whether readings are dots, since they jump from step to step.
     limits: of the vertical axis; None follows the readings.
     ticks: on the vertical axis; None follows the limits.
     """
@@ -31,6 +32,7 @@ class Panel(NamedTuple):
     unit: str = ""
     scale: str = "log"
     marks: tuple[tuple[float, str], ...] = ()
+    dots: bool = False
     limits: tuple[float, float] | None = None
     ticks: tuple[float, ...] | None = None
 
@@ -54,8 +56,8 @@ PANELS = {
         "degrees",
         "linear",
         ((90, "at right angles"),),
-        (0, 180),
-        (0, 45, 90, 135, 180),
+        limits=(0, 180),
+        ticks=(0, 45, 90, 135, 180),
     ),
     "alpha": Panel(
         "where a step lands on the local parabola",
@@ -63,6 +65,7 @@ PANELS = {
         "α",
         "linear",
         ((-1, "stayed"), (0, "minimum"), (1, "other side")),
+        dots=True,
     ),
     "curvature": Panel(
         "curvature along the step",
@@ -85,7 +88,7 @@ PANELS = {
         "share of entries",
         "linear",
         ((0.5, "as often as not"),),
-        (0, 1),
+        limits=(0, 1),
     ),
     "gradient_snr": Panel(
         "signal to noise of gradients",
@@ -168,6 +171,7 @@ def fill_panels(series: list[Series]) -> dict[str, PanelData]:
         if {panel.lines[label] for label, _ in lines} <= _SHOWN_ELSEWHERE:
             continue
         if all(not part.part for _, group in lines for part in group):
+            lines = _without_equal_lines(lines)
             found[name] = PanelData(name, panel, [_shifted(each) for each in lines])
         else:
             found |= _panels_of_parts(name, panel, lines)
@@ -202,17 +206,16 @@ def without_dull_ones(panels: dict[str, PanelData]) -> list[PanelData]:
         "clipped_gradient_norm": clipped is not None
         and _are_equal(clipped.lines[0][1], panels["gradient_norm"].lines[0][1]),
     }
-    shown = []
-    for name, data in panels.items():
-        if dull.get(name):
-            continue
-        lines = dict(data.lines)
-        if {"gradient", "gradient, clipped"} <= lines.keys() and _are_equal(
-            lines["gradient"], lines["gradient, clipped"]
-        ):
-            del lines["gradient, clipped"]
-        shown.append(data._replace(lines=list(lines.items())))
-    return shown or list(panels.values())
+    return [data for name, data in panels.items() if not dull.get(name)] or list(panels.values())
+
+
+def _without_equal_lines(lines: list[tuple[str, list[Series]]]) -> list[tuple[str, list[Series]]]:
+    """Leave out the norm of the clipped gradient where no clipping changed it."""
+    found = dict(lines)
+    gradient, clipped = found.get("gradient"), found.get("gradient, clipped")
+    if gradient and clipped and _are_equal(gradient, clipped):
+        del found["gradient, clipped"]
+    return list(found.items())
 
 
 def _are_equal(some: list[Series], others: list[Series]) -> bool:

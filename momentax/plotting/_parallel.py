@@ -156,7 +156,7 @@ def _draw_lines(ax: Axes, heights: np.ndarray, metric: _Metric) -> tuple[str, li
     handles = [thick]
     if ties.any():
         tied = tie_label(metric.errors, metric.resolution)
-        colour = shades[np.flatnonzero(ties)[0]]
+        colour = tuple(shades[np.flatnonzero(ties)[0]])
         handles.append(Line2D([], [], color=colour, linewidth=2.5, label=tied))
     _draw_colour_strip(ax, x, scale, colours.colormap, colours.norm)
     _draw_ticks(ax, x + _STRIP_WIDTH, axis, xytext=(5, 0), ha="left")

@@ -49,7 +49,9 @@ def read_pipelines(tx: Any) -> list[Pipeline]:
 
 
 def _read(argument: str, name: str, tx: Any) -> Pipeline:
-    if not isinstance(tx, StateSpace | optax.MultiSteps):
+    if isinstance(tx, optax.MultiSteps):
+        tx = tx.gradient_transformation()
+    if not isinstance(tx, StateSpace):
         require_transformation(argument, tx, ", its StateSpace, or a mapping from names to such")
     system = _without_decay(tx if isinstance(tx, StateSpace) else state_space(tx))
     total = float(frequency_response(system, 0.0).real)

@@ -222,7 +222,7 @@ def _draw_critical_damping(
         return []
     handles = []
     curvatures = {"μ": μ, "L": L} if μ < L else {"L": L}
-    dark = [withStroke(linewidth=3, foreground="black", alpha=0.55)]
+    dark: list[Any] = [withStroke(linewidth=3, foreground="black", alpha=0.55)]
     for name, λ in curvatures.items():
         for x in critical_products(**found):
             learning_rates = np.where(x / λ < edges, x / λ, np.nan)

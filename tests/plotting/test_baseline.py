@@ -8,8 +8,8 @@ from matplotlib.testing.compare import compare_images
 from tests.plotting import baseline
 
 # The root mean square of the differences, of colours from 0 to 255, that versions of matplotlib
-# may have. A line that moves or changes its colour makes a larger one.
-TOLERANCE = 2.0
+# may have. A line that moves or gets another shade makes a larger one.
+TOLERANCE = 1.0
 
 
 @pytest.mark.parametrize("name", baseline.PICTURES)

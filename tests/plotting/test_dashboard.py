@@ -86,7 +86,7 @@ def test_each_group_of_readings_has_a_panel_with_its_history():
 def test_panels_that_say_nothing_are_left_out_and_can_be_asked_for():
     history = EVERYTHING | {"clipped_gradient_norm": EVERYTHING["gradient_norm"]}
     (norms,) = dashboard(measured(**history), (), panels=["norms"])
-    assert len(norms.lines) == 5
+    assert len(norms.lines) == 4
     axes = dashboard(measured(**history), ())
     assert [line.get_label() for line in axes[1].lines] == [
         "gradient",
