@@ -77,7 +77,7 @@ def compare(
     log = is_wide(values) and bool(np.all(values > 0)) if logy is None else as_flag("logy", logy)
     ax = new_axes(ax, 7, 4.5)
     names = list(dict.fromkeys([*dots, *lines]))
-    styles = {
+    styles: dict[str, dict[str, Any]] = {
         name: {"color": COLORS[i % len(COLORS)], "marker": _MARKERS[i % len(_MARKERS)]}
         for i, name in enumerate(names)
     }
@@ -85,7 +85,7 @@ def compare(
     for name, column in dots.items():
         ax.plot(x[drawn], column[drawn], **styles[name], linestyle="", markersize=4.5, label=name)
     for name, column in lines.items():
-        dashes = {} if name in dots else {"linestyle": "--", "label": name}
+        dashes: dict[str, Any] = {} if name in dots else {"linestyle": "--", "label": name}
         ax.plot(fine, column, color=styles[name]["color"], linewidth=1.3, zorder=1.9, **dashes)
     ax.set(xscale="log" if logx else "linear", yscale="log" if log else "linear")
     for axis in (ax.xaxis, ax.yaxis):
