@@ -17,11 +17,14 @@ if find_spec("matplotlib") is None:
     )
 
 if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_exports.
+    from momentax.plotting._animate import animate as animate
     from momentax.plotting._compare import compare as compare
     from momentax.plotting._curves import curves as curves
     from momentax.plotting._heatmap import heatmap as heatmap
     from momentax.plotting._panels import panels as panels
     from momentax.plotting._parallel import parallel as parallel
+    from momentax.plotting._surface import surface as surface
     from momentax.plotting._theory_overlay import theory_overlay as theory_overlay
+    from momentax.plotting._trajectory import trajectory as trajectory
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -1,0 +1,67 @@
+"""How the paths of runs are drawn: their colours and marks, and which points have a mark."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from momentax._core.typing import Reals
+from momentax.plotting._style import COLORS
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+START: dict[str, Any] = {
+    "marker": "o",
+    "markersize": 8,
+    "markerfacecolor": "white",
+    "markeredgecolor": "black",
+    "markeredgewidth": 1.5,
+    "linestyle": "none",
+}
+END: dict[str, Any] = {"markersize": 8, "markeredgecolor": "black", "linestyle": "none"}
+MINIMIZER: dict[str, Any] = {
+    "marker": "*",
+    "markersize": 13,
+    "markerfacecolor": "#F0E442",
+    "markeredgecolor": "black",
+    "linestyle": "none",
+}
+_MOST_DOTS = 30
+_FADED = 60  # The line of a run of more steps than this gets lighter.
+
+
+class PathStyle(NamedTuple):
+    """The colour and the mark of a run."""
+
+    color: str
+    marker: str
+
+
+def path_style(index: int) -> PathStyle:
+    """Return the style of the run with this index; styles repeat after some number of runs."""
+    return PathStyle(COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)])
+
+
+def dot_interval(length: int) -> int:
+    """Return a round number of steps such that a path gets at most 30 dots."""
+    needed = max(1, -(-length // _MOST_DOTS))
+    power = 10 ** int(np.floor(np.log10(needed)))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= needed)
+
+
+def line_alpha(length: int) -> float:
+    """Return the opacity of the line of a path: long ones are lighter, and their dots are not."""
+    return float(np.clip((_FADED / max(length, 1)) ** 0.5, 0.35, 0.9))
+
+
+def arrow_places(points: Reals, size: Reals, shares: tuple[float, ...] = (0.2, 0.5)) -> list[int]:
+    """Return the indices of the segments that lie at some shares of the length of a path.
+
+    size is that of the picture, in whose units lengths are measured.
+    """
+    lengths = np.linalg.norm(np.diff(points, axis=0) / size, axis=1)
+    total = np.cumsum(lengths)
+    if not len(total) or total[-1] <= 1e-3:
+        return []
+    places = np.searchsorted(total, total[-1] * np.array(shares))
+    return sorted({int(i) for i in places if lengths[i] > 0})

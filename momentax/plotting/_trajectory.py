@@ -1,0 +1,235 @@
+"""The paths of runs over the contours of a loss of two parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, to_rgba
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from momentax._core.arguments import as_reals, describe
+from momentax._core.typing import PyTree, Reals
+from momentax._training._rollout import Rollout
+from momentax.plotting._landscape import Landscape, Path, make_landscape
+from momentax.plotting._paths import (
+    END,
+    MINIMIZER,
+    START,
+    arrow_places,
+    dot_interval,
+    line_alpha,
+    path_style,
+)
+from momentax.plotting._runs import as_runs
+from momentax.plotting._style import figure_of, legend_below, new_axes
+
+_RESOLUTION = 161
+_LIGHT = LinearSegmentedColormap.from_list(
+    "momentax light", mpl.colormaps["Greys"](np.linspace(0, 0.36, 256))
+)
+
+
+def trajectory(
+    runs: Mapping[str, Rollout] | Rollout,
+    loss: Callable[[PyTree], jax.Array],
+    *,
+    minimizer: PyTree = None,
+    directions: Any = None,
+    limits: Any = None,
+    levels: Any = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the paths of runs over the contours of a loss of two parameters.
+
+    A white circle marks where each run starts, a large mark where it ends, and arrows its
+    direction. Small marks are a fixed number of steps apart, which the legend says, so that their
+    distances show the speed. The aspect is equal unless the ranges of the two parameters differ
+    much; then the title says so. The limits follow the paths. A run that diverges is cut, and
+    the legend says that it diverged.
+
+    Args:
+        runs: Runs by name, or one run: what `momentax.rollout` returns with the record "params".
+        loss: f, the loss of the runs, from params to a real scalar.
+        minimizer: θ*, shaped like the params; it gets a star, and the contours are those of
+            f - f(θ*). None leaves both out.
+        directions: Two trees shaped like the params, for params with more than two entries.
+            The picture is the plane along them through the last params of the first run, on
+            which the paths are projected. None draws the two parameters themselves.
+        limits: ((left, right), (bottom, top)); None follows the paths.
+        levels: The values of the loss at the contours, 1-D and growing. None chooses a log scale
+            of the loss above the minimizer's, or above the lowest loss in the picture; where
+            that lies on the border, the scale is linear.
+        ax: The axes to draw on; None makes a new figure.
+
+    Returns:
+        The axes. Each run is a line of ax.lines, with its name as the label and as data θ_0, the
+        other recorded params and θ_T, up to the last point before the run leaves the picture.
+
+    Raises:
+        ValueError: A run has no record of params or is several runs, the params have more than
+            two entries and no directions are given, or an argument does not fit the params.
+        TypeError: runs are not what `momentax.rollout` returns, loss is not a function, or ax
+            is not matplotlib axes.
+
+    Example:
+        >>> ravine, record = momentax.problems.ravine(10.0), ("loss", "params")
+        >>> tx = momentax.sgd(0.02, momentax.heavy_ball(0.8))
+        >>> run = momentax.rollout(ravine.loss, ravine.start, tx, 20, record=record)
+        >>> ax = momentax.plotting.trajectory({"heavy ball": run}, ravine.loss)
+    """
+    given = as_runs(runs)
+    levels = None if levels is None else _as_levels(levels)
+    land = make_landscape(
+        given,
+        loss,
+        directions=directions,
+        minimizer=minimizer,
+        limits=limits,
+        resolution=_RESOLUTION,
+    )
+    size = land.box[1] - land.box[0]
+    height = 6.5 * float(np.clip(size[1] / size[0], 0.4, 1)) if land.is_equal else 5.0
+    is_new = ax is None
+    ax = new_axes(ax, 7.5, height + 1)
+    if is_new:
+        figure_of(ax).set_layout_engine("compressed")  # The colour bar is as high as the axes.
+    _draw_contours(ax, land, levels)
+    handles = [_draw_path(ax, path, i, land) for i, path in enumerate(land.paths)]
+    ax.set(xlim=land.box[:, 0], ylim=land.box[:, 1], xlabel=land.labels[0], ylabel=land.labels[1])
+    if land.is_equal:
+        ax.set_aspect("equal", adjustable="box")
+    else:
+        ax.set_title("The two axes have different scales.", loc="left", fontsize=9)
+    legend_below(ax, [*handles, *_mark_handles(ax, land)])
+    return ax
+
+
+def _as_levels(levels: Any) -> Reals:
+    levels = as_reals("levels", levels)
+    if levels.ndim != 1 or not levels.size or np.any(np.diff(levels) <= 0):
+        raise ValueError(f"levels must be 1-D growing values of the loss, got {describe(levels)}")
+    return levels
+
+
+def _draw_contours(ax: Axes, land: Landscape, levels: Reals | None) -> None:
+    """Draw filled contours with a colour bar of the loss, or of the loss above its lowest value."""
+    losses = np.ma.masked_invalid(land.losses)
+    if losses.count() == 0 or losses.min() == losses.max():
+        return
+    if levels is None and _is_lowest_inside(land):
+        values = np.ma.masked_invalid(losses - land.lowest)
+        chosen = _log_levels(values.compressed())
+        norm, label = LogNorm(chosen[0], chosen[-1]), _excess_label(land)
+        values = np.ma.masked_array(np.maximum(values.filled(1), chosen[0] / 10), values.mask)
+    else:
+        chosen = MaxNLocator(12).tick_values(losses.min(), losses.max())
+        chosen = chosen if levels is None else levels
+        values, norm, label = losses, Normalize(chosen[0], chosen[-1]), "loss"
+    options: dict[str, Any] = {"levels": chosen, "zorder": 0}
+    filled = ax.contourf(land.x, land.y, values, cmap=_LIGHT, norm=norm, extend="both", **options)
+    ax.contour(land.x, land.y, values, colors="white", linewidths=0.5, **options)
+    bar = figure_of(ax).colorbar(filled, ax=ax, label=label, pad=0.02)
+    if isinstance(norm, LogNorm):
+        bar.ax.yaxis.set_major_locator(LogLocator(numticks=8))
+        bar.ax.minorticks_off()
+
+
+def _is_lowest_inside(land: Landscape) -> bool:
+    """Return whether the picture contains the lowest loss, and not only the way down to it."""
+    if land.minimizer is not None:
+        return True
+    inner = land.losses[1:-1, 1:-1]
+    lowest = np.nanmin(np.where(np.isfinite(land.losses), land.losses, np.inf))
+    return bool(np.nanmin(np.where(np.isfinite(inner), inner, np.inf)) <= lowest)
+
+
+def _excess_label(land: Landscape) -> str:
+    if abs(land.lowest) <= 1e-6 * np.nanmax(np.abs(land.losses)):
+        return "loss"
+    which = "that of the minimizer" if land.minimizer is not None else "the lowest in the picture"
+    return f"loss − {land.lowest:.4g}, {which}"
+
+
+def _log_levels(values: Reals) -> Reals:
+    """Return round levels on a log scale between the lowest hundredth and the largest value."""
+    positive = values[values > 0]
+    top = float(positive.max())
+    bottom = max(float(np.quantile(positive, 0.01)), 1e-8 * top)
+    exponents = np.arange(np.floor(np.log10(bottom)), np.ceil(np.log10(top)) + 1)
+    decades = len(exponents) - 1
+    factors = (1, 2, 5) if decades <= 4 else (1, 3) if decades <= 7 else (1,)
+    levels = np.array([factor * 10.0**exponent for exponent in exponents for factor in factors])
+    inside = (levels >= bottom / 1.001) & (levels <= top * 1.001)
+    return levels[inside] if inside.sum() > 2 else np.geomspace(bottom, top, 4)
+
+
+def _draw_path(ax: Axes, path: Path, index: int, land: Landscape) -> Line2D:
+    """Draw one run and return its entry of a legend."""
+    color, marker = path_style(index)
+    shown = path.visible(land.box)
+    x, y = points = path.points[:shown].T
+    interval = _interval(land)
+    alpha = line_alpha(shown)
+    label = path.label(land.box)
+    ax.plot(
+        x,
+        y,
+        color=to_rgba(color, alpha),
+        linewidth=1.2,
+        marker=marker,
+        markersize=4,
+        markevery=interval,
+        markerfacecolor=color,
+        markeredgecolor="none",
+        label=label,
+        zorder=2 + 0.01 * index,
+    )
+    for i in arrow_places(points.T, land.box[1] - land.box[0]):
+        ax.annotate(
+            "",
+            points.T[i + 1],
+            points.T[i],
+            arrowprops={
+                "arrowstyle": "-|>,head_width=0.25,head_length=0.5",
+                "color": color,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "linewidth": 1.2,
+            },
+            annotation_clip=True,
+            zorder=2.5,
+        )
+    if shown:
+        ax.plot(x[0], y[0], zorder=3, **START)
+        if shown == len(path.points):
+            ax.plot(x[-1], y[-1], marker=marker, markerfacecolor=color, zorder=3.1, **END)
+    return Line2D([], [], color=color, marker=marker, markersize=5, linewidth=1.2, label=label)
+
+
+def _interval(land: Landscape) -> int:
+    """Return the number of recorded points from one dot to the next, the same for all runs."""
+    return dot_interval(max(path.visible(land.box) for path in land.paths))
+
+
+def _mark_handles(ax: Axes, land: Landscape) -> list[Line2D]:
+    """Draw the minimizer, and return the entries of a legend that explain the marks."""
+    interval = _interval(land)
+    handles = [
+        Line2D([], [], label="start", **START),
+        Line2D([], [], label="end", marker="o", markerfacecolor="0.6", **END),
+    ]
+    if land.minimizer is not None:
+        ax.plot(*land.minimizer, zorder=1.5, **MINIMIZER)
+        handles.append(Line2D([], [], label="minimizer", **MINIMIZER))
+    if interval > 1:
+        dots = f"every {interval}th point"
+        handles.append(
+            Line2D([], [], color="0.4", marker="o", markersize=4, linestyle="none", label=dots)
+        )
+    return handles
