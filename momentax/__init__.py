@@ -71,9 +71,11 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._training._train_step import train_step as train_step
     from momentax._wrappers._cautious import cautious as cautious
     from momentax._wrappers._grams import grams as grams
+    from momentax._wrappers._monitor import monitor as monitor
     from momentax._wrappers._optimistic import optimistic as optimistic
     from momentax._wrappers._restart import restart as restart
     from momentax.diagnostics import curvature as curvature
+    from momentax.diagnostics import measurements as measurements
     from momentax.storage import stored as stored
     from momentax.sweeps import grid as grid
     from momentax.sweeps import halve as halve

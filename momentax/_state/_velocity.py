@@ -12,6 +12,7 @@ from momentax._core import arguments, arithmetic, trees
 from momentax._core.codecs import decode, encode_like
 from momentax._core.typing import PyTree
 from momentax._state import _flax
+from momentax._state._names import as_separator, join_names, leaf_names
 
 
 class _OptaxState(NamedTuple):
@@ -216,25 +217,32 @@ def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
     return trees.copy_numpy(_flax.unwrap(find_velocity(state, path)[1]))
 
 
-def velocity_norms(state: PyTree, *, path: str | None = None) -> dict[str, jax.Array]:
+def velocity_norms(
+    state: PyTree, *, path: str | None = None, separator: str = "/"
+) -> dict[str, jax.Array]:
     """Measure each leaf of the velocity by its Euclidean norm.
 
     Args:
         state: An optimizer state, or a pytree that contains one.
         path: The path of the velocity, as in `velocity`.
+        separator: What stands between the parts of a leaf's name.
 
     Returns:
-        A dict from the path of each leaf, such as "['dense']['kernel']", to the
-        leaf's norm, a 0-d array in float32 or wider. A function under `jax.jit`
-        can return it.
+        A dict from the name of each leaf, such as "dense/kernel", to the leaf's
+        norm, a 0-d array in float32 or wider. Names are alike on dictionaries,
+        NNX, Linen and Equinox; an item of a tuple or list has its number as its
+        name. A function under `jax.jit` can return the dict.
 
     Raises:
-        ValueError: As `velocity`.
+        ValueError: As `velocity`, or two leaves get the same name.
+        TypeError: As `velocity`, or separator is not a string.
 
     Example:
         >>> state = momentax.heavy_ball(0.9).init(params)
         >>> momentax.velocity_norms(state)
-        {"['w']": Array(0., dtype=float32)}
+        {'w': Array(0., dtype=float32)}
     """
-    leaves = jax.tree_util.tree_leaves_with_path(velocity(state, path=path))
-    return {jax.tree_util.keystr(at): arithmetic.norm(leaf) for at, leaf in leaves}
+    separator = as_separator(separator)
+    v = velocity(state, path=path)
+    names = join_names(leaf_names(v), separator)
+    return dict(zip(names, map(arithmetic.norm, jax.tree.leaves(v)), strict=True))

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from momentax._core import arguments, arithmetic, trees
+from momentax._core import arguments, trees
 from momentax._core.typing import PyTree
+from momentax._state._measures import angle
 from momentax._state._velocity import velocity
 
 
@@ -130,18 +131,11 @@ _RECORDS: dict[str, Callable[[_Moment], PyTree]] = {
 
 
 def _angle(v: PyTree, g: PyTree) -> jax.Array:
-    """The angle between two trees as vectors, in degrees.
-
-    Kahan's formula is accurate near 0 and near 180 too.
-    """
+    """The angle between a velocity and the gradient of the leaves that the velocity has."""
     g = trees.masked_like(v, g)
     remedy = 'record="angle" needs a velocity shaped like the parameters'
     trees.require_fit("the velocity", v, "the gradient", g, remedy)
-    v, g = arithmetic.unit(v), arithmetic.unit(g)
-    difference = arithmetic.norm(arithmetic.combine((1.0, v), (-1.0, g), like=v))
-    total = arithmetic.norm(arithmetic.combine((1.0, v), (1.0, g), like=v))
-    angle = jnp.rad2deg(2 * jnp.arctan2(difference, total))
-    return jnp.where(arithmetic.norm(v) > 0, angle, jnp.nan)
+    return angle(v, g)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4, 5), donate_argnums=0)

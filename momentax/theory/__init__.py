@@ -25,7 +25,7 @@ read at a `step`, `around` a point, or of the parameter at a `path`.
     state_space, closed_loop, trajectory
     rate, rate_at, sharpness_limit, damping, escape_rate
     stationary_variance, noise_floor
-    impulse_response, frequency_response, signal_to_noise_gain
+    impulse_response, frequency_response, signal_to_noise_gain, mean_age
     certify, analyze, advise
 
 Searches take a factory, a function from hyperparameters to transformations.
@@ -87,6 +87,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.theory._properties._closed_loop import trajectory as trajectory
     from momentax.theory._properties._filter import frequency_response as frequency_response
     from momentax.theory._properties._filter import impulse_response as impulse_response
+    from momentax.theory._properties._filter import mean_age as mean_age
     from momentax.theory._properties._filter import signal_to_noise_gain as signal_to_noise_gain
     from momentax.theory._properties._noise import noise_floor as noise_floor
     from momentax.theory._properties._noise import stationary_variance as stationary_variance

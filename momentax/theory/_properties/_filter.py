@@ -64,19 +64,33 @@ def system_frequency_response(system: LinearSystem, f: Reals) -> NDArray[np.comp
     return np.where(pole, np.inf, x[..., 0] @ H + D)
 
 
-def system_signal_to_noise_gain(system: LinearSystem) -> float:
-    """Compute `signal_to_noise_gain` for a system."""
-    F, G, H, D = _filter(system)
+def _require_stable(F: Reals) -> None:
     radius = np.abs(np.linalg.eigvals(F)).max(initial=0)
     if radius >= 1:
         raise ValueError(
             "tx must be a stable filter, got one that multiplies its state by "
             f"{radius:.6g} per step; give a β below 1, so that the velocity decays"
         )
+
+
+def system_signal_to_noise_gain(system: LinearSystem) -> float:
+    """Compute `signal_to_noise_gain` for a system."""
+    F, G, H, D = _filter(system)
+    _require_stable(F)
     constant = np.ones(len(D))
     signal = D @ constant + H @ np.linalg.solve(np.eye(len(F)) - F, G @ constant)
     noise = np.sum(D**2) + np.trace(H @ gramian(F - np.eye(len(F)), G @ G.T) @ H.T)
     return float(signal @ signal / noise) if noise > 0 else np.nan
+
+
+def system_mean_age(system: LinearSystem) -> float:
+    """Compute `mean_age` for a system."""
+    F, G, H, D = _mean_filter(system)
+    _require_stable(F)
+    resolvent = np.linalg.inv(np.eye(len(F)) - F)
+    once, twice = resolvent @ G, resolvent @ (resolvent @ G)
+    total, size = D + H @ once, abs(D) + np.abs(H) @ np.abs(once)
+    return float(H @ twice / total) if abs(total) > 1e-9 * size else np.nan
 
 
 def impulse_response(tx: optax.GradientTransformation | StateSpace, steps: int) -> Reals:
@@ -177,3 +191,31 @@ def signal_to_noise_gain(tx: optax.GradientTransformation | StateSpace) -> float
         19.0
     """
     return system_signal_to_noise_gain(as_system(tx))
+
+
+def mean_age(tx: optax.GradientTransformation | StateSpace) -> float:
+    """Return the mean age of the gradients in the updates, each weighted as it enters them.
+
+        Σ_k k h_k / Σ_k h_k
+
+    with h the `impulse_response`. It is the number of steps by which the updates lag behind a
+    slow change of the gradients: β / (1 - β) for heavy ball, β² / (1 - β) for Nesterov's
+    momentum and 0 for plain descent.
+
+    Args:
+        tx: A linear Optax transformation, or its StateSpace.
+
+    Returns:
+        The age in steps; negative where the updates run ahead of the gradients, and NaN if the
+        weights sum to 0, as they do with weight decay.
+
+    Raises:
+        ValueError: The filter is not stable, so that there are no such sums, or tx is not
+            linear.
+        TypeError: tx is not a transformation.
+
+    Example:
+        >>> round(momentax.theory.mean_age(momentax.heavy_ball(0.9)), 6)
+        9.0
+    """
+    return system_mean_age(as_system(tx))
