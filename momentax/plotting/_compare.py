@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatterMathtext
 from numpy.typing import ArrayLike
 
 from momentax._core.arguments import as_flag, as_reals, describe, is_traced
 from momentax.plotting._axis_scale import is_wide
-from momentax.plotting._style import COLORS, new_axes
+from momentax.plotting._style import COLORS, DASHES, new_axes
 
 _MARKERS = "osD^vPX"  # Dots that can be told apart in grey.
 _MOST_DOTS = 40
-_FEW_DECADES = 1e5
+_MOST_INSIDE = 5  # The entries of a legend inside of the axes.
+_TWO_DECADES = 100
+_LEAST = 1e-4  # Numbers from here to its inverse are not written as powers of ten.
 
 
 def compare(
@@ -32,8 +34,9 @@ def compare(
 ) -> Axes:
     """Draw measurements as dots over the lines that were predicted for them.
 
-    A measurement and the prediction of the same name have one colour. A prediction without a
-    measurement, such as another formula, is dashed. A value that is not finite leaves a gap.
+    A measurement and the prediction of the same name have one colour. Beside measurements, a
+    prediction without one, such as another formula, is dashed. A value that is not finite
+    leaves a gap.
 
     Args:
         x: Where was measured, 1-D.
@@ -84,24 +87,36 @@ def compare(
     drawn = _spread(x, logx)
     for name, column in dots.items():
         ax.plot(x[drawn], column[drawn], **styles[name], linestyle="", markersize=4.5, label=name)
-    for name, column in lines.items():
-        dashes: dict[str, Any] = {} if name in dots else {"linestyle": "--", "label": name}
-        ax.plot(fine, column, color=styles[name]["color"], linewidth=1.3, zorder=1.9, **dashes)
+    for i, (name, column) in enumerate(lines.items()):
+        dashes = "-" if name in dots else "--" if dots else DASHES[i % len(DASHES)]
+        label = None if name in dots else name
+        color = styles[name]["color"]
+        ax.plot(fine, column, dashes, color=color, linewidth=1.3, zorder=1.9, label=label)
     ax.set(xscale="log" if logx else "linear", yscale="log" if log else "linear")
     for axis in (ax.xaxis, ax.yaxis):
         _write_plain_numbers(axis)
     title = "dots measured, lines predicted" if dots and lines else None
-    ax.legend(title=title, fontsize=9, title_fontsize=9)
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1), "frameon": False}
+    place = beside if len(names) > _MOST_INSIDE else {}
+    ax.legend(title=title, fontsize=9, title_fontsize=9, **place)
     return ax
 
 
 def _write_plain_numbers(axis: Axis) -> None:
-    """Label a log scale that spans few decades with numbers such as 0.2."""
-    low, high = axis.get_view_interval()
-    if axis.get_scale() == "log" and high / low < _FEW_DECADES:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+    """Label a log scale with numbers such as 0.2, and with powers of ten beyond their range."""
+    power = LogFormatterMathtext()
+
+    def label(value: float, _: Any) -> str:
+        low, high = axis.get_view_interval()
+        digit = round(value / 10 ** np.floor(np.log10(value)))
+        if digit != 1 and (high / low > _TWO_DECADES or digit not in (2, 5)):
+            return ""
+        return f"{value:g}" if low >= _LEAST and high <= 1 / _LEAST else power(value)
+
+    if axis.get_scale() == "log":
+        power.set_axis(axis)
+        axis.set_major_formatter(FuncFormatter(label))
+        axis.set_minor_formatter(FuncFormatter(label))
 
 
 def _as_positions(name: str, value: Any) -> np.ndarray:

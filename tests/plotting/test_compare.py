@@ -35,7 +35,25 @@ def test_a_prediction_without_a_measurement_is_dashed_and_named():
     right, wrong = ax.lines[1:]
     assert (right.get_linestyle(), wrong.get_linestyle()) == ("-", "--")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "wrong"]
-    assert compare(X, {}, {"only": X}).lines[0].get_linestyle() == "--"
+    alone = compare(X, {}, {"a": X, "b": 2 * X}).lines
+    assert [line.get_linestyle() for line in alone] == ["-", "--"]
+
+
+def test_log_scales_have_plain_numbers_near_1_and_powers_of_ten_beyond():
+    def labels(values, limits=None):
+        ax = compare(X, {"a": values}, logy=True)
+        if limits:
+            ax.set_ylim(limits)
+        ax.figure.canvas.draw()
+        low, high = ax.get_ylim()
+        ticks = [*ax.yaxis.get_major_ticks(), *ax.yaxis.get_minor_ticks()]
+        shown = {tick.label1.get_text() for tick in ticks if low <= tick.get_loc() <= high}
+        return shown - {""}
+
+    assert labels(np.geomspace(0.15, 3, 10)) == {"0.2", "0.5", "1", "2"}
+    assert labels(np.geomspace(0.015, 30, 10)) == {"0.1", "1", "10"}
+    far = labels(np.geomspace(0.15, 3, 10), limits=(3e-9, 3))
+    assert all("10^" in label for label in far)
 
 
 @pytest.mark.parametrize("logx", [False, True])
