@@ -20,10 +20,10 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.plotting._animate import animate as animate
     from momentax.plotting._compare import compare as compare
     from momentax.plotting._curves import curves as curves
+    from momentax.plotting._figure import panels as panels
     from momentax.plotting._frequency_response import frequency_response as frequency_response
     from momentax.plotting._heatmap import heatmap as heatmap
     from momentax.plotting._kernel import kernel as kernel
-    from momentax.plotting._panels import panels as panels
     from momentax.plotting._parallel import parallel as parallel
     from momentax.plotting._spectral_map import spectral_map as spectral_map
     from momentax.plotting._surface import surface as surface
