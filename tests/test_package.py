@@ -90,7 +90,7 @@ LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 EXTRAS = {
     "_cli": {"flax", "matplotlib", "sklearn", "tqdm"},
     "diagnostics": {"matfree", "scipy", "tqdm"},
-    "plotting": {"matplotlib"},
+    "plotting": {"PIL", "matplotlib", "mpl_toolkits"},  # Matplotlib needs or brings the others.
     "sweeps": {"pandas", "tqdm", "xarray"},
     "theory": {"cvxpy", "scipy"},
 }

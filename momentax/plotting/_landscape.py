@@ -22,7 +22,7 @@ from momentax._training._rollout import Rollout
 from momentax.plotting._runs import Points, phrase, points_of
 
 _MARGIN = 0.08  # Of the range on either side.
-_MOST_CLIMB = 10  # A run is shown up to this many times the height of its start.
+_MOST_CLIMB = 5  # A run is shown up to this many times the height of its start.
 _ESCAPE = 20  # A run that goes this many times farther than its median distance escapes.
 _WIDEST = 2.5  # The ratio of the sides of a picture of equal aspect.
 _MOST_UNEQUAL = 8  # Ranges that differ by more have no equal aspect.

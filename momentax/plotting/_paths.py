@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from momentax._core.typing import Reals
-from momentax.plotting._style import COLORS
+from momentax.plotting._style import COLORS, figure_of
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 START: dict[str, Any] = {
@@ -65,3 +66,37 @@ def arrow_places(points: Reals, size: Reals, shares: tuple[float, ...] = (0.2, 0
         return []
     places = np.searchsorted(total, total[-1] * np.array(shares))
     return sorted({int(i) for i in places if lengths[i] > 0})
+
+
+def draw_arrows(ax: Axes, points: Reals, places: list[int], color: str) -> None:
+    """Draw an arrow over each of some segments of a path."""
+    style: dict[str, Any] = {
+        "arrowstyle": "-|>,head_width=0.25,head_length=0.5",
+        "color": color,
+        "shrinkA": 0,
+        "shrinkB": 0,
+        "linewidth": 1.2,
+    }
+    for i in places:
+        ax.annotate("", points[i + 1], points[i], arrowprops=style, zorder=2.5)
+
+
+def draw_history(ax: Axes, steps: Reals, values: Reals, index: int, **style: Any) -> None:
+    """Draw one number for each step as a line with a few marks of the run with this index."""
+    apart = max(1, len(steps) // 8)
+    ax.plot(
+        steps,
+        values,
+        marker=MARKERS[index % len(MARKERS)],
+        markersize=4,
+        markevery=(index * apart // 4 % apart, apart),
+        zorder=2,
+        **{"linewidth": 0.6 + 0.7 * line_alpha(len(steps))} | style,
+    )
+
+
+def count_columns(ax: Axes, handles: list[Any]) -> int:
+    """Return how many columns of a legend are about as wide as axes, from one to four."""
+    width = ax.get_position(original=True).width * figure_of(ax).get_figwidth()
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    return int(np.clip(12 * width / (longest + 7), 1, 4))  # An inch holds about twelve letters.

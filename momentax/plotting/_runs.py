@@ -61,11 +61,13 @@ class Points(NamedTuple):
 
     values: θ_0 .. θ_T, shape (rows + 1, n): the recorded ones and those after the last step.
     labels: the names of the n entries.
+    shapes: the shape of each leaf of the parameters.
     rebuild: a function from vectors, shape (m, n), to a tree of parameters with m rows.
     """
 
     values: Reals
     labels: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
     rebuild: Callable[[Reals], PyTree]
 
 
@@ -74,7 +76,8 @@ def points_of(name: str, run: Rollout) -> Points:
     history = tree_rows(name, run, "params")
     last = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(run.params)])
     values = np.concatenate([history, last[None].astype(np.float64)])
-    return Points(values, _labels(run.params), _Rebuild(run.params))
+    shapes = tuple(map(np.shape, jax.tree.leaves(run.params)))
+    return Points(values, _labels(run.params), shapes, _Rebuild(run.params))
 
 
 def tree_rows(name: str, run: Rollout, record: str) -> Reals:

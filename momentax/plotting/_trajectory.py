@@ -22,7 +22,9 @@ from momentax.plotting._paths import (
     MINIMIZER,
     START,
     arrow_places,
+    count_columns,
     dot_interval,
+    draw_arrows,
     line_alpha,
     path_style,
 )
@@ -95,10 +97,7 @@ def trajectory(
     )
     size = land.box[1] - land.box[0]
     height = 6.5 * float(np.clip(size[1] / size[0], 0.4, 1)) if land.is_equal else 5.0
-    is_new = ax is None
     ax = new_axes(ax, 7.5, height + 1)
-    if is_new:
-        figure_of(ax).set_layout_engine("compressed")  # The colour bar is as high as the axes.
     _draw_contours(ax, land, levels)
     handles = [_draw_path(ax, path, i, land) for i, path in enumerate(land.paths)]
     ax.set(xlim=land.box[:, 0], ylim=land.box[:, 1], xlabel=land.labels[0], ylabel=land.labels[1])
@@ -106,7 +105,8 @@ def trajectory(
         ax.set_aspect("equal", adjustable="box")
     else:
         ax.set_title("The two axes have different scales.", loc="left", fontsize=9)
-    legend_below(ax, [*handles, *_mark_handles(ax, land)])
+    handles += _mark_handles(ax, land)
+    legend_below(ax, handles, columns=count_columns(ax, handles))
     return ax
 
 
@@ -134,7 +134,8 @@ def _draw_contours(ax: Axes, land: Landscape, levels: Reals | None) -> None:
     options: dict[str, Any] = {"levels": chosen, "zorder": 0}
     filled = ax.contourf(land.x, land.y, values, cmap=_LIGHT, norm=norm, extend="both", **options)
     ax.contour(land.x, land.y, values, colors="white", linewidths=0.5, **options)
-    bar = figure_of(ax).colorbar(filled, ax=ax, label=label, pad=0.02)
+    # Inset axes are as high as axes of equal aspect, whatever the layout makes of these.
+    bar = figure_of(ax).colorbar(filled, cax=ax.inset_axes((1.02, 0, 0.035, 1)), label=label)
     if isinstance(norm, LogNorm):
         bar.ax.yaxis.set_major_locator(LogLocator(numticks=8))
         bar.ax.minorticks_off()
@@ -152,8 +153,9 @@ def _is_lowest_inside(land: Landscape) -> bool:
 def _excess_label(land: Landscape) -> str:
     if abs(land.lowest) <= 1e-6 * np.nanmax(np.abs(land.losses)):
         return "loss"
-    which = "that of the minimizer" if land.minimizer is not None else "the lowest in the picture"
-    return f"loss − {land.lowest:.4g}, {which}"
+    which = "minimizer" if land.minimizer is not None else "lowest here"
+    sign = "−" if land.lowest > 0 else "+"
+    return f"loss {sign} {abs(land.lowest):.4g} ({which})"
 
 
 def _log_levels(values: Reals) -> Reals:
@@ -190,21 +192,7 @@ def _draw_path(ax: Axes, path: Path, index: int, land: Landscape) -> Line2D:
         label=label,
         zorder=2 + 0.01 * index,
     )
-    for i in arrow_places(points.T, land.box[1] - land.box[0]):
-        ax.annotate(
-            "",
-            points.T[i + 1],
-            points.T[i],
-            arrowprops={
-                "arrowstyle": "-|>,head_width=0.25,head_length=0.5",
-                "color": color,
-                "shrinkA": 0,
-                "shrinkB": 0,
-                "linewidth": 1.2,
-            },
-            annotation_clip=True,
-            zorder=2.5,
-        )
+    draw_arrows(ax, points.T, arrow_places(points.T, land.box[1] - land.box[0]), color)
     if shown:
         ax.plot(x[0], y[0], zorder=3, **START)
         if shown == len(path.points):
