@@ -159,6 +159,13 @@ def _add_ranking_options(sweep: argparse.ArgumentParser) -> None:
         "last number is that of --epochs; without numbers the points are ranked after a ninth "
         "and a third of the epochs",
     )
+    option(
+        "--curvature",
+        type=float,
+        metavar="λ",
+        help="the largest curvature of the loss, as momentax.curvature measures it: sweep.png then "
+        "shows the stability edge of the method at this curvature",
+    )
 
 
 def _add_running_options(sweep: argparse.ArgumentParser) -> None:

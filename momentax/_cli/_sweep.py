@@ -14,12 +14,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+import momentax
 from momentax import plotting
 from momentax._cli._output import print_error, print_lines, require_writable, succeeds
 from momentax._cli._report import make_report, make_table
 from momentax._cli._task import Task, make_task
 from momentax._cli._usage import UsageError
-from momentax._core.arguments import as_count, describe
+from momentax._core.arguments import as_count, as_real, describe
 from momentax._core.files import write_file
 from momentax._core.sharding import count_cores
 from momentax.sweeps import Points, SweepResult, grid, halve, repeat, sweep, use_all_cores
@@ -30,6 +31,8 @@ def run(options: Namespace) -> bool:
     try:
         points = _make_points(options)
         rungs = None if options.halving is None else _rungs(options.halving, options.epochs)
+        if options.curvature is not None:
+            as_real("curvature", options.curvature, "(0, inf)")
         _require_writable(options)
         mesh = _start_devices(options.devices)
     except (ValueError, OSError) as error:
@@ -134,7 +137,7 @@ def _write(options: Namespace, task: Task, result: SweepResult, rungs: list[int]
             f"{json_path} was not written",
         ),
         picture_path: succeeds(
-            lambda: _draw(task, result, rungs is not None, picture_path),
+            lambda: _draw(options, task, result, picture_path),
             f"{picture_path} was not written",
         ),
     }
@@ -146,14 +149,23 @@ def _write(options: Namespace, task: Task, result: SweepResult, rungs: list[int]
     return print_lines(*lines) and all(written.values())
 
 
-def _draw(task: Task, result: SweepResult, halved: bool, path: Path) -> None:
-    label = task.metric.replace("_", " ")
+def _draw(options: Namespace, task: Task, result: SweepResult, path: Path) -> None:
+    label, halved = task.metric.replace("_", " "), options.halving is not None
+    method = task.method or momentax.heavy_ball
+    edge: dict[str, Any] = {}
+    if options.curvature is not None:
+        edge = {
+            "curvature": options.curvature,
+            "pipeline": lambda learning_rate, beta: momentax.sgd(learning_rate, method(beta)),
+        }
     ax = plotting.heatmap(
         result,
         "score" if halved else task.metric,
         mode=task.mode,
         label=f"{label}, last value of each point" if halved else label,
         effective=task.averages is False,
+        resolution=task.resolution,
+        **edge,
     )
     ax.set_title(task.title)
     figure = ax.figure.get_figure(root=True)

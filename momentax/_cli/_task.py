@@ -35,6 +35,9 @@ class Task(NamedTuple):
     averages: whether the method's gain is 1 - β, so that its effective learning rate is α
         itself instead of α / (1 - β); None where no method is known.
     title: of the picture.
+    resolution: the smallest difference of the metric that means something: that of one test
+        image. None where it is not known.
+    method: from β to the momentum method; None where no method is known.
     """
 
     run: Callable[..., dict[str, Any]]
@@ -44,6 +47,8 @@ class Task(NamedTuple):
     tie_breakers: dict[str, str]
     averages: bool | None
     title: str
+    resolution: float | None
+    method: Callable[..., Any] | None
 
 
 def make_task(options: Namespace, point: dict[str, Any]) -> Task:
@@ -84,8 +89,6 @@ def _make_network_task(options: Namespace, model: Callable[..., Any] | None) -> 
         _require_logits(options, network, data)
     method = getattr(momentax, options.method)
     training = Training(method, options.epochs, options.seed, network, data, metric)
-    of_model = f" of {options.model}" if options.model else ""
-    data_name = options.data or "handwritten digits"
     return Task(
         run=training.run,
         training=training,
@@ -95,8 +98,18 @@ def _make_network_task(options: Namespace, model: Callable[..., Any] | None) -> 
             name: mode for name, mode in METRICS.items() if name not in (metric, "train_loss")
         },
         averages=_averages(options.method),
-        title=f"{options.method}{of_model} on {data_name}, {options.epochs} epochs",
+        title=_network_title(options, metric),
+        resolution=1 / len(data[1][1]) if metric == "test_accuracy" else None,
+        method=method,
     )
+
+
+def _network_title(options: Namespace, metric: str) -> str:
+    name = metric.replace("_", " ").capitalize()
+    method = options.method.replace("_", " ")
+    with_method = f"of {options.model} with {method}" if options.model else f"of {method}"
+    epochs = "1 epoch" if options.epochs == 1 else f"{options.epochs} epochs"
+    return f"{name} {with_method} on {options.data or 'handwritten digits'} after {epochs}"
 
 
 def _as_network(model: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,7 +200,9 @@ def _make_function_task(
         mode=options.mode or _mode_of(metric),
         tie_breakers={},
         averages=_averages(options.method) if "method" in given else None,
-        title=name,
+        title=f"{metric.replace('_', ' ').capitalize()} of {name}",
+        resolution=None,
+        method=getattr(momentax, options.method) if "method" in given else None,
     )
 
 

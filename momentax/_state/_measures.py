@@ -1,12 +1,14 @@
 """Measures of gradients, velocities, updates and parameters, for each group of leaves.
 
-A measure is a pair of arrays with one entry for each group: its values, and whether they are known.
-Norms and cosines neither over- nor underflow.
+Each leaf is read once: XLA:CPU computes all sums over it in one loop if they are one reduction. The
+squares of very large and very small numbers over- and underflow. Where that may have happened, the
+arrays are read again, scaled by powers of two, and so they are where velocity and gradient are
+nearly parallel, since the cosine alone does not tell a small angle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +17,27 @@ import numpy as np
 
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import float_dtype
+from momentax._core.sharding import sharding_in_type
 from momentax._core.typing import PyTree
 
-# What is measured of each parameter: an array, or None where there is none.
+# What is measured of each leaf of the parameters: an array, or None where there is none.
 Parts = Sequence[Any]
+
+
+def angle(v: PyTree, g: PyTree) -> jax.Array:
+    """Return the angle between two trees as vectors, in degrees; NaN where one of them is zero.
+
+    Kahan's formula is accurate near 0 and near 180 too.
+    """
+    v, g = arithmetic.unit(v), arithmetic.unit(g)
+    difference = arithmetic.norm(arithmetic.combine((1.0, v), (-1.0, g), like=v))
+    total = arithmetic.norm(arithmetic.combine((1.0, v), (1.0, g), like=v))
+    return jnp.where(arithmetic.norm(v) > 0, _angle_of(difference, total), jnp.nan)
+
+
+def _angle_of(difference: jax.Array, total: jax.Array) -> jax.Array:
+    """Return the angle between two unit vectors from the norms of their difference and sum."""
+    return jnp.rad2deg(2 * jnp.arctan2(difference, total))
 
 
 class Measure(NamedTuple):
@@ -31,7 +50,7 @@ class Measure(NamedTuple):
 class Groups(NamedTuple):
     """Which leaves are measured together.
 
-    rows: the number of the group of each leaf, NumPy's where it is known while tracing.
+    rows: the number of the group of each leaf; NumPy's where it is known while tracing.
     count: the number of groups.
     """
 
@@ -39,199 +58,351 @@ class Groups(NamedTuple):
     count: int
 
     def total(self, leaves: jax.Array) -> jax.Array:
-        """Sum one number of each leaf over each group."""
-        if self.count == 1 or not len(leaves):
-            return jnp.sum(leaves, keepdims=True) if self.count else leaves
-        return jnp.zeros(self.count, leaves.dtype).at[self.rows].add(leaves)
+        """Sum the numbers of the leaves, on the first axis, over each group."""
+        if self.count == 1:
+            return jnp.sum(leaves, axis=0, keepdims=True)
+        return jnp.zeros((self.count, *leaves.shape[1:]), leaves.dtype).at[self.rows].add(leaves)
 
-    def largest(self, leaves: jax.Array, least: float) -> jax.Array:
-        """Return the largest number of the leaves of each group, and at least some number."""
-        return jnp.full(self.count, least, leaves.dtype).at[self.rows].max(leaves)
+    def largest(self, leaves: jax.Array) -> jax.Array:
+        """Return the largest number of the leaves of each group, -∞ without any."""
+        least = jnp.full((self.count, *leaves.shape[1:]), -jnp.inf, leaves.dtype)
+        return least.at[self.rows].max(leaves)
 
-    def of_leaves(self, groups: jax.Array) -> jax.Array:
-        """Return for each leaf the number of its group."""
-        return groups[self.rows]
-
-    def norm(self, leaves: jax.Array) -> jax.Array:
-        """Return the norm of each group from the norms of its leaves."""
-        unit = self.largest(leaves, 0.0)
-        safe = jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)
-        return safe * jnp.sqrt(self.total(jnp.square(leaves / self.of_leaves(safe))))
-
-    def any(self, leaves: Sequence[bool]) -> jax.Array:
+    def any(self, leaves: Any) -> jax.Array:
         """Return which groups have a leaf for which something holds."""
-        return self.any_of(jnp.asarray(np.asarray(leaves, np.bool_)))
-
-    def any_of(self, leaves: jax.Array) -> jax.Array:
-        """Return which groups have a leaf for which something holds, given as an array."""
-        return self.total(leaves.astype(jnp.int32)) > 0
+        return self.total(jnp.asarray(leaves, jnp.int32).reshape(len(self.rows))) > 0
 
 
-def angle(v: PyTree, g: PyTree) -> jax.Array:
-    """Return the angle between two trees as vectors, in degrees; NaN where one of them is zero.
+# The sums over one leaf.
 
-    Kahan's formula is accurate near 0 and near 180 too.
+
+class Kinds(NamedTuple):
+    """What is measured of one leaf, or a number for each of them."""
+
+    gradient: Any
+    clipped: Any
+    velocity: Any
+    update: Any
+    parameter: Any
+
+
+def _squares(parts: Kinds) -> dict[str, Any]:
+    """Return the squared magnitudes of the entries of each part."""
+    named = parts._asdict().items()
+    return {name: _product(part, part) for name, part in named if part is not None}
+
+
+def _product(x: Any, y: Any) -> jax.Array:
+    """Return the real inner product of each two entries."""
+    return jnp.real(jnp.conj(x) * y) if jnp.iscomplexobj(x) or jnp.iscomplexobj(y) else x * y
+
+
+def _magnitude(x: Any) -> jax.Array:
+    if jnp.iscomplexobj(x):
+        return jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag))
+    return jnp.abs(x)
+
+
+def _as_integer(x: jax.Array) -> jax.Array:
+    """Return numbers that are not negative as integers in the same order.
+
+    Their maximum needs no test for NaN.
     """
-    v, g = arithmetic.unit(v), arithmetic.unit(g)
-    difference = arithmetic.norm(arithmetic.combine((1.0, v), (-1.0, g), like=v))
-    total = arithmetic.norm(arithmetic.combine((1.0, v), (1.0, g), like=v))
-    degrees = _angle_of(difference, total)
-    return jnp.where(arithmetic.norm(v) > 0, degrees, jnp.nan)
+    integer = jnp.int64 if x.dtype == jnp.float64 else jnp.int32
+    return jax.lax.bitcast_convert_type(x, integer)
 
 
-def _angle_of(difference: jax.Array, total: jax.Array) -> jax.Array:
-    """Return the angle between two unit vectors from the norms of their difference and sum."""
-    return jnp.rad2deg(2 * jnp.arctan2(difference, total))
+def _reduce(sums: Mapping[str, jax.Array], maxima: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Return the sum of each of some arrays of one shape, and the maximum of others, in one loop.
 
-
-def stack(function: Callable[..., Any], *parts: Parts, absent: float = 0.0) -> jax.Array:
-    """Return function(part, ...) of each leaf, with a number where one of the parts is absent."""
-    values = [
-        absent if any(part is None for part in each) else function(*each)
-        for each in zip(*parts, strict=True)
-    ]
-    dtype = float_dtype()
-    return jnp.stack([jnp.asarray(value, dtype) for value in values]) if values else jnp.zeros(0)
-
-
-def present(*parts: Parts) -> list[bool]:
-    """Return for each leaf whether all of its parts are there."""
-    return [all(part is not None for part in each) for each in zip(*parts, strict=True)]
-
-
-def norm(groups: Groups, parts: Parts) -> Measure:
-    """Return the Euclidean norm of each group."""
-    return Measure(groups.norm(stack(arithmetic.norm, parts)), groups.any(present(parts)))
-
-
-def cosine_and_angle(groups: Groups, v: Parts, g: Parts) -> tuple[Measure, Measure]:
-    """Return the cosine of velocity and gradient, and their angle in degrees by Kahan's formula.
-
-    They are taken over the leaves that have both. They are unknown where one of them is zero.
+    What the maxima are taken of is not negative.
     """
-    both = present(v, g)
-    v, g = ([x if keep else None for x, keep in zip(part, both, strict=True)] for part in (v, g))
-    sizes = [stack(arithmetic.norm, part) for part in (v, g)]
-    totals = [groups.norm(size) for size in sizes]
-    known = groups.any(both) & (totals[0] != 0) & (totals[1] != 0)
-    shares = [
-        size / groups.of_leaves(jnp.where(total == 0, 1, total))
-        for size, total in zip(sizes, totals, strict=True)
-    ]
+    names = [*sums, *maxima]
+    if not names:
+        return {}
+    operands = [*sums.values(), *(_as_integer(x) for x in maxima.values())]
 
-    def distance(sign: float, x: Any, y: Any, share_x: Any, share_y: Any) -> jax.Array:
-        # A leaf of zeros has no direction.
-        x, y = (
-            jnp.where(share > 0, arithmetic.unit(part), 0)
-            for part, share in ((x, share_x), (y, share_y))
+    def add(x: Sequence[Any], y: Sequence[Any]) -> tuple[Any, ...]:
+        pairs = zip(x, y, strict=True)
+        return tuple(
+            a + b if i < len(sums) else jnp.maximum(a, b) for i, (a, b) in enumerate(pairs)
         )
-        return arithmetic.norm(arithmetic.combine((share_x, x), (sign * share_y, y), like=x))
 
-    def all_distances(sign: float) -> jax.Array:
-        return groups.norm(stack(lambda *each: distance(sign, *each), v, g, *map(list, shares)))
+    def reduce(operands: Sequence[Any], axes: Sequence[int]) -> list[Any]:
+        zeros = tuple(jnp.zeros((), x.dtype) for x in operands)
+        return list(jax.lax.reduce(tuple(operands), zeros, add, tuple(axes)))
 
-    cosines = stack(lambda x, y: arithmetic.cosines(x, y), v, g)
-    value = jnp.clip(groups.total(cosines * shares[0] * shares[1]), -1, 1)
-    degrees = _angle_of(all_distances(-1.0), all_distances(1.0))
-    return Measure(value, known), Measure(degrees, known)
+    rows, axes = _rows(operands)
+    totals = reduce(reduce(rows, axes), range(rows[0].ndim - len(axes)))
+    for i, x in enumerate(maxima.values(), len(sums)):
+        totals[i] = jax.lax.bitcast_convert_type(totals[i], x.dtype)
+    return dict(zip(names, totals, strict=True))
 
 
-def opposing_share(groups: Groups, v: Parts, g: Parts) -> Measure:
-    """Return the share of entries whose velocity and gradient have opposite signs.
+_ROW = 4096  # Long enough for a fast loop, and short enough for a sum in float32.
 
-    Two complex entries oppose each other where the real part of their inner product is negative.
+
+def _rows(operands: list[Any]) -> tuple[list[Any], list[int]]:
+    """Return arrays in rows of moderate length, and the axes of the rows.
+
+    Each row is summed separately, which is accurate and uses several cores.
+    """
+    first = operands[0]
+    axes: list[int] = []
+    length = 1
+    for axis in reversed(range(first.ndim)):
+        if length >= _ROW // 16 or (axes and length * first.shape[axis] > 4 * _ROW):
+            break
+        axes.append(axis)
+        length *= first.shape[axis]
+    if length <= 4 * _ROW or length % _ROW or sharding_in_type(first) is not None:
+        return operands, axes
+    kept = first.shape[: first.ndim - len(axes)]
+    return [x.reshape(*kept, -1, _ROW) for x in operands], [len(kept) + 1]
+
+
+def _leaf_sums(parts: Kinds, sign: Any, step: Any) -> dict[str, jax.Array]:
+    """Return all sums over one leaf, with the sign that the velocity has for the gradient."""
+    g, v = parts.gradient, parts.velocity
+    sums, maxima = _squares(parts), {}
+    if v is not None:
+        maxima["largest"] = _magnitude(v)
+    if v is not None and g is not None:
+        along = sign * _product(v, g)
+        sums |= {"along": along, "opposing": (along < 0).astype(along.dtype)}
+        if sums["velocity"].dtype != along.dtype:
+            sums = {name: x.astype(along.dtype) for name, x in sums.items()}
+    if step is not None and g is not None:
+        sums["slope"] = _product(g, step)
+    return _reduce(sums, maxima)
+
+
+# The measures of groups.
+
+_SMALLEST = 1e-20  # Smaller sums of squares may have lost terms that are not representable.
+_PARALLEL = 0.99  # Of larger cosines the angle is computed in another way.
+
+
+class Totals(NamedTuple):
+    """The measures of each group, arrays with one number for each.
+
+    norms: the Euclidean norms, by kind.
+    cosine: of velocity and gradient over the leaves that have both, and so are the next two.
+    angle: in degrees.
+    opposing: the number of entries whose velocity and gradient have opposite signs.
+    nonfinite: the number of entries of the gradient that are infinite or NaN.
+    slope: the inner product of gradient and step.
     """
 
-    def opposes(x: Any, y: Any) -> jax.Array:
-        x, y = arithmetic.upcast((x, y))
-        if jnp.iscomplexobj(x) or jnp.iscomplexobj(y):
-            signs = jnp.real(jnp.conj(arithmetic.unit(x)) * arithmetic.unit(y))
-        else:
-            signs = jnp.sign(x) * jnp.sign(y)
-        return jnp.sum(signs < 0, dtype=float_dtype())
-
-    entries = groups.total(stack(lambda x, y: jnp.size(x), v, g))
-    count = groups.total(stack(opposes, v, g))
-    return Measure(count / jnp.maximum(entries, 1), entries > 0)
+    norms: dict[str, jax.Array]
+    cosine: jax.Array
+    angle: jax.Array
+    opposing: jax.Array
+    nonfinite: jax.Array
+    slope: jax.Array
 
 
-def nonfinite(groups: Groups, parts: Parts) -> Measure:
-    """Count the entries that are infinite or NaN."""
-    counts = stack(lambda x: jnp.sum(~jnp.isfinite(x), dtype=float_dtype()), parts)
-    return Measure(groups.total(counts), groups.any(present(parts)))
+def measure(
+    groups: Groups, leaves: Sequence[Kinds], signs: Sequence[Any], steps: Parts
+) -> tuple[Totals, jax.Array]:
+    """Return the measures of each group, and the largest magnitude of each leaf's velocity.
 
-
-def headroom(groups: Groups, parts: Parts) -> Measure:
-    """Return log10 of the largest number of the dtype over the largest magnitude of an entry.
-
-    It is infinite where all entries are 0. The leaf that is nearest to overflow decides.
+    Args:
+        groups: Which leaves are measured together.
+        leaves: The arrays of each leaf.
+        signs: 1 or -1 for each leaf, by which the velocity is multiplied.
+        steps: The step of each leaf to take the inner product of the gradient with.
     """
+    leaves = [_upcast_leaf(parts) for parts in leaves]
+    sums = [_leaf_sums(*each) for each in zip(leaves, signs, steps, strict=True)]
+    units = {kind: jnp.ones(groups.count, float_dtype()) for kind in Kinds._fields}
+    totals, is_accurate = _total(groups, leaves, sums, units)
+    totals = jax.lax.cond(
+        is_accurate, lambda: totals, lambda: _measure_scaled(groups, leaves, signs, steps)
+    )
+    return totals, _column(sums, "largest")
 
-    def decades_above(x: Any) -> jax.Array:
-        x = arithmetic.upcast(x)
-        parts = (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
-        largest = jnp.max(jnp.stack([jnp.max(jnp.abs(part), initial=0) for part in parts]))
-        return jnp.log10(largest) - np.log10(float(jnp.finfo(x.dtype).max))
 
-    above = groups.largest(stack(decades_above, parts, absent=-np.inf), -np.inf)
-    return Measure(-above, groups.any(present(parts)))
+def _upcast_leaf(parts: Kinds) -> Kinds:
+    return Kinds(
+        *(
+            None if part is None else jnp.asarray(part, arithmetic.compute_dtype(part))
+            for part in parts
+        )
+    )
 
 
-def inner_product(groups: Groups, x: Parts, y: Parts) -> jax.Array:
-    """Return the real inner product of each group, over the leaves that have both parts."""
-    return groups.total(stack(arithmetic.inner_product, x, y))
+def _column(sums: Sequence[Mapping[str, Any]], name: str) -> jax.Array:
+    """Return one number of each leaf, 0 where it has none."""
+    numbers = [jnp.asarray(each.get(name, 0), float_dtype()) for each in sums]
+    return jnp.stack(numbers) if numbers else jnp.zeros(0, float_dtype())
+
+
+def has(leaves: Sequence[Kinds], *kinds: str) -> np.ndarray:
+    """Return for each leaf whether it has arrays of some kinds."""
+    found = [all(getattr(parts, kind) is not None for kind in kinds) for parts in leaves]
+    return np.asarray(found, np.bool_)
+
+
+def _total(
+    groups: Groups,
+    leaves: Sequence[Kinds],
+    sums: Sequence[Mapping[str, Any]],
+    units: Mapping[str, jax.Array],
+) -> tuple[Totals, jax.Array]:
+    """Return the measures of each group, and whether they are accurate.
+
+    The arrays of each kind were divided by the unit of their group.
+    """
+    both = has(leaves, "velocity", "gradient")
+    columns = [_column(sums, kind) for kind in Kinds._fields]
+    columns += [jnp.where(both, _column(sums, kind), 0) for kind in ("velocity", "gradient")]
+    columns += [_column(sums, name) for name in ("along", "opposing", "slope")]
+    *squares, vv, gg, along, opposing, slope = groups.total(jnp.stack(columns, axis=1)).T
+    norms, is_accurate = {}, jnp.bool_(True)
+    for kind, square in zip(Kinds._fields, squares, strict=True):
+        norms[kind] = units[kind] * jnp.sqrt(square)
+        is_there = groups.any(has(leaves, kind))
+        is_ordinary = (square > _SMALLEST) & jnp.isfinite(square)
+        is_accurate &= jnp.all(is_ordinary | ~is_there)
+    size = jnp.sqrt(vv) * jnp.sqrt(gg)
+    cosine = jnp.clip(along / jnp.where(size == 0, 1, size), -1, 1)
+    is_accurate &= jnp.all(jnp.abs(cosine) < _PARALLEL)
+    totals = Totals(
+        norms=norms,
+        cosine=cosine,
+        angle=jnp.rad2deg(jnp.arccos(cosine)),
+        opposing=opposing,
+        nonfinite=jnp.zeros_like(opposing),
+        slope=units["gradient"] * slope,
+    )
+    return totals, is_accurate
+
+
+def _measure_scaled(
+    groups: Groups, leaves: Sequence[Kinds], signs: Sequence[Any], steps: Parts
+) -> Totals:
+    """Return the measures of arrays that are divided by powers of two near their largest entry."""
+    maxima = [_leaf_maxima(parts) for parts in leaves]
+    units = {kind: _as_unit(groups.largest(_column(maxima, kind))) for kind in Kinds._fields}
+    scaled = [
+        Kinds(
+            *(
+                None if part is None else _scale(part, units[kind][row])
+                for kind, part in zip(Kinds._fields, parts, strict=True)
+            )
+        )
+        for parts, row in zip(leaves, groups.rows, strict=True)
+    ]
+    sums = [_leaf_sums(*each) for each in zip(scaled, signs, steps, strict=True)]
+    totals, _ = _total(groups, scaled, sums, units)
+    return totals._replace(
+        angle=_angle(groups, scaled, signs, sums),
+        nonfinite=groups.total(_column(maxima, "nonfinite")),
+    )
+
+
+def _leaf_maxima(parts: Kinds) -> dict[str, jax.Array]:
+    """Return the largest magnitude of each part, and the number of entries that are not finite."""
+    named = {kind: part for kind, part in parts._asdict().items() if part is not None}
+    sums = {}
+    if parts.gradient is not None:
+        sums["nonfinite"] = (~jnp.isfinite(parts.gradient)).astype(float_dtype())
+    return _reduce(sums, {kind: _magnitude(part) for kind, part in named.items()})
+
+
+def _as_unit(largest: jax.Array) -> jax.Array:
+    """Return a power of two near a number, 1 for one that is 0, infinite or NaN."""
+    info = jnp.finfo(largest.dtype)
+    is_ordinary = (largest > 0) & jnp.isfinite(largest)
+    # Neither the power nor its reciprocal is subnormal or infinite.
+    bounded = jnp.clip(jnp.where(is_ordinary, largest, 1), info.tiny, 1 / info.tiny)
+    return jax.lax.reduce_precision(bounded, exponent_bits=info.nexp, mantissa_bits=0)
+
+
+def _scale(part: jax.Array, unit: jax.Array) -> jax.Array:
+    # Of (c x)² XLA makes c² x², where c² may over- or underflow. Of (c x + 0 c)² it does not.
+    c = (1 / unit).astype(part.dtype)
+    return part * c + 0 * c
+
+
+def _angle(
+    groups: Groups,
+    leaves: Sequence[Kinds],
+    signs: Sequence[Any],
+    sums: Sequence[Mapping[str, Any]],
+) -> jax.Array:
+    """Return the angle of velocity and gradient in degrees, by Kahan's formula."""
+    both = has(leaves, "velocity", "gradient")
+    norms = {
+        kind: jnp.sqrt(groups.total(jnp.where(both, _column(sums, kind), 0)))
+        for kind in ("velocity", "gradient")
+    }
+    safe = {kind: jnp.where(norm == 0, 1, norm) for kind, norm in norms.items()}
+
+    def distances(parts: Kinds, sign: Any, row: Any) -> dict[str, jax.Array]:
+        if parts.velocity is None or parts.gradient is None:
+            return {}
+        v = parts.velocity * (sign / safe["velocity"][row]).astype(parts.velocity.dtype)
+        g = parts.gradient * (1 / safe["gradient"][row]).astype(parts.gradient.dtype)
+        return _reduce({"minus": _product(v - g, v - g), "plus": _product(v + g, v + g)}, {})
+
+    found = [distances(*each) for each in zip(leaves, signs, groups.rows, strict=True)]
+    minus, plus = (jnp.sqrt(groups.total(_column(found, name))) for name in ("minus", "plus"))
+    return _angle_of(minus, plus)
 
 
 # Successive gradients.
 
-# A sample of so many entries of a leaf stands for the whole leaf.
 _SAMPLE = 4096
 
 
-def sample(leaf: Any) -> Any:
+def sample(leaf: Any) -> jax.Array:
     """Return up to 4096 entries of a leaf, evenly spaced along each of its axes."""
-    shape = np.shape(leaf)
-    sizes = list(shape)
+    leaf = jnp.asarray(leaf)
+    sizes = list(leaf.shape)
     while np.prod(sizes) > _SAMPLE:
         longest = int(np.argmax(sizes))
         sizes[longest] = (sizes[longest] + 1) // 2
-    strides = [length // size if size else 1 for length, size in zip(shape, sizes, strict=True)]
-    ends = [
-        (size - 1) * stride + 1 if size else 0 for size, stride in zip(sizes, strides, strict=True)
-    ]
-    return jax.lax.slice(jnp.asarray(leaf), [0] * len(shape), ends, strides)
+    strides = [max(n // max(size, 1), 1) for n, size in zip(leaf.shape, sizes, strict=True)]
+    ends = [max((m - 1) * stride + 1, 0) for m, stride in zip(sizes, strides, strict=True)]
+    return jax.lax.slice(leaf, [0] * leaf.ndim, ends, strides)
 
 
-def signal_to_noise(groups: Groups, g: Parts, before: Parts, weights: Parts) -> Measure:
+def signal_to_noise(
+    groups: Groups, g: Parts, before: Parts, weights: Sequence[float], norms: jax.Array
+) -> Measure:
     """Return ⟨g_t, g_{t-1}⟩ / (½ ‖g_t - g_{t-1}‖²) from samples of two successive gradients.
 
     With independent noise the numerator estimates the squared norm of the mean gradient, and the
-    denominator the variance of a gradient about it. Weights say how many entries of a leaf each
-    entry of its sample stands for.
+    denominator the variance of a gradient about it.
+
+    Args:
+        groups: Which leaves are measured together.
+        g: The sample of each leaf's gradient.
+        before: The sample of the gradient of the update before.
+        weights: How many entries of a leaf each entry of its sample stands for.
+        norms: The norm of the gradient of each group, by which both are divided.
     """
-    unit = stack(lambda x, y: jnp.maximum(arithmetic.norm(x), arithmetic.norm(y)), g, before)
-    unit = groups.of_leaves(groups.largest(unit, 0.0))
-    unit = jnp.where((unit > 0) & jnp.isfinite(unit), unit, 1)
-    units, weights = list(unit), list(weights)
+    unit = _as_unit(norms)
 
-    def product(x: Any, y: Any, unit: Any, weight: Any) -> jax.Array:
+    def sums(x: Any, y: Any, weight: float, row: Any) -> dict[str, jax.Array]:
+        if x is None:
+            return {}
         x, y = (
-            arithmetic.combine((1 / unit, part), like=arithmetic.upcast(part)) for part in (x, y)
+            _scale(jnp.asarray(part, arithmetic.compute_dtype(x, y)), unit[row]) for part in (x, y)
         )
-        return weight * arithmetic.inner_product(x, y)
+        change = jnp.sum(_product(x - y, x - y))
+        return {"signal": weight * jnp.sum(_product(x, y)), "noise": weight / 2 * change}
 
-    def distance(x: Any, y: Any, unit: Any, weight: Any) -> jax.Array:
-        like = arithmetic.upcast(x)
-        change = arithmetic.combine((1 / unit, x), (-1 / unit, y), like=like)
-        return weight * jnp.square(arithmetic.norm(change))
-
-    signal = groups.total(stack(product, g, before, units, weights))
-    noise = groups.total(stack(distance, g, before, units, weights)) / 2
-    known = groups.any(present(g, before)) & ((signal != 0) | (noise != 0))
-    return Measure(signal / noise, known)
+    found = [sums(*each) for each in zip(g, before, weights, groups.rows, strict=True)]
+    signal, noise = (groups.total(_column(found, name)) for name in ("signal", "noise"))
+    known = (signal != 0) | (noise != 0)
+    infinite = jnp.where(signal > 0, jnp.inf, 0)
+    return Measure(jnp.where(noise == 0, infinite, signal / jnp.where(noise == 0, 1, noise)), known)
 
 
-# Finding the parts.
+# Finding the arrays.
 
 
 def parts_like(tree: PyTree, like: PyTree) -> list[Any]:

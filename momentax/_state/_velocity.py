@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, trees
@@ -180,6 +181,20 @@ def map_node(state: PyTree, path: str, function: Callable[[Any, str], Any]) -> P
         return encode_like(function(decode(node), field), node)
 
     return trees.copy_numpy(map_encoded_node(state, path, change))
+
+
+def fill_velocities(state: PyTree, value: Any) -> PyTree:
+    """Return a state that is not encoded with one number in every entry of its velocities."""
+
+    def fill(node: Any, field: str) -> Any:
+        filled = jax.tree.map(
+            lambda leaf: jnp.full(leaf.shape, value, leaf.dtype), getattr(node, field)
+        )
+        return node._replace(**{field: filled})
+
+    for path in velocities(state):
+        state = map_encoded_node(state, path, fill)
+    return state
 
 
 def velocity(state: PyTree, *, path: str | None = None) -> PyTree:

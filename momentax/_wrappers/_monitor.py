@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,12 +16,11 @@ from momentax._core.hyperparameters import float_dtype
 from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 from momentax._state import _measures
-from momentax._state._measures import Groups, Measure, Parts, parts_like
+from momentax._state._measures import Groups, Kinds, Measure, Parts, parts_like
 from momentax._state._names import leaf_names
-from momentax._state._units import node_and_units
-from momentax._state._velocity import velocities
-from momentax._wrappers._parts import gradient_at_method
+from momentax._wrappers._parts import gradient_at_method, velocity_parts
 from momentax._wrappers._readings import COLUMNS, as_row
+from momentax._wrappers._response import Responses, age, find_responses, stability_edge
 
 
 class MonitorState(NamedTuple):
@@ -75,18 +75,24 @@ class _Options(NamedTuple):
 
 
 class _Moment(NamedTuple):
-    """What is measured at one update: of each leaf an array, or None where there is none.
+    """What is measured at one update: trees of arrays, some of which may be None.
 
-    sums: whether each velocity is in gradient units, so that it is compared with the gradient.
+    gradient: the gradient as it arrives.
+    clipped: the gradient as it reaches the method.
+    update: the update of tx.
+    params: the parameters before the update.
+    before: the state of tx before the update.
+    after: the state of tx after the update.
+    extra_args: the extra arguments that are arrays.
     """
 
-    gradient: Parts
-    clipped: Parts
-    velocity: Parts
-    update: Parts
-    parameter: Parts
-    sums: list[bool]
-    loss: Any
+    gradient: PyTree
+    clipped: PyTree
+    update: PyTree
+    params: PyTree
+    before: PyTree
+    after: PyTree
+    extra_args: dict[str, PyTree]
 
 
 def monitor(
@@ -106,6 +112,8 @@ def monitor(
         arguments.as_flag("curvature", curvature),
     )
     tx = optax.with_extra_args_support(tx)
+    observe = partial(_observe, tx, options)
+    observe_concrete = jax.jit(observe)
 
     def init(params):
         return _first_state(tx.init(params), params, options)
@@ -113,14 +121,11 @@ def monitor(
     def update(updates, state, params=None, **extra_args):
         u, inner = tx.update(updates, state.inner_state, params, **extra_args)
         moment = _moment(tx, updates, state, params, extra_args, u, inner)
-        readings = _observe(moment, state, options)
-        after = state._replace(
-            monitor_count=optax.safe_increment(state.monitor_count),
-            previous=_remember(moment, state, options),
-            inner_state=inner,
-            **readings,
-        )
-        return u, after
+        own = state._replace(inner_state=None)
+        is_traced = any(map(arguments.is_traced, jax.tree.leaves((moment, own))))
+        # Without a trace each operation would be compiled and called separately.
+        after = (observe if is_traced else observe_concrete)(moment, own)
+        return u, after._replace(inner_state=inner)
 
     return transformation(init, update, MonitorState)
 
@@ -228,121 +233,178 @@ def _moment(
     u: PyTree,
     inner: Any,
 ) -> _Moment:
-    like = state.previous["gradient"]
-    clipped = gradient_at_method(tx.update, g, state.inner_state, params, extra_args)
-    v, sums = _velocity_like(inner, like)
-    none = [None] * len(v)
+    arrays = {
+        name: value
+        for name, value in extra_args.items()
+        if all(map(trees.is_array, jax.tree.leaves(value)))
+    }
     return _Moment(
-        parts_like(g, like),
-        none if clipped is None else parts_like(clipped, like),
-        v,
-        parts_like(_fast(u), like),
-        none if params is None else parts_like(_fast(params), like),
-        sums,
-        extra_args.get("value"),
+        _measurable(g),
+        _measurable(gradient_at_method(tx.update, g, state.inner_state, params, extra_args)),
+        _measurable(_fast(u)),
+        _measurable(_fast(params)),
+        state.inner_state,
+        inner,
+        arrays,
     )
 
 
-def _velocity_like(state: Any, like: PyTree) -> tuple[list[Any], list[bool]]:
-    """Return the velocity of each leaf with the sign of the gradient, and whether it sums those.
-
-    Where there are several, it is the first. Velocities that are stacked on leading axes are
-    averaged. One in parameter units sums steps, so that its sign is changed.
-    """
-    leaves = jax.tree.leaves(like)
-    found: list[Any] = [None] * len(leaves)
-    sums = [True] * len(leaves)
-    for path, v in velocities(state).items():
-        in_gradients = node_and_units(state, path)[1] != "parameter"
-        for i, (part, leaf) in enumerate(zip(parts_like(v, like), leaves, strict=True)):
-            if found[i] is not None or part is None or jnp.ndim(part) < leaf.ndim:
-                continue
-            part = jnp.mean(part, tuple(range(jnp.ndim(part) - leaf.ndim)))
-            found[i] = part if in_gradients else -part
-            sums[i] = in_gradients
-    return found, sums
-
-
-def _observe(now: _Moment, state: MonitorState, options: _Options) -> dict[str, jax.Array]:
-    """Return the fields of the state that hold the readings, after an update."""
-
-    def take() -> dict[str, jax.Array]:
-        groups = options.groups(state)
-        row = as_row(_measure(now, state.previous, groups), groups.count)
-        row = row.astype(state.latest.dtype)
-        kept, counts = state.history, state.history_counts
-        if options.history:
-            place = state.monitor_count // options.every % options.history
-            kept, counts = kept.at[place].set(row), counts.at[place].set(state.monitor_count)
-        return {
-            "latest": row,
-            "latest_count": state.monitor_count,
-            "history": kept,
-            "history_counts": counts,
-        }
-
+def _observe(
+    tx: optax.GradientTransformationExtraArgs,
+    options: _Options,
+    now: _Moment,
+    state: MonitorState,
+) -> MonitorState:
+    """Return the state after an update, without the state of tx."""
+    count = state.monitor_count
     fields = ("latest", "latest_count", "history", "history_counts")
     before = {field: getattr(state, field) for field in fields}
-    return _at(state.monitor_count, options.every, take, before)
+    readings = _every(count, options, partial(_read, tx, options, now, state), before)
+    remembered = partial(_remember, options, now, state)
+    previous = _every(count + 1, options, remembered, state.previous)
+    return state._replace(monitor_count=optax.safe_increment(count), previous=previous, **readings)
 
 
-def _at(count: Any, every: int, function: Callable[[], Any], otherwise: Any) -> Any:
+def _every(count: Any, options: _Options, function: Callable[[], Any], otherwise: Any) -> Any:
     """Return function() at every so many counts, and else what there was."""
-    if every == 1:
+    if options.every == 1:
         return function()
-    if not arguments.is_traced(count):
-        return function() if int(count) % every == 0 else otherwise
-    return jax.lax.cond(count % every == 0, function, lambda: otherwise)
+    return jax.lax.cond(count % options.every == 0, function, lambda: otherwise)
 
 
-def _measure(now: _Moment, previous: dict[str, Any], groups: Groups) -> dict[str, Measure]:
-    """Return all measures of one update."""
-    cosine, angle = _measures.cosine_and_angle(groups, now.velocity, now.gradient)
-    summed = [v if is_sum else None for v, is_sum in zip(now.velocity, now.sums, strict=True)]
-    found = {
-        "gradient": _measures.norm(groups, now.gradient),
-        "clipped": _measures.norm(groups, now.clipped),
-        "velocity": _measures.norm(groups, now.velocity),
-        "summed": _measures.norm(groups, summed),
-        "update": _measures.norm(groups, now.update),
-        "parameter": _measures.norm(groups, now.parameter),
-        "cosine": cosine,
-        "angle": angle,
-        "opposing": _measures.opposing_share(groups, now.velocity, now.gradient),
-        "nonfinite": _measures.nonfinite(groups, now.gradient),
-        "headroom": _measures.headroom(groups, now.velocity),
-        "signal_to_noise": _signal_to_noise(now, previous, groups),
+def _read(
+    tx: optax.GradientTransformationExtraArgs,
+    options: _Options,
+    now: _Moment,
+    state: MonitorState,
+) -> dict[str, jax.Array]:
+    """Return the fields of the state that hold the readings, with a new reading."""
+    measured = _measure(tx, options, now, state)
+    row = as_row(measured, len(state.latest)).astype(state.latest.dtype)
+    history, counts = state.history, state.history_counts
+    if options.history:
+        place = state.monitor_count // options.every % options.history
+        history, counts = history.at[place].set(row), counts.at[place].set(state.monitor_count)
+    return {
+        "latest": row,
+        "latest_count": state.monitor_count,
+        "history": history,
+        "history_counts": counts,
     }
-    if now.loss is not None:
-        loss = jnp.asarray(now.loss, float_dtype())
-        found["loss"] = Measure(loss, jnp.ones(groups.count, jnp.bool_))
-    if "step" in previous:
-        step = jax.tree.leaves(previous["step"])
-        known = groups.any_of(previous["known"])
-        found["slope"] = Measure(_measures.inner_product(groups, now.gradient, step), known)
-        found["slope_before"] = Measure(previous["slope"], known)
-        found["length"] = Measure(previous["length"], known)
-    return found
+
+
+def _measure(
+    tx: optax.GradientTransformationExtraArgs,
+    options: _Options,
+    now: _Moment,
+    state: MonitorState,
+) -> dict[str, Measure]:
+    """Return all measures of one update."""
+    groups, previous = options.groups(state), state.previous
+    like = previous["gradient"]
+    found = find_responses(tx, now.before, like, now.extra_args)
+    leaves, signs, in_gradients = _leaves_of(now, like, found)
+    steps = jax.tree.leaves(previous["step"]) if options.curvature else [None] * len(leaves)
+    totals, largest = _measures.measure(groups, leaves, signs, steps)
+    g = [parts.gradient for parts in leaves]
+    both = groups.any(_measures.has(leaves, "velocity", "gradient"))
+    measured = {
+        kind: Measure(norm, groups.any(_measures.has(leaves, kind)))
+        for kind, norm in totals.norms.items()
+    }
+    v_norm, g_norm = measured["velocity"], measured["gradient"]
+    has_angle = both & (v_norm.value != 0) & (g_norm.value != 0)
+    entries = groups.total(jnp.asarray([_size_of_both(parts) for parts in leaves], float_dtype()))
+    measured |= {
+        "summed": v_norm._replace(known=v_norm.known & ~groups.any(~np.asarray(in_gradients))),
+        "cosine": Measure(totals.cosine, has_angle),
+        "angle": Measure(totals.angle, has_angle),
+        "opposing": Measure(totals.opposing / jnp.maximum(entries, 1), entries > 0),
+        "nonfinite": Measure(totals.nonfinite, g_norm.known),
+        "headroom": _headroom(leaves, largest, groups),
+        "signal_to_noise": _signal_to_noise(g, previous, groups, g_norm.value),
+    }
+    if found is not None:
+        measured["age"] = age(found, groups)
+    if "value" in now.extra_args:
+        loss = jnp.asarray(now.extra_args["value"], float_dtype())
+        measured["loss"] = Measure(loss, jnp.ones(groups.count, jnp.bool_))
+    if options.curvature:
+        known = groups.any(previous["known"])
+        measured["slope"] = Measure(totals.slope, known)
+        measured["slope_before"] = Measure(previous["slope"], known)
+        measured["length"] = Measure(previous["length"], known)
+        if found is not None:
+            measured["edge"] = stability_edge(found, groups)
+    return measured
+
+
+def _leaves_of(
+    now: _Moment, like: PyTree, found: Responses | None
+) -> tuple[list[Kinds], list[Any], list[bool]]:
+    """Return the arrays of each leaf, the sign of its velocity, and whether it sums gradients.
+
+    The sign is the one with which gradients enter the velocity. Stacked velocities are averaged.
+    """
+    kinds = (now.gradient, now.clipped, None, now.update, now.params)
+    g, clipped, _, u, θ = (parts_like(tree, like) for tree in kinds)
+    v, in_gradients = velocity_parts(now.after, like)
+    v = [
+        None if part is None else jnp.mean(part, tuple(range(jnp.ndim(part) - leaf.ndim)))
+        for part, leaf in zip(v, jax.tree.leaves(like), strict=True)
+    ]
+    signs = [1.0 if each else -1.0 for each in in_gradients]
+    if found is not None and found.velocity is not None:
+        to_gradient = jnp.sum(found.velocity[0], axis=-1)
+        signs = list(jnp.where(to_gradient == 0, jnp.asarray(signs), jnp.sign(to_gradient)))
+    leaves = [_of_one_shape(Kinds(*each)) for each in zip(g, clipped, v, u, θ, strict=True)]
+    return leaves, signs, in_gradients
+
+
+def _of_one_shape(parts: Kinds) -> Kinds:
+    """Return the arrays of a leaf without those that are not shaped like it."""
+    shape = next((np.shape(x) for x in (parts.parameter, parts.gradient) if x is not None), None)
+    return Kinds(*(x if shape is None or np.shape(x) == shape else None for x in parts))
+
+
+def _size_of_both(parts: Kinds) -> int:
+    return 0 if parts.gradient is None or parts.velocity is None else np.size(parts.gradient)
+
+
+def _headroom(leaves: list[Kinds], largest: jax.Array, groups: Groups) -> Measure:
+    """Return the powers of ten from the largest entry of the velocity to the overflow."""
+    has_velocity = _measures.has(leaves, "velocity")
+    limits = [
+        float(jnp.finfo(arithmetic.compute_dtype(parts.velocity)).max) if there else 1.0
+        for parts, there in zip(leaves, has_velocity, strict=True)
+    ]
+    decades = jnp.log10(largest) - jnp.asarray(np.log10(limits), float_dtype())
+    nearest = groups.largest(jnp.where(has_velocity, decades, -jnp.inf))
+    return Measure(-nearest, groups.any(has_velocity))
 
 
 def _samples(parts: Parts) -> list[Any]:
     return [None if part is None else _measures.sample(part) for part in parts]
 
 
-def _signal_to_noise(now: _Moment, previous: dict[str, Any], groups: Groups) -> Measure:
-    samples = _samples(now.gradient)
+def _signal_to_noise(
+    g: Parts, previous: dict[str, Any], groups: Groups, norms: jax.Array
+) -> Measure:
+    samples = _samples(g)
     weights = [
-        1 if part is None else np.size(part) / max(np.size(sampled), 1)
-        for part, sampled in zip(now.gradient, samples, strict=True)
+        1.0 if part is None else np.size(part) / max(np.size(sampled), 1)
+        for part, sampled in zip(g, samples, strict=True)
     ]
     before = jax.tree.leaves(previous["gradient"])
-    found = _measures.signal_to_noise(groups, samples, before, weights)
-    return found._replace(known=found.known & groups.any_of(previous["known"]))
+    found = _measures.signal_to_noise(groups, samples, before, weights, norms)
+    return found._replace(known=found.known & groups.any(previous["known"]))
 
 
-def _remember(now: _Moment, state: MonitorState, options: _Options) -> dict[str, Any]:
+def _remember(options: _Options, now: _Moment, state: MonitorState) -> dict[str, Any]:
     """Return what the readings of the next update need of this one."""
-    structure = jax.tree.structure(state.previous["gradient"])
+    like = state.previous["gradient"]
+    g, u = parts_like(now.gradient, like), parts_like(now.update, like)
+    structure = jax.tree.structure(like)
 
     def filled(parts: Parts, like: PyTree) -> PyTree:
         leaves = [
@@ -351,17 +413,14 @@ def _remember(now: _Moment, state: MonitorState, options: _Options) -> dict[str,
         ]
         return structure.unflatten(leaves)
 
-    def take() -> dict[str, Any]:
-        kept: dict[str, Any] = {
-            "known": jnp.asarray(_measures.present(now.gradient), jnp.bool_),
-            "gradient": filled(_samples(now.gradient), state.previous["gradient"]),
-        }
-        if options.curvature:
-            groups = options.groups(state)
-            kept["step"] = filled(now.update, state.previous["step"])
-            slope = _measures.inner_product(groups, now.gradient, now.update)
-            kept["slope"] = slope.astype(state.previous["slope"].dtype)
-            kept["length"] = _measures.norm(groups, now.update).value
-        return kept
-
-    return _at(state.monitor_count + 1, options.every, take, state.previous)
+    kept: dict[str, Any] = {
+        "known": jnp.asarray([part is not None for part in g], jnp.bool_),
+        "gradient": filled(_samples(g), like),
+    }
+    if options.curvature:
+        groups = options.groups(state)
+        leaves = [Kinds(part, None, None, each, None) for part, each in zip(g, u, strict=True)]
+        totals, _ = _measures.measure(groups, leaves, [1.0] * len(leaves), u)
+        kept["step"] = filled(u, state.previous["step"])
+        kept["slope"], kept["length"] = totals.slope, totals.norms["update"]
+    return kept

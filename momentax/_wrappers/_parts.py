@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from momentax._core.typing import PyTree
-from momentax._state._velocity import has_velocity
+from momentax._state._measures import parts_like
+from momentax._state._units import node_and_units
+from momentax._state._velocity import has_velocity, velocities
 
 
 def parts_of(update: Callable[..., Any]) -> tuple[Callable[..., Any], ...] | None:
@@ -56,3 +59,20 @@ def gradient_at_method(
 
 def _keeps_velocity(state: PyTree) -> bool:
     return any(map(has_velocity, jax.tree.leaves(state, is_leaf=has_velocity)))
+
+
+def velocity_parts(state: PyTree, like: PyTree) -> tuple[list[Any], list[bool]]:
+    """Return the velocity of each leaf of the parameters, and whether it sums gradients.
+
+    Of several velocities it is the first. Those that are stacked on leading axes stay so. A
+    velocity that does not sum gradients is in parameter units.
+    """
+    leaves = jax.tree.leaves(like)
+    found: list[Any] = [None] * len(leaves)
+    sums = [True] * len(leaves)
+    for path, v in velocities(state).items():
+        in_gradients = node_and_units(state, path)[1] != "parameter"
+        for i, (part, leaf) in enumerate(zip(parts_like(v, like), leaves, strict=True)):
+            if found[i] is None and part is not None and jnp.ndim(part) >= leaf.ndim:
+                found[i], sums[i] = part, in_gradients
+    return found, sums

@@ -142,14 +142,14 @@ def measurements(state: PyTree, *, path: str | None = None, separator: str = "/"
     found = _find(state, path)
     if any(map(arguments.is_traced, jax.tree.leaves(found.latest))):
         raise TypeError(
-            "state must hold concrete arrays: call measurements outside of jit, with the state that "
-            "the jitted function returns. Give monitor a history to see the steps of a loop"
+            "state must hold concrete arrays: call measurements outside of jit, with the state "
+            "that the jitted function returns; give monitor a history to see the steps of a loop"
         )
     if np.ndim(found.latest) != 2:
         axes = np.shape(found.latest)[:-2]
         raise ValueError(
-            f"state has leading axes of {axes}, as jax.vmap or jax.lax.scan stacks states; read one "
-            "of them: momentax.measurements(jax.tree.map(lambda leaf: leaf[0], state))"
+            f"state has leading axes of {axes}, as jax.vmap or jax.lax.scan stacks states; read "
+            "one of them: momentax.measurements(jax.tree.map(lambda leaf: leaf[0], state))"
         )
     groups = join_names(_decode_names(np.asarray(found.names)), separator)
     order = np.argsort(counts := np.asarray(found.history_counts))

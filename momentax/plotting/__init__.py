@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.plotting._compare import compare as compare
     from momentax.plotting._components import components as components
     from momentax.plotting._curves import curves as curves
+    from momentax.plotting._dashboard import dashboard as dashboard
     from momentax.plotting._figure import panels as panels
     from momentax.plotting._frequency_response import frequency_response as frequency_response
     from momentax.plotting._heatmap import heatmap as heatmap

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex, to_rgba_array
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
@@ -22,12 +22,12 @@ from momentax.plotting._axis_scale import (
     metric_scale,
 )
 from momentax.plotting._metric import SeedMeans, average_over_seeds, read_metric
-from momentax.plotting._style import figure_of, legend_below, new_axes, normalize
+from momentax.plotting._style import COLORS, DASHES, figure_of, legend_below, new_axes, normalize
 from momentax.sweeps import Points, SweepResult
 
 _DIVERGED: dict[str, Any] = {"color": "0.6", "linewidth": 0.7, "zorder": 1}
 _MOST_IN_LEGEND = 6  # An axis with more values than this gets a colour bar.
-_MOST_DISTINCT = 10  # The colours without an order that can be distinguished.
+_MOST_DISTINCT = len(COLORS)  # The colours without an order that can be distinguished.
 _MOST_TICKS = 8
 # Without the end of viridis, which is too bright for lines on white.
 _ORDERED = LinearSegmentedColormap.from_list(
@@ -95,10 +95,10 @@ def curves(
     heights = np.append(_finite(bands), _finite(values))
     scale = metric_scale(metric, heights[heights >= 0] if log else heights, log)
     _draw_diverged(ax, scale.coordinates(values[diverged]))
-    colours, handles = _choose_colours(ax, means.settings, by, kept)
+    colours, dashes, handles = _choose_colours(ax, means.settings, by, kept)
     bands = scale.coordinates(bands)
     if len(kept):
-        _draw_means(ax, bands, colours)
+        _draw_means(ax, bands, colours, dashes)
     if log:
         ax.set_yscale("log")
     if scale.has_zero:
@@ -141,12 +141,12 @@ def _means_and_bands(means: SeedMeans, kept: np.ndarray) -> np.ndarray:
     return np.stack([mean, mean - error, mean + error])
 
 
-def _draw_means(ax: Axes, bands: np.ndarray, colours: np.ndarray) -> None:
+def _draw_means(ax: Axes, bands: np.ndarray, colours: np.ndarray, dashes: list[str]) -> None:
     """Draw the mean of each setting, and its band if it has one."""
     mean, low, high = bands
     steps = np.arange(mean.shape[1])
     for i, colour in enumerate(colours):
-        ax.plot(steps, mean[i], color=colour, linewidth=1.4, zorder=2)
+        ax.plot(steps, mean[i], color=colour, linestyle=dashes[i], linewidth=1.4, zorder=2)
         if np.isfinite(low[i]).any():
             ax.fill_between(
                 steps, low[i], high[i], color=colour, alpha=0.2, linewidth=0, zorder=1.5
@@ -155,27 +155,30 @@ def _draw_means(ax: Axes, bands: np.ndarray, colours: np.ndarray) -> None:
 
 def _choose_colours(
     ax: Axes, settings: Points, by: str | None, kept: np.ndarray
-) -> tuple[np.ndarray, list[Line2D]]:
-    """Return the colours of the settings that are drawn, and the entries of a legend of them.
+) -> tuple[np.ndarray, list[str], list[Line2D]]:
+    """Return the colours and dashes of the settings that are drawn, and a legend's entries.
 
-    There are no entries where a colour bar tells the colours, or where nothing does.
+    There are no entries where a colour bar tells the colours, or where nothing does. Words have
+    dashes too, which are visible in print.
     """
+    dashes = ["-"] * len(kept)
     if by is None or not len(kept):
-        return np.array([_ORDERED(0.0)] * len(kept)), []
+        return np.array([_ORDERED(0.0)] * len(kept)), dashes, []
     scale = axis_scale(by, settings.axes[by])
     positions = scale.positions(settings.columns()[by])
     count = len(set(scale.positions(scale.values)))
     if isinstance(scale, CategoryScale) and count <= _MOST_DISTINCT:
-        colours = mpl.colormaps["tab10"](positions.astype(int))[kept]
+        colours = to_rgba_array(COLORS)[positions.astype(int)][kept]
+        dashes = [DASHES[int(position) % len(DASHES)] for position in positions[kept]]
     else:
         norm = normalize(positions.min(), positions.max())
         colours = _ORDERED(norm(positions))[kept]
         if isinstance(scale, NumberScale) and count > _MOST_IN_LEGEND:
             _draw_colour_bar(ax, scale, norm)
-            return colours, []
+            return colours, dashes, []
     if len(settings) == 1:
-        return colours, []
-    return colours, _legend_handles(scale, positions[kept], colours)
+        return colours, dashes, []
+    return colours, dashes, _legend_handles(scale, positions[kept], colours, dashes)
 
 
 def _draw_colour_bar(ax: Axes, scale: NumberScale, norm: Normalize) -> None:
@@ -187,15 +190,18 @@ def _draw_colour_bar(ax: Axes, scale: NumberScale, norm: Normalize) -> None:
 
 
 def _legend_handles(
-    scale: NumberScale | CategoryScale, drawn: np.ndarray, colours: np.ndarray
+    scale: NumberScale | CategoryScale, drawn: np.ndarray, colours: np.ndarray, dashes: list[str]
 ) -> list[Line2D]:
     """Return a legend entry for each value of an axis that is drawn."""
-    by_position = {float(x): to_hex(tuple(c)) for x, c in zip(drawn, colours, strict=True)}
+    styles = {
+        float(x): {"color": to_hex(tuple(colour)), "linestyle": dash}
+        for x, colour, dash in zip(drawn, colours, dashes, strict=True)
+    }
     ticks = zip(*scale.ticks(10**6), strict=True)
     return [
-        Line2D([], [], color=by_position[float(position)], label=label)
+        Line2D([], [], label=label, **styles[float(position)])
         for position, label in ticks
-        if float(position) in by_position
+        if float(position) in styles
     ]
 
 

@@ -83,7 +83,8 @@ def frequency_response(
     ax.set_xlim(f.min(), max(f.max(), _HALF))
     _label_frequencies(ax)
     if part == "amplitude":
-        relative = "relative to a constant gradient" if normalize else f"in the {subject(pipelines)}"
+        what = f"in the {subject(pipelines)}"
+        relative = "relative to a constant gradient" if normalize else what
         ax.set(yscale="log", ylabel=f"amplitude |H|\n{relative}")
     else:
         ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)

@@ -100,8 +100,8 @@ def spectral_map(
     ax.plot(best.learning_rate, 1 - best.beta, markersize=17, zorder=5, clip_on=False, **_STAR)
     label = f"best: ρ = {best.rate:.4g} at α = {best.learning_rate:.4g}, β = {best.beta:.4g}"
     star = Line2D([], [], label=label, markersize=13, **_STAR)
-    handles = [Line2D([], [], label="stability edge", **_EDGE), Patch(label="unstable", **_UNSTABLE)]
-    legend_below(ax, [star, *handles, *critical], columns=2)
+    line = Line2D([], [], label="stability edge", **_EDGE)
+    legend_below(ax, [star, line, Patch(label="unstable", **_UNSTABLE), *critical])
     return ax
 
 

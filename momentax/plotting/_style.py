@@ -1,4 +1,4 @@
-"""Parts that several plots share: the figure, the colours of a metric, the legend."""
+"""Parts that several plots share: the figure, the colours of lines, the legend."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.axis import Axis
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from momentax._core.arguments import describe
 
@@ -32,6 +34,8 @@ _STYLE: Any = {
 }
 
 _LEGEND_COLUMNS = 4
+_LETTERS_PER_INCH = 13
+_LEGEND_LETTERS = 8  # The width of a mark in a legend, and of the space around an entry.
 _ZERO_BORDER = "the border of the place of 0"
 
 
@@ -57,11 +61,40 @@ def new_axes(ax: Any, width: float, height: float, **options: Any) -> Axes:
     return ax
 
 
+def as_axes(ax: Any, count: int) -> np.ndarray:
+    """Return several axes as an array, checked to be as many as are needed."""
+    wrong = f"ax must be an array or a list of {count} matplotlib axes, got {describe(ax)}"
+    if isinstance(ax, Axes):
+        ax = [ax]
+    if not isinstance(ax, np.ndarray | list | tuple):
+        raise TypeError(wrong)
+    axes = np.empty(np.size(np.asarray(ax, object)), object)
+    axes[:] = np.asarray(ax, object).ravel()
+    if not all(isinstance(each, Axes) for each in axes):
+        raise TypeError(wrong)
+    if len(axes) != count:
+        raise ValueError(f"ax must hold {count} axes, one for each panel, got {len(axes)}")
+    return axes
+
+
 def as_label(label: Any) -> str | None:
     """Return the text of a label; None stands for the usual one."""
     if label is not None and not isinstance(label, str):
         raise TypeError(f"label must be text or None, got {describe(label)}")
     return label
+
+
+def label_log_axis(axis: Axis) -> None:
+    """Label a log axis at powers of ten, or at 1, 2 and 5 times these where it is short."""
+    if axis.get_scale() != "log":
+        return
+    axis.axes.autoscale_view()
+    low, high = np.sort(axis.get_view_interval())
+    subs = (1.0, 2.0, 5.0) if low > 0 and high < 50 * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs))
+    if len(subs) > 1:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def draw_zero_border(ax: Axes, x: float) -> None:
@@ -80,37 +113,21 @@ def figure_of(ax: Axes) -> Figure:
     return ax.figure.get_figure(root=True)
 
 
-def metric_colormap(mode: str) -> Colormap:
-    """Return the colours of a metric: the brightest one is the best, at the end `mode`."""
-    return mpl.colormaps["viridis" if mode == "max" else "viridis_r"]
-
-
-def metric_limits(values: np.ndarray, mode: str) -> tuple[float, float, str]:
-    """Return the limits of a metric's colours, which the worst quarter of the values exceeds.
-
-    That quarter shares the darkest colour, so that the better values can be distinguished. The
-    third result is the end at which it lies, "min" or "max", or "neither" where the quartile
-    is an end of the values itself.
-    """
-    low, high = float(values.min()), float(values.max())
-    quartile = float(np.quantile(values, 0.25 if mode == "max" else 0.75))
-    if not low < quartile < high:
-        return low, high, "neither"
-    return (quartile, high, "min") if mode == "max" else (low, quartile, "max")
-
-
 def normalize(low: float, high: float) -> Normalize:
     """Map an interval to [0, 1]; one that is a single point maps to 0."""
     return Normalize(low, high if high > low else low + 1)
 
 
-def legend_below(
-    ax: Axes, handles: Sequence[Any], gap: float = 3.5, columns: int = _LEGEND_COLUMNS
-) -> None:
-    """Put a legend below the label of the horizontal axis, whatever the size of the axes."""
+def legend_below(ax: Axes, handles: Sequence[Any], gap: float = 3.5) -> None:
+    """Put a legend below the label of the horizontal axis, whatever the size of the axes.
+
+    It has as many columns as fit the width of the figure, so that it does not narrow the axes.
+    """
     if not handles:
         return
-    rows = -(-len(handles) // columns)
+    longest = max(len(handle.get_label()) for handle in handles)
+    fitting = int(_LETTERS_PER_INCH * figure_of(ax).get_figwidth() / (longest + _LEGEND_LETTERS))
+    rows = -(-len(handles) // min(max(fitting, 1), _LEGEND_COLUMNS))
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)}
     columns = -(-len(handles) // rows)
     ax.legend(handles=handles, ncols=columns, frameon=False, borderaxespad=gap, **place)

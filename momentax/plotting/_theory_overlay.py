@@ -15,6 +15,7 @@ from momentax._core.arguments import (
     as_real,
     as_reals,
     describe,
+    is_curvature,
     require_function,
     require_transformation,
 )
@@ -27,7 +28,7 @@ _COUNT = 24
 def theory_overlay(
     ax: Axes,
     pipeline: Callable[[Any, Any], optax.GradientTransformation],
-    curvature: float,
+    curvature: Any,
     *,
     betas: Any = None,
     label: str | None = None,
@@ -44,8 +45,8 @@ def theory_overlay(
         ax: The axes of a `heatmap`.
         pipeline: A function of a learning rate and a β, in this order, that returns a whole
             optimizer which `theory.state_space` can read.
-        curvature: λ in (0, inf), the largest eigenvalue of the Hessian, as `momentax.curvature`
-            measures it.
+        curvature: λ in (0, inf), the largest eigenvalue of the Hessian, or the Curvature that
+            `momentax.curvature` measured.
         betas: Where to compute the edge, 1-D, each in [0, 1); None means 24 values over
             the height of the map.
         label: The label of the line in the legend; None means "stability edge at
@@ -75,7 +76,7 @@ def theory_overlay(
     require_function(
         "pipeline", pipeline, "of a learning rate and a β that returns a transformation", 0.1, 0.9
     )
-    λ = as_real("curvature", curvature, "(0, inf)")
+    λ = as_curvature(curvature)
     limits = ax.get_xlim(), ax.get_ylim()
     positive = max(min(limits[0]), zero_border(ax)), max(limits[0])
     β = _betas_over(limits[1]) if betas is None else _as_betas(betas)
@@ -92,6 +93,12 @@ def theory_overlay(
     ax.set(xlim=limits[0], ylim=limits[1])
     legend_below(ax, [*handles, line])
     return ax
+
+
+def as_curvature(curvature: Any) -> float:
+    """Return the largest curvature, given as a number or as a Curvature."""
+    λ = curvature.L if is_curvature(curvature) else curvature
+    return as_real("curvature", λ, "(0, inf)")
 
 
 def _is_color(color: Any) -> bool:

@@ -351,14 +351,7 @@ def _shares_kept(tx: optax.GradientTransformationExtraArgs, params: PyTree) -> l
 
     It is measured at the first step and at a late one, since β may follow a schedule.
     """
-    state, shares = tx.init(params), []
-
-    def fill_with_ones(node: Any, field: str) -> Any:
-        v = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), getattr(node, field))
-        return node._replace(**{field: v})
-
-    for place in _velocity.velocities(state):
-        state = _velocity.map_encoded_node(state, place, fill_with_ones)
+    state, shares = _velocity.fill_velocities(tx.init(params), 1.0), []
     for count in (0, 10**6):
         late = jax.tree.map(
             lambda leaf, count=count: leaf + count if leaf.dtype == jnp.int32 else leaf, state

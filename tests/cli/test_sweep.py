@@ -159,6 +159,29 @@ def test_the_map_shows_the_metric_and_lines_where_the_method_has_them(monkeypatc
     sweep("--method", "average", "--metric", "test_loss")
     assert not drawn["effective"]
     assert (drawn["metric"], drawn["mode"]) == ("test_loss", "min")
+    assert drawn["resolution"] is None
+
+
+def test_the_map_has_a_title_in_english_the_resolution_and_the_stability_edge(monkeypatch, sweep):
+    axes, draw = [], plotting.heatmap
+
+    def heatmap(result, metric, **options):
+        assert options["resolution"] == 1 / 360
+        axes.append(draw(result, metric, **options))
+        return axes[-1]
+
+    monkeypatch.setattr(plotting, "heatmap", heatmap)
+    monkeypatch.setattr(_sweep, "sweep", returns(RESULTS))
+    sweep("--method", "nesterov", "--epochs", "1", "--curvature", "10")
+    (ax,) = axes
+    assert ax.get_title() == "Test accuracy of nesterov on handwritten digits after 1 epoch"
+    α, rest = ax.lines[-1].get_data()
+    np.testing.assert_allclose(α, 2 * (2 - rest) / (3 - 2 * rest) / 10, rtol=1e-6)
+
+
+def test_a_curvature_that_is_not_positive_is_refused_before_training(monkeypatch, refuse):
+    monkeypatch.setattr(_sweep, "sweep", None)
+    assert "curvature must be in (0, inf), got -1" in refuse("sweep", "--curvature", "-1").err
 
 
 @pytest.mark.parametrize("name", ["sweep.json", "sweep.png"])

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from momentax.plotting import curves
+from momentax.plotting._style import COLORS
 from momentax.sweeps import SweepResult, grid, repeat
 from tests.plotting import results
 
@@ -107,7 +108,9 @@ def test_words_have_a_legend_and_distinct_colours():
     assert labels(ax) == ["heavy ball", "nesterov", "tanh"]
     shades = [to_rgba(line.get_color()) for line in lines(ax)]
     assert shades[:3] == shades[3:]
-    assert len(set(shades)) == 3
+    assert shades[:3] == [to_rgba(colour) for colour in COLORS[:3]]
+    assert [line.get_linestyle() for line in lines(ax)] == ["-", "--", "-."] * 2
+    assert [line.get_linestyle() for line in ax.get_legend().get_lines()] == ["-", "--", "-."]
 
 
 def test_points_of_seeds_only_a_single_setting_that_diverged_and_a_given_scale():

@@ -4,9 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.collections import PathCollection, QuadMesh
-from matplotlib.contour import ContourSet
 
+import momentax
 from momentax.plotting import curves, heatmap, parallel
+from momentax.plotting._regret import step_of
 from momentax.sweeps import SweepResult, grid, repeat, zipped
 from tests.plotting import results
 
@@ -17,6 +18,10 @@ VALUES = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, np.nan]])
 def star(ax):
     (found,) = (c for c in ax.collections if isinstance(c, PathCollection))
     return np.asarray(found.get_offsets())[0]
+
+
+def effective_lines(ax):
+    return [line for line in ax.lines if line.get_gid() == "equal α/(1−β)"]
 
 
 def test_cells_marks_and_labels_lie_at_their_values():
@@ -37,11 +42,12 @@ def test_cells_marks_and_labels_lie_at_their_values():
     edges = mesh.get_coordinates()  # Halfway between neighbours on the log scales.
     np.testing.assert_allclose(edges[0, :, 0], 10 ** np.array([-2.5, -1.5, -0.5, 0.5]), rtol=1e-6)
     np.testing.assert_allclose(edges[:, 0, 1], 10 ** np.array([0.5, -0.5, -1.5]), rtol=1e-6)
-    lines = [c for c in ax.collections if isinstance(c, ContourSet)]
-    for line in lines:
-        x, y = np.concatenate([path.vertices for path in line.get_paths()]).T
-        np.testing.assert_allclose(x / y, line.levels[0], rtol=0.01)
-    assert [line.levels[0] for line in lines] == [0.01, 0.1, 1.0, 10.0]
+    levels = []
+    for line in effective_lines(ax):
+        x, y = (np.asarray(part) for part in line.get_data())
+        levels.append(np.nanmean(x / y))
+        np.testing.assert_allclose(x[np.isfinite(x)] / y[np.isfinite(x)], levels[-1], rtol=1e-9)
+    np.testing.assert_allclose(levels, [0.01, 0.1, 1.0, 10.0])
     written = {t.get_text() for t in ax.texts}
     assert {"1", "2", "3", "4", "5", "0.1", "10"} <= written
 
@@ -68,20 +74,145 @@ def colour_bar(ax):
     return mesh.colorbar
 
 
-def test_the_worst_quarter_shares_a_colour_which_the_colour_bar_says():
-    points = grid(learning_rate=[0.1, 0.2, 0.4], beta=[0.0, 0.9, 0.99])
-    accuracy = np.array([[10.0, 40.0, 90.0], [94.0, 95.0, 96.0], [97.0, 98.0, np.nan]])
-    bar = colour_bar(heatmap(points, accuracy, label="accuracy"))
-    limit = np.quantile(accuracy[np.isfinite(accuracy)], 0.25)
-    assert (bar.vmin, bar.vmax, bar.extend) == (limit, 98, "min")
-    assert bar.ax.get_ylabel() == f"accuracy (darkest: {limit:.3g} or less)"
-    bar = colour_bar(heatmap(points, -accuracy, mode="min"))
-    assert (bar.vmin, bar.vmax, bar.extend) == (-98, -limit, "max")
-    assert bar.ax.get_ylabel() == f"(darkest: {-limit:.3g} or more)"
-    bar = colour_bar(
-        heatmap(points, np.where(accuracy > 50, 1.0, np.nan), mode="max", label="equal")
+def shades(ax):
+    """Return the place of each cell's colour on the colour bar: 0 is the best."""
+    (mesh,) = (c for c in ax.collections if isinstance(c, QuadMesh))
+    return np.ma.filled(mesh.norm(mesh.get_array()), np.nan)
+
+
+def test_colours_are_on_a_log_scale_of_the_distance_from_the_best():
+    points = grid(learning_rate=[0.1, 0.2, 0.4], beta=[0.0, 0.9])
+    regret = np.array([[0.0, 0.01], [0.03, 0.1], [0.3, 1e9]])
+    ax = heatmap(points, 5 + regret, mode="min", label="loss", resolution=0.0)
+    place = shades(ax).T
+    # Steps that triple the distance are equal on the scale, and the worst value does not hide them.
+    np.testing.assert_allclose(place[0, 1], np.log1p(1) / np.log1p(1000), rtol=1e-6)
+    gaps = np.diff([place[1, 0], place[1, 1], place[2, 0]])
+    assert (gaps > 0.1).all()
+    assert place[2, 1] >= 1
+    bar = colour_bar(ax)
+    assert (bar.vmin, bar.extend) == (5, "max")
+    assert bar.ax.get_ylabel() == "loss, on a log scale of its distance from the best"
+    ticks = [float(text.get_text()) for text in bar.ax.get_yticklabels()]
+    np.testing.assert_allclose(bar.get_ticks(), ticks, rtol=1e-3)
+    assert ticks[0] == 5
+    other = heatmap(points, -regret, mode="max", resolution=0.0)
+    np.testing.assert_allclose(shades(other).T[:2], 1 - place[:2], atol=1e-6)
+    assert colour_bar(other).extend == "min"
+    equal = heatmap(points, np.ones((3, 2)), mode="max", label="equal")
+    assert colour_bar(equal).extend == "neither"
+
+
+def test_no_line_of_equal_effective_learning_rate_runs_through_a_number():
+    α, β = np.geomspace(0.001, 1, 7), [0.0, 0.5, 0.8, 0.9, 0.95, 0.99]
+    values = np.random.default_rng(0).random((7, 6))
+    for points, numbers in (
+        (grid(learning_rate=α, beta=β), values),
+        (repeat(grid(learning_rate=α, beta=β), 3), values[..., None] + [0, 0.01, 0.02]),
+    ):
+        ax = heatmap(points, numbers, mode="max", label="accuracy")
+        figure = ax.figure
+        figure.draw_without_rendering()
+        renderer = figure.canvas.get_renderer()
+        boxes = [text.get_window_extent(renderer) for text in ax.texts if text.get_fontsize() == 8]
+        written = [text.get_text() for text in ax.texts if text.get_fontsize() == 8]
+        levels = {f"{10.0**power:g}" for power in range(-3, 3)}
+        boxes = [box for box, text in zip(boxes, written, strict=True) if text not in levels]
+        assert len(boxes) == 42
+        lines = effective_lines(ax)
+        assert len(lines) == 6
+        for line in lines:
+            x, y = ax.transData.transform(np.column_stack(line.get_data())).T
+            for box in boxes:
+                inside = (box.x0 < x) & (x < box.x1) & (box.y0 < y) & (y < box.y1)
+                assert not inside.any()
+        assert all(np.isfinite(line.get_xdata()).mean() > 0.3 for line in lines)
+
+
+def ties(ax):
+    return {
+        (round(float(line.get_xdata()[0]), 6), round(1 - float(line.get_ydata()[0]), 6))
+        for line in ax.lines
+        if line.get_marker() == "*" and line.get_markerfacecolor() == "white"
+    }
+
+
+def test_settings_that_differ_by_one_image_are_tied():
+    images = np.array([[357, 356, 350], [356, 355, np.nan]])
+    points = grid(learning_rate=[0.1, 1.0], beta=[0.0, 0.5, 0.9])
+    accuracy = np.float32(images / 360)
+    for resolution in (None, 1 / 360):
+        ax = heatmap(points, accuracy, label="test accuracy", resolution=resolution)
+        assert ties(ax) == {(0.1, 0.5), (1.0, 0.0)}
+        np.testing.assert_allclose(star(ax), [0.1, 1.0], rtol=1e-6)
+        assert "tied: within 1/360" in legend(ax)
+    assert ties(heatmap(points, accuracy, label="accuracy", resolution=2.1 / 360)) == {
+        (0.1, 0.5),
+        (1.0, 0.0),
+        (1.0, 0.5),
+    }
+    assert ties(heatmap(points, accuracy, label="accuracy", resolution=0.0)) == set()
+    smooth = np.random.default_rng(0).random((2, 3))
+    ax = heatmap(points, smooth, label="accuracy")
+    assert ties(ax) == set()
+    assert legend(ax) == ["equal α/(1−β)", "best"]
+
+
+def test_settings_within_one_standard_error_of_the_difference_are_tied():
+    points = repeat(grid(learning_rate=[0.1, 1.0], beta=[0.0, 0.9]), 4)
+    spread = np.array([-3.0, -1.0, 1.0, 3.0])
+    error = np.std(spread, ddof=1) / 2
+    means = np.array([[100.0, 100 - 1.3 * error], [100 - 1.5 * error, 90.0]])
+    ax = heatmap(points, means[..., None] + spread, mode="max", label="reward")
+    assert ties(ax) == {(0.1, 0.9)}  # √2 standard errors are one of the difference.
+    assert "tied: within one standard error" in legend(ax)
+    notes = [text.get_text() for text in ax.texts if text.get_text().startswith("±")]
+    assert notes == [f"±{error:.1g}"] * 4
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [
+        (np.array([0, 17, 180, 351, 360]) / 360, 1 / 360),
+        (np.array([2, 4, 9, 30]) / 50, 1 / 50),
+        (np.float32(np.array([9981, 9975, 9970, 1000]) / 10000), 1 / 10000),
+        (np.random.default_rng(0).random(50), 0),
+        ([0.2, 0.5, 0.7, 0.8], 0),  # A step of a tenth is a coarse choice of numbers.
+        ([0.5, 0.52], 0),
+        ([1.0, 2.0, 3.0, 4.0], 0),
+        ([0.25], 0),
+        ([], 0),
+    ],
+)
+def test_the_step_of_accuracies_is_read_off(values, step):
+    assert step_of(np.asarray(values, float)) == pytest.approx(step, rel=1e-6)
+
+
+@pytest.mark.parametrize("betas", [[0.9], [0.0], [0.999]])
+def test_a_single_beta_keeps_the_direction_of_the_axis(betas):
+    (several, one) = (
+        heatmap(grid(learning_rate=[0.1, 1.0], beta=β), np.ones((2, len(β))), mode="max").get_ylim()
+        for β in ([0.0, 0.9], betas)
     )
-    assert (bar.extend, bar.ax.get_ylabel()) == ("neither", "equal")
+    assert several[0] > several[1]
+    assert one[0] > 1 - betas[0] > one[1]
+
+
+def test_the_stability_edge_is_drawn_where_the_curvature_is_known():
+    ax = heatmap(POINTS, VALUES, mode="max", curvature=20.0)
+    α, rest = ax.lines[-1].get_data()
+    edge = 2 * (2 - rest) / 20
+    np.testing.assert_allclose(α, edge, rtol=1e-6)
+    assert legend(ax)[-1] == "stability edge at curvature 20"
+    measured = momentax.diagnostics.Curvature(1.0, 20.0, None, {})
+    nesterov = lambda α, β: momentax.sgd(α, momentax.nesterov(β))  # noqa: E731 - It is a value.
+    ax = heatmap(POINTS, VALUES, mode="max", curvature=measured, pipeline=nesterov)
+    α, rest = ax.lines[-1].get_data()
+    np.testing.assert_allclose(α, 2 * (2 - rest) / (3 - 2 * rest) / 20, rtol=1e-6)
+    with pytest.raises(ValueError, match="pipeline needs curvature"):
+        heatmap(POINTS, VALUES, mode="max", pipeline=nesterov)
+    with pytest.raises(ValueError, match=r"curvature must be in \(0, inf\)"):
+        heatmap(POINTS, VALUES, mode="max", curvature=-1.0)
 
 
 def legend(ax):
@@ -92,10 +223,12 @@ def test_the_legend_names_the_marks_that_are_drawn_and_numbers_lie_above_lines()
     ax = heatmap(POINTS, VALUES, mode="max")
     assert legend(ax) == ["equal α/(1−β)", "best", "diverged"]
     (five,) = (text for text in ax.texts if text.get_text() == "5")
-    assert five.get_bbox_patch() is not None
-    for line in (c for c in ax.collections if isinstance(c, ContourSet)):
+    for line in effective_lines(ax):
         assert five.get_zorder() > line.get_zorder()
-    assert legend(heatmap(POINTS, np.ones((3, 2)), mode="max", effective=False)) == ["best"]
+    assert legend(heatmap(POINTS, np.ones((3, 2)), mode="max", effective=False)) == [
+        "best",
+        "tied",
+    ]
     assert legend(heatmap(POINTS, np.full((3, 2), np.nan), mode="min", effective=False)) == [
         "diverged"
     ]
@@ -103,7 +236,7 @@ def test_the_legend_names_the_marks_that_are_drawn_and_numbers_lie_above_lines()
 
 def test_lines_of_equal_effective_learning_rate_can_be_left_out():
     ax = heatmap(POINTS, VALUES, mode="max", effective=False)
-    assert not any(isinstance(c, ContourSet) for c in ax.collections)
+    assert not effective_lines(ax)
 
 
 def test_diverged_points_are_never_best():
@@ -156,7 +289,7 @@ def test_a_cell_of_a_result_is_the_mean_over_the_seeds_that_did_not_diverge():
         np.ravel(corner.get_data()), 10.0 ** np.array([0.5, -0.5]), rtol=1e-6
     )
     assert legend(ax)[-2:] == ["diverged", "some seeds diverged"]
-    assert colour_bar(ax).ax.get_ylabel().startswith("test_accuracy (darkest")
+    assert colour_bar(ax).ax.get_ylabel().startswith("test_accuracy, on a log scale")
 
 
 @pytest.mark.parametrize(

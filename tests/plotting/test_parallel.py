@@ -35,14 +35,29 @@ def test_each_setting_crosses_the_axes_at_its_values():
     assert best.get_label() == "best: 20"
     assert best.get_linewidth() > 2 * lines[0].get_linewidth()
     assert best.get_zorder() > max(line.get_zorder() for line in lines[:-1])
-    # The worst quarter shares the darkest colour.
+    # Each setting has its own colour, on a log scale of the distance from the best.
     shades = [to_rgba(line.get_color()) for line in lines]
-    assert shades[0] == shades[1] == plt.get_cmap("viridis")(0)
-    assert len(set(shades)) == 4
+    assert shades[0] == plt.get_cmap("viridis")(0)
+    assert shades[-1] == plt.get_cmap("viridis")(1.0)
+    assert len(set(shades)) == 5
     (diverged,) = paths(ax, "--")
     np.testing.assert_allclose(diverged.get_ydata(), 1)
     assert 1 < diverged.get_xdata()[-1] < 2  # It ends before the metric.
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["best: 20", "diverged"]
+
+
+def test_settings_that_are_tied_with_the_best_are_thick_too():
+    points = grid(learning_rate=[0.1, 0.2, 0.3, 0.4], beta=[0.5])
+    accuracy = np.array([[350], [357], [356], [100]]) / 360
+    result = SweepResult(points, {"accuracy": accuracy}, np.zeros((4, 1), bool))
+    ax = parallel(result, "accuracy")
+    widths = {round(line.get_ydata()[0], 3): line.get_linewidth() for line in paths(ax)}
+    thin, tied = widths[0.0], widths[round(np.log(3) / np.log(4), 3)]
+    assert thin < tied < widths[0.5]
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["best: 0.9917", "tied: within 1/360"]
+    ax = parallel(result, "accuracy", resolution=0.0)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["best: 0.9917"]
 
 
 def test_a_wide_metric_is_on_a_log_scale_where_its_low_end_is_best():
