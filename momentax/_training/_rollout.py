@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from momentax._core import arguments, arithmetic, trees
 from momentax._core import arguments, trees
 from momentax._core.lazy import plot
 from momentax._core.typing import PyTree
