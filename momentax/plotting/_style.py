@@ -118,16 +118,19 @@ def normalize(low: float, high: float) -> Normalize:
     return Normalize(low, high if high > low else low + 1)
 
 
-def legend_below(ax: Axes, handles: Sequence[Any], gap: float = 3.5) -> None:
+def legend_below(
+    ax: Axes, handles: Sequence[Any], gap: float = 3.5, columns: int = _LEGEND_COLUMNS
+) -> None:
     """Put a legend below the label of the horizontal axis, whatever the size of the axes.
 
-    It has as many columns as fit the width of the figure, so that it does not narrow the axes.
+    It has as many columns as fit the width of the figure, so that it does not narrow the axes, and
+    at most the given number.
     """
     if not handles:
         return
     longest = max(len(handle.get_label()) for handle in handles)
     fitting = int(_LETTERS_PER_INCH * figure_of(ax).get_figwidth() / (longest + _LEGEND_LETTERS))
-    rows = -(-len(handles) // min(max(fitting, 1), _LEGEND_COLUMNS))
+    rows = -(-len(handles) // min(max(fitting, 1), columns))
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)}
     columns = -(-len(handles) // rows)
     ax.legend(handles=handles, ncols=columns, frameon=False, borderaxespad=gap, **place)
