@@ -166,6 +166,11 @@ def is_real_array(value: Any) -> bool:
     return _is_real(value, "", any_shape=True)
 
 
+def is_positive_number(value: Any) -> bool:
+    """Return whether a value is one positive number, as the largest curvature is."""
+    return _is_real(value, "in (0, inf)", any_shape=False)
+
+
 def is_tree_of_floats(value: Any) -> bool:
     """Return whether each leaf of a tree is floating, as parameters are."""
     return all(
@@ -212,6 +217,8 @@ RULES: dict[str, _Rule] = {
     "HalvingResult.states": lambda value: (
         has_no_leaves(value) or getattr(value, "shape", None) == (0,)
     ),
+    "heatmap.curvature": is_positive_number,
+    "theory_overlay.curvature": is_positive_number,
     "theory_overlay.color": lambda value: isinstance(value, str) and is_color_like(value),
     "label": lambda value: isinstance(value, str),
     "hessian": is_real_array,

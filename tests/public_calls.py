@@ -92,6 +92,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "mu": lambda: 0.1,
     "name": lambda: "kernel",
     "nu": lambda: 0.7,
+    "options": dict,
     "path": lambda: "result.npz",
     "point": lambda: {"beta": 0.9},
     "points": lambda: small_result().points,
@@ -110,8 +111,14 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
 
 # An instance of each public class whose constructor is not for users, for its methods.
 INSTANCES: dict[str, Callable[[], Any]] = {
+    "momentax.diagnostics.Curvature": lambda: momentax.diagnostics.Curvature(
+        0.5, 1.0, INSTANCES["momentax.diagnostics.Spectrum"](), {}
+    ),
     "momentax.diagnostics.Spectrum": lambda: momentax.diagnostics.Spectrum(
         np.array([[0.5, 1.0]]), np.array([[0.5, 0.5]]), 2
+    ),
+    "momentax.theory.Analysis": lambda: momentax.theory.analyze(
+        momentax.theory.StateSpace(np.eye(1), -np.ones(1), np.ones(1)), 0.5, 1.0
     ),
 }
 

@@ -95,6 +95,7 @@ SLOW = (
     "momentax.rollout",
     "momentax.sweep",
     "momentax.use_all_cores",
+    "momentax.plotting.spectral_map",
     "momentax.plotting.theory_overlay",
     "momentax.theory.certify",
     "momentax.theory.largest_learning_rate",

@@ -15,6 +15,17 @@ class Method(optax.GradientTransformationExtraArgs):
     """A method of momentax. Its directions follow the gradient, so that `sgd` can negate them."""
 
 
+class Observed(optax.GradientTransformationExtraArgs):
+    """A transformation whose updates are those of another one.
+
+    observed: the other transformation.
+    adopt: from parameters and a state of `observed` to a state of this transformation.
+    """
+
+    observed: optax.GradientTransformationExtraArgs
+    adopt: Callable[[Any, Any], Any]
+
+
 def transformation(
     init: Callable[..., Any], update: Callable[..., Any], *states: type
 ) -> optax.GradientTransformationExtraArgs:

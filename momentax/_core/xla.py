@@ -203,7 +203,7 @@ class _Reads:
         for atom in eqn.invars:
             origin = self.origin(atom)
             reads |= origin.reads
-            if origin.images and _is_elementwise(eqn, atom):
+            if origin.images and is_elementwise(eqn, atom):
                 images |= origin.images
             elif origin.images:
                 reads |= 1 << len(self.parameters)
@@ -212,7 +212,7 @@ class _Reads:
         self._origins.update(dict.fromkeys(eqn.outvars, result))
 
 
-def _is_elementwise(eqn: Any, atom: Any) -> bool:
+def is_elementwise(eqn: Any, atom: Any) -> bool:
     """Whether an equation is computed entry by entry of one of its operands."""
     has_body = any(hasattr(p, "eqns") or hasattr(p, "jaxpr") for p in eqn.params.values())
     same_size = all(out.aval.size == atom.aval.size for out in eqn.outvars)

@@ -2,13 +2,12 @@
 
 Each leaf is read once: XLA:CPU computes all sums over it in one loop if they are one reduction. The
 squares of very large and very small numbers over- and underflow. Where that may have happened, the
-arrays are read again, scaled by powers of two, and so they are where velocity and gradient are
-nearly parallel, since the cosine alone does not tell a small angle.
+arrays are read again, scaled by powers of two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -88,8 +87,10 @@ class Kinds(NamedTuple):
 
 def _squares(parts: Kinds) -> dict[str, Any]:
     """Return the squared magnitudes of the entries of each part."""
-    named = parts._asdict().items()
-    return {name: _product(part, part) for name, part in named if part is not None}
+    named = {kind: part for kind, part in parts._asdict().items() if part is not None}
+    if parts.clipped is parts.gradient:
+        named.pop("clipped", None)
+    return {kind: _product(part, part) for kind, part in named.items()}
 
 
 def _product(x: Any, y: Any) -> jax.Array:
@@ -161,26 +162,38 @@ def _rows(operands: list[Any]) -> tuple[list[Any], list[int]]:
     return [x.reshape(*kept, -1, _ROW) for x in operands], [len(kept) + 1]
 
 
-def _leaf_sums(parts: Kinds, sign: Any, step: Any) -> dict[str, jax.Array]:
-    """Return all sums over one leaf, with the sign that the velocity has for the gradient."""
+def _leaf_sums(parts: Kinds, sign: Any, ratio: Any, step: Any) -> dict[str, jax.Array]:
+    """Return all sums over one leaf.
+
+    Args:
+        parts: The arrays of the leaf.
+        sign: 1 or -1, by which the velocity is multiplied.
+        ratio: r. The part g - r v of the gradient is measured too: if it is small, so is the angle
+            of the two, which the cosine alone would not tell.
+        step: The step to take the inner product of the gradient with, or None.
+    """
     g, v = parts.gradient, parts.velocity
     sums, maxima = _squares(parts), {}
     if v is not None:
         maxima["largest"] = _magnitude(v)
     if v is not None and g is not None:
-        along = sign * _product(v, g)
-        sums |= {"along": along, "opposing": (along < 0).astype(along.dtype)}
-        if sums["velocity"].dtype != along.dtype:
-            sums = {name: x.astype(along.dtype) for name, x in sums.items()}
+        rest = g - jnp.asarray(sign * ratio, v.dtype) * v
+        sums |= {
+            "rest": _product(rest, rest),
+            "rest along": sign * _product(v, rest),
+            "opposing": (sign * _product(v, g) < 0).astype(float_dtype()),
+        }
     if step is not None and g is not None:
         sums["slope"] = _product(g, step)
-    return _reduce(sums, maxima)
+    found = _reduce(sums, maxima)
+    if parts.clipped is not None and parts.clipped is g:
+        found["clipped"] = found["gradient"]
+    return found
 
 
 # The measures of groups.
 
 _SMALLEST = 1e-20  # Smaller sums of squares may have lost terms that are not representable.
-_PARALLEL = 0.99  # Of larger cosines the angle is computed in another way.
 
 
 class Totals(NamedTuple):
@@ -203,27 +216,31 @@ class Totals(NamedTuple):
 
 
 def measure(
-    groups: Groups, leaves: Sequence[Kinds], signs: Sequence[Any], steps: Parts
+    groups: Groups, read: Callable[[], Sequence[Kinds]], signs: Sequence[Any], steps: Parts
 ) -> tuple[Totals, jax.Array]:
     """Return the measures of each group, and the largest magnitude of each leaf's velocity.
 
     Args:
         groups: Which leaves are measured together.
-        leaves: The arrays of each leaf.
+        read: Returns the arrays of each leaf. It is called again where they are read again, so that
+            XLA computes them there and keeps no buffer for them.
         signs: 1 or -1 for each leaf, by which the velocity is multiplied.
         steps: The step of each leaf to take the inner product of the gradient with.
     """
-    leaves = [_upcast_leaf(parts) for parts in leaves]
-    sums = [_leaf_sums(*each) for each in zip(leaves, signs, steps, strict=True)]
+    leaves = [_upcast_leaf(parts) for parts in read()]
     units = {kind: jnp.ones(groups.count, float_dtype()) for kind in Kinds._fields}
-    totals, is_accurate = _total(groups, leaves, sums, units)
+    totals, largest, is_accurate = _measure(groups, leaves, signs, steps, units)
     totals = jax.lax.cond(
-        is_accurate, lambda: totals, lambda: _measure_scaled(groups, leaves, signs, steps)
+        is_accurate, lambda: totals, lambda: _measure_scaled(groups, read(), signs, steps)
     )
-    return totals, _column(sums, "largest")
+    return totals, largest
 
 
 def _upcast_leaf(parts: Kinds) -> Kinds:
+    """Return the arrays of a leaf in their compute dtypes."""
+    if parts.clipped is parts.gradient and parts.gradient is not None:
+        upcast = _upcast_leaf(parts._replace(clipped=None))
+        return upcast._replace(clipped=upcast.gradient)
     return Kinds(
         *(
             None if part is None else jnp.asarray(part, arithmetic.compute_dtype(part))
@@ -244,62 +261,75 @@ def has(leaves: Sequence[Kinds], *kinds: str) -> np.ndarray:
     return np.asarray(found, np.bool_)
 
 
-def _total(
+def _measure(
     groups: Groups,
     leaves: Sequence[Kinds],
-    sums: Sequence[Mapping[str, Any]],
+    signs: Sequence[Any],
+    steps: Parts,
     units: Mapping[str, jax.Array],
-) -> tuple[Totals, jax.Array]:
-    """Return the measures of each group, and whether they are accurate.
+) -> tuple[Totals, jax.Array, jax.Array]:
+    """Return the measures, the largest magnitude of each velocity, and whether all are accurate.
 
     The arrays of each kind were divided by the unit of their group.
     """
+    ratios = _ratios(groups, leaves, signs)
+    rows = zip(leaves, signs, ratios[groups.rows], steps, strict=True)
+    sums = [_leaf_sums(*row) for row in rows]
     both = has(leaves, "velocity", "gradient")
     columns = [_column(sums, kind) for kind in Kinds._fields]
     columns += [jnp.where(both, _column(sums, kind), 0) for kind in ("velocity", "gradient")]
-    columns += [_column(sums, name) for name in ("along", "opposing", "slope")]
-    *squares, vv, gg, along, opposing, slope = groups.total(jnp.stack(columns, axis=1)).T
+    columns += [_column(sums, name) for name in ("rest", "rest along", "opposing", "slope")]
+    *squares, vv, gg, rest, along, opposing, slope = groups.total(jnp.stack(columns, axis=1)).T
     norms, is_accurate = {}, jnp.bool_(True)
     for kind, square in zip(Kinds._fields, squares, strict=True):
         norms[kind] = units[kind] * jnp.sqrt(square)
-        is_there = groups.any(has(leaves, kind))
         is_ordinary = (square > _SMALLEST) & jnp.isfinite(square)
-        is_accurate &= jnp.all(is_ordinary | ~is_there)
-    size = jnp.sqrt(vv) * jnp.sqrt(gg)
-    cosine = jnp.clip(along / jnp.where(size == 0, 1, size), -1, 1)
-    is_accurate &= jnp.all(jnp.abs(cosine) < _PARALLEL)
+        is_accurate &= jnp.all(is_ordinary | ~groups.any(has(leaves, kind)))
+    v, g = (jnp.where(square == 0, 1, jnp.sqrt(square)) for square in (vv, gg))
+    parallel = along / v + ratios * jnp.sqrt(vv)  # Of the gradient along the velocity.
+    across = jnp.sqrt(jnp.maximum(rest - jnp.square(along / v), 0))
     totals = Totals(
         norms=norms,
-        cosine=cosine,
-        angle=jnp.rad2deg(jnp.arccos(cosine)),
+        cosine=jnp.clip(parallel / g, -1, 1),
+        angle=jnp.rad2deg(jnp.arctan2(across, parallel)),
         opposing=opposing,
         nonfinite=jnp.zeros_like(opposing),
         slope=units["gradient"] * slope,
     )
-    return totals, is_accurate
+    return totals, _column(sums, "largest"), is_accurate
+
+
+def _ratios(groups: Groups, leaves: Sequence[Kinds], signs: Sequence[Any]) -> jax.Array:
+    """Return about the ratio r of each group for which g - r v is smallest, from samples."""
+
+    def sums(parts: Kinds, sign: Any) -> dict[str, jax.Array]:
+        if parts.velocity is None or parts.gradient is None:
+            return {}
+        v, g = sample(parts.velocity), sample(parts.gradient)
+        return _reduce({"along": sign * _product(v, g), "velocity": _product(v, v)}, {})
+
+    found = [sums(*each) for each in zip(leaves, signs, strict=True)]
+    along, square = (groups.total(_column(found, name)) for name in ("along", "velocity"))
+    ratio = along / jnp.where(square > 0, square, 1)
+    return jnp.where((square > 0) & jnp.isfinite(ratio), ratio, 0)
 
 
 def _measure_scaled(
     groups: Groups, leaves: Sequence[Kinds], signs: Sequence[Any], steps: Parts
 ) -> Totals:
     """Return the measures of arrays that are divided by powers of two near their largest entry."""
+    leaves = [_upcast_leaf(parts) for parts in leaves]
     maxima = [_leaf_maxima(parts) for parts in leaves]
     units = {kind: _as_unit(groups.largest(_column(maxima, kind))) for kind in Kinds._fields}
-    scaled = [
-        Kinds(
-            *(
-                None if part is None else _scale(part, units[kind][row])
-                for kind, part in zip(Kinds._fields, parts, strict=True)
-            )
-        )
-        for parts, row in zip(leaves, groups.rows, strict=True)
-    ]
-    sums = [_leaf_sums(*each) for each in zip(scaled, signs, steps, strict=True)]
-    totals, _ = _total(groups, scaled, sums, units)
-    return totals._replace(
-        angle=_angle(groups, scaled, signs, sums),
-        nonfinite=groups.total(_column(maxima, "nonfinite")),
-    )
+
+    def scaled(parts: Kinds, row: Any) -> Kinds:
+        named = zip(Kinds._fields, parts, strict=True)
+        found = Kinds(*(None if x is None else _scale(x, units[kind][row]) for kind, x in named))
+        return found._replace(clipped=found.gradient) if parts.clipped is parts.gradient else found
+
+    leaves = [scaled(*each) for each in zip(leaves, groups.rows, strict=True)]
+    totals, _, _ = _measure(groups, leaves, signs, steps, units)
+    return totals._replace(nonfinite=groups.total(_column(maxima, "nonfinite")))
 
 
 def _leaf_maxima(parts: Kinds) -> dict[str, jax.Array]:
@@ -324,32 +354,6 @@ def _scale(part: jax.Array, unit: jax.Array) -> jax.Array:
     # Of (c x)² XLA makes c² x², where c² may over- or underflow. Of (c x + 0 c)² it does not.
     c = (1 / unit).astype(part.dtype)
     return part * c + 0 * c
-
-
-def _angle(
-    groups: Groups,
-    leaves: Sequence[Kinds],
-    signs: Sequence[Any],
-    sums: Sequence[Mapping[str, Any]],
-) -> jax.Array:
-    """Return the angle of velocity and gradient in degrees, by Kahan's formula."""
-    both = has(leaves, "velocity", "gradient")
-    norms = {
-        kind: jnp.sqrt(groups.total(jnp.where(both, _column(sums, kind), 0)))
-        for kind in ("velocity", "gradient")
-    }
-    safe = {kind: jnp.where(norm == 0, 1, norm) for kind, norm in norms.items()}
-
-    def distances(parts: Kinds, sign: Any, row: Any) -> dict[str, jax.Array]:
-        if parts.velocity is None or parts.gradient is None:
-            return {}
-        v = parts.velocity * (sign / safe["velocity"][row]).astype(parts.velocity.dtype)
-        g = parts.gradient * (1 / safe["gradient"][row]).astype(parts.gradient.dtype)
-        return _reduce({"minus": _product(v - g, v - g), "plus": _product(v + g, v + g)}, {})
-
-    found = [distances(*each) for each in zip(leaves, signs, groups.rows, strict=True)]
-    minus, plus = (jnp.sqrt(groups.total(_column(found, name))) for name in ("minus", "plus"))
-    return _angle_of(minus, plus)
 
 
 # Successive gradients.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ import optax
 
 from momentax._core import arguments, arithmetic, trees, xla
 from momentax._core.sharding import place_like
+from momentax._core.transformations import Observed
 from momentax._core.typing import PyTree
 from momentax._training._donation import (
     KEEP_TYPES,
@@ -21,6 +23,8 @@ from momentax._training._donation import (
     describe_change,
     shape_and_dtype,
 )
+from momentax._wrappers._monitor import MonitorState
+from momentax._wrappers._monitor import monitor as monitor_of
 
 
 def train_step(
@@ -31,6 +35,7 @@ def train_step(
     has_aux: bool = False,
     steps_per_call: int = 1,
     accumulation: int = 1,
+    monitor: bool | Mapping[str, Any] | None = None,
 ) -> jax.stages.Wrapped:
     """Compile gradient, update and apply into one jitted function, a training step.
 
@@ -70,6 +75,12 @@ def train_step(
     `jax.grad` returns, so that -g descends. For `optax.lookahead`, params are its
     LookaheadParams, and the loss receives the fast ones.
 
+    Monitor. With monitor=True or a mapping of the options of `momentax.monitor`,
+    `tx` is measured, and `momentax.measurements(state)` returns the readings of the
+    state that a call returns. The state may start as that of `tx` or of
+    `momentax.monitor(tx, ...)`. With steps_per_call=k the history holds k readings
+    unless the mapping says otherwise, those of every step of the call.
+
     Flax NNX. What a forward pass changes, such as batch statistics, is returned
     as aux and passed to the next call, which needs steps_per_call=1:
 
@@ -100,6 +111,8 @@ def train_step(
         has_aux: Whether loss returns (value, aux).
         steps_per_call: k, the steps of a call, at least 1.
         accumulation: m, the parts of a step's batch, at least 1.
+        monitor: True, or a mapping of the options of `momentax.monitor`, such as
+            {"every": 10}, to measure tx; None or False does not.
 
     Returns:
         A function as `jax.jit` returns it, with `lower`, `trace` and
@@ -127,16 +140,75 @@ def train_step(
     signature = "from params and a batch to a scalar"
     arguments.require_function("loss", loss, signature, "params", ...)
     arguments.require_transformation("tx", tx)
+    steps_per_call = arguments.as_count("steps_per_call", steps_per_call)
+    adopt = None
+    if options := _as_options(monitor, steps_per_call):
+        tx = _monitored(tx, options)
+        adopt = tx.adopt
     program = _TrainStep(
         loss,
         optax.with_extra_args_support(tx),
         has_aux=arguments.as_flag("has_aux", has_aux),
-        steps_per_call=arguments.as_count("steps_per_call", steps_per_call),
+        steps_per_call=steps_per_call,
         accumulation=arguments.as_count("accumulation", accumulation),
     )
-    if arguments.as_flag("donate", donate):
-        return DonatingStep(program)
-    return PlainStep(program)
+    step = (DonatingStep if arguments.as_flag("donate", donate) else PlainStep)(program)
+    return step if adopt is None else _AdoptingStep(step, adopt)
+
+
+def _as_options(value: Any, steps_per_call: int) -> dict[str, Any] | None:
+    """Return the options of the monitor, or None without one."""
+    if value is None or value is False:
+        return None
+    if value is not True and not isinstance(value, Mapping):
+        raise TypeError(
+            'monitor must be True, None or a mapping of options such as {"every": 10}, got '
+            f"{arguments.describe(value)}"
+        )
+    given = {} if value is True else dict(value)
+    known = [name for name in inspect.signature(monitor_of).parameters if name != "tx"]
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"monitor has no option {arguments.describe(name)}; its options are "
+                f"{', '.join(known)}"
+            )
+    return {"history": steps_per_call if steps_per_call > 1 else 0} | given
+
+
+def _monitored(tx: optax.GradientTransformation, options: dict[str, Any]) -> Observed:
+    if isinstance(tx, Observed):
+        raise ValueError(
+            "tx is a momentax.monitor already, which works without monitor=; leave monitor out, or "
+            "give the transformation that it measures"
+        )
+    return monitor_of(tx, **options)
+
+
+class _AdoptingStep:
+    """A step of a monitored transformation that also takes states of the transformation alone."""
+
+    def __init__(self, step: DonatingStep | PlainStep, adopt: Callable[[PyTree, Any], Any]) -> None:
+        self.__name__ = step.__name__
+        self._step, self._adopt = step, adopt
+
+    def __repr__(self) -> str:
+        return repr(self._step)
+
+    def __call__(self, params: PyTree, state: PyTree, /, *batch: PyTree, **extra: Any) -> Any:
+        return self._step(params, self._monitored(params, state), *batch, **extra)
+
+    def lower(self, params: PyTree, state: PyTree, /, *batch: Any, **extra: Any) -> Any:
+        return self._step.lower(params, self._monitored(params, state), *batch, **extra)
+
+    def trace(self, params: PyTree, state: PyTree, /, *batch: Any, **extra: Any) -> Any:
+        return self._step.trace(params, self._monitored(params, state), *batch, **extra)
+
+    def eval_shape(self, params: PyTree, state: PyTree, /, *batch: Any, **extra: Any) -> Any:
+        return self._step.eval_shape(params, self._monitored(params, state), *batch, **extra)
+
+    def _monitored(self, params: PyTree, state: PyTree) -> PyTree:
+        return state if isinstance(state, MonitorState) else self._adopt(params, state)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,14 +13,21 @@ import optax
 
 from momentax._core import arguments, arithmetic
 from momentax._core.hyperparameters import float_dtype
-from momentax._core.transformations import transformation
+from momentax._core.recompute import recompute
+from momentax._core.transformations import Observed, transformation
 from momentax._core.typing import PyTree
 from momentax._state import _measures
 from momentax._state._measures import Groups, Kinds, Measure, Parts, parts_like
 from momentax._state._names import leaf_names
 from momentax._wrappers._parts import gradient_at_method, velocity_parts
 from momentax._wrappers._readings import COLUMNS, as_row
-from momentax._wrappers._response import Responses, age, find_responses, stability_edge
+from momentax._wrappers._response import (
+    Responses,
+    age,
+    constant_edge,
+    find_responses,
+    stability_edge,
+)
 
 
 class MonitorState(NamedTuple):
@@ -78,8 +85,8 @@ class _Moment(NamedTuple):
     """What is measured at one update: trees of arrays, some of which may be None.
 
     gradient: the gradient as it arrives.
-    clipped: the gradient as it reaches the method.
-    update: the update of tx.
+    clipped: the gradient as it reaches the method, or a function that computes it.
+    update: the update of tx, or a function that computes it.
     params: the parameters before the update.
     before: the state of tx before the update.
     after: the state of tx after the update.
@@ -87,12 +94,20 @@ class _Moment(NamedTuple):
     """
 
     gradient: PyTree
-    clipped: PyTree
-    update: PyTree
+    clipped: Any
+    update: Any
     params: PyTree
     before: PyTree
     after: PyTree
     extra_args: dict[str, PyTree]
+
+    @property
+    def computed_update(self) -> PyTree:
+        return self.update() if callable(self.update) else self.update
+
+    @property
+    def computed_clipped(self) -> PyTree:
+        return self.clipped() if callable(self.clipped) else self.clipped
 
 
 def monitor(
@@ -103,7 +118,92 @@ def monitor(
     history: int = 0,
     curvature: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    """Measure what the velocity of any transformation does, without a change to its updates."""
+    """Measure what a velocity does while any transformation makes its updates.
+
+    `momentax.measurements(state)` returns the readings. With the gradient g_t as it
+    arrives, the velocity v_t after the update, the update Δθ_t and the parameters
+    θ_{t-1} before it, they are
+
+        loss                     value, where update is given value=f(θ_{t-1})
+        gradient_norm            ‖g_t‖, in [0, inf)
+        clipped_gradient_norm    the norm of g_t as it reaches the method, the first part
+                                 of an optax.chain or momentax.sgd that has a velocity
+        velocity_norm            ‖v_t‖, in [0, inf)
+        update_norm              ‖Δθ_t‖, in [0, inf)
+        parameter_norm           ‖θ_{t-1}‖, in [0, inf)
+        cos                      ⟨v_t, g_t⟩ / (‖v_t‖ ‖g_t‖), in [-1, 1]
+        angle                    the angle of v_t and g_t in degrees, in [0, 180]
+        gain                     ‖v_t‖ / ‖g_t‖; at constant gradients it tends to 1/(1-β)
+                                 for a velocity that sums them, and to 1 for an average
+        effective_learning_rate  ‖Δθ_t‖ / ‖g_t‖, in [0, inf)
+        update_ratio             ‖Δθ_t‖ / ‖θ_{t-1}‖, in [0, inf)
+        opposing_share           the share of entries with v_t g_t < 0, in [0, 1]
+        gradient_snr             ⟨g_t, g_{t-1}⟩ / (½ ‖g_t - g_{t-1}‖²), in [-1/2, inf]:
+                                 about the squared norm of the mean gradient over the
+                                 variance of one gradient
+        nonfinite                the number of entries of g_t that are infinite or NaN
+        headroom                 log10(m / max |v_t|), the powers of ten from the largest
+                                 entry of v_t to the largest number m of its dtype
+        age                      Σ k w_k / Σ w_k, the mean lag in steps of the weights w_k
+                                 of past gradients in v_t, at the β in force
+
+    and with curvature=True also
+
+        curvature                ⟨g_t - g_{t-1}, Δθ_{t-1}⟩ / ‖Δθ_{t-1}‖², the secant along
+                                 the last step
+        edge                     the curvature up to which tx is stable, such as
+                                 2(1+β)/α, at the values in force; see
+                                 `momentax.theory.sharpness_limit`
+        alpha                    -⟨g_t, Δθ_{t-1}⟩ / ⟨g_{t-1}, Δθ_{t-1}⟩, where the last step
+                                 landed on the parabola with these two slopes: -1 where
+                                 it started, 0 at the minimum, 1 on the other side
+
+    A reading that cannot be known is absent: those of a velocity where tx has none,
+    ratios by 0, and those of two successive gradients at the first update.
+
+    The sign of a velocity is the one with which gradients enter it, so that the
+    angle is 0 where velocity and gradient agree, also for a velocity in parameter
+    units, which sums negative steps; its norm contains the learning rate, and its
+    gain is absent. Of several velocities of one parameter the first counts, as
+    Adam's first moment. Those of `aggregated` are averaged. An age or edge of
+    several leaves is the largest age and the smallest edge. The steps of
+    `curvature` and `alpha` are the updates of tx, which have to be the last that
+    were applied. `gradient_snr` uses at most 4096 evenly spaced entries of a leaf.
+
+    The updates are those of tx to the bit. At steps without a reading the compiled
+    program reads and writes what that of tx does. A reading costs about as much as
+    one or two updates of `sgd`. The state is larger by one sample of each leaf, and
+    with curvature=True by one array like the parameters.
+
+    Args:
+        tx: The transformation to measure, a complete optimizer or a method.
+        every: The readings are taken at the counts 0, every, 2 every, ..., at least 1.
+        per: What is measured together. "model": all parameters. "leaf": each leaf,
+            with keys such as "layer/kernel/cos". Or a tree of strings that label the
+            parameters, a prefix of one, or a function from the parameters to one:
+            those with the same label, with keys such as "encoder/cos".
+        history: The number of readings that the state keeps, at least 0.
+        curvature: Whether to measure the curvature along the steps too.
+
+    Returns:
+        A transformation with the updates of tx. Its state, a MonitorState, has a
+        fixed structure.
+
+    Raises:
+        ValueError: every or history is too small, per is another word; at init, the
+            labels do not fit the parameters.
+        TypeError: An argument has another type.
+
+    Example:
+        >>> tx = momentax.monitor(momentax.sgd(0.1), history=100)
+        >>> updates, state = tx.update(grads, tx.init(params), params)
+        >>> momentax.measurements(state)["gain"]
+        1.0
+
+    Source:
+        Schneider, Dangel and Hennig, Cockpit: a practical debugging tool for the
+        training of deep neural networks, 2021, arXiv:2102.06604, for alpha.
+    """
     arguments.require_transformation("tx", tx)
     options = _Options(
         arguments.as_count("every", every),
@@ -119,15 +219,25 @@ def monitor(
         return _first_state(tx.init(params), params, options)
 
     def update(updates, state, params=None, **extra_args):
-        u, inner = tx.update(updates, state.inner_state, params, **extra_args)
-        moment = _moment(tx, updates, state, params, extra_args, u, inner)
+        args = updates, state.inner_state, params
+        u, inner = tx.update(*args, **extra_args)
         own = state._replace(inner_state=None)
-        is_traced = any(map(arguments.is_traced, jax.tree.leaves((moment, own))))
-        # Without a trace each operation would be compiled and called separately.
-        after = (observe if is_traced else observe_concrete)(moment, own)
-        return u, after._replace(inner_state=inner)
+        moment = _moment(tx, args, extra_args, u, inner)
+        if not any(map(arguments.is_traced, jax.tree.leaves((moment, own)))):
+            # Without a trace each operation would be compiled and called separately.
+            return u, observe_concrete(moment, own)._replace(inner_state=inner)
+        moment = moment._replace(
+            clipped=partial(_clipped, tx, args, extra_args),
+            update=_update_again(tx, args, extra_args, u, inner),
+        )
+        after = observe(moment, own)
+        # The parameters are read before the update overwrites them.
+        return _after(after, u), after._replace(inner_state=inner)
 
-    return transformation(init, update, MonitorState)
+    monitored = Observed(*transformation(init, update, MonitorState))
+    monitored.observed = tx
+    monitored.adopt = lambda params, inner: _first_state(inner, params, options)
+    return monitored
 
 
 def _as_per(per: Any) -> Any:
@@ -226,27 +336,67 @@ def _encode_names(names: list[tuple[str, ...]]) -> jax.Array:
 
 def _moment(
     tx: optax.GradientTransformationExtraArgs,
-    g: PyTree,
-    state: MonitorState,
-    params: PyTree,
+    args: tuple[PyTree, Any, PyTree],
     extra_args: dict[str, Any],
     u: PyTree,
     inner: Any,
 ) -> _Moment:
+    g, before, params = args
+    g, u, params = (_measurable(_fast(tree)) for tree in (g, u, params))
     arrays = {
         name: value
         for name, value in extra_args.items()
         if all(map(trees.is_array, jax.tree.leaves(value)))
     }
-    return _Moment(
-        _measurable(g),
-        _measurable(gradient_at_method(tx.update, g, state.inner_state, params, extra_args)),
-        _measurable(_fast(u)),
-        _measurable(_fast(params)),
-        state.inner_state,
-        inner,
-        arrays,
-    )
+    return _Moment(g, _clipped(tx, args, extra_args), u, params, before, inner, arrays)
+
+
+def _clipped(
+    tx: optax.GradientTransformationExtraArgs,
+    args: tuple[PyTree, Any, PyTree],
+    extra_args: dict[str, Any],
+) -> PyTree:
+    return _measurable(gradient_at_method(tx.update, *args, extra_args))
+
+
+def _update_again(
+    tx: optax.GradientTransformationExtraArgs,
+    args: tuple[PyTree, Any, PyTree],
+    extra_args: dict[str, Any],
+    u: PyTree,
+    inner: Any,
+) -> Callable[[], PyTree]:
+    """Return a function that computes the update again from the new state, where this is cheap."""
+    arrays = tuple(map(trees.only_arrays, args))
+
+    def run(g: PyTree, before: Any, params: PyTree) -> tuple[PyTree, Any]:
+        return tx.update(g, before, trees.with_others(params, args[2]), **extra_args)
+
+    leaves, structure = jax.tree.flatten(u)
+    first = len(jax.tree.leaves(args[0]))
+    hidden = set(range(first, first + len(jax.tree.leaves(args[1]))))
+    known = dict(enumerate(jax.tree.leaves(inner), len(leaves)))
+    closed = jax.make_jaxpr(run)(*arrays)
+    inputs = jax.tree.leaves(arrays)
+
+    def compute() -> PyTree:
+        again = recompute(closed, inputs, known, range(len(leaves)), hidden)
+        return _measurable(_fast(u if again is None else structure.unflatten(again)))
+
+    return compute
+
+
+def _after(state: MonitorState, u: PyTree) -> PyTree:
+    """Return an update that XLA computes only when the readings are known, otherwise unchanged."""
+    is_negative = state.monitor_count < 0  # It never is; XLA does not know that.
+    reading = jnp.sum(state.latest)
+
+    def wait(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array):
+            return leaf
+        return jnp.where(is_negative, reading.astype(leaf.dtype), leaf)
+
+    return jax.tree.map(wait, u)
 
 
 def _observe(
@@ -303,9 +453,11 @@ def _measure(
     groups, previous = options.groups(state), state.previous
     like = previous["gradient"]
     found = find_responses(tx, now.before, like, now.extra_args)
-    leaves, signs, in_gradients = _leaves_of(now, like, found)
+    leaves = _leaves_of(now, like)
+    in_gradients = velocity_parts(now.after, like)[1]
+    signs = _signs(found, in_gradients)
     steps = jax.tree.leaves(previous["step"]) if options.curvature else [None] * len(leaves)
-    totals, largest = _measures.measure(groups, leaves, signs, steps)
+    totals, largest = _measures.measure(groups, partial(_leaves_of, now, like), signs, steps)
     g = [parts.gradient for parts in leaves]
     both = groups.any(_measures.has(leaves, "velocity", "gradient"))
     measured = {
@@ -334,31 +486,41 @@ def _measure(
         measured["slope"] = Measure(totals.slope, known)
         measured["slope_before"] = Measure(previous["slope"], known)
         measured["length"] = Measure(previous["length"], known)
-        if found is not None:
-            measured["edge"] = stability_edge(found, groups)
+        measured["edge"] = _edge(tx, found, groups)
     return measured
 
 
-def _leaves_of(
-    now: _Moment, like: PyTree, found: Responses | None
-) -> tuple[list[Kinds], list[Any], list[bool]]:
-    """Return the arrays of each leaf, the sign of its velocity, and whether it sums gradients.
+def _edge(
+    tx: optax.GradientTransformationExtraArgs, found: Responses | None, groups: Groups
+) -> Measure:
+    edge = None if found is None else stability_edge(found, groups)
+    if edge is not None:
+        return edge
+    limit = constant_edge(tx)
+    known = jnp.full(groups.count, limit is not None)
+    return Measure(jnp.full(groups.count, limit or 0.0, float_dtype()), known)
 
-    The sign is the one with which gradients enter the velocity. Stacked velocities are averaged.
-    """
-    kinds = (now.gradient, now.clipped, None, now.update, now.params)
-    g, clipped, _, u, θ = (parts_like(tree, like) for tree in kinds)
-    v, in_gradients = velocity_parts(now.after, like)
+
+def _leaves_of(now: _Moment, like: PyTree) -> list[Kinds]:
+    """Return the arrays of each leaf; stacked velocities are averaged."""
+    kinds = (now.gradient, now.computed_clipped, now.computed_update, now.params)
+    g, clipped, u, θ = (parts_like(tree, like) for tree in kinds)
     v = [
         None if part is None else jnp.mean(part, tuple(range(jnp.ndim(part) - leaf.ndim)))
-        for part, leaf in zip(v, jax.tree.leaves(like), strict=True)
+        for part, leaf in zip(
+            velocity_parts(now.after, like)[0], jax.tree.leaves(like), strict=True
+        )
     ]
+    return [_of_one_shape(Kinds(*each)) for each in zip(g, clipped, v, u, θ, strict=True)]
+
+
+def _signs(found: Responses | None, in_gradients: list[bool]) -> list[Any]:
+    """Return the sign of each leaf's velocity with which gradients enter it."""
     signs = [1.0 if each else -1.0 for each in in_gradients]
-    if found is not None and found.velocity is not None:
-        to_gradient = jnp.sum(found.velocity[0], axis=-1)
-        signs = list(jnp.where(to_gradient == 0, jnp.asarray(signs), jnp.sign(to_gradient)))
-    leaves = [_of_one_shape(Kinds(*each)) for each in zip(g, clipped, v, u, θ, strict=True)]
-    return leaves, signs, in_gradients
+    if found is None or found.velocity is None:
+        return signs
+    to_gradient = jnp.sum(found.velocity[0], axis=-1)
+    return list(jnp.where(to_gradient == 0, jnp.asarray(signs), jnp.sign(to_gradient)))
 
 
 def _of_one_shape(parts: Kinds) -> Kinds:
@@ -403,7 +565,7 @@ def _signal_to_noise(
 def _remember(options: _Options, now: _Moment, state: MonitorState) -> dict[str, Any]:
     """Return what the readings of the next update need of this one."""
     like = state.previous["gradient"]
-    g, u = parts_like(now.gradient, like), parts_like(now.update, like)
+    g = parts_like(now.gradient, like)
     structure = jax.tree.structure(like)
 
     def filled(parts: Parts, like: PyTree) -> PyTree:
@@ -418,9 +580,9 @@ def _remember(options: _Options, now: _Moment, state: MonitorState) -> dict[str,
         "gradient": filled(_samples(g), like),
     }
     if options.curvature:
-        groups = options.groups(state)
+        groups, u = options.groups(state), parts_like(now.computed_update, like)
         leaves = [Kinds(part, None, None, each, None) for part, each in zip(g, u, strict=True)]
-        totals, _ = _measures.measure(groups, leaves, [1.0] * len(leaves), u)
+        totals, _ = _measures.measure(groups, lambda: leaves, [1.0] * len(leaves), u)
         kept["step"] = filled(u, state.previous["step"])
         kept["slope"], kept["length"] = totals.slope, totals.norms["update"]
     return kept

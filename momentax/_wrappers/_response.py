@@ -6,6 +6,7 @@ hyperparameters of its actual state. So schedules have their values of this upda
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from momentax import theory
 from momentax._core import arithmetic
 from momentax._core.codecs import decode
 from momentax._core.hyperparameters import float_dtype
@@ -138,15 +140,15 @@ def age(found: Responses, groups: Groups) -> Measure:
     return Measure(groups.largest(jnp.where(known, lag, -jnp.inf)), groups.any(known))
 
 
-def stability_edge(found: Responses, groups: Groups) -> Measure:
+def stability_edge(found: Responses, groups: Groups) -> Measure | None:
     """Return the curvature λ up to which θ and v decay for gradients g = λ θ.
 
     The two eigenvalues of a step are inside the unit circle where 1 - T + D, 1 + T + D and 1 - D
     are positive. Its trace T and determinant D are linear in λ. The smallest edge of a group is
-    its edge.
+    its edge. None is returned where there is more memory than one velocity.
     """
     if found.update is None or (found.velocity is not None and found.velocity.shape[-1] > 1):
-        return Measure(jnp.zeros(groups.count), jnp.zeros(groups.count, jnp.bool_))
+        return None
     ug, uv, uθ = found.update
     no_velocity = jnp.zeros_like(found.update)
     vg, vv, vθ = no_velocity if found.velocity is None else found.velocity[..., 0]
@@ -169,3 +171,16 @@ def _positive_up_to(constant: jax.Array, slope: jax.Array) -> jax.Array:
     is_zero = jnp.abs(constant) <= 1e-6
     from_zero = jnp.where(slope > 0, jnp.inf, 0.0)
     return jnp.where(is_zero, from_zero, jnp.where(constant > 0, limit, 0.0))
+
+
+@functools.lru_cache(maxsize=16)
+def constant_edge(tx: optax.GradientTransformationExtraArgs) -> float | None:
+    """Return the stability edge that the theory finds, or None if it changes or is not found."""
+    try:
+        with jax.ensure_compile_time_eval():
+            first, last = (
+                theory.sharpness_limit(theory.state_space(tx, step=step)) for step in (0, None)
+            )
+    except Exception:  # The theory says why it cannot read tx, in several ways.
+        return None
+    return last if np.isclose(first, last, rtol=1e-3) else None

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from momentax._core import lazy
 from momentax._core.arguments import (
     as_count,
     as_flag,
@@ -58,6 +59,17 @@ class Curvature(NamedTuple):
             f"Curvature(mu={self.mu:.6g} ± {mu_error:.1g}, L={self.L:.6g} ± {L_error:.1g}, "
             f"from {starts} × {iterations} products at {self.spectrum.size} parameters)"
         )
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the spectrum with `momentax.plotting.spectrum`, which takes the options.
+
+        Args:
+            **options: The keywords of `momentax.plotting.spectrum`.
+
+        Returns:
+            The matplotlib axes.
+        """
+        return lazy.plot("spectrum", self, **options)
 
 
 def curvature(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from momentax._core import lazy
 from momentax._core.arguments import as_count, as_real, as_reals
 
 
@@ -60,6 +61,17 @@ class Spectrum(NamedTuple):
         starts = len(estimates)
         error = np.std(estimates, ddof=1) / np.sqrt(starts) if starts > 1 else np.nan
         return float(np.mean(estimates)), float(error)
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the spectrum with `momentax.plotting.spectrum`, which takes the options.
+
+        Args:
+            **options: The keywords of `momentax.plotting.spectrum`.
+
+        Returns:
+            The matplotlib axes.
+        """
+        return lazy.plot("spectrum", self, **options)
 
     def __repr__(self) -> str:
         starts, iterations = self.nodes.shape

@@ -1,8 +1,14 @@
-"""Pictures of sweeps: heat maps, histories, parallel coordinates, and the theory over them.
+"""Pictures of what momentum does: in theory, in a run, and over a sweep.
 
-Every function draws on matplotlib axes and returns them, so that `ax.figure.savefig(path)`
-writes the picture and further calls on `ax` change it. This is the only part of momentax that
-needs matplotlib, which `pip install 'momentax[plot]'` installs.
+    theory          kernel, frequency_response, spectral_map, rate_vs_condition, analysis
+    runs            trajectory, phase_portrait, components, surface, animate, race, history
+    measurements    spectrum, dashboard
+    sweeps          heatmap, curves, parallel, theory_overlay
+
+Every function takes a result, computes nothing that takes long, draws on matplotlib axes and
+returns them, so that `ax.figure.savefig(path)` writes the picture and further calls on `ax` change
+it. The results have a method `plot` that calls the function for them. This is the only part of
+momentax that needs matplotlib, which `pip install 'momentax[plot]'` installs.
 """
 
 from importlib.util import find_spec
@@ -17,6 +23,7 @@ if find_spec("matplotlib") is None:
     )
 
 if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_exports.
+    from momentax.plotting._analysis import analysis as analysis
     from momentax.plotting._animate import animate as animate
     from momentax.plotting._compare import compare as compare
     from momentax.plotting._components import components as components
@@ -30,7 +37,9 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.plotting._parallel import parallel as parallel
     from momentax.plotting._phase_portrait import phase_portrait as phase_portrait
     from momentax.plotting._race import race as race
+    from momentax.plotting._rate_vs_condition import rate_vs_condition as rate_vs_condition
     from momentax.plotting._spectral_map import spectral_map as spectral_map
+    from momentax.plotting._spectrum import spectrum as spectrum
     from momentax.plotting._surface import surface as surface
     from momentax.plotting._theory_overlay import theory_overlay as theory_overlay
     from momentax.plotting._trajectory import trajectory as trajectory

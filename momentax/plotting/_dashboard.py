@@ -12,6 +12,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from momentax import diagnostics
 from momentax._core.arguments import as_items, describe
 from momentax._core.typing import Reals
 from momentax.diagnostics import Measurements
@@ -81,7 +82,7 @@ def dashboard(
             "measurements must be what momentax.measurements(state) returns, got "
             f"{describe(measurements)}"
         )
-    found = _as_findings(findings)
+    found = _as_findings(measurements, findings)
     every = fill_panels(split_keys(_require_history(measurements)))
     shown = without_dull_ones(every) if panels is None else _select(every, panels)
     axes = _make_axes(len(shown)) if ax is None else as_axes(ax, len(shown))
@@ -103,9 +104,10 @@ def _require_history(measurements: Measurements) -> dict[str, Reals]:
     return measurements.history
 
 
-def _as_findings(findings: Any) -> list[Any]:
+def _as_findings(measurements: Measurements, findings: Any) -> list[Any]:
     if findings is None:
-        return []
+        explain = getattr(diagnostics, "explain", None)
+        return list(explain(measurements)) if explain else []
     items = as_items("findings", findings, "findings of momentax.explain")
     for item in items:
         steps = getattr(item, "steps", None)
@@ -182,12 +184,15 @@ def _draw_panel(ax: Axes, data: PanelData, counts: np.ndarray) -> None:
 
 
 def _name_parts(axes: np.ndarray, shown: list[PanelData]) -> None:
-    """Name the parts in the first panel that has a line for each of them."""
-    for ax, data in zip(axes, shown, strict=True):
-        parts = data.lines[0][1]
-        if any(each.part for each in parts) and len(ax.lines) >= len(parts) <= _MOST_LINES:
-            ax.legend(frameon=False, fontsize=8, ncols=2 if len(parts) > 3 else 1)
-            return
+    """Name the parts in the first of the panels that have a line for most of them."""
+    counts = [
+        len(parts) if any(each.part for each in parts) and len(parts) <= _MOST_LINES else 0
+        for parts in (data.lines[0][1] for data in shown)
+    ]
+    if any(counts):
+        axes[int(np.argmax(counts))].legend(
+            frameon=False, fontsize=8, ncols=2 if max(counts) > 3 else 1
+        )
 
 
 def _label_of(data: PanelData, series: Series) -> str:
@@ -266,7 +271,7 @@ def _mark(
             zorder=6,
         )
         place = f"steps {first} to {last}" if last > first else f"step {first}"
-        label = f"{number}  {each.severity}: {each.rule}, {place}"
+        label = f"{number}  {each.severity}: {each.rule.replace('_', ' ')}, {place}"
         handles.append(Patch(facecolor=colour, alpha=0.6, label=label))
     if len(findings) > _MOST_LISTED:
         handles.append(Patch(alpha=0, label=f"and {len(findings) - _MOST_LISTED} more"))

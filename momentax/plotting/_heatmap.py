@@ -19,8 +19,6 @@ from momentax._core.arguments import (
     require_function,
 )
 from momentax._core.hyperparameters import SCALES
-from momentax._methods._heavy_ball import heavy_ball
-from momentax._sgd import sgd
 from momentax.plotting._axis_scale import NumberScale, number_scale, tick_labels
 from momentax.plotting._heatmap_marks import (
     Cells,
@@ -39,7 +37,7 @@ from momentax.plotting._style import (
     legend_below,
     new_axes,
 )
-from momentax.plotting._theory_overlay import as_curvature, theory_overlay
+from momentax.plotting._theory_overlay import as_curvature, heavy_ball_overlay, theory_overlay
 from momentax.sweeps import Points, SweepResult
 
 _AXES = ("learning_rate", "beta")
@@ -119,7 +117,7 @@ def heatmap(
         ('learning rate α', 'β, on a log scale of 1 − β')
     """
     effective, label = as_flag("effective", effective), as_label(label)
-    edge = _as_edge(curvature, pipeline)
+    λ = _as_edge(curvature, pipeline)
     points, metric, name, end = _read_arguments(result, values, diverged, mode, label)
     resolution = as_resolution(resolution, *metric)
     cells = _as_cells(average_over_seeds(points, *metric), end, resolution)
@@ -135,24 +133,18 @@ def heatmap(
     mark_diverged(ax, cells, few)
     mark_best(ax, cells, few)
     legend_below(ax, legend_handles(cells, effective))
-    return ax if edge is None else theory_overlay(ax, *edge)
+    if λ is None:
+        return ax
+    return heavy_ball_overlay(ax, λ) if pipeline is None else theory_overlay(ax, pipeline, λ)
 
 
-def _as_edge(curvature: Any, pipeline: Any) -> tuple[Any, float] | None:
-    """Return the pipeline and the curvature of the stability edge; None if none is drawn."""
-    if curvature is None:
-        if pipeline is not None:
+def _as_edge(curvature: Any, pipeline: Any) -> float | None:
+    """Return the curvature at which the stability edge is drawn; None if none is drawn."""
+    if pipeline is not None:
+        require_function("pipeline", pipeline, "of a learning rate and a β", 0.1, 0.9)
+        if curvature is None:
             raise ValueError("pipeline needs curvature, at which its stability edge is drawn")
-        return None
-    λ = as_curvature(curvature)
-    if pipeline is None:
-        pipeline = _heavy_ball
-    require_function("pipeline", pipeline, "of a learning rate and a β", 0.1, 0.9)
-    return pipeline, λ
-
-
-def _heavy_ball(learning_rate: Any, beta: Any) -> optax.GradientTransformation:
-    return sgd(learning_rate, heavy_ball(beta))
+    return None if curvature is None else as_curvature(curvature)
 
 
 def _read_arguments(

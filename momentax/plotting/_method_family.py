@@ -148,8 +148,9 @@ def _compile(method: Any) -> Callable[[Any, Any], Any]:
     compiled = jax.jit(jax.vmap(partial(_step_matrix, method)))
 
     def one_by_one(betas: Reals, states: Reals) -> Any:
-        pairs = zip(betas.tolist(), states, strict=True)
-        return map(np.stack, zip(*(_step_matrix(method, β, x) for β, x in pairs), strict=True))
+        _, first, inverse = np.unique(betas, return_index=True, return_inverse=True)
+        found = [_step_matrix(method, float(betas[i]), states[i]) for i in first]
+        return (np.stack(parts)[inverse] for parts in zip(*found, strict=True))
 
     try:
         with jax.enable_x64(True):

@@ -43,8 +43,8 @@ def parallel(
     positive and spans a factor of 100. On a log scale 0 has a place of its own, below the
     smallest positive value. The metric also colours the lines, on a log scale of the distance from
     its best value; better lines lie above worse ones, and the best is thick. Settings that are
-    tied with it, as in `heatmap`, are thick too and have no border. With several seeds the metric is
-    the mean over those that did not diverge. A setting with which all diverged is a grey dashed
+    tied with it, as in `heatmap`, are thick too and have no border. With several seeds the metric
+    is the mean over those that did not diverge. A setting with which all diverged is a grey dashed
     line that ends before the metric.
 
     Args:

@@ -123,8 +123,8 @@ def legend_below(
 ) -> None:
     """Put a legend below the label of the horizontal axis, whatever the size of the axes.
 
-    It has as many columns as fit the width of the figure, so that it does not narrow the axes, and
-    at most the given number.
+    It has up to so many columns, but no more than fit the width of the figure, so that it does not
+    narrow the axes.
     """
     if not handles:
         return

@@ -20,7 +20,7 @@ from momentax._core.arguments import (
     require_transformation,
 )
 from momentax.plotting._style import as_label, legend_below, zero_border
-from momentax.theory import largest_learning_rate
+from momentax.theory import largest_learning_rate, stability_edge
 
 _COUNT = 24
 
@@ -77,13 +77,27 @@ def theory_overlay(
         "pipeline", pipeline, "of a learning rate and a β that returns a transformation", 0.1, 0.9
     )
     λ = as_curvature(curvature)
-    limits = ax.get_xlim(), ax.get_ylim()
-    positive = max(min(limits[0]), zero_border(ax)), max(limits[0])
-    β = _betas_over(limits[1]) if betas is None else _as_betas(betas)
+    β = _betas_over(ax) if betas is None else _as_betas(betas)
     α = largest_learning_rate(
         lambda learning_rate, beta: _make(pipeline, learning_rate, beta), λ, beta=β
     )
-    label = f"stability edge at curvature {λ:.4g}" if label is None else label
+    return _draw_edge(ax, α, β, _edge_label(λ) if label is None else label, color)
+
+
+def heavy_ball_overlay(ax: Axes, curvature: float) -> Axes:
+    """Draw the stability edge of `sgd` with heavy ball, from its closed form."""
+    β = _betas_over(ax)
+    return _draw_edge(ax, stability_edge(β) / curvature, β, _edge_label(curvature), "black")
+
+
+def _edge_label(curvature: float) -> str:
+    return f"stability edge at curvature {curvature:.4g}"
+
+
+def _draw_edge(ax: Axes, α: np.ndarray, β: np.ndarray, label: str, color: Any) -> Axes:
+    """Draw the edge at each β, and say in the legend why no part of it is visible."""
+    limits = ax.get_xlim(), ax.get_ylim()
+    positive = max(min(limits[0]), zero_border(ax)), max(limits[0])
     if reason := _why_invisible(α, β, (positive, limits[1])):
         label = f"{label}\n({reason})"
     handles = list(legend.legend_handles) if (legend := ax.get_legend()) else []
@@ -123,9 +137,9 @@ def _require_heatmap(ax: Any) -> None:
         raise ValueError("ax must be the axes of a heatmap, with a log scale on either side")
 
 
-def _betas_over(limits: tuple[float, float]) -> np.ndarray:
+def _betas_over(ax: Axes) -> np.ndarray:
     """Return values of β over the height of a map whose vertical axis is 1 - β."""
-    bottom, top = sorted(limits)
+    bottom, top = sorted(ax.get_ylim())
     if bottom > 1:
         raise ValueError(f"ax must be the axes of a heatmap of β, got 1 - β above {bottom:g}")
     return 1 - np.geomspace(min(top, 1.0), bottom, _COUNT)

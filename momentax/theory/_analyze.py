@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
+from momentax._core import lazy
 from momentax._core.arguments import ANY_REAL, as_curvature_range, as_real
 from momentax.theory._closed_forms._oscillator import Oscillator, oscillator
 from momentax.theory._printing import format_record
@@ -115,6 +116,17 @@ class Analysis(NamedTuple):
     lowest: Direction
     highest: Direction
     noise_floor: float | None
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the factor per step along every curvature with `momentax.plotting.analysis`.
+
+        Args:
+            **options: The keywords of `momentax.plotting.analysis`.
+
+        Returns:
+            The matplotlib axes.
+        """
+        return lazy.plot("analysis", self, **options)
 
     def __repr__(self) -> str:
         rows = _rows(self)

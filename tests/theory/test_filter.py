@@ -227,3 +227,20 @@ def test_a_system_with_equal_steps_may_be_given_with_a_period():
 def test_errors_of_bad_arguments(call, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
         call(linear(0.1, 0.0, 1.0, 0.9))
+
+
+def test_the_mean_age_is_that_of_the_impulse_response():
+    β = 0.8
+    ball = theory.StateSpace(np.array([[1, -β], [0, β]]), np.array([-1.0, 1]), np.array([1.0, 0]))
+    nesterov = theory.StateSpace(
+        np.array([[1, -(β**2)], [0, β]]), np.array([-1 - β, 1]), np.array([1.0, 0])
+    )
+    np.testing.assert_allclose(theory.mean_age(ball), β / (1 - β), rtol=1e-12)
+    np.testing.assert_allclose(theory.mean_age(nesterov), β**2 / (1 - β), rtol=1e-12)
+    h = theory.impulse_response(nesterov, 400)
+    np.testing.assert_allclose(theory.mean_age(nesterov), h @ np.arange(400) / h.sum(), rtol=1e-12)
+    decayed = theory.StateSpace(np.array([[0.99]]), np.array([-0.1]), np.ones(1))
+    assert np.isnan(theory.mean_age(decayed))
+    summing = theory.StateSpace(np.array([[1, -1.0], [0, 1]]), np.array([-1.0, 1]), ball.C)
+    with pytest.raises(ValueError, match="tx must be a stable filter"):
+        theory.mean_age(summing)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from momentax._core import arguments
+from momentax._core import arguments, lazy
 from momentax._core.metrics import require_mode
 from momentax._core.typing import PyTree
 from momentax.sweeps._points import SEED, Points, require_points
@@ -28,6 +28,9 @@ from momentax.sweeps._result._statistics import (
 if TYPE_CHECKING:
     import pandas
     import xarray
+
+
+_MAP_AXES = ("learning_rate", "beta")
 
 
 class UnknownNameError(KeyError):
@@ -329,6 +332,33 @@ class SweepResult:
         """
         return _table.to_dataframe(self.points, self.metrics(), self.diverged)
 
+    def plot(self, metric: str | None = None, **options: Any) -> Any:
+        """Draw a metric: its history, a map of learning rate and β, or parallel axes.
+
+        `momentax.plotting.curves` draws a metric with several numbers per point,
+        `momentax.plotting.heatmap` one on a grid in which only learning_rate, beta and seed
+        have several values, and `momentax.plotting.parallel` any other.
+
+        Args:
+            metric: The metric's name; None takes the only one.
+            **options: The keywords of that function.
+
+        Returns:
+            The matplotlib axes.
+
+        Raises:
+            ValueError: metric is None and there are several, or as that function.
+            TypeError: As that function.
+            KeyError: There is no metric of this name.
+        """
+        if metric is None:
+            if len(self.metrics()) != 1:
+                raise ValueError(f"give metric, since there are several: {_listed(self.metrics())}")
+            (metric,) = self.metrics()
+        history = np.ndim(self[metric]) > len(self.points.shape)
+        picture = "curves" if history else "heatmap" if self._is_map() else "parallel"
+        return lazy.plot(picture, self, metric, **options)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result to one file, which NumPy can read without momentax.
 
@@ -384,6 +414,14 @@ class SweepResult:
 
     def _mean(self, remaining: Points, groups: np.ndarray) -> Mean:
         return mean_of_groups(remaining, groups, self.values, ~np.asarray(self.diverged))
+
+    def _is_map(self) -> bool:
+        """Return whether the points are a grid of learning rates and β, up to seeds."""
+        dims = self.points.dims
+        own = [next((dim for dim in dims if name in dims[dim]), None) for name in _MAP_AXES]
+        sizes = dict(zip(dims, self.points.shape, strict=True))
+        others = [size for dim, size in sizes.items() if dim not in (*own, SEED)]
+        return None not in own and own[0] != own[1] and all(size == 1 for size in others)
 
     def _is_rankable(self, leaf: Any) -> bool:
         """Whether a metric has one real number, or one bool, for each point."""

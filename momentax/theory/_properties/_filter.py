@@ -90,7 +90,7 @@ def system_mean_age(system: LinearSystem) -> float:
     resolvent = np.linalg.inv(np.eye(len(F)) - F)
     once, twice = resolvent @ G, resolvent @ (resolvent @ G)
     total, size = D + H @ once, abs(D) + np.abs(H) @ np.abs(once)
-    return float(H @ twice / total) if abs(total) > 1e-9 * size else np.nan
+    return 0.0 + float(H @ twice / total) if abs(total) > 1e-9 * size else np.nan
 
 
 def impulse_response(tx: optax.GradientTransformation | StateSpace, steps: int) -> Reals:

@@ -11,6 +11,7 @@ import optax
 from numpy.typing import NDArray
 
 from momentax._core import arguments, trees
+from momentax._core.transformations import Observed
 from momentax._core.typing import PyTree, Reals
 from momentax.theory._reading._long_run import counter_period, dependents, fixed_point, long_run
 from momentax.theory._reading._reader import HISTORY_STEPS, Reader, double_precision
@@ -210,6 +211,8 @@ def read_system(
     if isinstance(tx, StateSpace):
         raise TypeError("tx is already a StateSpace; use it directly")
     arguments.require_transformation("tx", tx)
+    while isinstance(tx, Observed):
+        tx = tx.observed
     steps = 0 if step is None else arguments.as_count("step", step, least=0)
     point = None
     if around is not None:
