@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core import arguments, arithmetic
+from momentax._core import arguments, arithmetic, trees
 from momentax._core.hyperparameters import float_dtype
 from momentax._core.recompute import recompute
 from momentax._core.transformations import Observed, transformation
