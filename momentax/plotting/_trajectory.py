@@ -216,7 +216,7 @@ def _mark_handles(ax: Axes, land: Landscape) -> list[Line2D]:
         ax.plot(*land.minimizer, zorder=1.5, **MINIMIZER)
         handles.append(Line2D([], [], label="minimizer", **MINIMIZER))
     if interval > 1:
-        dots = f"every {interval}th point"
+        dots = "every 2nd point" if interval == 2 else f"every {interval}th point"
         handles.append(
             Line2D([], [], color="0.4", marker="o", markersize=4, linestyle="none", label=dots)
         )
