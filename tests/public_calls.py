@@ -114,6 +114,9 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "momentax.diagnostics.Curvature": lambda: momentax.diagnostics.Curvature(
         0.5, 1.0, INSTANCES["momentax.diagnostics.Spectrum"](), {}
     ),
+    "momentax.Rollout": lambda: momentax.Rollout(
+        {"w": np.zeros(1)}, (), {"loss": np.array([1.0, 0.5])}
+    ),
     "momentax.diagnostics.Spectrum": lambda: momentax.diagnostics.Spectrum(
         np.array([[0.5, 1.0]]), np.array([[0.5, 0.5]]), 2
     ),

@@ -72,7 +72,7 @@ def run(options: Namespace) -> bool:
         for path in files
     ]
     done = [str(path) for path, is_written in zip(files, written, strict=True) if is_written]
-    return print_lines(f"wrote {' and '.join(done)}" if done else "wrote nothing") and all(written)
+    return (not done or print_lines(f"wrote {', '.join(done)}")) and all(written)
 
 
 def _check(options: Namespace) -> None:
@@ -109,8 +109,8 @@ def _enter(name: str, problem: Problem, options: Namespace) -> Entry:
         tx = make(learning_rate, beta)
         return momentax.rollout(problem.loss, problem.start, tx, options.steps).history["loss"]
 
-    single = np.result_type(problem.start)
-    found = np.asarray(losses(jnp.asarray(α, single), jnp.asarray(β, single)), np.float64)
+    points = (jnp.asarray(each, problem.start.dtype) for each in (α, β))
+    found = np.asarray(losses(*points), np.float64)
     level = _lowest(problem) + options.fraction * (found[0, 0] - _lowest(problem))
     last = np.nan_to_num(found[:, -1], nan=np.inf)
     best = np.lexsort((last, arrival(found, level)))[0]
@@ -197,6 +197,8 @@ def _write_picture(
     ax = plotting.race(runs, minimum=_lowest(problem), fraction=options.fraction, ax=ax)
     ax.set_title("Losses, and from where on they stay below the target")
     figure = ax.figure.get_figure(root=True)
+    for each in figure.axes:
+        each.spines[["top", "right"]].set_visible(False)
     write_file(path, lambda file: figure.savefig(file, format="png", dpi=144))
 
 

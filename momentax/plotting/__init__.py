@@ -2,6 +2,7 @@
 
     theory          kernel, frequency_response, spectral_map, rate_vs_condition, analysis
     runs            trajectory, phase_portrait, components, surface, animate, race, history
+    comparisons     compare, panels
     measurements    spectrum, dashboard
     sweeps          heatmap, curves, parallel, theory_overlay
 

@@ -25,7 +25,7 @@ from momentax.plotting._landscape import make_landscape
 from momentax.plotting._paths import MINIMIZER
 from momentax.plotting._runs import as_runs, phrase, steps_of
 from momentax.plotting._style import COLORS, figure_of
-from momentax.plotting._surface import Scene, as_view, draw_scene, last_point
+from momentax.plotting._surface import Scene, as_view, draw_scene, last_point, new_axes_3d
 
 _RESOLUTION = 49
 _HELD = 0.15  # The share of the frames after the last step.
@@ -66,7 +66,7 @@ def animate(
             in `trajectory`.
         limits: ((left, right), (bottom, top)) of the two parameters; None follows the paths.
         frames: The number of frames, at least 2.
-        seconds: The length of the film in (0, inf).
+        seconds: The length of the film in (0, 3600].
         turn: The angle by which the view turns, any real number, in degrees.
         azimuth: The direction of the first view around the vertical axis, any real number, in
             degrees.
@@ -92,9 +92,11 @@ def animate(
     given = as_runs(runs)
     target = None if path is None else _as_film_path(path)
     count = as_count("frames", frames, least=2)
-    seconds = as_real("seconds", seconds, "(0, inf)")
+    seconds = as_real("seconds", seconds, "(0, 3600]")
     turn = as_real("turn", turn, "(-inf, inf)")
     view = as_view(azimuth, elevation)
+    if ax is not None:  # A mistake is found before the loss is computed.
+        new_axes_3d(ax)
     land = make_landscape(
         given,
         loss,

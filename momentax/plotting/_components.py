@@ -89,6 +89,7 @@ def components(
     rates = None if tx is None else rate_at(tx, basis.eigenvalues)
     ax = new_axes(ax, 8, 5)
     ax.set_yscale("log", nonpositive="mask")
+    ax.set_autoscaley_on(False)  # Matplotlib warns of values near the largest number.
     colors = _colors(len(basis.labels))
     width, alpha = 0.6 + 0.7 * line_alpha(len(steps)), 0.3 + 0.7 * line_alpha(len(steps))
     for i, label in enumerate(basis.labels):
@@ -134,7 +135,7 @@ def _limit_heights(ax: Axes, errors: Reals) -> None:
     """Cut the picture far below the start, where errors are rounding, and far above it."""
     positive = errors[np.isfinite(errors) & (errors > 0)]
     if not positive.size:
-        return
+        return  # A run that starts at the minimizer and stays there.
     start = errors[0].max() if errors[0].max() > 0 else positive.max()
     low = max(np.quantile(positive, 0.01), _DEPTH * start)  # Errors dip where they change sign.
     high = min(positive.max(), _GROWTH * start)

@@ -18,6 +18,7 @@ from momentax.plotting._runs import as_runs, losses_of, phrase, record_of, steps
 from momentax.plotting._style import new_axes
 
 _WIDE = 100  # Positive values that span this factor are drawn on a log scale.
+_LARGEST = 1e300
 _LABELS = {
     "loss": "loss",
     "angle": "angle between velocity and gradient, in degrees",
@@ -68,6 +69,7 @@ def history(
         name: steps_of(phrase(name), given[name], len(each), every) for name, each in values.items()
     }
     ax = new_axes(ax, 8, 4.5)
+    ax.set_autoscaley_on(False)  # Matplotlib warns of values near the largest number.
     for i, (name, each) in enumerate(values.items()):
         draw_history(ax, steps[name], each, i, color=path_style(i).color, label=name or record)
     finite = np.concatenate(list(values.values()))
@@ -76,7 +78,11 @@ def history(
         ax.set(ylim=(-5, 185), yticks=range(0, 181, 30))
         ax.axhline(90, color="0.7", linewidth=1, zorder=1)
     elif finite.size and finite.min() > 0 and finite.max() > _WIDE * finite.min():
-        ax.set_yscale("log")
+        ax.set(yscale="log", ylim=(finite.min() / 2, 2 * min(finite.max(), _LARGEST)))
+    elif finite.size:
+        low, high = np.clip([finite.min(), finite.max()], -_LARGEST, _LARGEST)
+        margin = 0.05 * (high - low) or 0.5
+        ax.set_ylim(low - margin, high + margin)
     ax.set(xlabel="step", ylabel=_LABELS[record])
     ax.set_xlim(0, max(int(each[-1]) for each in steps.values()) or 1)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))

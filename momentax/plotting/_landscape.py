@@ -132,9 +132,10 @@ def make_landscape(
                 f"runs must have the same parameters, but those of {names[0]} are "
                 f"{', '.join(first.labels[:6])} and those of {at} {', '.join(each.labels[:6])}"
             )
+    given_box = None if limits is None else _as_box(limits)
+    plane = _make_plane(first, directions)
     require_function("loss", loss, "from params to a scalar", params)
     require_loss(loss, params)
-    plane = _make_plane(first, directions)
     best = None if minimizer is None else plane.coordinates(as_point("minimizer", minimizer, first))
     values = [each.values for each in points]
     heights = _evaluate(loss, first.rebuild, values)
@@ -142,30 +143,33 @@ def make_landscape(
         Path(name, plane.coordinates(θ), f)
         for name, θ, f in zip(runs, values, heights, strict=True)
     ]
-    box = _choose_box(paths, best) if limits is None else _as_box(limits)
+    box = _choose_box(paths, best) if given_box is None else given_box
     x, y = (np.linspace(low, high, resolution) for low, high in box.T)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     extra = [] if best is None else [as_point("minimizer", minimizer, first)[None]]
     losses, *at_minimizer = _evaluate(loss, first.rebuild, [plane.values(grid), *extra])
-    shown = [losses, *(path.losses[: path.visible(box)] for path in paths)]
+    shown = [losses, *(path.losses[path.is_inside(box)] for path in paths)]
     lowest = float(at_minimizer[0][0]) if extra else _lowest(np.concatenate(shown))
     losses = losses.reshape(resolution, resolution)
     return Landscape(x, y, losses, paths, box, plane.labels, best, lowest)
 
 
 def as_point(name: str, value: Any, points: Points) -> Reals:
-    """Return parameters, a tree or a vector, as a vector of the entries of some points."""
-    try:
-        leaves = [as_reals(name, leaf) for leaf in jax.tree.leaves(value)]
-    except TypeError as error:
-        raise TypeError(f"{name} must be shaped like the params: {error}") from None
-    vector = np.concatenate([np.ravel(leaf) for leaf in leaves]) if leaves else np.zeros(0)
-    if len(vector) != len(points.labels):
+    """Return parameters, a tree like those of the run or a vector of all entries, as a vector."""
+    leaves, structure = jax.tree.flatten(value)
+    if structure == points.structure:
+        parts = [as_reals(name, leaf) for leaf in leaves]
+        shapes = tuple(part.shape for part in parts)
+    else:
+        parts = [as_reals(name, value, expected="params like those of the run, of real numbers")]
+        shapes = ()
+    n = len(points.labels)
+    if shapes != points.shapes and (len(parts) > 1 or parts[0].shape != (n,)):
         raise ValueError(
-            f"{name} must have {len(points.labels)} entries, as the params of the run have, got "
+            f"{name} must be shaped like the params of the run, which have {n} entries, got "
             f"{describe(value)}"
         )
-    return vector
+    return np.concatenate([np.ravel(part) for part in parts])
 
 
 def _lowest(losses: Reals) -> float:
@@ -181,7 +185,8 @@ def _values(loss: Callable[[PyTree], jax.Array], rows: PyTree) -> jax.Array:
 def _evaluate(loss: Any, rebuild: Callable[[Reals], PyTree], values: Sequence[Reals]) -> list[Any]:
     """Return the loss at several sets of parameters, from one compiled program."""
     rows = rebuild(np.concatenate(values))
-    losses = np.asarray(_values(as_hashable(loss), rows), np.float64)
+    with np.errstate(over="ignore"):  # A run that diverges may leave the range of float32.
+        losses = np.asarray(_values(as_hashable(loss), rows), np.float64)
     return np.split(losses, np.cumsum([len(each) for each in values])[:-1])
 
 

@@ -31,6 +31,11 @@ _MOST_DOTS = 30
 _FADED = 60  # The line of a run of more steps than this gets lighter.
 
 
+def end_mark(color: str, marker: str) -> dict[str, Any]:
+    """Return the style of the mark at the end of a path."""
+    return END | {"marker": marker, "markerfacecolor": color}
+
+
 class PathStyle(NamedTuple):
     """The colour and the mark of a run."""
 
@@ -41,6 +46,14 @@ class PathStyle(NamedTuple):
 def path_style(index: int) -> PathStyle:
     """Return the style of the run with this index; styles repeat after some number of runs."""
     return PathStyle(COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)])
+
+
+def moving_length(points: Reals, size: Reals) -> int:
+    """Return the number of points before a path stays within a hundredth of the picture."""
+    if not len(points):
+        return 0
+    is_far = (np.abs(points - points[-1]) > 0.01 * size).any(axis=1)
+    return 1 + int(np.flatnonzero(is_far)[-1]) if is_far.any() else 1
 
 
 def dot_interval(length: int) -> int:
@@ -90,8 +103,9 @@ def draw_history(ax: Axes, steps: Reals, values: Reals, index: int, **style: Any
         marker=MARKERS[index % len(MARKERS)],
         markersize=4,
         markevery=(index * apart // 4 % apart, apart),
+        linewidth=0.6 + 0.7 * line_alpha(len(steps)),
         zorder=2,
-        **{"linewidth": 0.6 + 0.7 * line_alpha(len(steps))} | style,
+        **style,
     )
 
 

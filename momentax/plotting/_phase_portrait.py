@@ -14,13 +14,14 @@ from momentax._core.typing import PyTree, Reals
 from momentax._training._rollout import Rollout
 from momentax.plotting._eigenvectors import make_basis, origin_of
 from momentax.plotting._paths import (
-    END,
     START,
     arrow_places,
     count_columns,
     dot_interval,
     draw_arrows,
+    end_mark,
     line_alpha,
+    moving_length,
     path_style,
 )
 from momentax.plotting._runs import as_run, points_of, steps_of, tree_rows
@@ -86,18 +87,22 @@ def phase_portrait(
     with np.errstate(over="ignore", invalid="ignore"):
         x = (points.values - origin_of(minimizer, points)) @ basis.vectors.T
         y = np.concatenate([np.zeros((1, v.shape[1])), v]) @ basis.vectors.T
-    shown = _count_shown(x, y)
+    if not (shown := _count_shown(x, y)):
+        raise ValueError("run must start at finite params")
     ax = new_axes(ax, 7, 5.5)
     ax.axhline(0, color="0.85", linewidth=1, zorder=0)
     ax.axvline(0, color="0.85", linewidth=1, zorder=0)
-    size = np.ptp(x[:shown]) or 1.0, np.ptp(y[:shown]) or 1.0
+    size = np.array([np.ptp(x[:shown]) or 1.0, np.ptp(y[:shown]) or 1.0])
+    curves = np.stack([x[:shown], y[:shown]], axis=-1).swapaxes(0, 1)
+    moving = max(moving_length(curve, size) for curve in curves)
     handles = []
     for i, label in enumerate(basis.labels):
         ended = " (diverged)" if shown < len(x) else ""
-        curve = np.column_stack([x[:shown, i], y[:shown, i]])
-        handles.append(_draw_curve(ax, curve, i, f"{label}{ended}", np.array(size), not ended))
+        handles.append(_draw_curve(ax, curves[i], i, f"{label}{ended}", size, moving))
+        if not ended:
+            ax.plot(*curves[i, -1], zorder=3.1, **end_mark(*path_style(i)))
     ax.set(xlabel=_position_label(hessian, minimizer), ylabel=_velocity_label(hessian))
-    handles += _mark_handles(shown)
+    handles += _mark_handles(moving)
     legend_below(ax, handles, columns=count_columns(ax, handles))
     return ax
 
@@ -115,26 +120,22 @@ def _count_shown(x: Reals, y: Reals) -> int:
     return max(near, min(3, finite))
 
 
-def _draw_curve(
-    ax: Axes, curve: Reals, index: int, label: str, size: Reals, has_end: bool
-) -> Line2D:
-    """Draw one curve and return its entry of a legend."""
+def _draw_curve(ax: Axes, curve: Reals, index: int, label: str, size: Reals, moving: int) -> Line2D:
+    """Draw one curve, which moves for some number of steps; return its entry of a legend."""
     color, marker = path_style(index)
     common: dict[str, Any] = {"marker": marker, "markerfacecolor": color, "label": label}
     ax.plot(
         *curve.T,
-        color=to_rgba(color, line_alpha(len(curve))),
-        linewidth=0.4 + 0.8 * line_alpha(len(curve)),
+        color=to_rgba(color, line_alpha(moving)),
+        linewidth=0.4 + 0.8 * line_alpha(moving),
         markersize=4,
-        markevery=dot_interval(len(curve)),
+        markevery=dot_interval(moving),
         markeredgecolor="none",
         zorder=2,
         **common,
     )
     draw_arrows(ax, curve, arrow_places(curve, size, (0.1, 0.35)), color)
     ax.plot(*curve[0], zorder=3, **START)
-    if has_end:
-        ax.plot(*curve[-1], zorder=3.1, **END | {"marker": marker, "markerfacecolor": color})
     return Line2D(
         [], [], color=color, markersize=5, linewidth=1.2, markeredgecolor="none", **common
     )
@@ -151,12 +152,12 @@ def _velocity_label(hessian: Any) -> str:
     return "velocity, an entry of v" if hessian is None else "velocity along the eigenvector, qᵀv"
 
 
-def _mark_handles(shown: int) -> list[Line2D]:
+def _mark_handles(moving: int) -> list[Line2D]:
     handles = [
         Line2D([], [], label="start", **START),
-        Line2D([], [], label="end", **END | {"marker": "o", "markerfacecolor": "0.6"}),
+        Line2D([], [], label="end", **end_mark("0.6", "o")),
     ]
-    if (interval := dot_interval(shown)) > 1:
+    if (interval := dot_interval(moving)) > 1:
         dots: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none"}
-        handles.append(Line2D([], [], color="0.4", label=f"every {interval} steps", **dots))
+        handles.append(Line2D([], [], color="0.4", label=f"dots {interval} steps apart", **dots))
     return handles

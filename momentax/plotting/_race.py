@@ -25,7 +25,7 @@ class Racer(NamedTuple):
     """A run in a race.
 
     name: that of the run.
-    index: its place among the runs.
+    position: its place among the runs.
     steps: the number of updates before each recorded loss.
     excess: the loss above the minimum.
     reached: the first of the steps from which on the excess is at most that of the target, or None.
@@ -34,7 +34,7 @@ class Racer(NamedTuple):
     """
 
     name: str
-    index: int
+    position: int
     steps: np.ndarray
     excess: Reals
     reached: int | None
@@ -99,6 +99,7 @@ def race(
     racers, lowest, level = rank(as_runs(runs), minimum, fraction, every)
     ax = new_axes(ax, 8, 5.5)
     ax.set_yscale("log", nonpositive="mask")
+    ax.set_autoscaley_on(False)  # Matplotlib warns of values near the largest number.
     handles = [_draw_racer(ax, racer, place) for place, racer in enumerate(racers, start=1)]
     if level > 0:
         handles.append(_draw_target(ax, racers, level, fraction))
@@ -162,7 +163,7 @@ def _make_racer(name: str, index: int, steps: np.ndarray, excess: Reals, level: 
 
 def _draw_racer(ax: Axes, racer: Racer, place: int) -> Line2D:
     """Draw the loss of a run and return its entry of the legend."""
-    color, marker = path_style(racer.index)
+    color, marker = path_style(racer.position)
     if racer.diverged is not None:
         outcome = f"diverged from step {racer.diverged}"
     else:
@@ -172,7 +173,7 @@ def _draw_racer(ax: Axes, racer: Racer, place: int) -> Line2D:
         "color": color,
         "label": label,
     }
-    draw_history(ax, racer.steps, racer.excess, racer.index, **style)
+    draw_history(ax, racer.steps, racer.excess, racer.position, **style)
     return Line2D([], [], marker=marker, markeredgecolor="black", markersize=6, **style)
 
 
@@ -180,7 +181,7 @@ def _draw_target(ax: Axes, racers: list[Racer], level: float, fraction: float) -
     """Draw the target and where each run stays below it, and return an entry of the legend."""
     for racer in racers:
         if racer.reached is not None and racer.diverged is None:
-            color, marker = path_style(racer.index)
+            color, marker = path_style(racer.position)
             first = int(np.flatnonzero(racer.steps == racer.reached)[0])
             ax.plot(
                 racer.reached,

@@ -61,12 +61,13 @@ class Points(NamedTuple):
 
     values: θ_0 .. θ_T, shape (rows + 1, n): the recorded ones and those after the last step.
     labels: the names of the n entries.
-    shapes: the shape of each leaf of the parameters.
+    structure, shapes: those of the tree of the parameters and of its leaves.
     rebuild: a function from vectors, shape (m, n), to a tree of parameters with m rows.
     """
 
     values: Reals
     labels: tuple[str, ...]
+    structure: Any
     shapes: tuple[tuple[int, ...], ...]
     rebuild: Callable[[Reals], PyTree]
 
@@ -76,8 +77,9 @@ def points_of(name: str, run: Rollout) -> Points:
     history = tree_rows(name, run, "params")
     last = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(run.params)])
     values = np.concatenate([history, last[None].astype(np.float64)])
-    shapes = tuple(map(np.shape, jax.tree.leaves(run.params)))
-    return Points(values, _labels(run.params), shapes, _Rebuild(run.params))
+    leaves, structure = jax.tree.flatten(run.params)
+    shapes = tuple(map(np.shape, leaves))
+    return Points(values, _labels(run.params), structure, shapes, _Rebuild(run.params))
 
 
 def tree_rows(name: str, run: Rollout, record: str) -> Reals:
@@ -93,7 +95,13 @@ def tree_rows(name: str, run: Rollout, record: str) -> Reals:
     if not params:
         raise ValueError(f"{name} has no parameters")
     for leaf, param in zip(leaves, params, strict=True):
-        if np.shape(leaf)[1:] != np.shape(param) or not np.ndim(leaf):
+        fits = np.ndim(leaf) and np.shape(leaf)[1:] == np.shape(param)
+        if not fits and record != "params":
+            raise ValueError(
+                f"{name} has a record of {record} that is not shaped like its params: it has shape "
+                f"{np.shape(leaf)} for params of shape {np.shape(param)}"
+            )
+        if not fits:
             raise ValueError(
                 f"{name} must be a single run, whose record of {record} has one row for each "
                 f"step, got a record of shape {np.shape(leaf)} for params of shape "
@@ -137,12 +145,12 @@ def steps_of(name: str, run: Rollout, rows: int, every: Any) -> np.ndarray:
 
 def count_of(run: Rollout) -> int | None:
     """Return the number of updates that the state of a run counted, or None."""
-    found = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(run.state):
-        is_count = path and getattr(path[-1], "name", None) == "count"
-        if is_count and np.ndim(leaf) == 0 and np.asarray(leaf).dtype.kind in "iu":
-            found.append(int(leaf))
-    return max(found, default=None)
+    leaves = jax.tree_util.tree_leaves_with_path(run.state)
+    named = [(getattr(path[-1], "name", ""), leaf) for path, leaf in leaves if path]
+    if any(name == "mini_step" for name, _ in named):
+        return None  # The counts inside of optax.MultiSteps are not those of the steps.
+    counts = [leaf for name, leaf in named if name == "count" and np.ndim(leaf) == 0]
+    return max(map(int, counts), default=None)
 
 
 class _Rebuild:
@@ -154,12 +162,11 @@ class _Rebuild:
 
     def __call__(self, values: Reals) -> PyTree:
         ends = np.cumsum([int(np.prod(shape)) for shape, _ in self._leaves])
-        with np.errstate(over="ignore"):  # A diverged run leaves the range of float32.
+        parts = np.split(values, ends[:-1], axis=1)
+        with np.errstate(over="ignore"):  # A run that diverges may leave the range of float32.
             leaves = [
                 part.reshape(len(values), *shape).astype(dtype)
-                for part, (shape, dtype) in zip(
-                    np.split(values, ends[:-1], axis=1), self._leaves, strict=True
-                )
+                for part, (shape, dtype) in zip(parts, self._leaves, strict=True)
             ]
         return jax.tree.unflatten(self._structure, leaves)
 

@@ -17,7 +17,14 @@ from momentax._core.arguments import as_real, describe
 from momentax._core.typing import PyTree, Reals
 from momentax._training._rollout import Rollout
 from momentax.plotting._landscape import Landscape, make_landscape
-from momentax.plotting._paths import END, MINIMIZER, START, line_alpha, path_style
+from momentax.plotting._paths import (
+    MINIMIZER,
+    START,
+    end_mark,
+    line_alpha,
+    moving_length,
+    path_style,
+)
 from momentax.plotting._runs import as_runs
 from momentax.plotting._style import new_axes
 
@@ -86,6 +93,9 @@ def surface(
         >>> run = momentax.rollout(ravine.loss, ravine.start, tx, 20, record=record)
         >>> ax = momentax.plotting.surface({"heavy ball": run}, ravine.loss)
     """
+    view = as_view(azimuth, elevation)
+    if ax is not None:  # A mistake is found before the loss is computed.
+        new_axes_3d(ax)
     land = make_landscape(
         as_runs(runs),
         loss,
@@ -94,7 +104,6 @@ def surface(
         limits=limits,
         resolution=_RESOLUTION,
     )
-    view = as_view(azimuth, elevation)
     return draw_scene(land, view, ax).ax
 
 
@@ -108,7 +117,7 @@ def as_view(azimuth: Any, elevation: Any) -> dict[str, float]:
 
 def draw_scene(land: Landscape, view: dict[str, float], ax: Any) -> Scene:
     """Draw a surface and the paths on it."""
-    ax = _new_axes(ax)
+    ax = new_axes_3d(ax)
     # The order of drawing is fixed, since matplotlib would hide parts of the paths.
     ax.computed_zorder = False
     low, high = _heights(land)
@@ -121,10 +130,10 @@ def draw_scene(land: Landscape, view: dict[str, float], ax: Any) -> Scene:
         inside = path.is_inside(land.box)[:shown, None]
         points = np.column_stack([path.points[:shown], path.losses[:shown] + lift])
         points = np.where(inside, points, np.nan)
-        label, width = path.label(land.box), 0.6 + 1.2 * line_alpha(shown)
+        moving = moving_length(path.points[:shown], land.box[1] - land.box[0])
+        label, width = path.label(land.box), 0.6 + 1.2 * line_alpha(moving)
         (line,) = ax.plot(*points.T, color=color, linewidth=width, zorder=5, label=label)
-        style = END | {"marker": marker, "markerfacecolor": color}
-        (end,) = ax.plot(*last_point(points).T, zorder=7, **style)
+        (end,) = ax.plot(*last_point(points).T, zorder=7, **end_mark(color, marker))
         end.set_visible(shown == len(path.points))
         lines.append(line)
         ends.append(end)
@@ -155,7 +164,8 @@ def last_point(points: Reals) -> Reals:
     return drawn[-1:] if len(drawn) else np.full((1, 3), np.nan)
 
 
-def _new_axes(ax: Any) -> Axes3D:
+def new_axes_3d(ax: Any) -> Axes3D:
+    """Return the axes given, which must have three dimensions, or those of a new figure."""
     ax = new_axes(ax, 7.5, 6.0, subplot_kw={"projection": "3d"})
     if not isinstance(ax, Axes3D):
         raise TypeError(

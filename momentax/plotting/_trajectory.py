@@ -18,14 +18,15 @@ from momentax._core.typing import PyTree, Reals
 from momentax._training._rollout import Rollout
 from momentax.plotting._landscape import Landscape, Path, make_landscape
 from momentax.plotting._paths import (
-    END,
     MINIMIZER,
     START,
     arrow_places,
     count_columns,
     dot_interval,
     draw_arrows,
+    end_mark,
     line_alpha,
+    moving_length,
     path_style,
 )
 from momentax.plotting._runs import as_runs
@@ -100,6 +101,7 @@ def trajectory(
     ax = new_axes(ax, 7.5, height + 1)
     _draw_contours(ax, land, levels)
     handles = [_draw_path(ax, path, i, land) for i, path in enumerate(land.paths)]
+    ax.grid(visible=False)
     ax.set(xlim=land.box[:, 0], ylim=land.box[:, 1], xlabel=land.labels[0], ylabel=land.labels[1])
     if land.is_equal:
         ax.set_aspect("equal", adjustable="box")
@@ -145,9 +147,9 @@ def _is_lowest_inside(land: Landscape) -> bool:
     """Return whether the picture contains the lowest loss, and not only the way down to it."""
     if land.minimizer is not None:
         return True
-    inner = land.losses[1:-1, 1:-1]
-    lowest = np.nanmin(np.where(np.isfinite(land.losses), land.losses, np.inf))
-    return bool(np.nanmin(np.where(np.isfinite(inner), inner, np.inf)) <= lowest)
+    edges = land.losses[[0, -1]], land.losses[:, [0, -1]]
+    border = np.concatenate([np.ravel(edge) for edge in edges])
+    return not border[np.isfinite(border)].min(initial=np.inf) <= land.lowest
 
 
 def _excess_label(land: Landscape) -> str:
@@ -177,7 +179,7 @@ def _draw_path(ax: Axes, path: Path, index: int, land: Landscape) -> Line2D:
     shown = path.visible(land.box)
     x, y = points = path.points[:shown].T
     interval = _interval(land)
-    alpha = line_alpha(shown)
+    alpha = line_alpha(moving_length(points.T, land.box[1] - land.box[0]))
     label = path.label(land.box)
     ax.plot(
         x,
@@ -196,13 +198,15 @@ def _draw_path(ax: Axes, path: Path, index: int, land: Landscape) -> Line2D:
     if shown:
         ax.plot(x[0], y[0], zorder=3, **START)
         if shown == len(path.points):
-            ax.plot(x[-1], y[-1], marker=marker, markerfacecolor=color, zorder=3.1, **END)
+            ax.plot(x[-1], y[-1], zorder=3.1, **end_mark(color, marker))
     return Line2D([], [], color=color, marker=marker, markersize=5, linewidth=1.2, label=label)
 
 
 def _interval(land: Landscape) -> int:
     """Return the number of recorded points from one dot to the next, the same for all runs."""
-    return dot_interval(max(path.visible(land.box) for path in land.paths))
+    size = land.box[1] - land.box[0]
+    shown = [path.points[: path.visible(land.box)] for path in land.paths]
+    return dot_interval(max(moving_length(points, size) for points in shown))
 
 
 def _mark_handles(ax: Axes, land: Landscape) -> list[Line2D]:
@@ -210,13 +214,13 @@ def _mark_handles(ax: Axes, land: Landscape) -> list[Line2D]:
     interval = _interval(land)
     handles = [
         Line2D([], [], label="start", **START),
-        Line2D([], [], label="end", marker="o", markerfacecolor="0.6", **END),
+        Line2D([], [], label="end", **end_mark("0.6", "o")),
     ]
     if land.minimizer is not None:
         ax.plot(*land.minimizer, zorder=1.5, **MINIMIZER)
         handles.append(Line2D([], [], label="minimizer", **MINIMIZER))
     if interval > 1:
-        dots = "every 2nd point" if interval == 2 else f"every {interval}th point"
+        dots = f"dots {interval} points apart"
         handles.append(
             Line2D([], [], color="0.4", marker="o", markersize=4, linestyle="none", label=dots)
         )
