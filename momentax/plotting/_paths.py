@@ -22,7 +22,7 @@ START: dict[str, Any] = {
 END: dict[str, Any] = {"markersize": 8, "markeredgecolor": "black", "linestyle": "none"}
 MINIMIZER: dict[str, Any] = {
     "marker": "*",
-    "markersize": 13,
+    "markersize": 17,
     "markerfacecolor": "#F0E442",
     "markeredgecolor": "black",
     "linestyle": "none",

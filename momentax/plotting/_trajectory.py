@@ -51,10 +51,10 @@ def trajectory(
     """Draw the paths of runs over the contours of a loss of two parameters.
 
     A white circle marks where each run starts, a large mark where it ends, and arrows its
-    direction. Small marks are a fixed number of steps apart, which the legend says, so that their
-    distances show the speed. The aspect is equal unless the ranges of the two parameters differ
-    much; then the title says so. The limits follow the paths. A run that diverges is cut, and
-    the legend says that it diverged.
+    direction. Small marks are a fixed number of recorded points apart, which the legend says, so
+    that their distances show the speed. The aspect is equal unless the ranges of the two
+    parameters differ much; then a note says so. The limits follow the paths. A run that diverges
+    is cut, and the legend says that it diverged.
 
     Args:
         runs: Runs by name, or one run: what `momentax.rollout` returns with the record "params".
@@ -72,7 +72,7 @@ def trajectory(
 
     Returns:
         The axes. Each run is a line of ax.lines, with its name as the label and as data θ_0, the
-        other recorded params and θ_T, up to the last point before the run leaves the picture.
+        other recorded params and θ_T, up to the point at which the run leaves the picture for good.
 
     Raises:
         ValueError: A run has no record of params or is several runs, the params have more than
@@ -106,10 +106,24 @@ def trajectory(
     if land.is_equal:
         ax.set_aspect("equal", adjustable="box")
     else:
-        ax.set_title("The two axes have different scales.", loc="left", fontsize=9)
+        _note_scales(ax)
     handles += _mark_handles(ax, land)
     legend_below(ax, handles, columns=count_columns(ax, handles))
     return ax
+
+
+def _note_scales(ax: Axes) -> None:
+    """Say in the picture that distances along the two axes cannot be compared."""
+    ground: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
+    ax.text(
+        0.01,
+        0.015,
+        "the two axes have different scales",
+        transform=ax.transAxes,
+        fontsize=8,
+        bbox=ground,
+        zorder=4,
+    )
 
 
 def _as_levels(levels: Any) -> Reals:

@@ -45,12 +45,8 @@ def test_a_path_lies_a_little_above_the_surface_and_is_drawn_over_it():
 def test_the_surface_is_the_loss_up_to_a_level_edge():
     run, path = known_run()
     ax = surface({"a": run}, loss)
-    corners = ax.collections[0]._vec[:3].T if hasattr(ax.collections[0], "_vec") else None
-    corners = (
-        np.concatenate([np.asarray(face) for face in ax.collections[0]._faces])
-        if (corners is None)
-        else corners
-    )
+    (sheet,) = ax.collections  # Matplotlib before 3.11 keeps the corners as columns of _vec.
+    corners = sheet._vec[:3].T if hasattr(sheet, "_vec") else np.concatenate([*sheet._faces])
     corners = corners[np.isfinite(corners).all(axis=1)]
     heights = np.einsum("ti,ij,tj->t", corners[:, :2], HESSIAN, corners[:, :2]) / 2
     start = path.params[0] @ HESSIAN @ path.params[0] / 2
