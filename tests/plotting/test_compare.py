@@ -12,8 +12,8 @@ X = np.arange(1, 11)
 def test_dots_and_lines_lie_at_their_values_and_share_the_colour_of_their_name():
     fine = np.linspace(1, 10, 50)
     measured = {"a": 0.5**X, "b": 0.9**X}
-    ax = compare(X, measured, {"a": 0.5**fine, "b": 0.9**fine}, at=fine)
-    *dots, line_a, line_b = ax.lines
+    ax = compare(X, measured, {"b": 0.9**fine, "a": 0.5**fine}, at=fine)
+    *dots, line_b, line_a = ax.lines
     for each, line, base, name in zip(dots, (line_a, line_b), (0.5, 0.9), "ab", strict=True):
         np.testing.assert_array_equal(each.get_xdata(), X)
         np.testing.assert_allclose(each.get_ydata(), base**X)
