@@ -1,6 +1,7 @@
 """Each notebook runs without errors, and its committed outputs come from such a run."""
 
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -33,5 +34,7 @@ def test_the_committed_outputs_are_those_of_one_clean_run(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_notebook_runs_and_its_assertions_hold(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
-    resources = {"metadata": {"path": str(tmp_path)}}  # No file beside the notebook is needed.
+    # A copy of the data that a notebook reads, so that a run changes no file of the checkout.
+    shutil.copytree(path.parent / "data", tmp_path / "data")
+    resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=300, resources=resources).execute()

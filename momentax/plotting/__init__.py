@@ -2,6 +2,7 @@
 
     theory          kernel, frequency_response, spectral_map, rate_vs_condition, analysis
     runs            trajectory, phase_portrait, components, surface, animate, race, history
+    comparisons     compare, panels
     measurements    spectrum, dashboard
     sweeps          heatmap, curves, parallel, theory_overlay
 
@@ -25,9 +26,11 @@ if find_spec("matplotlib") is None:
 if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_exports.
     from momentax.plotting._analysis import analysis as analysis
     from momentax.plotting._animate import animate as animate
+    from momentax.plotting._compare import compare as compare
     from momentax.plotting._components import components as components
     from momentax.plotting._curves import curves as curves
     from momentax.plotting._dashboard import dashboard as dashboard
+    from momentax.plotting._figure import panels as panels
     from momentax.plotting._frequency_response import frequency_response as frequency_response
     from momentax.plotting._heatmap import heatmap as heatmap
     from momentax.plotting._history import history as history
