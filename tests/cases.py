@@ -249,6 +249,25 @@ METHODS = {
         axes=1,
         accessed=48,
     ),
+    "aggregated averages": Case(
+        lambda beta1, beta2, weight1, weight2: momentax.aggregated(
+            (beta1, beta2), (weight1, weight2), gain="average"
+        ),
+        {"beta1": 0.85, "beta2": 0.98, "weight1": 0.4385, "weight2": 0.5615},
+        reference.mixture,
+        swept="beta1",
+        decay=None,
+        intervals={**_SHARES, "weight1": "(-inf, inf)", "weight2": "(-inf, inf)"},
+        ranges={**_SHARE_RANGES, "weight1": (-2.0, 2.0), "weight2": (-2.0, 2.0)},
+        displayed={
+            "beta1": "betas[0]",
+            "beta2": "betas[1]",
+            "weight1": "weights[0]",
+            "weight2": "weights[1]",
+        },
+        axes=1,
+        accessed=40,
+    ),
     "proportional_integral_derivative": Case(
         momentax.proportional_integral_derivative,
         {"beta": 0.9, "ki": 5.0, "kd": 10.0},
