@@ -134,7 +134,9 @@ def aggregated(v, g, t, **betas):
 
 
 def mixture(v, g, t, *, beta1, beta2, weight1, weight2):
-    β, w = (np.array([first(t), second(t)]) for first, second in ((beta1, beta2), (weight1, weight2)))
+    β, w = (
+        np.array([first(t), second(t)]) for first, second in ((beta1, beta2), (weight1, weight2))
+    )
     before = v if t else np.zeros(2)
     v = np.stack([b * part + (1 - b) * g for b, part in zip(β, before, strict=True)])
     return w[0] * v[0] + w[1] * v[1], v

@@ -75,7 +75,7 @@ def test_each_export_is_written_once():
 LEVELS = [
     {"_core"},
     {"_methods", "problems", "schedules", "theory"},
-    {"_state"},
+    {"_state", "memory"},
     {"_wrappers", "storage"},
     {"_sgd"},
     {"_training", "conventions", "diagnostics", "sweeps"},
@@ -90,6 +90,7 @@ LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 EXTRAS = {
     "_cli": {"flax", "matplotlib", "sklearn", "tqdm"},
     "diagnostics": {"matfree", "scipy", "tqdm"},
+    "memory": {"scipy"},
     "plotting": {"matplotlib"},
     "sweeps": {"pandas", "tqdm", "xarray"},
     "theory": {"cvxpy", "scipy"},
