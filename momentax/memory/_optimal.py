@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -35,8 +35,8 @@ class Autocorrelation(NamedTuple):
     def __repr__(self) -> str:
         ratio = self.noise / self.signal[0] if self.signal[0] else np.inf
         return (
-            f"Autocorrelation(signal={self.signal[0]:.4g} at lag 0 and {self.signal[-1]:.4g} at lag "
-            f"{len(self.signal) - 1}, noise={self.noise:.4g} ({ratio:.3g} times the signal), "
+            f"Autocorrelation(signal={self.signal[0]:.4g} at lag 0 and {self.signal[-1]:.4g} at "
+            f"lag {len(self.signal) - 1}, noise={self.noise:.4g} ({ratio:.3g} times the signal), "
             f"samples={self.samples})"
         )
 
