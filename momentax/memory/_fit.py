@@ -20,7 +20,7 @@ _LEAST_HORIZON, _MOST_HORIZON = 64, 16384
 _FORGOTTEN = 1e-6  # The share of Σ w² behind the horizon of a kernel with infinitely many weights.
 _EXACT = 1e6  # The weight of the equations that a fit fulfils exactly.
 _SHORTEST = 1e-3  # Time constants are compared by their logarithms above this, in steps.
-_TOLERANCES = {"xtol": 1e-12, "ftol": 1e-12, "gtol": 1e-14}
+_TOLERANCES: Any = {"xtol": 1e-12, "ftol": 1e-12, "gtol": 1e-14}
 _CANDIDATES = 48  # The β among which the first fit chooses.
 
 

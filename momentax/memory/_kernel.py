@@ -165,7 +165,10 @@ class Kernel:
 
         # At β = 0 the sum jumps at lag 0.
         start = last - 1 if last > 1 else 1e-300
-        return 0.0 if excess(start) >= 0 else float(brentq(excess, start, last, xtol=1e-14))
+        if excess(start) >= 0:
+            return 0.0
+        root: Any = brentq(excess, start, last, xtol=1e-14)
+        return float(root)
 
     def frequency_response(self, frequencies: ArrayLike) -> NDArray[np.complex128]:
         """Return the factor by which an oscillating gradient appears in the direction.
@@ -207,7 +210,7 @@ class Kernel:
         )
 
 
-def of(tx: optax.GradientTransformation) -> Kernel:
+def of(tx: optax.GradientTransformation | optax.MultiSteps | theory.StateSpace) -> Kernel:
     """Read the kernel of a linear pipeline from its own update.
 
     The weights are those of `theory.impulse_response`. For a method, such as `heavy_ball`, they
@@ -229,11 +232,14 @@ def of(tx: optax.GradientTransformation) -> Kernel:
         >>> momentax.memory.of(momentax.average(0.9))
         Kernel.from_exponentials([(0.9, 1)])
     """
-    if not isinstance(tx, theory.StateSpace):
-        if not isinstance(tx, optax.MultiSteps):
-            require_transformation("tx", tx, " or its StateSpace")
-        tx = theory.state_space(tx)
-    A, B, C = (np.asarray(part, np.float64) for part in tx)
+    if isinstance(tx, theory.StateSpace):
+        space = tx
+    else:
+        if isinstance(tx, optax.MultiSteps):
+            tx = tx.gradient_transformation()
+        require_transformation("tx", tx, " or its StateSpace")
+        space = theory.state_space(tx)
+    A, B, C = (np.asarray(part, np.float64) for part in space)
     if B.ndim != 1:
         raise ValueError(
             f"tx has a period of {B.shape[1]} steps, so that its weights differ from step to step; "
@@ -248,7 +254,7 @@ def of(tx: optax.GradientTransformation) -> Kernel:
         )
     kernel = Kernel(as_exponentials(found) or found)
     if kernel.total <= 0:  # A whole optimizer: with weight decay its loop is not the kernel's.
-        kernel._loop = tx
+        kernel._loop = space
     return kernel
 
 

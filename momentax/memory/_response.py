@@ -97,7 +97,8 @@ class Taps(NamedTuple):
 
     def moments(self) -> tuple[float, float, float]:
         k = np.arange(len(self.values), dtype=np.float64)
-        return tuple(float(self.values @ k**power) for power in range(3))
+        total, mean, square = (float(self.values @ k**power) for power in range(3))
+        return total, mean, square
 
     def energy(self) -> float:
         return float(self.values @ self.values)
@@ -112,10 +113,10 @@ class Taps(NamedTuple):
 
 def as_exponentials(found: Filter) -> Exponentials | None:
     """Return a filter as a sum of exponentials, or None where it is none with β in [0, 1)."""
-    β, V = np.linalg.eig(found.F)
-    if np.any(β.imag != 0) or np.any(β.real <= 1e-9) or np.any(β.real >= 1):
+    roots, vectors = np.linalg.eig(found.F)
+    β, V = np.real(roots), np.real(vectors)
+    if np.any(np.imag(roots) != 0) or np.any(β <= 1e-9) or np.any(β >= 1):
         return None
-    β, V = β.real, V.real
     if len(β) and np.linalg.cond(V) > 1e8:  # Equal β: the weights contain k βᵏ.
         return None
     strength = (found.H @ V) * np.linalg.solve(V, found.G)  # Of βᵏ⁻¹.
