@@ -113,7 +113,9 @@ def aggregated(
 def _as_schedules(name: str, values: Any, what: str, interval: str) -> list[Schedule]:
     """Return a sequence of hyperparameters as schedules, at least one."""
     wrong = f"{name} must be a sequence of {what}, got {arguments.describe(values)}"
-    if isinstance(values, str) or not (isinstance(values, Sequence) or np.ndim(values) == 1):
+    if isinstance(values, str | bytes) or not (
+        isinstance(values, Sequence) or np.ndim(values) == 1
+    ):
         raise TypeError(wrong)
     schedules = [as_schedule(f"{name}[{i}]", values[i], interval) for i in range(len(values))]
     if not schedules:

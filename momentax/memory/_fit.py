@@ -10,8 +10,7 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares, nnls
 
-from momentax import theory
-from momentax._core.arguments import as_count, as_flag, as_items, as_option
+from momentax._core.arguments import as_count, as_flag, as_items, as_option, as_reals
 from momentax._core.typing import Reals
 from momentax.memory._kernel import Kernel, of
 from momentax.memory._response import Exponentials, Taps
@@ -127,14 +126,13 @@ def as_kernel(name: str, value: Any) -> Kernel:
     """Return a kernel that is given itself, by its weights, or as a linear pipeline."""
     if isinstance(value, Kernel):
         return value
-    if isinstance(value, optax.GradientTransformation | optax.MultiSteps | theory.StateSpace):
+    if isinstance(value, optax.GradientTransformation | optax.MultiSteps):
         return of(value)
-    try:
-        return Kernel.from_weights(value)
-    except TypeError as error:
-        raise TypeError(
-            f"{name} must be a Kernel, a 1-D array of weights or a linear transformation; {error}"
-        ) from None
+    kinds = "a Kernel, a linear transformation or weights, which are real numbers"
+    w = as_reals(name, value, expected=kinds)
+    if w.ndim != 1 or not w.size:
+        raise ValueError(f"{name} must be 1-D weights, at least one, got shape {w.shape}")
+    return Kernel.from_weights(w)
 
 
 def _horizon(kernel: Kernel) -> int:

@@ -33,9 +33,15 @@ class Kernel:
     Where Σ w is 0 they are NaN.
     """
 
-    def __init__(self, response: Filter | Exponentials | Taps, loop: Any = None) -> None:
+    def __init__(self, response: Filter | Exponentials | Taps) -> None:
+        if not isinstance(response, Filter | Exponentials | Taps):
+            raise TypeError(
+                "response must be the inner record of a kernel, which Kernel.from_exponentials, "
+                "Kernel.from_weights and memory.of make; call one of them, got "
+                f"{describe(response)}"
+            )
         self._response = response
-        self._loop = loop
+        self._loop: theory.StateSpace | None = None  # Read when `edge` is first used.
 
     @classmethod
     def from_exponentials(cls, exponentials: Sequence[tuple[float, float]]) -> Kernel:
@@ -233,6 +239,7 @@ def of(tx: optax.GradientTransformation | optax.MultiSteps | theory.StateSpace) 
         Kernel.from_exponentials([(0.9, 1)])
     """
     if isinstance(tx, theory.StateSpace):
+        theory.impulse_response(tx, 1)  # It checks the matrices.
         space = tx
     else:
         if isinstance(tx, optax.MultiSteps):

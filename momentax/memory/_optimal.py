@@ -76,7 +76,7 @@ def optimal(
     Example:
         >>> kernel = momentax.memory.optimal(0.9 ** np.arange(400), noise=1.0)
         >>> momentax.memory.fit(kernel, buffers=1).kernel
-        Kernel.from_exponentials([(0.626789, 0.813397)])
+        Kernel.from_exponentials([(0.62678..., 0.8133...)])
 
     Source:
         Wiener, Extrapolation, Interpolation, and Smoothing of Stationary Time Series, 1949;
@@ -138,7 +138,7 @@ def measure(gradients: PyTree, lags: int = 64) -> Autocorrelation:
         TypeError: A leaf is not a real array.
 
     Example:
-        >>> loss, start = momentax.problems.ravine(), jnp.array([1.0, 1.0])
+        >>> loss, start, *_ = momentax.problems.ravine()
         >>> run = momentax.rollout(loss, start, momentax.sgd(1e-3), 200, record="gradient")
         >>> momentax.memory.measure(run.history["gradient"], lags=20).signal.shape
         (21,)

@@ -64,7 +64,9 @@ def test_matched_quantities_are_exact(nonnegative):
 
 
 def test_errors_say_what_to_write():
-    with pytest.raises(TypeError, match=r"target must be a Kernel, a 1-D array of weights or a"):
+    with pytest.raises(
+        TypeError, match=r"target must be a Kernel, a linear transformation or weights"
+    ):
         memory.fit("boxcar")
     with pytest.raises(ValueError, match=r"match must name fewer quantities than there are buf"):
         memory.fit([1.0, 0.5], 2, match=("total", "mean_age"))
