@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
 import momentax
 from momentax import sgd
@@ -145,6 +146,8 @@ _SHARES = dict.fromkeys(("beta1", "beta2", "beta3"), "[0, 1)")
 _SHARE_RANGES = dict.fromkeys(("beta1", "beta2", "beta3"), (0, 0.95))
 
 
+_TWICE = optax.chain(optax.trace(0.5), optax.trace(0.5))  # Its kernel has equal β.
+
 METHODS = {
     "linear": Case(
         momentax.linear,
@@ -267,6 +270,31 @@ METHODS = {
         },
         axes=1,
         accessed=40,
+    ),
+    "memory, weights": Case(
+        lambda: momentax.memory.method(momentax.memory.Kernel.from_weights([0.5, 0.3, 0.2])),
+        {},
+        reference.weights,
+        swept=None,
+        decay=None,
+        axes=1,
+        accessed=64,
+        temporary=12,
+        copies=1,
+        reason="the direction needs the gradient that the new state no longer holds",
+        forgets=True,
+    ),
+    "memory, filter": Case(
+        lambda: momentax.memory.method(momentax.memory.of(_TWICE)),
+        {},
+        reference.twice,
+        swept=None,
+        decay=None,
+        axes=1,
+        accessed=80,
+        temporary=12,
+        copies=1,
+        reason="the direction is computed from the state before the step",
     ),
     "proportional_integral_derivative": Case(
         momentax.proportional_integral_derivative,
