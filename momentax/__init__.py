@@ -62,6 +62,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._sgd import sgd as sgd
     from momentax._state._catch_up import catch_up as catch_up
     from momentax._state._eval_params import eval_params as eval_params
+    from momentax._state._hyperparameters import hyperparameters as hyperparameters
     from momentax._state._replace import replace_velocity as replace_velocity
     from momentax._state._rescale import rescale_velocity as rescale_velocity
     from momentax._state._reset import reset_velocity as reset_velocity
@@ -72,6 +73,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._training._train_step import train_step as train_step
     from momentax._wrappers._cautious import cautious as cautious
     from momentax._wrappers._grams import grams as grams
+    from momentax._wrappers._guard import guard as guard
     from momentax._wrappers._optimistic import optimistic as optimistic
     from momentax._wrappers._restart import restart as restart
     from momentax.diagnostics import curvature as curvature

@@ -1,4 +1,4 @@
-"""The command line: `momentax sweep` trains on a grid, `momentax analyze` prints the theory."""
+"""The command line: `momentax sweep` trains on a grid, `analyze` prints theory, `race` compares."""
 
 from __future__ import annotations
 

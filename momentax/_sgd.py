@@ -53,11 +53,11 @@ _HEAVY_BALL = _DefaultMethod(*heavy_ball())
 
 
 def _with_count(
-    step: Callable[[PyTree, Any, PyTree], PyTree], state_type: Any, schedule: Schedule
+    step: Callable[[PyTree, Any, PyTree], PyTree], state_type: Any, name: str, schedule: Schedule
 ) -> optax.GradientTransformationExtraArgs:
     """Return the transformation step(updates, count, params), whose state is its count.
 
-    The first value of the schedule is checked by `init`.
+    The first value of the schedule is checked by `init`. Its name is that of a hyperparameter.
     """
 
     def init(params):
@@ -69,7 +69,7 @@ def _with_count(
         updates = step(updates, state.schedule_count, params)
         return updates, state_type(optax.safe_increment(state.schedule_count))
 
-    return transformation(init, update, state_type)
+    return transformation(init, update, state_type, reads={name: schedule})
 
 
 def _stateless(
@@ -91,10 +91,13 @@ def _stateless(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _scale(factor: Schedule) -> optax.GradientTransformationExtraArgs:
-    """Scale updates by c_t, kept in float32 or wider: u ← c_t u."""
+def _descend(rate: Schedule) -> optax.GradientTransformationExtraArgs:
+    """Scale updates by the learning rate, kept in float32 or wider: u ← -α_t u."""
     return _with_count(
-        lambda u, t, _: arithmetic.combine((factor(t), u), like=u), ScaleState, factor
+        lambda u, t, _: arithmetic.combine((-rate(t), u), like=u),
+        ScaleState,
+        "learning_rate",
+        rate,
     )
 
 
@@ -115,7 +118,7 @@ def _decay(
         decayed = jax.tree.map(lambda keep, leaf: leaf if keep else None, kept, params)
         return arithmetic.combine((1.0, u), (factor(t) * weight(t), decayed), like=u)
 
-    return _with_count(step, DecayState, weight)
+    return _with_count(step, DecayState, "weight_decay", weight)
 
 
 def _fill_with_zeros(updates: PyTree, params: PyTree) -> PyTree:
@@ -285,7 +288,7 @@ def sgd(
     trees.require_mask("mask", mask)
     negation = _stateless(lambda u, _: arithmetic.combine((-1.0, u), like=u))
     ascent = [negation] if arguments.as_flag("maximize", maximize) else []
-    descent = _scale(lambda t: -α(t))
+    descent = _descend(α)
     if velocity_units == "gradient":
         decay = _decay(λ, mask)
         parts = [method, decay, descent] if decoupled else [decay, method, descent]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._methods._yellowfin import YellowFinState as YellowFinState
     from momentax._sgd import DecayState as DecayState
     from momentax._sgd import ScaleState as ScaleState
+    from momentax._wrappers._failures import GuardState as GuardState
     from momentax._wrappers._optimistic import OptimisticState as OptimisticState
     from momentax._wrappers._orientation import OrientedState as OrientedState
     from momentax._wrappers._restart import RestartState as RestartState

@@ -43,6 +43,7 @@ class Case(NamedTuple):
         change: its own "entry", its "leaf" or the whole "tree".
     largest: the largest entry, in powers of ten, up to which all directions are finite.
     forgets: whether a NaN leaves the velocity after some steps.
+    skips: whether steps that are not finite are skipped.
     """
 
     make: Callable[..., Any]
@@ -65,6 +66,7 @@ class Case(NamedTuple):
     reach: str = "entry"
     largest: int = 38
     forgets: bool = False
+    skips: bool = False
 
 
 # The interval of each hyperparameter; all real numbers if it is not listed.
@@ -141,6 +143,7 @@ _NORM = (
 _DECAYED = (
     "XLA writes the decayed gradient to memory, as two operations read it, also in Optax's chain."
 )
+_CHOSEN = "The updates of a step that is made or skipped are written to memory."
 # The shares of the methods that are related to Adam.
 _SHARES = dict.fromkeys(("beta1", "beta2", "beta3"), "[0, 1)")
 _SHARE_RANGES = dict.fromkeys(("beta1", "beta2", "beta3"), (0, 0.95))
@@ -526,6 +529,38 @@ WRAPPERS = {
         copies=1,
         reason="The step reads the previous update, which the new state does not hold.",
         largest=37,
+    ),
+    "guard": Case(
+        _wrapped(momentax.guard),
+        _BETA,
+        reference.nesterov,
+        accessed=44,
+        temporary=4,
+        reason=_CHOSEN,
+        reach="tree",
+        skips=True,
+    ),
+    "guard, bounded velocity": Case(
+        _wrapped(momentax.guard, max_velocity_norm=5.0),
+        _BETA,
+        reference.guard_with_bounded_velocity,
+        decay=None,  # The velocity is scaled.
+        accessed=60,
+        temporary=8.01,
+        reason=_CHOSEN,
+        reach="tree",
+        skips=True,
+    ),
+    "guard, spikes": Case(
+        _wrapped(momentax.guard, spike=50.0, max_gradient_norm=1e3, on_nonfinite="zero"),
+        _BETA,
+        reference.guard_with_spikes,
+        extra=lambda g: {"value": 1.0},
+        accessed=76.3,
+        temporary=8.03,
+        reason=_CHOSEN,
+        reach="tree",
+        skips=True,
     ),
     **{
         f"stored, {name}": Case(

@@ -116,6 +116,9 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
 # An instance of each public class whose constructor is not for users, for its methods.
 INSTANCES: dict[str, Callable[[], Any]] = {
     "momentax.memory.Kernel": lambda: momentax.memory.of(momentax.heavy_ball(0.9)),
+    "momentax.Rollout": lambda: momentax.Rollout(
+        {"w": np.zeros(1)}, (), {"loss": np.array([1.0, 0.5])}
+    ),
     "momentax.diagnostics.Spectrum": lambda: momentax.diagnostics.Spectrum(
         np.array([[0.5, 1.0]]), np.array([[0.5, 0.5]]), 2
     ),

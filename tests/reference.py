@@ -306,6 +306,15 @@ def optimistic(v, g, t, *, beta):
     return 2 * d - last, (v, d)
 
 
+def guard_with_bounded_velocity(v, g, t, *, beta):
+    d, v = nesterov(v, g, t, beta=beta)
+    return d, v * min(1, 5 / np.linalg.norm(v))
+
+
+def guard_with_spikes(v, g, t, *, beta, value):
+    return nesterov(v, g, t, beta=beta)
+
+
 def restart(v, g, t, *, beta):
     v, j = v if t else (0.0, 0)
     d, v = nesterov(v if j else 0.0, g, j, beta=beta)

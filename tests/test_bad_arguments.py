@@ -92,6 +92,8 @@ NAMES = {
 SLOW = (
     "momentax.curvature",
     "momentax.halve",
+    "momentax.plotting.animate",
+    "momentax.plotting.surface",
     "momentax.rollout",
     "momentax.sweep",
     "momentax.use_all_cores",

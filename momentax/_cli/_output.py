@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,17 @@ def succeeds(action: Callable[[], Any], failure: str) -> bool:
         print_error(f"{failure}: {cause.strerror or cause}")
         return False
     return True
+
+
+def require_writable(folder: Path, files: Sequence[Path]) -> None:
+    """Make a folder, and refuse files that could not be written in it after a long run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a directory")
+    for path in [folder, *filter(Path.exists, files)]:
+        if not os.access(path, os.W_OK):
+            raise PermissionError(f"{path} is not writable")
 
 
 def print_error(text: str) -> None:

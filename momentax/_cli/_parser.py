@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import momentax
-from momentax._cli._usage import METHODS, WITHOUT_BETA, UsageError
+from momentax._cli._usage import METHODS, PROBLEMS, RACERS, WITHOUT_BETA, UsageError
 
 _LEARNING_RATES = (0.003, 0.007, 0.016, 0.036, 0.08, 0.19, 0.44, 1.0)
 _BETAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
@@ -30,6 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_sweep(commands)
     _add_analyze(commands)
+    _add_race(commands)
     return parser
 
 
@@ -232,11 +233,94 @@ def _add_analyze(commands: Any) -> None:
     analyze.add_argument("--json", action="store_true", help="print JSON instead of the table")
 
 
+def _add_race(commands: Any) -> None:
+    race = commands.add_parser(
+        "race",
+        help="run several methods on one problem, and draw and animate their paths",
+        description="Run momentax.sgd with several methods on a problem of momentax.problems. "
+        "Print a table of the methods in the order of the steps that they need to a target, and "
+        "write it as race.csv, the losses and the paths as race.png, and the paths on the rotating "
+        "surface of the loss as race.gif. The learning rate and β of each method are those of a "
+        "grid whose loss stays below the target after the fewest steps, unless they are given.",
+    )
+    race.set_defaults(run=_run_race, parser=race)
+    option: Any = race.add_argument
+    option(
+        "--problem",
+        choices=PROBLEMS,
+        default="rosenbrock",
+        help="problem with a minimum; the plateau has one parameter and therefore neither paths "
+        "nor a film (default: %(default)s)",
+    )
+    option(
+        "--methods",
+        type=_methods,
+        default=("heavy_ball", "nesterov", "aggregated"),
+        metavar="NAME,NAME",
+        help=f"any of {', '.join(RACERS)} (default: heavy_ball,nesterov,aggregated)",
+    )
+    option("--steps", type=int, default=500, metavar="N", help="length (default: %(default)s)")
+    option(
+        "--learning-rate",
+        type=float,
+        metavar="NUMBER",
+        help="learning rate of all methods, above 0 (default: the best of a grid for each)",
+    )
+    option(
+        "--beta",
+        type=float,
+        metavar="NUMBER",
+        help="β, or β1, in [0, 1) of all methods that take one (default: the best of a grid for "
+        "each); others keep their own defaults",
+    )
+    option(
+        "--fraction",
+        type=float,
+        default=1e-4,
+        metavar="NUMBER",
+        help="the target, as a share in (0, 1) of the loss above its minimum at the start "
+        "(default: %(default)s)",
+    )
+    option(
+        "--film",
+        choices=("gif", "mp4", "none"),
+        default="gif",
+        help="format of the film; mp4 needs ffmpeg (default: %(default)s)",
+    )
+    option(
+        "--output",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="folder for the files (default: the current one)",
+    )
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in RACERS:
+            raise argparse.ArgumentTypeError(
+                f"must be names from {', '.join(RACERS)} with commas between them, got {name!r}"
+            )
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"must name each method once, got {text!r}")
+    return names
+
+
 def _run_sweep(options: argparse.Namespace) -> bool:
     try:
         from momentax._cli._sweep import run
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is not installed; pip install 'momentax[flax]'") from error
+    return run(options)
+
+
+def _run_race(options: argparse.Namespace) -> bool:
+    try:
+        from momentax._cli._race import run
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed; pip install 'momentax[plot]'") from error
     return run(options)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from momentax import plotting
-from momentax._cli._output import print_error, print_lines, succeeds
+from momentax._cli._output import print_error, print_lines, require_writable, succeeds
 from momentax._cli._report import make_report, make_table
 from momentax._cli._task import Task, make_task
 from momentax._cli._usage import UsageError
@@ -76,20 +76,14 @@ def _files(folder: Path) -> tuple[Path, Path]:
 
 def _require_writable(options: Namespace) -> None:
     """Make the output folder, and refuse files that could not be written after the training."""
-    options.output.mkdir(parents=True, exist_ok=True)
-    files = _files(options.output)
-    for path in files:
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a directory")
-    needed = [options.output, *filter(Path.exists, files)]
-    if options.store is not None:
-        existing = next(filter(Path.exists, (options.store, *options.store.absolute().parents)))
-        if existing != options.store and not existing.is_dir():
-            raise NotADirectoryError(f"{existing} is not a directory")
-        needed.append(existing)
-    for path in needed:
-        if not os.access(path, os.W_OK):
-            raise PermissionError(f"{path} is not writable")
+    require_writable(options.output, _files(options.output))
+    if options.store is None:
+        return
+    existing = next(filter(Path.exists, (options.store, *options.store.absolute().parents)))
+    if existing != options.store and not existing.is_dir():
+        raise NotADirectoryError(f"{existing} is not a directory")
+    if not os.access(existing, os.W_OK):
+        raise PermissionError(f"{existing} is not writable")
 
 
 def _start_devices(count: int | None) -> Mesh | None:

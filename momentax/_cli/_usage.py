@@ -1,7 +1,34 @@
-"""The methods that the commands accept, and the error for a mistake in their arguments."""
+"""The methods and problems that the commands accept, and the error for a wrong argument."""
 
 METHODS = ("heavy_ball", "nesterov", "average", "quasi_hyperbolic")
 WITHOUT_BETA = "gradient_descent"
+PROBLEMS = ("ravine", "rosenbrock", "plateau")
+# The methods that need no argument beyond their defaults, and the gradient only.
+RACERS = (
+    "accelerated",
+    "accelerated_sgd",
+    "adan",
+    "aggregated",
+    "amplified",
+    "average",
+    "generalized_primal_averaging",
+    "heavy_ball",
+    "lion",
+    "mars",
+    "mass",
+    "momentum_polyak",
+    "nadam",
+    "nesterov",
+    "overshoot",
+    "positive_negative",
+    "primal_averaging",
+    "proportional_integral_derivative",
+    "quasi_hyperbolic",
+    "quasi_hyperbolic_adam",
+    "sign_average",
+    "torque_aware",
+    WITHOUT_BETA,
+)
 
 
 class UsageError(Exception):

@@ -1,10 +1,12 @@
-"""Read from a metric's name whether its smallest or largest value is best."""
+"""Metrics: whether the smallest or the largest value is best, and where one reaches a level."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
+
+import numpy as np
 
 from momentax._core import arguments
 
@@ -84,3 +86,14 @@ def require_mode(metric: str, mode: Any, source: str = "name") -> Mode:
             "say whether more or less is better"
         )
     return said
+
+
+def arrival(values: Any, level: float) -> np.ndarray:
+    """Return from which place on the last axis all values are at most a level.
+
+    It is the length of the axis where the last value is above the level, or NaN.
+    """
+    is_above = ~(np.asarray(values) <= level)
+    length = is_above.shape[-1]
+    last = length - 1 - np.argmax(is_above[..., ::-1], axis=-1)
+    return np.where(is_above.any(axis=-1), last + 1, 0)

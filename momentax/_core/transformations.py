@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
 
 from momentax._core.arguments import describe
+from momentax._core.typing import Schedule
 
 
 class Method(optax.GradientTransformationExtraArgs):
@@ -16,12 +17,17 @@ class Method(optax.GradientTransformationExtraArgs):
 
 
 def transformation(
-    init: Callable[..., Any], update: Callable[..., Any], *states: type
+    init: Callable[..., Any],
+    update: Callable[..., Any],
+    *states: type,
+    reads: Mapping[str, Schedule] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Return a transformation whose `update` refuses every state but those of its own classes.
 
     The class of a state says what its fields are. Two methods may share a class only if they
-    are one recurrence with other hyperparameters, which may change between two updates.
+    are one recurrence with other hyperparameters, which may change between two updates. `reads`
+    tells `momentax.hyperparameters` which schedules of the count the update reads, by their
+    names there.
     """
 
     @functools.wraps(update)
@@ -29,12 +35,22 @@ def transformation(
         require_state(state, *states)
         return update(updates, state, params, **extra_args)
 
+    vars(checked).update(reads=dict(reads or {}), states=states)
     return optax.GradientTransformationExtraArgs(init, checked)
 
 
-def method(init: Callable[..., Any], update: Callable[..., Any], *states: type) -> Method:
-    """Return a method whose `update` refuses every state but those of its own classes."""
-    return Method(*transformation(init, update, *states))
+def method(
+    init: Callable[..., Any],
+    update: Callable[..., Any],
+    *states: type,
+    beta: Schedule | None = None,
+) -> Method:
+    """Return a method whose `update` refuses every state but those of its own classes.
+
+    `beta` is the share of the velocity that an update keeps, if it is one function of the count.
+    """
+    reads = {} if beta is None else {"beta": beta}
+    return Method(*transformation(init, update, *states, reads=reads))
 
 
 def require_state(state: Any, *states: type) -> None:

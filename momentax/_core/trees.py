@@ -121,7 +121,7 @@ def first_difference(
         if none_fits and tree is None:
             return None
         if jax.tree_util.all_leaves([tree]):
-            return (compare_leaves or _leaf_difference)(tree, like, path)
+            return (compare_leaves or leaf_difference)(tree, like, path)
         return Difference(path, _kind(tree), _kind(like), ValueError)
     if type(tree) is not type(like):
         return Difference(path, _kind(tree), _kind(like), ValueError)
@@ -268,7 +268,8 @@ def _children(tree: PyTree) -> tuple[list[Any], Any]:
     return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda part: part is not tree)
 
 
-def _leaf_difference(leaf: Any, like: Any, path: Any) -> Difference | None:
+def leaf_difference(leaf: Any, like: Any, path: Any) -> Difference | None:
+    """Return how two leaves differ: in shape, or in that only one of them is complex."""
     if not is_array(leaf):
         return Difference(path, _kind(leaf), "an array", TypeError)
     shape, shape_like = np.shape(leaf), np.shape(like)

@@ -97,12 +97,37 @@ def evaluate(closed_jaxpr: Any, *args: Any) -> list[Any]:
     return jaxpr_as_fun(closed_jaxpr)(*args)
 
 
+def is_elementwise(jaxpr: Any) -> bool:
+    """Return whether a program is cheap to run twice: entry by entry, with sums and the like.
+
+    A program is not if it multiplies matrices, has a loop, calls the host or has another effect.
+    """
+    if jaxpr.effects:
+        return False
+    return all(
+        eqn.primitive.name not in _EXPENSIVE and all(map(is_elementwise, _bodies(eqn)))
+        for eqn in jaxpr.eqns
+    )
+
+
+def _bodies(eqn: Any) -> list[Any]:
+    """Return the programs that an equation calls."""
+    parameters = [x for p in eqn.params.values() for x in (p if isinstance(p, tuple) else (p,))]
+    return [getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns")]
+
+
 # The order of reads and writes in a training step.
 
 # Calls that XLA inlines.
 _INLINED = ("jit", "pjit", "closed_call", "checkpoint", "remat2", "custom_jvp_call")
 # Operations that XLA does not fuse, although their result may have the size of an operand.
 _CONTRACTIONS = ("dot_general", "conv_general_dilated")
+# Operations that take much longer than reading their operands.
+_EXPENSIVE = (
+    *_CONTRACTIONS, "while", "scan", "cholesky", "lu", "eigh", "eig", "svd", "qr", "geqrf",
+    "householder_product", "triangular_solve", "tridiagonal", "schur", "fft", "sort", "top_k",
+    "custom_linear_solve", "ffi_call", "custom_call", "pure_callback", "io_callback",
+)  # fmt: skip
 _LARGE = 4096  # Entries. Copying a smaller array costs next to nothing.
 # The number of gradients that wait: in a loop the compile time grows with its square.
 _MOST = 64

@@ -110,4 +110,4 @@ def adan(
         last = xla.computed_after(t, arithmetic.combine((1.0, updates), like=last), v, n)
         return d, AdanState(optax.safe_increment(t), m, v, n, last, wm, wv, wn)
 
-    return method(init, update, AdanState)
+    return method(init, update, AdanState, beta=β1)

@@ -96,4 +96,4 @@ def average(
         d = arithmetic.combine((1 / w, v), like=updates)
         return d, AverageState(optax.safe_increment(t), v, w)
 
-    return method(init, update, AverageState)
+    return method(init, update, AverageState, beta=β)

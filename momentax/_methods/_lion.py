@@ -74,7 +74,7 @@ def lion(
         mixture = arithmetic.combine(*_mixture_terms(b1, b2, v, new, updates), like=v)
         return arithmetic.sign(mixture, like=updates), LionState(optax.safe_increment(t), new)
 
-    return method(init, update, LionState)
+    return method(init, update, LionState, beta=β2)
 
 
 def _mixture_terms(β1: Any, β2: Any, v: PyTree, new: PyTree, g: PyTree) -> Any:

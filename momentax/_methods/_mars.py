@@ -121,4 +121,4 @@ def mars(
             state = state._replace(gradient=kept)
         return d, state
 
-    return method(init, update, MarsState if approximate else ExactMarsState)
+    return method(init, update, MarsState if approximate else ExactMarsState, beta=β)

@@ -97,7 +97,7 @@ def momentum_polyak(
         d = arithmetic.combine((1.0, v), like=updates)
         return d, MomentumPolyakState(optax.safe_increment(t), v)
 
-    return method(init, update, MomentumPolyakState)
+    return method(init, update, MomentumPolyakState, beta=β)
 
 
 def _loss(value: Any, updates: PyTree) -> jax.Array:

@@ -105,4 +105,4 @@ def nadam(
         d = arithmetic.normalize_by(ahead, squares, ε(t), like=updates)
         return d, NadamState(next_t, v, s, w, u)
 
-    return method(init, update, NadamState)
+    return method(init, update, NadamState, beta=β1)

@@ -80,4 +80,4 @@ def positive_negative(
         d = arithmetic.combine((scale, v), (b * scale, q), like=updates)
         return d, PositiveNegativeState(optax.safe_increment(t), v, q)
 
-    return method(init, update, PositiveNegativeState)
+    return method(init, update, PositiveNegativeState, beta=β)

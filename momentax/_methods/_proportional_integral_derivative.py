@@ -87,4 +87,4 @@ def proportional_integral_derivative(
         count = optax.safe_increment(t)
         return d, ProportionalIntegralDerivativeState(count, v, change, rest)
 
-    return method(init, update, ProportionalIntegralDerivativeState)
+    return method(init, update, ProportionalIntegralDerivativeState, beta=β)

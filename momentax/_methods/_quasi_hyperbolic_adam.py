@@ -98,4 +98,4 @@ def quasi_hyperbolic_adam(
         d = arithmetic.normalize_by(mix, squares, ε(t), like=updates)
         return d, QuasiHyperbolicAdamState(optax.safe_increment(t), v, s, w, u)
 
-    return method(init, update, QuasiHyperbolicAdamState)
+    return method(init, update, QuasiHyperbolicAdamState, beta=β1)

@@ -46,4 +46,4 @@ def sign_average(beta: ScalarOrSchedule = 0.9) -> optax.GradientTransformationEx
         # The dtype of the direction may round an entry of the velocity to 0; its sign is kept.
         return arithmetic.sign(new.velocity, like=updates), new
 
-    return method(average.init, update, LinearState)
+    return method(average.init, update, LinearState, beta=β)

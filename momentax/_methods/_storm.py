@@ -104,7 +104,7 @@ def recursive_momentum(
         d = arithmetic.combine((1.0, v), like=updates)
         return d, RecursiveState(optax.safe_increment(t), v, arithmetic.as_scalar(1))
 
-    return method(init, update, RecursiveState)
+    return method(init, update, RecursiveState, beta=β)
 
 
 @explain_keywords

@@ -79,4 +79,4 @@ def torque_aware(
         d = arithmetic.combine((1.0, v), like=updates)
         return d, TorqueAwareState(optax.safe_increment(t), v, s)
 
-    return method(init, update, TorqueAwareState)
+    return method(init, update, TorqueAwareState, beta=β)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, trees
@@ -179,6 +180,20 @@ def map_node(state: PyTree, path: str, function: Callable[[Any, str], Any]) -> P
         return encode_like(function(decode(node), field), node)
 
     return trees.copy_numpy(map_encoded_node(state, path, change))
+
+
+def limit_velocities(state: PyTree, limit: Any) -> PyTree:
+    """Return the state with its velocities scaled down where their joint norm exceeds a limit.
+
+    A velocity that does not exceed it keeps every bit.
+    """
+    found = velocities(state)
+    limited = arithmetic.limit_norm(found, limit)
+    exceeds = ~(arithmetic.norm(found) <= limit)
+    new = state
+    for path, v in limited.items():
+        new = map_node(new, path, lambda node, field, v=v: node._replace(**{field: v}))
+    return jax.tree.map(lambda new, old: jnp.where(exceeds, new, old), new, state)
 
 
 def velocity(state: PyTree, *, path: str | None = None) -> PyTree:

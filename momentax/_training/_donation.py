@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 import weakref
 from collections.abc import Callable
@@ -14,6 +15,12 @@ import jax.numpy as jnp
 from momentax._core.arguments import describe, is_traced
 from momentax._core.trees import ARRAYS, Difference, first_difference, is_array
 from momentax._core.typing import PyTree
+from momentax._wrappers._failures import (
+    SkippedStepError,
+    forget_failures,
+    nodes_that_raise,
+    raise_for_failures,
+)
 
 # program(single_device, params, state, *batch, **extra) -> params, state, outcome
 Program = Callable[..., tuple[PyTree, PyTree, Any]]
@@ -77,6 +84,7 @@ class DonatingStep:
         returned = next(iter(jax.tree.leaves(after[0])), None)
         if isinstance(returned, jax.Array):
             self._last_call = _LastCall(weakref.ref(returned), single_device)
+        _raise_for_guard(after)
         return after
 
     def lower(self, /, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
@@ -121,7 +129,9 @@ class PlainStep:
         return repr(self._program)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return call_naming_leaves(self._jitted, *args, **kwargs)
+        after = call_naming_leaves(self._jitted, *args, **kwargs)
+        _raise_for_guard(after)
+        return after
 
     def lower(self, /, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
         return self._jitted.lower(*args, **kwargs)
@@ -157,6 +167,31 @@ def _run_unchanged(
     if changed := describe_change((params, state), after[:2]):
         raise _TypeChangedError(changed)
     return after
+
+
+def _raise_for_guard(after: tuple[PyTree, PyTree, Any]) -> None:
+    """Raise an error if a guard in the returned state asks for one.
+
+    The params and the state that a call returned are in the error: those that were given have
+    been donated.
+    """
+    params, state, _ = after
+    leaves, structure = jax.tree.flatten(state)
+    flags = [leaves[i] for i in _places_of_failures(structure)]
+    if not flags or any(map(is_traced, flags)):
+        return
+    try:
+        raise_for_failures(state)
+    except SkippedStepError as error:
+        error.params, error.state = params, forget_failures(state)
+        raise
+
+
+@functools.lru_cache(maxsize=64)  # A call should not walk a large state in Python.
+def _places_of_failures(structure: Any) -> list[int]:
+    """Return where a state has the flags of guards that raise, as numbers of its leaves."""
+    numbered = structure.unflatten(range(structure.num_leaves))
+    return [node.failed for node in nodes_that_raise(numbered)]
 
 
 def call_naming_leaves(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

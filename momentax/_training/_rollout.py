@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, trees
+from momentax._core.lazy import plot
 from momentax._core.typing import PyTree
 from momentax._state._velocity import velocity
 
@@ -27,6 +28,21 @@ class Rollout(NamedTuple):
     params: PyTree
     state: PyTree
     history: dict[str, PyTree]
+
+    def plot(self, record: str | None = None, *, every: int = 1, ax: Any = None) -> Any:
+        """Draw a record over the steps, by default the loss; see `plotting.history`.
+
+        `plotting.trajectory`, which needs the loss function too, draws the path.
+
+        Args:
+            record: The name of a record, such as "angle"; None is the loss, or the first record.
+            every: The argument `every` of the rollout, at least 1.
+            ax: The matplotlib axes to draw on; None makes a new figure.
+
+        Returns:
+            The axes.
+        """
+        return plot("history", self, record, every=every, ax=ax)
 
 
 def rollout(

@@ -118,6 +118,9 @@ def train_step(
             or no pair with it, or `tx` changes the types of its state and
             steps_per_call is not 1.
         RuntimeError: At a call, an array was donated to an earlier call.
+        FloatingPointError: At a call, `tx` contains `guard(..., on_nonfinite="raise")` and a step
+            was not finite. The attributes params and state of the error are those to go on with.
+            Each call then waits for its steps.
 
     Example:
         >>> tx, w = momentax.sgd(0.1), jnp.zeros(3)

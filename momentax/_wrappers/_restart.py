@@ -13,6 +13,7 @@ from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 from momentax._state._reset import reinitialize_where
 from momentax._state._velocity import velocity
+from momentax._wrappers._loss import loss_value
 from momentax._wrappers._orientation import negative
 
 _NO_INNER_PRODUCT = (
@@ -170,17 +171,7 @@ def _loss(extra_args: dict[str, Any]) -> jax.Array:
         raise ValueError(
             "when='function' needs the loss: call update(grads, state, params, value=loss)"
         )
-    if arguments.dtype_of(value) is None:
-        raise ValueError(
-            f"value must be a real scalar, the loss at params, got {arguments.describe(value)}"
-        )
-    value = arithmetic.own(value)
-    if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
-        raise ValueError(
-            f"value must be a real scalar, the loss at params, got shape {value.shape} and "
-            f"dtype {value.dtype}"
-        )
-    return value
+    return loss_value(value)
 
 
 def _goes_uphill(gradients: PyTree, ahead: PyTree, gained: PyTree) -> jax.Array:

@@ -104,11 +104,13 @@ def normalize(low: float, high: float) -> Normalize:
     return Normalize(low, high if high > low else low + 1)
 
 
-def legend_below(ax: Axes, handles: Sequence[Any], gap: float = 3.5) -> None:
+def legend_below(
+    ax: Axes, handles: Sequence[Any], gap: float = 3.5, columns: int = _LEGEND_COLUMNS
+) -> None:
     """Put a legend below the label of the horizontal axis, whatever the size of the axes."""
     if not handles:
         return
-    rows = -(-len(handles) // _LEGEND_COLUMNS)
+    rows = -(-len(handles) // columns)
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)}
     columns = -(-len(handles) // rows)
     ax.legend(handles=handles, ncols=columns, frameon=False, borderaxespad=gap, **place)

@@ -34,16 +34,25 @@ def test_help_version_and_mistakes_load_neither_jax_nor_numpy():
                 print("status", exit.code)
         print("loaded", {"jax", "numpy", "optax", "flax", "matplotlib"} & set(sys.modules))
         """
-    lines = ["--help", "--version", "sweep --help", "analyze -h", "sweep --batch-size 0", "rest"]
+    lines = [
+        "--help",
+        "--version",
+        "sweep --help",
+        "analyze -h",
+        "race -h",
+        "sweep --batch-size 0",
+        "rest",
+    ]
     done = run_python("-c", code, *lines, text=True)
     assert [line for line in done.stdout.splitlines() if "status" in line] == [
-        *["status 0"] * 4,
+        *["status 0"] * 5,
         *["status 2"] * 2,
     ]
     assert done.stdout.endswith("loaded set()\n")
     assert f"momentax {momentax.__version__}\n" in done.stdout
     assert "--betas" in done.stdout
     assert "--gradient-variance" in done.stdout
+    assert "--methods" in done.stdout
     assert "must be auto or a whole number, at least 1, got '0'" in done.stderr
     assert "invalid choice: 'rest'" in done.stderr
 

@@ -107,7 +107,7 @@ def test_a_finite_fault_leaves_all_numbers_finite_and_the_method_moving(name, fa
     assert usual / 10 <= end[other] <= 10 * usual
 
 
-@every_transformation
+@every_transformation_with(lambda case: not case.skips)
 @pytest.mark.parametrize("fault", NOT_FINITE)
 def test_a_fault_that_is_not_finite_is_seen_in_its_direction_and_stays_seen(name, fault):
     where, faulty, ordinary = inject(name, fault)
@@ -151,7 +151,7 @@ def test_a_count_stops_at_the_largest_integer_and_the_steps_stay_finite(name):
         assert end.count == LAST
 
 
-@every_transformation_with(lambda case: case.extra(PARAMS))
+@every_transformation_with(lambda case: case.extra(PARAMS) and not case.skips)
 @pytest.mark.parametrize("fault", NOT_FINITE)
 def test_an_extra_argument_that_is_not_finite_is_seen(name, fault):
     tx, update = build(name), jax.jit(build(name).update)

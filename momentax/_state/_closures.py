@@ -1,0 +1,202 @@
+"""What a transformation reads and contains, found in its `update` function.
+
+An Optax transformation is a pair of functions, whose hyperparameters and inner transformations are
+variables that the functions close over. They are looked up here by the name of the function that
+made them and by their own names, as of Optax 0.2.7 and 0.2.8; whatever is not found is unknown. The
+transformations of momentax tell their hyperparameters themselves, in an attribute of `update`
+(`momentax._core.transformations`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import optax
+
+from momentax._core.transformations import describe_state, require_state
+
+Update = Callable[..., Any]
+
+
+class Part(NamedTuple):
+    """The update function of a transformation and its state."""
+
+    update: Update
+    state: Any
+
+
+class Parts(NamedTuple):
+    """The transformations that another one contains.
+
+    parts: each by its name, which is its label in a partition.
+    is_partition: whether each gets other parameters than the rest.
+    is_masked: whether only some parameters pass through them.
+    """
+
+    parts: dict[str, Part]
+    is_partition: bool = False
+    is_masked: bool = False
+
+
+class _Unknown:
+    """The value of a hyperparameter that exists and cannot be read."""
+
+
+UNKNOWN = _Unknown()
+
+# Transformations that choose the step size at each update and keep no record of it.
+_CHOOSE_STEP_SIZES = (
+    "momentum_polyak", "scale_by_polyak", "scale_by_backtracking_linesearch",
+    "scale_by_zoom_linesearch", "scale_by_distance_over_gradients", "scale_by_l_dog",
+    "scale_by_dog", "scale_by_dowg", "dadapt_adamw", "prodigy", "momo", "momo_adam", "mechanize",
+    "cocob", "scale_by_cocob", "reduce_on_plateau", "schedule_free",
+)  # fmt: skip
+
+# The variable that holds β of the velocity, by the function that made the transformation.
+_BETAS = {
+    "trace": "decay",
+    "ema": "decay",
+    **dict.fromkeys(
+        (
+            "scale_by_adam", "scale_by_amsgrad", "scale_by_adamax", "scale_by_adan",
+            "scale_by_belief", "scale_by_yogi", "scale_by_radam", "scale_by_sophia",
+            "scale_by_adopt",
+        ),
+        "b1",
+    ),
+    "scale_by_lion": "b2",
+    "scale_by_muon": "beta",
+}  # fmt: skip
+_SCALINGS = {"scale": "step_size", "scale_by_schedule": "step_size_fn"}
+
+
+def _maker(update: Update) -> tuple[str, str]:
+    """Return the library and the name of the function in which an update was defined."""
+    library = (getattr(update, "__module__", "") or "").partition(".")[0]
+    return library, getattr(update, "__qualname__", "").partition(".<locals>")[0]
+
+
+def _variables(update: Update) -> dict[str, Any]:
+    """Return the variables that a function closes over, by name."""
+    cells = getattr(update, "__closure__", None) or ()
+    names = getattr(getattr(update, "__code__", None), "co_freevars", ())
+    found = {}
+    for name, cell in zip(names, cells, strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # The variable has no value yet.
+            continue
+    return found
+
+
+def reads_of(update: Update) -> list[tuple[str, Any]] | None:
+    """Return the name and the value, or schedule, of each hyperparameter that an update reads.
+
+    A scaling is called learning_rate, and may be negative. Of a transformation of other libraries,
+    and of one that contains others in an unknown way, it is not known what it reads: None.
+    """
+    plain = inspect.unwrap(update)
+    (library, maker), variables = _maker(plain), _variables(plain)
+    reads = getattr(update, "reads", {})
+    unknown = [("learning_rate", UNKNOWN)] if maker in _CHOOSE_STEP_SIZES else []
+    if reads or unknown:
+        return [*reads.items(), *unknown]
+    if library not in ("optax", "momentax") or _transformations(variables):
+        return None
+    found = {
+        "beta": _BETAS.get(maker),
+        "learning_rate": _SCALINGS.get(maker),
+        "weight_decay": "weight_decay" if maker == "add_decayed_weights" else None,
+    }
+    return [(name, variables[key]) for name, key in found.items() if key in variables]
+
+
+def parts_of(update: Update, state: Any) -> Parts | None:
+    """Return the transformations that an update contains, or None if it contains none."""
+    owner = getattr(update, "__self__", None)
+    if isinstance(owner, optax.MultiSteps):
+        return _single(owner.inner_opt.update, _field(state, "inner_opt_state"))
+    plain = inspect.unwrap(update)
+    (library, maker), variables = _maker(plain), _variables(plain)
+    if library not in ("optax", "momentax") or getattr(update, "reads", {}):
+        return None
+    if maker == "with_extra_args_support" and "tx" in variables:
+        return _single(variables["tx"].update, state)
+    if maker == "chain" and "update_fns" in variables:
+        return _chain({str(i): each for i, each in enumerate(variables["update_fns"])}, state)
+    if maker == "named_chain" and "transforms" in variables:
+        return _chain({name: tx.update for name, tx in variables["transforms"]}, state)
+    if maker == "_chain" and "chained" in variables:
+        return _single(variables["chained"].update, state)
+    if maker == "partition" and "transforms" in variables:
+        inner = _field(state, "inner_states")
+        parts = {
+            str(label): Part(tx.update, _field(inner[label], "inner_state"))
+            for label, tx in variables["transforms"].items()
+            if label in inner
+        }
+        return Parts(parts, is_partition=True)
+    if maker == "inject_hyperparams" and "inner_factory" in variables:
+        others, values = variables["other_hps"], _field(state, "hyperparams")
+        made = variables["inner_factory"](**others, **values)
+        return _single(made.update, _field(state, "inner_state"))
+    return _wrapped(maker, variables, state)
+
+
+def _wrapped(maker: str, variables: dict[str, Any], state: Any) -> Parts | None:
+    """Return the only transformation that a wrapper closes over, if the state has its state."""
+    inner = _transformations(variables)
+    if len(inner) != 1:
+        return None
+    if maker == "lookahead":
+        return _single(inner[0].update, _field(state, "fast_state"))
+    if maker == "flatten":
+        return _single(inner[0].update, state)
+    if hasattr(state, "_fields") and not hasattr(state, "inner_state"):
+        return None
+    return _single(inner[0].update, _field(state, "inner_state"))._replace(
+        is_masked=maker == "masked"
+    )
+
+
+def require_own_state(update: Update, state: Any) -> None:
+    """Refuse the state of another transformation, if an update says of which class its own is."""
+    if states := getattr(update, "states", ()):
+        require_state(state, *states)
+    elif isinstance(state, tuple) and state and not hasattr(state, "_fields"):
+        raise ValueError(
+            "state does not belong to tx: a part of tx that is no chain has "
+            f"{describe_state(state)}"
+        )
+
+
+def _transformations(variables: dict[str, Any]) -> list[Any]:
+    return [v for v in variables.values() if isinstance(v, optax.GradientTransformation)]
+
+
+def _single(update: Update, state: Any) -> Parts:
+    return Parts({"": Part(update, state)})
+
+
+def _chain(updates: dict[str, Update], state: Any) -> Parts:
+    """Return the parts of a chain, whose states are in a tuple or a dict."""
+    states = state
+    if isinstance(state, tuple) and not hasattr(state, "_fields"):
+        states = {str(i): each for i, each in enumerate(state)}
+    if not isinstance(states, dict) or states.keys() != updates.keys():
+        raise ValueError(
+            f"state does not belong to tx, which is a chain of {len(updates)} transformations: it "
+            f"is {describe_state(state)}"
+        )
+    return Parts({name: Part(update, states[name]) for name, update in updates.items()})
+
+
+def _field(state: Any, name: str) -> Any:
+    if not hasattr(state, name):
+        raise ValueError(
+            f"state does not belong to tx, which keeps a field {name}: it is "
+            f"{describe_state(state)}"
+        )
+    return getattr(state, name)
