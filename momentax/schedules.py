@@ -19,13 +19,16 @@ from momentax._core import arguments, hyperparameters
 from momentax._core.typing import Scalar, ScalarOrSchedule, Schedule
 
 __all__ = [
+    "anneal_age",
     "demon",
+    "logarithmic",
     "matched",
     "momentum_corrected",
     "nesterov_sequence",
     "one_cycle",
     "scheduled_restart",
     "sutskever",
+    "trapezoid",
     "warmup",
 ]
 
@@ -320,6 +323,145 @@ def scheduled_restart(
         t = jnp.maximum(_as_integer(count) - 1, 0)
         i = jnp.searchsorted(starts, t, side="right", method="compare_all") - 1
         return _nesterov_beta((t - jnp.asarray(starts)[i]) % jnp.asarray(lengths)[i])
+
+    return schedule
+
+
+def trapezoid(
+    start: Scalar = 0.85,
+    peak: Scalar = 0.95,
+    end: Scalar = 0.85,
+    warmup_steps: int = 300,
+    total_steps: int = 3000,
+    cooldown_steps: int = 50,
+) -> Schedule:
+    """Increase β linearly, keep it, and decrease it linearly at the end of training.
+
+        β_t = start + (peak - start) t / W           for t ≤ W
+        β_t = peak                                   for W ≤ t ≤ T - C
+        β_t = end + (peak - end) (T - t) / C         for T - C ≤ t ≤ T, and end from T on
+
+    with t = 0, 1, ..., W = warmup_steps, T = total_steps and C = cooldown_steps.
+
+    Args:
+        start: β at count 0, in [0, 1).
+        peak: β between warm-up and cool-down, in [0, 1).
+        end: β from count T on, in [0, 1).
+        warmup_steps: W, at least 0.
+        total_steps: T, at least 1.
+        cooldown_steps: C, at least 0. W + C is at most T.
+
+    Raises:
+        ValueError: warmup_steps + cooldown_steps is above total_steps.
+
+    Example:
+        >>> beta = momentax.schedules.trapezoid(0.85, 0.95, 0.85, 300, total_steps=3000)
+        >>> round(float(beta(150)), 6), round(float(beta(1000)), 6), round(float(beta(3000)), 6)
+        (0.9, 0.95, 0.85)
+
+    Source:
+        Jordan et al., modded-nanogpt, 2024: speed records for training GPT-2,
+        in which momentum of 0.85 is increased to 0.95 within 300 steps and
+        decreased to 0.85 within the last 50.
+    """
+    first, top, last = (
+        _as_constant(name, value)
+        for name, value in (("start", start), ("peak", peak), ("end", end))
+    )
+    rise = arguments.as_count("warmup_steps", warmup_steps, least=0)
+    steps = arguments.as_count("total_steps", total_steps)
+    fall = arguments.as_count("cooldown_steps", cooldown_steps, least=0)
+    if rise + fall > steps:
+        raise ValueError(
+            f"warmup_steps + cooldown_steps must be at most total_steps, got {rise} + {fall} and "
+            f"{steps}"
+        )
+
+    def schedule(count: ArrayLike) -> jax.Array:
+        t = _as_integer(count)
+        risen = jnp.minimum(_as_float(t) / max(rise, 1), 1) if rise else _as_float(t) * 0 + 1
+        left = jnp.minimum(_as_float(jnp.maximum(steps - t, 0)) / max(fall, 1), 1)
+        rising = first(count) * (1 - risen) + top(count) * risen
+        falling = last(count) * (1 - left) + top(count) * left
+        return jnp.where(t < steps - fall, rising, falling)
+
+    return schedule
+
+
+def logarithmic(delta: Scalar = 8.0) -> Schedule:
+    """Increase β so that the velocity remembers a fixed share of all steps so far.
+
+        β_t = (t + 1) / (δ + t + 1),    t = 0, 1, ...
+
+    For a running average, `average(beta, debias=False)`, the mean age of the
+    gradients after T updates is exactly T / (δ + 1), if the weight of the velocity's
+    start, 0, counts as a gradient of age T. Where the dtype would round β to 1, β is
+    the largest number below 1.
+
+    Args:
+        delta: δ in (0, inf). The paper uses 8.
+
+    Example:
+        >>> beta = momentax.schedules.logarithmic(8.0)
+        >>> round(float(beta(71)), 6)
+        0.9
+
+    Source:
+        Ferbach, Paquette, Gidel, Everett and Paquette, Logarithmic-time schedules
+        for scaling language models with momentum, 2026, arXiv:2602.05298, whose step
+        t is the update at count t - 1.
+    """
+    δ = _as_constant("delta", delta, "(0, inf)")
+
+    def schedule(count: ArrayLike) -> jax.Array:
+        t = _as_float(_as_integer(count)) + 1
+        return _below_one(t / (δ(count) + t))
+
+    return schedule
+
+
+_AGE_SHAPES = ("linear", "cosine", "exponential")
+
+
+def anneal_age(start: Scalar, end: Scalar, steps: int, *, shape: str = "linear") -> Schedule:
+    """Move the mean age of the gradients in the velocity from one value to another.
+
+        β_t = a_t / (1 + a_t),    t = 0, 1, ...
+
+        shape="linear":         a_t = start + (end - start) x
+        shape="cosine":         a_t = end + (start - end) (1 + cos πx) / 2
+        shape="exponential":    a_t = start^(1-x) end^x
+
+    with x = min(t / steps, 1). a = β / (1 - β) is the mean age of the gradients in a
+    velocity with a constant β, in steps. It is 9 at β = 0.9 and 99 at β = 0.99.
+
+    Args:
+        start: The mean age at count 0, in [0, inf), in steps.
+        end: The mean age from count `steps` on, in [0, inf), in steps.
+        steps: The number of steps of the change, at least 1.
+        shape: "linear", "cosine" or "exponential"; the last one needs ages above 0.
+
+    Raises:
+        ValueError: shape is "exponential" and a concrete age is 0.
+
+    Example:
+        >>> beta = momentax.schedules.anneal_age(9.0, 99.0, steps=1000)
+        >>> round(float(beta(0)), 6), round(float(beta(1000)), 6)
+        (0.9, 0.99)
+    """
+    arguments.as_option("shape", shape, _AGE_SHAPES)
+    interval = "(0, inf)" if shape == "exponential" else "[0, inf)"
+    first, last = _as_constant("start", start, interval), _as_constant("end", end, interval)
+    steps = arguments.as_count("steps", steps)
+
+    def schedule(count: ArrayLike) -> jax.Array:
+        x = jnp.minimum(_as_float(_as_integer(count)) / steps, 1)
+        if shape == "exponential":
+            age = jnp.exp((1 - x) * jnp.log(first(count)) + x * jnp.log(last(count)))
+        else:
+            x = (1 - jnp.cos(math.pi * x)) / 2 if shape == "cosine" else x
+            age = first(count) * (1 - x) + last(count) * x
+        return _below_one(age / (1 + age))
 
     return schedule
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._wrappers._orientation import OrientedState as OrientedState
     from momentax._wrappers._restart import RestartState as RestartState
     from momentax.conventions._torch._optimizer import DampedState as DampedState
+    from momentax.memory._method import FilterState as FilterState
     from momentax.storage._stored import StoredState as StoredState
 
 

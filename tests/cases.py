@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
 import momentax
 from momentax import sgd
@@ -148,6 +149,8 @@ _SHARES = dict.fromkeys(("beta1", "beta2", "beta3"), "[0, 1)")
 _SHARE_RANGES = dict.fromkeys(("beta1", "beta2", "beta3"), (0, 0.95))
 
 
+_TWICE = optax.chain(optax.trace(0.5), optax.trace(0.5))  # Its kernel has equal β.
+
 METHODS = {
     "linear": Case(
         momentax.linear,
@@ -251,6 +254,50 @@ METHODS = {
         displayed={"beta1": "betas[0]", "beta2": "betas[1]", "beta3": "betas[2]"},
         axes=1,
         accessed=48,
+    ),
+    "aggregated averages": Case(
+        lambda beta1, beta2, weight1, weight2: momentax.aggregated(
+            (beta1, beta2), (weight1, weight2), gain="average"
+        ),
+        {"beta1": 0.85, "beta2": 0.98, "weight1": 0.4385, "weight2": 0.5615},
+        reference.mixture,
+        swept="beta1",
+        decay=None,
+        intervals={**_SHARES, "weight1": "(-inf, inf)", "weight2": "(-inf, inf)"},
+        ranges={**_SHARE_RANGES, "weight1": (-2.0, 2.0), "weight2": (-2.0, 2.0)},
+        displayed={
+            "beta1": "betas[0]",
+            "beta2": "betas[1]",
+            "weight1": "weights[0]",
+            "weight2": "weights[1]",
+        },
+        axes=1,
+        accessed=40,
+    ),
+    "memory, weights": Case(
+        lambda: momentax.memory.method(momentax.memory.Kernel.from_weights([0.5, 0.3, 0.2])),
+        {},
+        reference.weights,
+        swept=None,
+        decay=None,
+        axes=1,
+        accessed=64,
+        temporary=12,
+        copies=1,
+        reason="the direction needs the gradient that the new state no longer holds",
+        forgets=True,
+    ),
+    "memory, filter": Case(
+        lambda: momentax.memory.method(momentax.memory.of(_TWICE)),
+        {},
+        reference.twice,
+        swept=None,
+        decay=None,
+        axes=1,
+        accessed=80,
+        temporary=12,
+        copies=1,
+        reason="the direction is computed from the state before the step",
     ),
     "proportional_integral_derivative": Case(
         momentax.proportional_integral_derivative,

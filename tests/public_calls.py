@@ -79,7 +79,9 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "dims": lambda: {"beta": {"beta": np.array([0.0, 0.9])}},
     "direction": lambda: np.array([1, -1]),
     "diverged": lambda: np.zeros((3, 2), bool),
+    "exponentials": lambda: [(0.9, 1.0)],
     "factor": lambda: 1.25,
+    "frequencies": lambda: [0.1, 0.5],
     "gradient_step": lambda: 0.0,
     "high": lambda: 1.0,
     "index": lambda: (0, 1),
@@ -94,6 +96,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "momentum": lambda: 0.9,
     "momentax.sweeps.Mutation.ranges": lambda: None,
     "mu": lambda: 0.1,
+    "n": lambda: 3,
     "name": lambda: "kernel",
     "nu": lambda: 0.7,
     "options": dict,
@@ -103,6 +106,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "power": lambda: 2,
     "probability": lambda: np.array([0.25, 0.5]),
     "ranges": lambda: {"beta": momentax.sweeps.uniform(0.0, 0.5)},
+    "response": lambda: momentax.memory.of(momentax.heavy_ball(0.9))._response,
     "scale": lambda: "log",
     "seed": lambda: (0, 1),
     "standard_error": lambda: 0.1,
@@ -110,6 +114,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "momentax.sweeps.Distribution.step.values": lambda: np.array([0.25, 0.5]),
     "value": lambda: 0.5,
     "velocity_step": lambda: 0.1,
+    "weights": lambda: [0.5, 0.5],
     "width": lambda: 0.5,
 }
 
@@ -118,6 +123,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "momentax.diagnostics.Curvature": lambda: momentax.diagnostics.Curvature(
         0.5, 1.0, INSTANCES["momentax.diagnostics.Spectrum"](), {}
     ),
+    "momentax.memory.Kernel": lambda: momentax.memory.of(momentax.heavy_ball(0.9)),
     "momentax.Rollout": lambda: momentax.Rollout(
         {"w": np.zeros(1)}, (), {"loss": np.array([1.0, 0.5])}
     ),

@@ -133,6 +133,27 @@ def aggregated(v, g, t, **betas):
     return v.mean(0), v
 
 
+def mixture(v, g, t, *, beta1, beta2, weight1, weight2):
+    β, w = (
+        np.array([first(t), second(t)]) for first, second in ((beta1, beta2), (weight1, weight2))
+    )
+    before = v if t else np.zeros(2)
+    v = np.stack([b * part + (1 - b) * g for b, part in zip(β, before, strict=True)])
+    return w[0] * v[0] + w[1] * v[1], v
+
+
+def weights(carried, g, t):
+    before = carried if t else np.zeros((2, *np.shape(g)))
+    return 0.5 * g + 0.3 * before[0] + 0.2 * before[1], np.stack([g, before[0]])
+
+
+def twice(v, g, t):
+    first, second = v if t else (0.0, 0.0)
+    first = 0.5 * first + g
+    second = 0.5 * second + first
+    return second, np.stack([first, second])
+
+
 def proportional_integral_derivative(carried, g, t, *, beta, ki, kd):
     β = beta(t)
     v, D, before = carried or (0.0, 0.0, g)

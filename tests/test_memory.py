@@ -13,7 +13,7 @@ from flax import nnx
 import momentax
 from momentax import conventions, sweeps, theory
 from tests.conventions.checkpoints import MAPPING, Variable, state_dict
-from tests.memory import aligned, overwrite
+from tests.foreign_memory import aligned, overwrite
 
 KERNEL, BIAS = np.arange(96.0).reshape(16, 6), np.arange(16.0)
 WIDE = {"kernel": jnp.zeros((6, 16)), "bias": jnp.zeros(16)}

@@ -26,7 +26,11 @@ def decay(count):
 
 # One schedule of each kind, for the tests of what all have in common.
 EVERY = {
+    "anneal_age": lambda: schedules.anneal_age(1.0, 30.0, 25),
+    "anneal_age, cosine": lambda: schedules.anneal_age(30.0, 0.0, 25, shape="cosine"),
+    "anneal_age, exponential": lambda: schedules.anneal_age(1.0, 30.0, 25, shape="exponential"),
     "demon": lambda: schedules.demon(0.9, 30),
+    "logarithmic": lambda: schedules.logarithmic(3.0),
     "matched": lambda: schedules.matched(decay, 0.8),
     "momentum_corrected": lambda: schedules.momentum_corrected(decay, 0.9, "parameter"),
     "momentum_corrected, gradient": lambda: schedules.momentum_corrected(decay, 0.9),
@@ -35,6 +39,7 @@ EVERY = {
     "one_cycle, linear": lambda: schedules.one_cycle(30, pct_final=0.8, anneal="linear"),
     "scheduled_restart": lambda: schedules.scheduled_restart(4, [11, 23]),
     "sutskever": schedules.sutskever,
+    "trapezoid": lambda: schedules.trapezoid(0.3, 0.9, 0.5, 7, 30, 11),
     "warmup": lambda: schedules.warmup(0.1, 0.8, 20),
 }
 
@@ -124,6 +129,11 @@ def test_hyperparameters_may_be_batched():
         lambda x: schedules.one_cycle(9, 0.9, x),
         lambda x: schedules.matched(decay, x),
         lambda x: schedules.matched(x, 0.8),
+        lambda x: schedules.trapezoid(x, 0.9, x, 3, 12, 4),
+        lambda x: schedules.trapezoid(0.1, x, 0.2, 3, 12, 4),
+        schedules.logarithmic,
+        lambda x: schedules.anneal_age(x, 9.0, 8, shape="exponential"),
+        lambda x: schedules.anneal_age(9.0, x, 8),
         lambda x: schedules.momentum_corrected(decay, x),
         lambda x: schedules.momentum_corrected(lambda t: x, 0.9),
     ):
@@ -599,3 +609,48 @@ def test_bad_arguments(case):
     call, error, text = BAD[case]
     with pytest.raises(error, match=text):
         call()
+
+
+@pytest.mark.parametrize("delta", [0.5, 8.0])
+@pytest.mark.parametrize("steps", [1, 2, 50, 1000])
+@pytest.mark.usefixtures("x64")
+def test_the_mean_age_of_the_logarithmic_schedule_is_a_fixed_share_of_all_steps(delta, steps):
+    β = values(schedules.logarithmic(delta), np.arange(steps))
+    kept = np.append(np.cumprod(β[::-1])[::-1], 1.0)  # Products of β from s to the end.
+    weights, ages = (1 - β) * kept[1:], np.arange(steps)[::-1]
+    np.testing.assert_allclose(weights.sum() + kept[0], 1, rtol=1e-12)
+    np.testing.assert_allclose(weights @ ages + kept[0] * steps, steps / (delta + 1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine", "exponential"])
+@pytest.mark.usefixtures("x64")
+def test_the_mean_age_of_the_velocity_moves_along_the_shape(shape):
+    β = values(schedules.anneal_age(4.0, 64.0, 20, shape=shape), np.arange(25))
+    x = np.minimum(np.arange(25) / 20, 1)
+    expected = {
+        "linear": 4 + 60 * x,
+        "cosine": 64 - 60 * (1 + np.cos(np.pi * x)) / 2,
+        "exponential": 4 * 16**x,
+    }
+    np.testing.assert_allclose(β / (1 - β), expected[shape], rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_trapezoid_is_made_of_three_lines():
+    β = values(schedules.trapezoid(0.2, 0.9, 0.5, 4, 20, 5), np.arange(24))
+    np.testing.assert_allclose(β, np.interp(np.arange(24), [0, 4, 15, 20], [0.2, 0.9, 0.9, 0.5]))
+    β = values(schedules.trapezoid(0.2, 0.9, 0.5, 0, 6, 0), np.arange(9))
+    np.testing.assert_allclose(β, [0.9] * 6 + [0.5] * 3)
+    β = values(schedules.trapezoid(0.2, 0.8, 0.2, 3, 6, 3), np.arange(7))
+    np.testing.assert_allclose(β, [0.2, 0.4, 0.6, 0.8, 0.6, 0.4, 0.2])
+
+
+def test_an_error_names_the_argument_that_is_wrong():
+    with pytest.raises(ValueError, match=r"warmup_steps \+ cooldown_steps must be at most total_"):
+        schedules.trapezoid(warmup_steps=10, total_steps=12, cooldown_steps=3)
+    with pytest.raises(ValueError, match=r"delta must be in \(0, inf\), got 0"):
+        schedules.logarithmic(0)
+    with pytest.raises(ValueError, match=r"start must be in \(0, inf\), got 0"):
+        schedules.anneal_age(0, 9, 10, shape="exponential")
+    with pytest.raises(ValueError, match=r"shape must be one of 'linear', 'cosine', 'exp"):
+        schedules.anneal_age(1, 9, 10, shape="quadratic")

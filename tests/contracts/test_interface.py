@@ -79,7 +79,7 @@ def test_defaults_are_the_published_ones():
     assert defaults(momentax.nesterov) == {"beta": 0.9}
     assert defaults(momentax.average) == {"beta": 0.9, "debias": True}
     assert defaults(momentax.quasi_hyperbolic) == {"beta": 0.999, "nu": 0.7}
-    assert defaults(momentax.aggregated) == {"betas": (0.0, 0.9, 0.99)}
+    assert list(defaults(momentax.aggregated).values()) == [(0.0, 0.9, 0.99), None, "sum"]
     assert list(defaults(momentax.proportional_integral_derivative).values()) == [0.9, 5.0, 10.0]
     assert defaults(momentax.positive_negative) == {"beta": 0.9, "beta0": 1.0}
     adam = momentax.quasi_hyperbolic_adam

@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.cases import TRANSFORMATIONS
 from tests.contracts.harness import every_transformation
-from tests.memory import aligned, overwrite
+from tests.foreign_memory import aligned, overwrite
 
 
 @every_transformation

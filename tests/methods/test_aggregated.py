@@ -1,4 +1,4 @@
-"""Aggregated momentum: its special cases with one and two velocities, and the forms of betas."""
+"""Aggregated momentum: its special cases, annealed mixtures, and the forms of betas and weights."""
 
 import chex
 import jax
@@ -83,6 +83,47 @@ def test_betas_are_a_sequence_an_array_or_traced():
     chex.assert_trees_all_close(jax.vmap(run)(many), stacked, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("x64")
+def test_one_average_is_the_average_without_debiasing():
+    g = draw(40, 3)
+    for β in (0.7, lambda t: t / 50):
+        d, state = follow(aggregated([β], [1.0], gain="average"), g)
+        expected, single = follow(momentax.average(β, debias=False), g)
+        np.testing.assert_allclose(d, expected, rtol=1e-13)
+        np.testing.assert_allclose(state.velocity[0], single.velocity, rtol=1e-13)
+
+
+@pytest.mark.usefixtures("x64")
+def test_sums_are_averages_with_other_weights():
+    g, β = draw(60, 3), np.array([0.5, 0.9, 0.99])
+    d, _ = follow(aggregated(β), g)
+    expected, _ = follow(aggregated(β, 1 / (3 * (1 - β)), gain="average"), g)
+    np.testing.assert_allclose(d, expected, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_an_annealed_mixture_is_the_sum_over_all_gradients_with_the_weights_of_each_step():
+    """d_t = Σ_s g_s Σᵢ wᵢ(t) (1 - βᵢ(s)) Π_{s < r ≤ t} βᵢ(r)."""
+    g, T = draw(50, 3), 50
+    β = [lambda t: 0.5 + 0.4 * share(t), lambda t: 0.98]
+    w = [lambda t: 1 - share(t), lambda t: share(t)]
+
+    def share(t):
+        return jnp.asarray(t, float) / T
+
+    tx = aggregated(β, w, gain="average")
+    state, got = tx.init(jnp.asarray(g[0])), []
+    for each in g:
+        d, state = tx.update(jnp.asarray(each), state)
+        got.append(d)
+    for t in range(T):
+        kept = [[np.prod([b(r) for r in range(s + 1, t + 1)]) for s in range(t + 1)] for b in β]
+        weights = sum(
+            w[i](t) * np.array([(1 - β[i](s)) * kept[i][s] for s in range(t + 1)]) for i in (0, 1)
+        )
+        np.testing.assert_allclose(got[t], weights @ g[: t + 1], rtol=1e-12)
+
+
 @pytest.mark.parametrize("betas", [0.9, "0.9", None, np.zeros((2, 2)), jnp.float32(0.9)], ids=str)
 def test_betas_that_are_not_a_sequence_are_refused(betas):
     with pytest.raises(TypeError, match=r"^betas must be a sequence of numbers in"):
@@ -96,6 +137,17 @@ def test_the_error_names_an_empty_sequence_and_a_bad_entry():
         aggregated((0.0, 1.5, True))
     with pytest.raises(ValueError, match=r"^betas\[2\] must be in \[0, 1\), got -0.5$"):
         aggregated(np.array([0.0, 0.5, -0.5]))
+
+
+def test_the_error_names_bad_weights_and_a_bad_gain():
+    with pytest.raises(TypeError, match=r"^weights must be a sequence of numbers, .*, got 0.5$"):
+        aggregated((0.0, 0.9), 0.5)
+    with pytest.raises(ValueError, match=r"^weights must have one number for each of the 2 betas"):
+        aggregated((0.0, 0.9), (1.0,))
+    with pytest.raises(ValueError, match=r"^weights\[1\] must be in \(-inf, inf\), got inf$"):
+        aggregated((0.0, 0.9), (1.0, np.inf))
+    with pytest.raises(ValueError, match=r"^gain must be one of 'sum', 'average', got 'mean'"):
+        aggregated((0.0, 0.9), gain="mean")
 
 
 def test_reset_and_norms_include_all_velocities():
