@@ -255,7 +255,7 @@ METHODS = {
         axes=1,
         accessed=48,
     ),
-    "aggregated averages": Case(
+    "aggregated, averages": Case(
         lambda beta1, beta2, weight1, weight2: momentax.aggregated(
             (beta1, beta2), (weight1, weight2), gain="average"
         ),
@@ -274,7 +274,7 @@ METHODS = {
         axes=1,
         accessed=40,
     ),
-    "memory, weights": Case(
+    "memory.method, weights": Case(
         lambda: momentax.memory.method(momentax.memory.Kernel.from_weights([0.5, 0.3, 0.2])),
         {},
         reference.weights,
@@ -287,7 +287,7 @@ METHODS = {
         reason="the direction needs the gradient that the new state no longer holds",
         forgets=True,
     ),
-    "memory, filter": Case(
+    "memory.method, filter": Case(
         lambda: momentax.memory.method(momentax.memory.of(_TWICE)),
         {},
         reference.twice,

@@ -188,7 +188,7 @@ def _leaf_sums(parts: Kinds, sign: Any, ratio: Any, step: Any) -> dict[str, jax.
     if step is not None and g is not None:
         sums["slope"] = _product(g, arithmetic.upcast(step[0]))
     found = _reduce(sums, maxima)
-    if "slope" in found:
+    if step is not None and "slope" in found:
         found["slope"] = jnp.where(step[1], found["slope"], 0)
     if parts.clipped is not None and parts.clipped is g:
         found["clipped"] = found["gradient"]

@@ -198,7 +198,7 @@ class _Problem:
         sets += [np.append(0.0, each[1:]) for each in sets if K > 1]
         sets += [self._chosen(K, longest)]
         errors = [np.linalg.norm(self._residual(_coordinate(each))) for each in sets]
-        return sets[int(np.argmin(errors))]
+        return sets[int(np.argmin(np.array(errors)))]
 
     def _chosen(self, K: int, longest: float) -> Reals:
         """Return the time constants of the K largest groups of a nonnegative fit of many."""
@@ -225,7 +225,7 @@ class _Problem:
         found = least_squares(self._residual, x, bounds=(low, high), max_nfev=60, **_TOLERANCES)
         tried = [start, found.x, np.where(found.x < low + 1e-3, low, found.x)]
         errors = [np.linalg.norm(self._residual(each)) for each in tried]
-        return _beta(tried[int(np.argmin(errors))])
+        return _beta(tried[int(np.argmin(np.array(errors)))])
 
 
 def _coordinate(τ: Reals) -> Reals:
