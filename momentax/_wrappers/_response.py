@@ -163,16 +163,22 @@ def stability_edge(found: Responses, groups: Groups) -> Measure | None:
         (1 + trace + determinant, trace_slope + determinant_slope),
         (1 - determinant, -determinant_slope),
     )
-    limits = [_positive_up_to(*condition) for condition in conditions]
+    size = jnp.abs(ug) * (1 + jnp.abs(vv)) + jnp.abs(uv * vg)
+    limits = [_positive_up_to(*condition, 1e-6 * size) for condition in conditions]
     edges = jnp.min(jnp.stack(limits), axis=0)
     return Measure(-groups.largest(-edges), ~groups.any(~found.is_linear))
 
 
-def _positive_up_to(constant: jax.Array, slope: jax.Array) -> jax.Array:
-    """Return up to which λ > 0 a number constant + slope · λ is positive."""
-    limit = jnp.where(slope < 0, constant / jnp.where(slope < 0, -slope, 1), jnp.inf)
+def _positive_up_to(constant: jax.Array, slope: jax.Array, error: jax.Array) -> jax.Array:
+    """Return up to which λ > 0 a number constant + slope · λ is positive.
+
+    A slope within its rounding error is 0. XLA may round it differently at each use.
+    """
+    limit = jnp.where(
+        slope < -error, constant / jnp.maximum(-slope, jnp.maximum(error, 1e-37)), jnp.inf
+    )
     is_zero = jnp.abs(constant) <= 1e-6
-    from_zero = jnp.where(slope > 0, jnp.inf, 0.0)
+    from_zero = jnp.where(slope > error, jnp.inf, 0.0)
     return jnp.where(is_zero, from_zero, jnp.where(constant > 0, limit, 0.0))
 
 

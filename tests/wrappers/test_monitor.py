@@ -254,7 +254,7 @@ def test_age_and_edge_are_those_of_the_theory(name):
 
 
 def test_the_edge_is_that_of_the_present_learning_rate_and_beta():
-    α, β = (lambda t: 0.1 / (1.0 + t)), momentax.schedules.linear(0.5, 0.9, 4)
+    α, β = (lambda t: 0.1 / (1.0 + t)), (lambda t: 0.5 + 0.1 * t)
     tx = monitor(sgd(α, momentax.heavy_ball(β)), curvature=True, history=5)
     state = tx.init(jnp.ones(3))
     state = jax.lax.scan(lambda s, g: (tx.update(g, s)[1], None), state, jnp.ones((5, 3)))[0]
