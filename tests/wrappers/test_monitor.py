@@ -1,7 +1,5 @@
 """The monitor: every reading beside its twin in NumPy, and updates that stay what they were."""
 
-import functools
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,6 @@ import pytest
 
 import momentax
 from momentax import measurements, monitor, sgd, theory
-from tests.cases import TRANSFORMATIONS
 from tests.compiled import audit
 from tests.contracts.harness import build, types
 
@@ -281,12 +278,17 @@ def test_learning_rates_under_vmap_have_their_own_readings():
         measurements(states)
 
 
-@functools.cache
-def compiled(name, every):
-    """Return the updates and states of three jitted updates, with and without a monitor."""
-    plain = build(name)
-    watched = monitor(plain, every=every, history=2, per="leaf")
-    return [follow(tx, jax.jit(tx.update)) for tx in (plain, watched)]
+# Transformations with one and with several buffers, with statistics of all entries, and whole
+# optimizers. Each takes seconds to compile with a monitor.
+SEVERAL_KINDS = [
+    "nesterov",
+    "aggregated",
+    "proportional_integral_derivative",
+    "adan",
+    "yellowfin",
+    "sgd, coupled",
+    "sgd, decoupled",
+]
 
 
 def follow(tx, update):
@@ -299,9 +301,12 @@ def follow(tx, update):
     return all_updates, state
 
 
-@pytest.mark.parametrize("name", TRANSFORMATIONS)
+@pytest.mark.optimized
+@pytest.mark.parametrize("name", SEVERAL_KINDS)
 def test_the_updates_are_unchanged_to_the_bit(name):
-    (expected, before), (found, after) = compiled(name, 2)
+    plain = build(name)
+    watched = monitor(plain, every=2, history=2, per="leaf")
+    (expected, before), (found, after) = (follow(tx, jax.jit(tx.update)) for tx in (plain, watched))
     chex.assert_trees_all_equal(found, expected)
     chex.assert_trees_all_equal(after.inner_state, before)
 
