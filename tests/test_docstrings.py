@@ -9,6 +9,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
@@ -148,6 +149,7 @@ def test_examples_run(name, tmp_path, monkeypatch):
     # As a user runs them; Optax's Adam promotes dtypes.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         results = doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append)
+    plt.close("all")  # Matplotlib warns of many open figures.
     assert results.failed == 0, "".join(report)
     assert results.attempted > 0
 
