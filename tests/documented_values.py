@@ -214,7 +214,8 @@ def are_all(values: Any, kind: type) -> bool:
 RULES: dict[str, _Rule] = {
     "Measurements.history": lambda value: isinstance(value, dict) and not value,
     "Measurements.latest": lambda value: isinstance(value, dict) and not value,
-    "measurements.path": lambda value: isinstance(value, str) and not value,  # That of a monitor that is the whole state.
+    # The path of a monitor that is the whole state is empty.
+    "measurements.path": lambda value: isinstance(value, str) and not value,
     "monitor.per": lambda value: (
         value in ("model", "leaf")
         if isinstance(value, str)
