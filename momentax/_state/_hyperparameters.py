@@ -88,8 +88,10 @@ def hyperparameters(
         "decoder/beta". A scaling outside of a partition multiplies the learning rates in it.
 
     Raises:
-        ValueError: state was not made by tx.
-        TypeError: state is not the state of an optimizer, or tx is not a gradient transformation.
+        ValueError: state has another structure than that of tx. A state of the same structure
+            that another transformation made is not recognized.
+        TypeError: state is not the state of an optimizer or that of another method, or tx is not
+            a gradient transformation.
 
     Example:
         >>> tx = momentax.sgd(optax.linear_schedule(0.1, 0.0, 10), momentax.nesterov(0.9))

@@ -66,9 +66,9 @@ def guard(
     Too long. A step is skipped if ‖g_t‖ > max_gradient_norm, over all leaves. To shorten the
     gradient instead, chain `optax.clip_by_global_norm` before the method.
 
-    Spikes. Let m_t and s_t be the mean and the standard deviation of x over the last 128 steps
-    made before step t, where x is the gradient norm, or the loss if update is given `value=loss`.
-    A step is skipped if, for one of the two,
+    Spikes. The gradient norm is tested, and if update is given `value=loss`, as `train_step` does,
+    the loss as well. Let x be one of the two, and m_t and s_t its mean and its standard deviation
+    over the last 128 steps made before step t. A step is skipped if, for one of the two,
 
         x_t > m_t + spike · max(s_t, |m_t| / 100)
 
@@ -110,7 +110,7 @@ def guard(
             a gradient is neither floating nor complex, or it is complex where its parameter is
             real or the other way around.
         FloatingPointError: With on_nonfinite="raise", at an update outside of jit that is not
-            finite.
+            finite; a subclass of it, with the step's params and state in `train_step`.
 
     Example:
         >>> tx = momentax.guard(momentax.sgd(0.1), spike=6.0)

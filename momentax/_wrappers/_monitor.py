@@ -190,13 +190,15 @@ def monitor(
     angle is 0 where velocity and gradient agree, also for a velocity in parameter
     units, which sums negative steps; its norm contains the learning rate, and its
     gain is absent. Of several velocities of one parameter the first counts, as
-    Adam's first moment. Those of `aggregated` are averaged. An age or edge of
-    several leaves is the largest age and the smallest edge. The steps of
-    `curvature` and `alpha` are the updates of tx, which have to be the last that
-    were applied. `gradient_snr` uses at most 4096 evenly spaced entries of a leaf.
+    Adam's first moment. Those of `aggregated` are averaged, whatever their
+    weights in the direction are. An age or edge of several leaves is the largest
+    age and the smallest edge. `curvature` and `alpha` are right if each update of
+    tx was applied as it is. `gradient_snr` uses at most 4096 evenly spaced entries
+    of a leaf.
 
-    The updates are those of tx to the bit. At steps without a reading the compiled
-    program reads and writes what that of tx does. A reading costs about as much as
+    The updates are those of tx to the bit; in a compiled loop around them, XLA may
+    round both otherwise. A step without a reading accesses no more memory than one
+    of tx. A reading costs about as much as
     one or two updates of `sgd`. The state is larger by one sample of each leaf, and
     with curvature=True by one array like the parameters.
 

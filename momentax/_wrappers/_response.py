@@ -35,7 +35,8 @@ class Responses(NamedTuple):
 
     update: the responses of the update to gradient, velocity and parameter, shape (3, leaves), or
         None where the state keeps more of a parameter than one velocity.
-    velocity: those of the velocity, shape (3, leaves, k) for k stacked velocities, or None.
+    velocity: those of the velocity, shape (3, leaves, k) for k stacked velocities, with zeros for
+        a leaf that has none, or None where no leaf has one.
     is_linear: whether update and velocity are the sums of their responses, shape (leaves,).
     velocity_is_linear: whether the velocity is.
     """
@@ -76,14 +77,21 @@ def find_responses(
     except Exception:  # A few entries need not fit what tx expects, so that it may raise anything.
         return None
     leaves = len(jax.tree.leaves(ones))
-    u, v = _stack(updates), _stack(velocities)
+    u, v = _stack(updates), _stack(_with_zeros(velocities))
     v_is_linear = jnp.ones(leaves, jnp.bool_) if v is None else _is_linear(v)
-    has_velocity = all(part is not None for part in velocities)
+    has_velocity = any(part is not None for part in velocities)
     if u is None or memory > leaves or (has_velocity and v is None):
         return Responses(None, None if v is None else v[:3], v_is_linear, v_is_linear)
     return Responses(
         u[:3, :, 0], None if v is None else v[:3], _is_linear(u) & v_is_linear, v_is_linear
     )
+
+
+def _with_zeros(values: list[Any]) -> list[Any]:
+    """Return the values with zeros for the leaves that have none, if another leaf has some."""
+    found = next((value for value in values if value is not None), None)
+    zeros = None if found is None else jnp.zeros_like(found)
+    return [zeros if value is None else value for value in values]
 
 
 def _stack(values: list[Any]) -> jax.Array | None:
@@ -148,7 +156,8 @@ def stability_edge(found: Responses, groups: Groups) -> Measure | None:
 
     The two eigenvalues of a step are inside the unit circle where 1 - T + D, 1 + T + D and 1 - D
     are positive. Its trace T and determinant D are linear in λ. The smallest edge of a group is
-    its edge. None is returned where there is more memory than one velocity.
+    its edge. It is infinite for a leaf that no gradient moves, such as a frozen one or one at a
+    learning rate of 0. None is returned where there is more memory than one velocity.
     """
     if found.update is None or (found.velocity is not None and found.velocity.shape[-1] > 1):
         return None
@@ -165,7 +174,7 @@ def stability_edge(found: Responses, groups: Groups) -> Measure | None:
     )
     size = jnp.abs(ug) * (1 + jnp.abs(vv)) + jnp.abs(uv * vg)
     limits = [_positive_up_to(*condition, 1e-6 * size) for condition in conditions]
-    edges = jnp.min(jnp.stack(limits), axis=0)
+    edges = jnp.where((ug == 0) & (uv == 0), jnp.inf, jnp.min(jnp.stack(limits), axis=0))
     return Measure(-groups.largest(-edges), ~groups.any(~found.is_linear))
 
 

@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 
 from momentax import theory
 from momentax._core.arguments import as_count, as_items, as_reals, describe, require_transformation
+from momentax._core.lazy import plot
 from momentax._core.typing import Reals
 from momentax.memory._response import Exponentials, Filter, Taps, as_exponentials
 
@@ -199,12 +200,23 @@ class Kernel:
         2 / `alternating`. It is infinite where every αλ is stable, and 0 where none is.
         """
         if self._loop is None:
-            F, G, H, D = self._response.filter()
-            sign = -1 if self.total < 0 else 1
-            n = len(F)
-            A = np.block([[np.ones((1, 1)), -sign * H[None]], [np.zeros((n, 1)), F]])
-            self._loop = theory.StateSpace(A, np.append(-sign * D, G), np.eye(n + 1)[0])
+            self._loop = self._added_to_parameters(-1 if self.total > 0 else 1)
         return theory.sharpness_limit(self._loop)
+
+    @property
+    def state_space(self) -> theory.StateSpace:
+        """θ_t = θ_{t-1} + Σ_k w_k g_{t-k} as a system, for the functions of `theory`."""
+        return self._added_to_parameters(1)
+
+    def _added_to_parameters(self, sign: int) -> theory.StateSpace:
+        F, G, H, D = self._response.filter()
+        n = len(F)
+        A = np.block([[np.ones((1, 1)), sign * H[None]], [np.zeros((n, 1)), F]])
+        return theory.StateSpace(A, np.append(sign * D, G), np.eye(n + 1)[0])
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the weights with `plotting.kernel`, which takes the options."""
+        return plot("kernel", self, **options)
 
     def __repr__(self) -> str:
         if isinstance(self._response, Exponentials) and len(self._response.beta) <= 8:

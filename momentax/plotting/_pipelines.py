@@ -10,6 +10,7 @@ import optax
 
 from momentax._core.arguments import describe, require_transformation
 from momentax._core.typing import Reals
+from momentax.memory import Kernel
 from momentax.plotting._style import COLORS, DASHES
 from momentax.theory import StateSpace, frequency_response, impulse_response, state_space
 
@@ -51,8 +52,12 @@ def read_pipelines(tx: Any) -> list[Pipeline]:
 def _read(argument: str, name: str, tx: Any) -> Pipeline:
     if isinstance(tx, optax.MultiSteps):
         tx = tx.gradient_transformation()
+    if isinstance(tx, Kernel):
+        tx = tx.state_space
     if not isinstance(tx, StateSpace):
-        require_transformation(argument, tx, ", its StateSpace, or a mapping from names to such")
+        require_transformation(
+            argument, tx, ", its StateSpace, a memory.Kernel, or a mapping from names to such"
+        )
     system = _without_decay(tx if isinstance(tx, StateSpace) else state_space(tx))
     total = float(frequency_response(system, 0.0).real)
     first = impulse_response(system, 64)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
@@ -170,3 +171,13 @@ def test_a_pipeline_without_one_kernel_is_refused():
         memory.of(optax.adam(0.1))
     with pytest.raises(TypeError, match=r"tx must be a gradient transformation"):
         memory.of(momentax.heavy_ball)
+
+
+def test_a_kernel_can_be_read_as_a_system_and_drawn():
+    kernel = Kernel.from_exponentials(BI_MAXWELL)
+    np.testing.assert_allclose(
+        theory.impulse_response(kernel.state_space, 30), kernel.weights(30), rtol=1e-12
+    )
+    ax = kernel.plot()
+    np.testing.assert_allclose(ax.lines[0].get_ydata()[:5], kernel.weights(5), rtol=1e-9)
+    plt.close(ax.figure)

@@ -399,3 +399,30 @@ def test_bad_arguments(options, error, message):
         monitor(sgd(0.1), **options)
     with pytest.raises(ValueError, match="per must be a tree of labels with the structure"):
         monitor(sgd(0.1), per={"other": "x"}).init({"w": jnp.ones(2)})
+
+
+@pytest.mark.parametrize("per", ["model", "leaf"])
+def test_leaves_without_a_velocity_and_frozen_leaves_have_their_own_edges(per):
+    params, labels = {"w": jnp.ones(2), "b": jnp.ones(2)}, {"w": "a", "b": "c"}
+    momentum = sgd(0.02, momentax.heavy_ball(0.9))
+    for other, edge in ((optax.sgd(0.005), 400), (optax.set_to_zero(), np.inf)):
+        tx = monitor(optax.partition({"a": momentum, "c": other}, labels), per=per, curvature=True)
+        _, state = tx.update(params, tx.init(params), params)
+        measured = measurements(state)
+        if per == "model":
+            assert measured["edge"] == pytest.approx(190, rel=1e-4)
+            assert measured["age"] == pytest.approx(9, rel=1e-4)
+        else:
+            assert measured["w/edge"] == pytest.approx(190, rel=1e-4)
+            assert measured["b/edge"] == pytest.approx(edge, rel=1e-4)
+            assert measured["w/age"] == pytest.approx(9, rel=1e-4)
+            assert "b/age" not in measured
+
+
+def test_every_curvature_is_stable_at_a_learning_rate_of_0():
+    tx = monitor(sgd(optax.linear_schedule(0.0, 0.1, 2)), curvature=True, history=3)
+    params = jnp.ones(3)
+    state = tx.init(params)
+    for _ in range(3):
+        _, state = tx.update(params, state, params)
+    np.testing.assert_allclose(measurements(state).history["edge"], [np.inf, 76, 38], rtol=1e-4)
