@@ -515,7 +515,7 @@ WRAPPERS = {
         _BETA,
         reference.nesterov,
         accessed=110,
-        temporary=5,
+        temporary=5.1,
         reason="The branch for sums that overflow keeps the update, which two of its loops read.",
     ),
     "monitor, curvature": Case(

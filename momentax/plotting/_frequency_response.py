@@ -43,7 +43,8 @@ def frequency_response(
     1 / (1 - β) and 1 / (1 + β) for heavy ball.
 
     Args:
-        tx: A linear Optax transformation or its StateSpace, or a mapping from names to such.
+        tx: A linear Optax transformation, its StateSpace or a memory.Kernel, or a mapping from
+            names to such.
         part: "amplitude" for |H| on a log scale, or "phase" for the angle of H in degrees, by
             which the updates run ahead of the gradients; they lag where it is negative.
         frequencies: f in (0, 0.5] cycles per step, 1-D; None spans those at which H changes.

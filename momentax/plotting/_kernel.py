@@ -41,7 +41,8 @@ def kernel(
     `theory.mean_age`: β / (1 - β) for heavy ball. The legend has both numbers.
 
     Args:
-        tx: A linear Optax transformation or its StateSpace, or a mapping from names to such.
+        tx: A linear Optax transformation, its StateSpace or a memory.Kernel, or a mapping from
+            names to such.
         steps: The number of weights, at least 1; None ends where they have become small.
         normalize: Whether to divide the weights by their sum, to compare pipelines with
             different learning rates or gains.
