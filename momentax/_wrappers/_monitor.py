@@ -531,7 +531,8 @@ def _measure(
         measured["slope"] = Measure(totals.slope, known)
         measured["slope_before"] = Measure(previous.slope, known)
         measured["length"] = Measure(previous.length, known)
-        measured["edge"] = _edge(tx, found, groups)
+        if leaves:
+            measured["edge"] = _edge(tx, found, groups)
     return measured
 
 

@@ -340,8 +340,10 @@ def test_a_gradient_of_none_and_masked_parts_are_left_out():
     _, state = jax.jit(tx.update)({"a": jnp.ones(3), "b": None}, tx.init(params), params)
     measured = measurements(state)
     assert {key for key in measured if key.startswith("b/")} <= {
-        *("b/velocity_norm", "b/update_norm", "b/parameter_norm", "b/headroom", "b/age"),
+        *("b/velocity_norm", "b/parameter_norm", "b/headroom", "b/age"),
+        *("b/update_norm", "b/update_ratio"),  # They are 0: `sgd` keeps the parameter.
     }
+    assert measured["b/update_norm"] == measured["b/update_ratio"] == 0
     assert measured["a/gain"] == 1
     parts = {"x": monitor(sgd(0.1)), "y": optax.sgd(0.1)}
     split = optax.partition(parts, {"a": "x", "b": "y"})
@@ -373,7 +375,7 @@ def test_a_step_of_every_tenth_reading_copies_and_allocates_nothing():
 
     found = audit(step, params, jax.eval_shape(tx.init, params), args=(params,))
     assert found.copies == []
-    assert found.temporary <= 0.5  # The rows of the sums and the samples.
+    assert found.temporary <= 1  # The rows of the sums, and samples of 4,096 of the entries.
 
 
 def test_a_tree_without_parameters_has_no_readings():
