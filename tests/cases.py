@@ -518,14 +518,6 @@ WRAPPERS = {
         temporary=5.1,
         reason="The branch for sums that overflow keeps the update, which two of its loops read.",
     ),
-    "monitor, curvature": Case(
-        _wrapped(momentax.monitor, per="leaf", curvature=True),
-        _BETA,
-        reference.nesterov,
-        accessed=180,
-        temporary=10,
-        reason="The step is kept, and the branch for sums that overflow keeps the update.",
-    ),
     "cautious": Case(
         _wrapped(momentax.cautious),
         _BETA,

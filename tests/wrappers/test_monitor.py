@@ -364,18 +364,29 @@ def test_the_velocity_is_seen_through_the_monitor_and_there_is_one_count():
     assert measurements(reset) == measurements(state)
 
 
-def test_a_step_of_every_tenth_reading_copies_and_allocates_nothing():
-    n = 1 << 16
-    params = jax.ShapeDtypeStruct((n,), jnp.float32)
-    tx = monitor(sgd(0.1), every=10)
+def costs(tx):
+    """Return the costs of an update and its application with donated parameters and state."""
 
     def step(params, state, g):
         u, state = tx.update(g, state, params)
         return optax.apply_updates(params, u), state
 
-    found = audit(step, params, jax.eval_shape(tx.init, params), args=(params,))
+    params = jax.ShapeDtypeStruct((1 << 16,), jnp.float32)
+    return audit(step, params, jax.eval_shape(tx.init, params), args=(params,))
+
+
+def test_a_step_of_every_tenth_reading_copies_and_allocates_nothing():
+    found = costs(monitor(sgd(0.1), every=10))
     assert found.copies == []
+    assert found.aliased == found.donated
     assert found.temporary <= 1  # The rows of the sums, and samples of 4,096 of the entries.
+
+
+def test_the_curvature_allocates_no_more_than_two_arrays_like_the_parameters():
+    found = costs(monitor(sgd(0.1), curvature=True))
+    assert found.copies == []
+    assert found.aliased == found.donated
+    assert found.temporary <= 10
 
 
 def test_a_tree_without_parameters_has_no_readings():
