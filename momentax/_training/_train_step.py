@@ -79,7 +79,8 @@ def train_step(
     `tx` is measured, and `momentax.measurements(state)` returns the readings of the
     state that a call returns. The state may start as that of `tx` or of
     `momentax.monitor(tx, ...)`. With steps_per_call=k the history holds k readings
-    unless the mapping says otherwise, those of every step of the call.
+    unless the mapping says otherwise, those of every step of the call. With one step
+    per call there is no history unless you ask for it, as in monitor={"history": 100}.
 
     Flax NNX. What a forward pass changes, such as batch statistics, is returned
     as aux and passed to the next call, which needs steps_per_call=1:
