@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from momentax._core.lazy import lazy_exports
 
 if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_exports.
+    from momentax.memory._design import Design as Design
+    from momentax.memory._design import design as design
     from momentax.memory._fit import Fit as Fit
     from momentax.memory._fit import fit as fit
     from momentax.memory._kernel import Kernel as Kernel
