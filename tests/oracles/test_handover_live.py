@@ -1,5 +1,6 @@
 """Runs that move from PyTorch and Keras themselves to JAX and back."""
 
+import shutil
 from pathlib import Path
 
 import jax
@@ -236,6 +237,7 @@ def test_the_notebook_runs_with_torch_itself(tmp_path):
     """Without torch it uses a recording."""
     path = Path(__file__).parents[2] / "notebooks" / "03_from_pytorch.ipynb"
     notebook = nbformat.read(path, as_version=4)
+    shutil.copytree(path.parent / "data", tmp_path / "data")
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=300, resources=resources).execute()
     printed = [
