@@ -15,6 +15,7 @@ import numpy as np
 
 from momentax._core import arithmetic
 from momentax._core.hyperparameters import float_dtype
+from momentax._core.sharding import sharding_in_type
 from momentax._core.typing import PyTree
 from momentax._state import _sums
 from momentax._state._sums import Kinds
@@ -239,14 +240,21 @@ _SAMPLE = 4096
 
 
 def sample(leaf: Any) -> jax.Array:
-    """Return up to 4096 entries of a leaf, evenly spaced along each of its axes."""
+    """Return up to 4096 entries of a leaf, evenly spaced along each of its axes.
+
+    An axis that a mesh splits, as the type of the leaf says, is split evenly in the sample too.
+    """
     leaf = jnp.asarray(leaf)
-    sizes = list(leaf.shape)
-    while np.prod(sizes) > _SAMPLE:
+    sharding = sharding_in_type(leaf)
+    shard = leaf.shape if sharding is None else sharding.shard_shape(leaf.shape)
+    sizes = list(shard)
+    splits = [n // max(size, 1) for n, size in zip(leaf.shape, shard, strict=True)]
+    while np.prod(sizes) * np.prod(splits) > _SAMPLE and max(sizes) > 1:
         longest = int(np.argmax(sizes))
         sizes[longest] = (sizes[longest] + 1) // 2
-    strides = [max(n // max(size, 1), 1) for n, size in zip(leaf.shape, sizes, strict=True)]
-    ends = [max((m - 1) * stride + 1, 0) for m, stride in zip(sizes, strides, strict=True)]
+    counts = [size * split for size, split in zip(sizes, splits, strict=True)]
+    strides = [max(n // max(m, 1), 1) for n, m in zip(leaf.shape, counts, strict=True)]
+    ends = [max((m - 1) * stride + 1, 0) for m, stride in zip(counts, strides, strict=True)]
     return jax.lax.slice(leaf, [0] * leaf.ndim, ends, strides)
 
 

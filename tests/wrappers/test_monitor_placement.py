@@ -26,7 +26,7 @@ def settle(tx, params, update, steps=3):
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 def test_sharded_parameters_have_the_readings_of_one_device(kind):
     mesh = jax.make_mesh((2,), ("x",), axis_types=(kind,))
-    shapes = {"vector": (8196,), "matrix": (4, 6), "columns": (3, 4), "whole": (3,)}
+    shapes = {"vector": (8192,), "matrix": (4, 6), "columns": (3, 4), "whole": (3,)}
     specs = {"vector": ("x",), "matrix": ("x",), "columns": (None, "x"), "whole": ()}
     rng = np.random.default_rng(0)
     params = {name: jnp.asarray(rng.normal(size=s), jnp.float32) for name, s in shapes.items()}
@@ -48,6 +48,13 @@ def test_sharded_parameters_have_the_readings_of_one_device(kind):
     assert set(found) == set(expected) >= {"curvature", "alpha", "gradient_snr"}
     for key, value in expected.history.items():
         np.testing.assert_allclose(found.history[key], value, rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+def test_the_sample_of_an_axis_that_a_mesh_splits_is_split_evenly():
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Explicit,))
+    leaf = jax.device_put(jnp.arange(8196.0), NamedSharding(mesh, PartitionSpec("x")))
+    (sampled,) = jax.tree.leaves(monitor(sgd(0.1)).init(leaf).previous.gradient)
+    assert sampled.shape == (2050,)
 
 
 @pytest.mark.parametrize("curvature", [False, True])
