@@ -325,7 +325,10 @@ def require_transformation(
     if isinstance(value, optax.GradientTransformation):
         return
     if isinstance(value, optax.MultiSteps):
-        raise TypeError(f"{name} is an optax.MultiSteps: give its .gradient_transformation()")
+        raise TypeError(
+            f"{name} must be a gradient transformation, got an optax.MultiSteps, which is none; "
+            "write optax.MultiSteps(...).gradient_transformation()"
+        )
     remedy = ""
     if callable(value) and getattr(value, "__name__", "").isidentifier():
         library = (value.__module__ or "").partition(".")[0]

@@ -68,11 +68,12 @@ def require_state(state: Any, *states: type) -> None:
     """Refuse a state that is of none of some classes."""
     # A subclass keeps something else in the same fields, so that it is refused as well.
     if type(state) not in states:
-        needed = " or ".join(map(_public_name, states))
+        needed = " or ".join(map(public_name, states))
         raise TypeError(f"state must be of the class {needed}, got {describe_state(state)}")
 
 
-def _public_name(kind: type) -> str:
+def public_name(kind: type) -> str:
+    """Return the name of a class of states as a user writes it."""
     library = kind.__module__.partition(".")[0]
     return {"momentax": "momentax.states.", "optax": "optax."}.get(library, "") + kind.__name__
 
@@ -81,17 +82,26 @@ def describe_state(state: Any) -> str:
     """Describe what was given as a state, and say what to give instead."""
     if isinstance(state, optax.GradientTransformation):
         return "a gradient transformation; give its state, tx.init(params)"
+    given = name_state(state)
+    if hasattr(type(state), "_fields"):
+        return (
+            f"{given}, the state of another transformation; start with tx.init(params), and give "
+            "it a velocity in the same units with momentax.replace_velocity"
+        )
+    given = f"{given}; give what tx.init(params) or tx.update returned"
+    if isinstance(state, tuple | list | dict):
+        given += (
+            ". If a checkpoint has lost the classes of a state, restore it with tx.init(params) "
+            "as its target"
+        )
+    return given
+
+
+def name_state(state: Any) -> str:
+    """Say of which class a state is, without its arrays."""
     kind = type(state)
     if hasattr(kind, "_fields"):
-        return (
-            f"one of the class {_public_name(kind)}, the state of another transformation; start "
-            "with tx.init(params), and give it a velocity in the same units with "
-            "momentax.replace_velocity"
-        )
+        return f"one of the class {public_name(kind)}"
     if isinstance(state, tuple | list | dict):
-        return (
-            f"a {kind.__name__} of {len(state)}; give what tx.init(params) or tx.update returned. "
-            "If a checkpoint has lost the classes of a state, restore it with tx.init(params) as "
-            "its target"
-        )
-    return f"{describe(state)}; give what tx.init(params) or tx.update returned"
+        return f"a {kind.__name__} of {len(state)}"
+    return describe(state)

@@ -145,10 +145,16 @@ def first_difference(
 
 
 def require_fit(
-    name: str, tree: PyTree, name_like: str, like: PyTree, remedy: str, none_fits: bool = True
+    name: str,
+    tree: PyTree,
+    name_like: str,
+    like: PyTree,
+    remedy: str,
+    none_fits: bool = True,
+    compare_leaves: Callable[[Any, Any, Any], Difference | None] | None = None,
 ) -> None:
     """Refuse a tree that does not fit another, naming the first path that differs."""
-    found = first_difference(tree, like, none_fits)
+    found = first_difference(tree, like, none_fits, compare_leaves=compare_leaves)
     if found is not None:
         raise found.error(
             f"{name} at {path_name(found.path)} does not fit {name_like}: "

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from momentax._core.transformations import describe_state, require_state
+from momentax._core.transformations import name_state, public_name
 
 Update = Callable[..., Any]
 
@@ -70,6 +70,33 @@ _BETAS = {
     "scale_by_muon": "beta",
 }  # fmt: skip
 _SCALINGS = {"scale": "step_size", "scale_by_schedule": "step_size_fn"}
+# The classes of the states of Optax's transformations, by the function that made these. A state
+# that `_flax.with_named_nodes` has named by its fields may bear the name of Adam's, which has the
+# same fields as two others.
+_STATES = {
+    **dict.fromkeys(
+        (
+            "identity", "scale", "scale_by_sign", "scale_by_trust_ratio", "set_to_zero", "clip",
+            "clip_by_block_rms", "clip_by_global_norm", "adaptive_grad_clip", "centralize",
+            "normalize", "normalize_by_update_norm", "keep_params_nonnegative",
+        ),
+        ("EmptyState",),
+    ),
+    "add_decayed_weights": ("EmptyState", "WeightDecaySchedule"),
+    "scale_by_schedule": ("ScaleByScheduleState",),
+    "trace": ("TraceState",),
+    "ema": ("EmaState",),
+    **dict.fromkeys(
+        ("scale_by_adam", "scale_by_adamax", "scale_by_yogi", "scale_by_radam", "scale_by_adopt"),
+        ("ScaleByAdamState",),
+    ),
+    "scale_by_amsgrad": ("ScaleByAmsgradState",),
+    "scale_by_adan": ("ScaleByAdanState",),
+    "scale_by_belief": ("ScaleByBeliefState", "ScaleByAdamState"),
+    "scale_by_sophia": ("SophiaState", "ScaleByAdamState"),
+    "scale_by_lion": ("ScaleByLionState",),
+    "scale_by_muon": ("MuonState",),
+}  # fmt: skip
 
 
 def _maker(update: Update) -> tuple[str, str]:
@@ -162,14 +189,30 @@ def _wrapped(maker: str, variables: dict[str, Any], state: Any) -> Parts | None:
 
 
 def require_own_state(update: Update, state: Any) -> None:
-    """Refuse the state of another transformation, if an update says of which class its own is."""
+    """Refuse the state of another transformation, if it is known of which class its own is."""
     if states := getattr(update, "states", ()):
-        require_state(state, *states)
-    elif isinstance(state, tuple) and state and not hasattr(state, "_fields"):
-        raise ValueError(
-            "state does not belong to tx: a part of tx that is no chain has "
-            f"{describe_state(state)}"
-        )
+        if type(state) not in states:
+            needed = " or ".join(map(public_name, states))
+            raise TypeError(_mismatch(f"a part of tx keeps a state of the class {needed}", state))
+        return
+    library, maker = _maker(inspect.unwrap(update))
+    known = _STATES.get(maker, ()) if library == "optax" else ()
+    if hasattr(state, "_fields"):
+        if known and type(state).__name__ not in known:
+            needed = " or ".join(known)
+            raise ValueError(
+                _mismatch(f"Optax's {maker} keeps a state of the class {needed}", state)
+            )
+    elif isinstance(state, tuple) and state:
+        raise ValueError(_mismatch("a part of tx is no chain", state))
+
+
+def _mismatch(part: str, state: Any) -> str:
+    """Say that another transformation than tx has made a state."""
+    return (
+        f"state does not belong to tx: {part}, and state has {name_state(state)} there; give the "
+        "tx whose init made this state"
+    )
 
 
 def _transformations(variables: dict[str, Any]) -> list[Any]:
@@ -186,17 +229,11 @@ def _chain(updates: dict[str, Update], state: Any) -> Parts:
     if isinstance(state, tuple) and not hasattr(state, "_fields"):
         states = {str(i): each for i, each in enumerate(state)}
     if not isinstance(states, dict) or states.keys() != updates.keys():
-        raise ValueError(
-            f"state does not belong to tx, which is a chain of {len(updates)} transformations: it "
-            f"is {describe_state(state)}"
-        )
+        raise ValueError(_mismatch(f"tx has a chain of {len(updates)} transformations", state))
     return Parts({name: Part(update, states[name]) for name, update in updates.items()})
 
 
 def _field(state: Any, name: str) -> Any:
     if not hasattr(state, name):
-        raise ValueError(
-            f"state does not belong to tx, which keeps a field {name}: it is "
-            f"{describe_state(state)}"
-        )
+        raise ValueError(_mismatch(f"a part of tx keeps a state with the field {name}", state))
     return getattr(state, name)

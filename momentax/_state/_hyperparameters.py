@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -74,8 +74,8 @@ def hyperparameters(
     What is not known is absent. That is β where there are several, as in `aggregated`, or where
     it is not a function of the count; a learning rate that a line search or Polyak's step size
     chooses; and whatever an unknown transformation does. Several scalings one after the other
-    multiply: the learning rate is the magnitude of the product of all. It is absent if masks
-    make it differ between parameters.
+    multiply: the learning rate is the magnitude of the product of all. Several weight decays add
+    up to one. Either is absent if masks make it differ between parameters.
 
     Args:
         state: The optimizer's state. Without `tx`, also a pytree that contains one.
@@ -85,13 +85,15 @@ def hyperparameters(
         A dict from names to Python numbers, or to 0-d arrays under `jax.jit`; to arrays for the
         states of a `jax.vmap`. A number is the shortest decimal that has the value in its own
         dtype, such as 0.1 for a float32. In a partition the label comes first, as in
-        "decoder/beta". A scaling outside of a partition multiplies the learning rates in it.
+        "decoder/beta". A scaling outside of a partition multiplies the learning rates in it, and
+        a weight decay outside is added to those in it.
 
     Raises:
-        ValueError: state has another structure than that of tx. A state of the same structure
-            that another transformation made is not recognized.
-        TypeError: state is not the state of an optimizer or that of another method, or tx is not
-            a gradient transformation.
+        ValueError: Another transformation than tx has made state: it has another structure, or
+            states of other classes. Other hyperparameters of the same transformations are not
+            recognized.
+        TypeError: state is not the state of an optimizer or that of another method of momentax,
+            or tx is not a gradient transformation.
 
     Example:
         >>> tx = momentax.sgd(optax.linear_schedule(0.1, 0.0, 10), momentax.nesterov(0.9))
@@ -303,9 +305,9 @@ def _resolve(entries: list[_Entry]) -> dict[str, Any]:
     for label in dict.fromkeys([(), *(entry.label for entry in entries)]):
         own = [entry for entry in entries if entry.label == label]
         values = {
-            "learning_rate": _learning_rate(entries, label),
+            "learning_rate": _combined("learning_rate", operator.mul, entries, label),
             "beta": _only([entry for entry in own if entry.name == "beta"]),
-            "weight_decay": _only([entry for entry in own if entry.name == "weight_decay"]),
+            "weight_decay": _combined("weight_decay", operator.add, entries, label),
             "count": _first_count([entry for entry in own if entry.name == "count"]),
         }
         results |= {
@@ -316,25 +318,27 @@ def _resolve(entries: list[_Entry]) -> dict[str, Any]:
     return results
 
 
-def _learning_rate(entries: list[_Entry], label: tuple[str, ...]) -> Any:
-    """Return the magnitude of the product of all scalings around and in a label.
+def _combined(
+    name: str, operation: Callable[[Any, Any], Any], entries: list[_Entry], label: tuple[str, ...]
+) -> Any:
+    """Return the product or the sum of all values of one name around and in a label.
 
-    It is unknown where the branches of a partition in the label have learning rates of their own,
-    and not repeated where the learning rate around a branch is that of all branches.
+    It is unknown where the branches of a partition in the label have values of their own, where
+    not all values are known, and where they are for different parameters. It is not repeated where
+    the value around a branch is that of all branches.
     """
-    scalings = [entry for entry in entries if entry.name == "learning_rate"]
+    entries = [entry for entry in entries if entry.name == name]
 
     def has_branches(label: tuple[str, ...]) -> bool:
-        return any(e.label != label and e.label[: len(label)] == label for e in scalings)
+        return any(e.label != label and e.label[: len(label)] == label for e in entries)
 
     if has_branches(label) or (label and not has_branches(label[:-1])):
         return UNKNOWN
-    found = [entry for entry in scalings if label[: len(entry.label)] == entry.label]
-    if not found or any(entry.value is UNKNOWN for entry in found):
+    found = [entry for entry in entries if label[: len(entry.label)] == entry.label]
+    if any(entry.value is UNKNOWN for entry in found) or len({entry.mask for entry in found}) != 1:
         return UNKNOWN
-    if len({entry.mask for entry in found}) > 1:
-        return UNKNOWN
-    return abs(functools.reduce(operator.mul, [_as_number(entry.value) for entry in found]))
+    value = functools.reduce(operation, [_as_number(entry.value) for entry in found])
+    return abs(value) if name == "learning_rate" else value
 
 
 def _only(entries: list[_Entry]) -> Any:

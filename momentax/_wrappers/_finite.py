@@ -62,13 +62,21 @@ def _cleaned(leaf: Any) -> jax.Array:
     return jnp.where(jnp.isfinite(leaf), leaf, jnp.zeros_like(leaf))
 
 
+# It fits whatever differs: a key, a shape, a dtype or a leaf that is no array.
+_REMEDY = (
+    "pass the gradients as jax.grad returns them at these params, with None for a parameter that "
+    "has no gradient"
+)
+
+
 def require_gradients(updates: PyTree, inner: Any, params: PyTree) -> None:
     """Refuse gradients that do not fit the parameters or, without these, the only velocity."""
     if isinstance(params, optax.LookaheadParams):
         params = params.fast
     if params is not None:
-        remedy = "pass the params that the gradients were taken at"
-        _require_fit(updates, "the parameter", params, remedy)
+        trees.require_fit(
+            "the gradient", updates, "the parameter", params, _REMEDY, compare_leaves=_difference
+        )
         return
     found = {path: v for path, v in velocities(inner).items() if jax.tree.leaves(v)}
     for path, v in found.items():
@@ -76,15 +84,6 @@ def require_gradients(updates: PyTree, inner: Any, params: PyTree) -> None:
         is_stacked = getattr(velocity_node(inner, path), "leading_axes", 0)
         if len(found) == 1 and not is_stacked:
             trees.require_gradients(trees.masked_like(v, updates), v)
-
-
-def _require_fit(updates: PyTree, name: str, like: PyTree, remedy: str) -> None:
-    found = trees.first_difference(updates, like, none_fits=True, compare_leaves=_difference)
-    if found is not None:
-        raise found.error(
-            f"the gradient at {trees.path_name(found.path)} does not fit {name}: {found.given} "
-            f"where {found.expected} belongs; {remedy}"
-        )
 
 
 def _difference(g: Any, leaf: Any, path: Any) -> trees.Difference | None:

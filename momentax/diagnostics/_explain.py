@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import optax
 
 from momentax._core.arguments import describe, require_transformation
-from momentax.diagnostics._measurements import Measurements
+from momentax.diagnostics._measurements import Measurements, holds_monitor
 from momentax.diagnostics._rule import SEVERITIES, Found, Rule
 from momentax.diagnostics._rules import RULES
 from momentax.diagnostics._settings import Settings, settings_of
@@ -39,9 +39,22 @@ class Finding(NamedTuple):
         )
 
     def _title(self) -> str:
+        return f"{self.severity.upper()}: {self._name()}, {self._steps()}"
+
+    def _name(self) -> str:
+        return self.rule.replace("_", " ")
+
+    def _steps(self) -> str:
         first, last = self.steps
-        steps = f"step {first}" if first == last else f"steps {first} to {last}"
-        return f"{self.severity.upper()}: {self.rule.replace('_', ' ')}, {steps}"
+        return f"step {first}" if first == last else f"steps {first} to {last}"
+
+    def _row(self) -> str:
+        text = 'style="text-align: left"'
+        return (
+            f"<tr><td><b>{escape(self.severity)}</b><br>{escape(self._name())}<br>{self._steps()}"
+            "</td>"
+            f"<td {text}>{escape(self.evidence)}</td><td {text}>{escape(self.remedy)}</td></tr>"
+        )
 
 
 class Findings(list[Finding]):
@@ -56,14 +69,9 @@ class Findings(list[Finding]):
         if not self:
             return f"<p>{escape(str(self))}</p>"
         head = "".join(f"<th>{name}</th>" for name in ("finding", "evidence", "remedy"))
-        rows = [
-            f"<tr><td><b>{escape(each.severity)}</b><br>{escape(each.rule.replace('_', ' '))}<br>"
-            f"steps {each.steps[0]} to {each.steps[1]}</td>"
-            f'<td style="text-align: left">{escape(each.evidence)}</td>'
-            f'<td style="text-align: left">{escape(each.remedy)}</td></tr>'
-            for each in self
-        ]
-        return "\n".join(["<table>", f"<tr>{head}</tr>", *rows, "</table>"])
+        return "\n".join(
+            ["<table>", f"<tr>{head}</tr>", *(each._row() for each in self), "</table>"]
+        )
 
 
 def explain(
@@ -144,11 +152,7 @@ def explain(
     """
     if tx is not None:
         require_transformation("tx", tx, " or None")
-    if not isinstance(measurements, Measurements):
-        raise TypeError(
-            "measurements must be what momentax.measurements(state) returns, got "
-            f"{describe(measurements)}"
-        )
+    _require_measurements(measurements)
     counts, history = _rows_of(measurements)
     views = _views(counts, history, settings_of(tx, measurements.count))
     found = [each for rule in RULES for each in _apply(rule, views)]
@@ -160,6 +164,18 @@ def explain(
 
 
 _FEW = 10
+
+
+def _require_measurements(value: Any) -> None:
+    if isinstance(value, Measurements):
+        return
+    given = describe(value)
+    if holds_monitor(value):
+        given = (
+            f"an object of type {type(value).__name__} that holds the state of a monitor; write "
+            "momentax.explain(momentax.measurements(state))"
+        )
+    raise TypeError(f"measurements must be what momentax.measurements(state) returns, got {given}")
 
 
 def _rows_of(measurements: Measurements) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -175,9 +191,9 @@ def _too_few(readings: int, count: int) -> Finding:
     return Finding(
         "too_few_readings",
         "note",
-        f"The history holds {readings} readings; most rules need {_FEW} or more.",
+        f"The number of readings is {readings}; most rules need {_FEW} or more.",
         "Let the monitor keep a history, momentax.monitor(tx, history=1000), and run longer.",
-        (int(count), int(count)),
+        (max(count, 0), max(count, 0)),
     )
 
 

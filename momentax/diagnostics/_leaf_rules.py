@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from momentax.diagnostics._remedies import number, scale_learning_rate
+from momentax.diagnostics._remedies import number, scale_learning_rate, within_sentence
 from momentax.diagnostics._rule import Found, Rule
 from momentax.diagnostics._views import View
 
@@ -48,10 +48,10 @@ def _few_entries_hit(view: View) -> Found | None:
 def _wait_for_gradients(view: View, _: Found) -> str:
     coast = number(view.memory - 1)
     return (
-        "If it is an embedding, give it momentax.lazy(...) by optax.partition, so that rows wait "
-        f"for their next gradient: now a row goes on by {coast} times its last step without one. "
-        "Otherwise most of its units are dead: lower the learning rate, or use an activation "
-        "without zero slope."
+        "If it is an embedding, give it momentax.lazy(...) by optax.partition. Then a row waits "
+        f"for its next gradient; now it moves on by {coast} times its last step without one. If it "
+        "is another layer, most of its units are dead: lower the learning rate, or use an "
+        "activation without zero slope (leaky ReLU, GELU)."
     )
 
 
@@ -63,19 +63,14 @@ def _dead_leaf(view: View) -> Found | None:
         return None
     if start and g[start - 1] < 1e-3 * np.max(g):  # It has converged, and rounds to 0.
         return None
-    if view.model is not None and view.model.has("gradient_norm"):
-        model_counts, total = view.model.select("gradient_norm")
-        if not np.any(total[model_counts >= counts[start]] > 0):
-            return None  # All of the model is at rest, which the finding on the model says.
     return Found(counts[start], counts[-1], {"total": len(g) - start})
 
 
 def _revive(view: View, _: Found) -> str:
     return (
-        "Initialize it again from a step before, and "
-        f"{scale_learning_rate(view, 0.3).lower()} or use an activation without zero slope "
-        "(leaky ReLU, GELU), if its units are dead. If it is not used, leave it out of the "
-        "parameters that are trained."
+        "If its units are dead, go back to a step before, initialize it again, and "
+        f"{within_sentence(scale_learning_rate(view, 0.3))} or use an activation without zero "
+        "slope (leaky ReLU, GELU). If the loss does not depend on it, do not train it."
     )
 
 
@@ -93,7 +88,9 @@ def _dominant_leaf(view: View) -> Found | None:
     holds = share > _DOMINANT
     if len(share) < 20 or np.mean(holds) < 0.9:
         return None
-    numbers = {"hits": int(np.sum(holds)), "total": len(share), "share": np.median(share)}
+    # Rounding may make the share of the only leaf exceed 1.
+    numbers = {"share": min(1.0, np.median(share[holds]))}
+    numbers |= {"hits": int(np.sum(holds)), "total": len(share)}
     return Found(common[0], common[-1], numbers)
 
 
@@ -104,9 +101,9 @@ def _own_learning_rate(_: View, found: Found) -> str:
     share = found.numbers["share"]
     ratio = np.sqrt((1 - share) / share)
     return (
-        "Normalize its inputs, if they are not, or clip and scale it separately by "
-        "optax.partition: a limit on the norm of the whole gradient limits all leaves for its "
-        f"sake, although the others together have only {ratio:.2g} of its norm."
+        "Normalize its inputs if they are not, or clip and scale it separately by "
+        "optax.partition. A limit on the norm of the whole gradient also shortens the other "
+        f"leaves, whose gradients together have only {ratio:.2g} of its norm."
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from momentax.diagnostics._remedies import number, scale_learning_rate
+from momentax.diagnostics._remedies import number, scale_learning_rate, within_sentence
 from momentax.diagnostics._rule import Found, Rule, found_in
 from momentax.diagnostics._views import Span, View, densest_span, significant_hits
 
@@ -20,7 +20,7 @@ def _update_ratio_too_large(view: View) -> Found | None:
     if not len(counts):
         return None
     # Parameters that tend to 0, or that start there, make the ratio large without harm.
-    settled = (size >= 0.25 * size[np.isfinite(size)].max(initial=0)) & (size >= 0.5 * size[0])
+    settled = (size >= 0.25 * size.max()) & (size >= 0.5 * size[0])
     span = densest_span((ratio > _LARGE) & settled, 0.6)
     if span is None or span.hits < max(20, significant_hits(len(ratio))):
         span = densest_span(ratio > _LARGE, 0.6)
@@ -57,7 +57,12 @@ def _update_ratio_too_small(view: View) -> Found | None:
 
 def _to_ratio(target: float) -> Callable[[View, Found], str]:
     def remedy(view: View, found: Found) -> str:
-        factor = target / max(found.numbers["median"], 1e-30)
+        if (median := found.numbers["median"]) < 1e-6 * target:
+            return (
+                "Find out why the updates are almost 0: the learning rate or its schedule may be "
+                "0, a mask may leave out all parameters, or a guard may skip each step."
+            )
+        factor = target / median
         return (
             f"{scale_learning_rate(view, factor)}, at which an update has about {target:g} of the "
             "norm of the parameters."
@@ -71,14 +76,14 @@ def _to_ratio(target: float) -> Callable[[View, Found], str]:
 
 def _always_clipped(view: View) -> Found | None:
     counts, clipped, g = view.select("clipped_gradient_norm", "gradient_norm")
-    holds = clipped < 0.99 * g
+    holds = (clipped > 0) & (clipped < 0.99 * g)
     if len(g) < 20 or np.mean(holds) < 0.9:
         return None
     numbers = {
         "hits": int(np.sum(holds)),
         "total": len(g),
-        "before": np.median(g),
-        "after": np.median(clipped),
+        "before": np.median(g[holds]),
+        "after": np.median(clipped[holds]),
         "high": np.quantile(g, 0.95),
     }
     return Found(counts[0], counts[-1], numbers)
@@ -86,11 +91,11 @@ def _always_clipped(view: View) -> Found | None:
 
 def _clip_rarely(view: View, found: Found) -> str:
     n = found.numbers
-    slower = scale_learning_rate(view, n["after"] / n["before"])
+    slower = within_sentence(scale_learning_rate(view, n["after"] / n["before"]))
     return (
         f"Raise the limit from {number(n['after'])} to {number(n['high'])}, the 95th percentile of "
-        f"the norms, and {slower[0].lower()}{slower[1:]} so that the steps keep their length. As "
-        "it is, the length of the gradient has no influence on the step."
+        f"the norms, and {slower} so that the steps keep their length. Now the length of the "
+        "gradient has no influence on the step."
     )
 
 

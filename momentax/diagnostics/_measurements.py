@@ -230,6 +230,11 @@ def _describe(found: dict[str, Any]) -> str:
     return f"the state holds {len(found)} monitors, at {places}; pick one with path={first!r}"
 
 
+def holds_monitor(value: Any) -> bool:
+    """Return whether a value is the state of a monitor, or a pytree that contains one."""
+    return any(map(_is_monitor, jax.tree.leaves(value, is_leaf=_is_monitor)))
+
+
 def _is_monitor(node: Any) -> bool:
     """Return whether a node is the state of a monitor; Flax NNX makes a mapping of it."""
     if isinstance(node, MonitorState):

@@ -12,17 +12,14 @@ from momentax._core.typing import Reals
 from momentax.diagnostics._remedies import (
     beside_edge,
     change_beta,
+    in_steps,
     number,
     scale_learning_rate,
     with_memory,
+    within_sentence,
 )
-from momentax.diagnostics._rule import Found, Rule
-from momentax.diagnostics._views import Span, View, densest_span
-
-
-def _spacing(counts: Reals) -> float:
-    return float(np.median(np.diff(counts))) if len(counts) > 1 else 1.0
-
+from momentax.diagnostics._rule import Found, Rule, found_in
+from momentax.diagnostics._views import Span, View, densest_span, log_slopes, shifted, spacing
 
 # A loss that does not fall.
 
@@ -39,9 +36,9 @@ def _standstill(view: View, least: float, order: float) -> _Standstill | None:
     """Return the end of the history if the loss no longer falls there.
 
     The end is the last three quarters or the last half, at least a hundred readings and one and a
-    half memories of the velocity. Of the
-    medians of eight blocks of it the correlation of their ranks with time must exceed `order`, and
-    the median of the second half must exceed `least` of that of the first.
+    half memories of the velocity. The ranks of the medians of its eight blocks must have a
+    correlation with time above `order`, and the median of the second half must be above `least`
+    times that of the first.
     """
     counts, loss = view.select("loss")
     for share in (0.75, 0.5):
@@ -51,7 +48,7 @@ def _standstill(view: View, least: float, order: float) -> _Standstill | None:
             return None
         ranks = np.argsort(np.argsort([np.median(each) for each in np.array_split(tail, 8)]))
         early, late = (np.median(each) for each in np.array_split(tail, 2))
-        if np.corrcoef(ranks, np.arange(8))[0, 1] > order and late > least * early:
+        if np.corrcoef(ranks, np.arange(8))[0, 1] > order and late > shifted(early, least - 1):
             return _Standstill(counts[start], counts[-1], float(np.median(tail)))
     return None
 
@@ -74,7 +71,7 @@ def _noise_floor(view: View, least: float, order: float) -> _Standstill | None:
     early, late = (np.median(each) for each in np.array_split(update, 2))
     is_plain = view.beta is not None and view.beta < 0.5  # Its cosine is always large.
     noisy = is_plain or np.median(_between(view, first, last, "cos")) < 0.8
-    has_fallen = view.counts[0] > 0 or level < 0.7 * view.select("loss")[1][0]
+    has_fallen = view.counts[0] > 0 or level < shifted(view.select("loss")[1][0], -0.3)
     return found if noisy and late > 0.5 * early and has_fallen else None
 
 
@@ -93,11 +90,11 @@ def _beta_too_large(view: View) -> Found | None:
 def _shorten_memory(view: View, _: Found) -> str:
     shorter = with_memory(max(10.0, view.memory / 10))
     factor = (1 - (view.beta or 0.9)) / (1 - shorter)
-    slower = scale_learning_rate(view, factor)
+    slower = within_sentence(scale_learning_rate(view, factor))
     return (
         f"{change_beta(view, shorter)}. The noise keeps the loss above its minimum in proportion "
-        f"to α/(1 − β), which falls to {number(factor)} of its value. Or "
-        f"{slower[0].lower()}{slower[1:]}, for example by a schedule, which does the same."
+        f"to α/(1 − β), which falls to {number(factor)} of its value. You may instead {slower}, "
+        "for example by a schedule: α/(1 − β) falls as much."
     )
 
 
@@ -122,19 +119,23 @@ def _decay(view: View, _: Found) -> str:
     )
 
 
+def _let_it_die_out(view: View, _: Found) -> str:
+    return (
+        "Call momentax.reset_velocity(state) once, or "
+        f"{within_sentence(scale_learning_rate(view, 0.1))} by a schedule, so that what is left of "
+        "the velocity moves the parameters a tenth as far."
+    )
+
+
 def _coasting(view: View) -> Found | None:
     """The velocity is longer than steady gradients of the present size could make it."""
     counts, gain, g = view.select("gain", "gradient_norm")
     holds = (gain > 2 * view.memory) & (g < 0.1 * np.maximum.accumulate(g))
     span = densest_span(holds, 0.6)
-    if span is None or span.hits < max(10, view.memory / _spacing(counts) / 2):
+    if span is None or span.hits < max(10, view.memory / spacing(counts) / 2):
         return None
-    return Found(
-        counts[span.start],
-        counts[span.stop - 1],
-        {"hits": span.hits, "total": span.total, "gain": np.median(gain[span.rows])}
-        | {"memory": view.memory},
-    )
+    numbers = {"gain": np.median(gain[span.rows]), "memory": view.memory}
+    return found_in(counts, span, **numbers)
 
 
 # A plateau.
@@ -189,23 +190,24 @@ def _longest_flat(loss: Reals) -> Span | None:
 def _steady_slope(view: View) -> Found | None:
     """The gradient hardly changes over many memories, so that the curvature is almost 0."""
     counts, loss, g, cos = view.select("loss", "gradient_norm", "cos")
-    change = np.abs(np.diff(np.log(np.maximum(g, 1e-300)))) / np.diff(counts)
+    change = np.abs(log_slopes(counts, g))
     span = densest_span((change < 0.02 / view.memory) & (cos[1:] > 0.99) & (g[1:] > 0), 0.9)
-    if span is None or span.total < max(30, 3 * view.memory / _spacing(counts)):
+    if span is None or span.total < max(30, 3 * view.memory / spacing(counts)):
         return None
     span = Span(span.start, span.stop + 1, span.hits)
-    if np.ptp(np.log(g[span.rows])) > 0.2:
+    if np.max(g[span.rows]) > np.exp(0.2) * np.min(g[span.rows]):
         return None
     return _on_plateau(counts, span, loss, np.median(g[span.rows]), np.median(cos[span.rows]))
 
 
 def _cross_sooner(view: View, found: Found) -> str:
-    β = with_memory(3 * view.memory)
-    faster = scale_learning_rate(view, max(beside_edge(view, found.first, found.last) or 3.0, 1.0))
-    return (
-        f"The velocity carries the parameters across, at α/(1 − β) per gradient. "
-        f"{change_beta(view, β)}, or {faster[0].lower()}{faster[1:]} while the plateau lasts."
-    )
+    remedy = change_beta(view, with_memory(3 * view.memory))
+    # A curvature near 0 would allow any learning rate, and says nothing of what comes after.
+    factor = min(beside_edge(view, found.first, found.last) or 3.0, 10.0)
+    if factor > 1:
+        faster = within_sentence(scale_learning_rate(view, factor))
+        remedy += f", or {faster} while the plateau lasts"
+    return f"{remedy}: the parameters cross it at a speed of α/(1 − β) times the gradient."
 
 
 # A change of the data.
@@ -252,17 +254,19 @@ def _jumps(size: Reals, rise: float) -> NDArray[np.intp]:
     usual = sliding_window_view(np.abs(change), _WINDOW).max(axis=1)[:-5]
     after = np.median(sliding_window_view(size, 5), axis=1)[_WINDOW:]
     before, now = size[_WINDOW - 1 : -5], size[_WINDOW:-4]
-    holds = (change[_WINDOW:-4] > 2 * usual) & (np.minimum(now, after) > rise * before)
+    holds = (change[_WINDOW:-4] > 2 * usual) & (np.minimum(now, after) > shifted(before, rise - 1))
     return np.flatnonzero(holds) + _WINDOW
 
 
 def _forget(view: View, found: Found) -> str:
-    β = with_memory(max(view.memory / 4, 2.0))
-    return (
+    remedy = (
         f"Call momentax.reset_velocity(state) when the data change, here before step "
-        f"{found.first:.0f}, or wrap tx in momentax.restart(tx). If the data change often: "
-        f"{change_beta(view, β)}."
+        f"{found.first:.0f}, or wrap tx in momentax.restart(tx)."
     )
+    β = with_memory(view.memory / 4)
+    if view.beta is not None and view.beta <= β:
+        return remedy
+    return f"{remedy} If the data change often, {within_sentence(change_beta(view, β))}."
 
 
 # A memory that is too short.
@@ -277,18 +281,16 @@ def _beta_too_small(view: View) -> Found | None:
     first, last = counts[span.start], counts[span.stop - 1]
     if last - first < 20 * view.memory:
         return None
-    slopes = np.diff(np.log(g[span.rows])) / np.diff(counts[span.rows])
+    slopes = log_slopes(counts[span.rows], g[span.rows])
     rate = min(1.0, float(np.exp(np.median(slopes))))
     better = _best_for(rate, view.beta)
     if rate ** (10 * view.memory) < 0.5 or 1 - better > (1 - view.beta) / 2:
         return None
     half_life = np.log(0.5) / np.log(rate) if rate < 1 else np.inf
-    return Found(
-        first,
-        last,
-        {"hits": span.hits, "total": span.total, "half_life": half_life, "memory": view.memory}
-        | {"better": better},
-    )
+    pace = "did not shrink" if half_life > 1e6 else f"took {half_life:.3g} steps to halve"
+    numbers = {"hits": span.hits, "total": span.total, "pace": pace}
+    numbers |= {"memory": in_steps(view.memory), "better": better}
+    return Found(first, last, numbers)
 
 
 def _best_for(rate: float, beta: float) -> float:
@@ -373,9 +375,9 @@ RULES = (
         ("gain", "gradient_norm"),
         _coasting,
         "The velocity was {gain:.3g} times as long as the gradient in {hits} of the {total} "
-        "readings between steps {first} and {last}, more than the {memory:.3g} times to which "
-        "steady gradients build it up: it is left over from larger gradients.",
-        _decay,
+        "readings between steps {first} and {last}, and steady gradients make it at most "
+        "{memory:.3g} times as long: it is left over from larger gradients.",
+        _let_it_die_out,
         unless=("exploding_velocity", "nonfinite_gradients", "stale_velocity"),
     ),
     Rule(
@@ -385,8 +387,7 @@ RULES = (
         ("angle", "gradient_snr", "gradient_norm"),
         _beta_too_small,
         "The gradient kept its direction in {hits} of the {total} readings between steps {first} "
-        "and {last} and took {half_life:.3g} steps to halve, many times the memory 1/(1 − β) of "
-        "{memory:.3g} steps.",
+        "and {last} and {pace}, while the memory 1/(1 − β) is {memory}.",
         _lengthen_memory,
         unless=("plateau", "oscillation"),
     ),

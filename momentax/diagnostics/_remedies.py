@@ -8,9 +8,22 @@ from momentax.diagnostics._views import View
 
 
 def number(value: float) -> str:
-    """Format a number with three digits, or four next to 1, as of β = 0.9995."""
-    digits = 4 if 0.99 < value < 1 else 3
-    return f"{value:.{digits}g}"
+    """Format a number with three digits, or so that 1 - β has two, as of β = 0.9995."""
+    if 0.99 < value < 1:
+        decimals = int(np.ceil(-np.log10(1 - value))) + 1
+        return f"{value:.{decimals}f}".rstrip("0")
+    return f"{value:.3g}"
+
+
+def in_steps(value: float) -> str:
+    """Return a number of steps with its noun."""
+    text = number(value)
+    return f"{text} step" if text == "1" else f"{text} steps"
+
+
+def within_sentence(text: str) -> str:
+    """Return a sentence as it is written after "or" or a colon."""
+    return text[0].lower() + text[1:]
 
 
 def scale_learning_rate(view: View, factor: float) -> str:
@@ -24,7 +37,7 @@ def scale_learning_rate(view: View, factor: float) -> str:
 
 def change_beta(view: View, new: float) -> str:
     """Say to what to change β, as the beginning of a sentence."""
-    memory = f"a memory 1/(1 − β) of {number(1 / (1 - new))} steps"
+    memory = f"a memory 1/(1 − β) of {in_steps(1 / (1 - new))}"
     if view.beta is None:
         return f"Choose β = {number(new)}, {memory}"
     verb = "Lower" if new < view.beta else "Raise"

@@ -10,6 +10,7 @@ from momentax.diagnostics._remedies import (
     number,
     scale_learning_rate,
     with_memory,
+    within_sentence,
 )
 from momentax.diagnostics._rule import Found, Rule, found_in
 from momentax.diagnostics._views import (
@@ -44,12 +45,15 @@ def _skip_or_restart(view: View, found: Found) -> str:
     )
     if found.severity == "warning":
         share = found.numbers["hits"] / found.numbers["total"]
-        return f"{advice}, and look for the batches: they are {share:.2g} of those that were read."
+        return f"{advice}, and find the batches that cause it, {share:.1%} of those read."
     again = f"{_start_again(found.first)} A velocity that is not finite stays so."
     counts, v = view.select("velocity_norm") if view.has("velocity_norm") else ([], np.array([]))
-    v = v[np.isfinite(v) & (v > 0) & (np.asarray(counts) < found.first)]
+    v = v[(v > 0) & (np.asarray(counts) < found.first)]
     if len(v) and v[-1] > _GROWTH**2 * v[0]:
-        return f"Find out first why the velocity grew before step {found.first:.0f}. {again}"
+        return (
+            f"First mend what made the velocity grow before step {found.first:.0f}, such as a "
+            f"learning rate that is too large. {again}"
+        )
     return f"{advice}. {again}"
 
 
@@ -58,7 +62,9 @@ def _start_again(step: float) -> str:
 
 
 def _nonfinite_velocity(view: View) -> Found | None:
-    series = view.series["velocity_norm"]
+    series = view.series.get("velocity_norm")
+    if series is None or np.all(np.isnan(series)):
+        return None
     # A norm that is NaN or infinite is known not to be finite.
     rows = np.flatnonzero(~np.isfinite(series) & ~_is_unread(view))
     if not len(rows):
@@ -80,8 +86,7 @@ _GROWTH = 100.0
 
 def _exploding_velocity(view: View) -> Found | None:
     counts, v = view.select("velocity_norm")
-    positive = (v > 0) & np.isfinite(v)
-    counts, v = counts[positive], v[positive]
+    counts, v = counts[v > 0], v[v > 0]
     if len(v) < 3:
         return None
     growth = v / np.minimum.accumulate(v)
@@ -102,6 +107,8 @@ def _exploding_velocity(view: View) -> Found | None:
 def _is_harmful(view: View, first: float, last: float) -> bool:
     """Return whether the loss rose as well, or if it is unknown, whether the steps became long."""
     if view.has("loss"):
+        if np.any(np.isposinf(view.series["loss"][view.counts >= first])):
+            return True
         counts, loss = view.select("loss")
         before = loss[counts <= first]
         after = loss[(counts >= first) & (counts <= last)]
@@ -124,10 +131,10 @@ def _slow_down(view: View, found: Found) -> str:
     factor = (1 + β) / (1 + β + ρ + β / ρ)
     measured = beside_edge(view, found.first, found.last)
     factor = min(factor, measured or factor)
+    growth = f"{100 * (ρ - 1):.2g}%" if ρ < 2 else f"a factor of {number(ρ)}"
     return (
-        f"{scale_learning_rate(view, factor)}: it grew by a factor of {number(ρ)} per step, and "
-        "this is half the learning rate at which such an error neither grows nor shrinks. "
-        f"{_start_again(found.first)}"
+        f"{scale_learning_rate(view, factor)}, half of that at which the velocity neither grows "
+        f"nor shrinks: it grew by {growth} per step. {_start_again(found.first)}"
     )
 
 
@@ -140,7 +147,8 @@ def _edge_of_stability(view: View) -> Found | None:
     counts, curvature, edge = view.select("curvature", "edge")
     if not len(counts):
         return None
-    ratio = np.where(np.isfinite(edge) & (edge > 0), curvature / np.where(edge > 0, edge, 1), 0)
+    known = np.isfinite(edge) & (edge > 0)
+    ratio = np.where(known, curvature / np.where(known, edge, 1), 0)
     span = densest_span(ratio >= _NEAR_EDGE, 0.6)
     if span is None or span.hits < significant_hits(len(ratio)):
         return None
@@ -158,9 +166,9 @@ def _edge_of_stability(view: View) -> Found | None:
 def _leave_the_edge(view: View, found: Found) -> str:
     factor = 0.5 / found.numbers["ratio"]
     return (
-        f"{scale_learning_rate(view, factor)}, at which the curvature is half of what the "
-        "pipeline tolerates. If the loss still falls, the run trains at its edge, and no larger "
-        "learning rate is stable."
+        f"{scale_learning_rate(view, factor)}, at which the curvature is half of the stability "
+        "edge. If the loss still falls, you may keep the learning rate, but no larger one is "
+        "stable."
     )
 
 
@@ -193,7 +201,7 @@ def _halves_fast(view: View, first: float, last: float, swings: int | None = Non
     if not view.has("gradient_norm"):
         return False
     counts, g = view.select("gradient_norm")
-    g = g[(counts >= first) & (counts <= last) & np.isfinite(g)]
+    g = g[(counts >= first) & (counts <= last)]
     if len(g) < 4:
         return False
     quarter = len(g) // 4
@@ -206,14 +214,13 @@ def _halves_fast(view: View, first: float, last: float, swings: int | None = Non
 
 def _damp(view: View, found: Found) -> str:
     β = with_memory(view.memory / 3)
-    slower = scale_learning_rate(view, 1 / 3)
+    slower = within_sentence(scale_learning_rate(view, 1 / 3))
     λ = _curvature_between(view, found.first, found.last)
     if λ is not None and view.learning_rate and (αλ := view.learning_rate * λ) < 1:
-        β = min(β, with_memory(1 / (1 - (1 - np.sqrt(αλ)) ** 2)))
-    return (
-        f"{change_beta(view, max(β, 0.0))}, so that the oscillation dies out sooner, or "
-        f"{slower[0].lower()}{slower[1:]}, so that it becomes slower."
-    )
+        critical = min((1 - np.sqrt(αλ)) ** 2, β)  # It rounds to 1 for a curvature near 0.
+        β = min(β, with_memory(1 / (1 - critical)))
+    sooner = f"{change_beta(view, max(β, 0.0))}, so that the oscillation dies out sooner"
+    return f"{sooner}, or {slower}, so that it becomes slower."
 
 
 def _curvature_between(view: View, first: float, last: float) -> float | None:
@@ -267,8 +274,8 @@ RULES = (
         "leaf",
         ("nonfinite",),
         _nonfinite_gradients,
-        "{hits} of the {total} gradients that were read had entries that are not finite, the first "
-        "at step {first} ({entries:.0f} entries).",
+        "{hits} of the {total} gradients that were read had infinite or NaN entries, the first at "
+        "step {first} (number of such entries: {entries:.0f}).",
         _skip_or_restart,
         least=1,
     ),
@@ -276,9 +283,10 @@ RULES = (
         "nonfinite_gradients",
         "problem",
         "leaf",
-        ("velocity_norm",),
+        (),
         _nonfinite_velocity,
-        "The velocity was not finite in {hits} of the {total} readings, the first at step {first}.",
+        "The velocity was infinite or NaN in {hits} of the {total} readings, first at step "
+        "{first}.",
         _skip_or_restart,
         least=1,
     ),
@@ -299,8 +307,9 @@ RULES = (
         "model",
         ("curvature", "edge"),
         _edge_of_stability,
-        "The curvature along the steps exceeded 0.8 of the stability edge in {hits} of the {total} "
-        "readings between steps {first} and {last} (median {curvature:.3g}, edge {edge:.3g}).",
+        "The curvature along the steps was at least 0.8 of the stability edge in {hits} of the "
+        "{total} readings between steps {first} and {last} (median {curvature:.3g}, edge "
+        "{edge:.3g}).",
         _leave_the_edge,
     ),
     Rule(
@@ -331,9 +340,9 @@ RULES = (
         "model",
         ("alpha",),
         _overshoots,
-        "The steps landed on the other side of the minimum along their direction, as high as they "
-        "started, in {hits} of the {total} readings between steps {first} and {last} (median alpha "
-        "{median:.2f}; 0 is the minimum and 1 the mirror image).",
+        "The steps crossed the minimum along their direction and landed about as high as they "
+        "started in {hits} of the {total} readings between steps {first} and {last} (median alpha "
+        "{median:.2f}; 0 is the minimum and 1 is equally high on the other side).",
         _shorten,
     ),
 )

@@ -36,12 +36,22 @@ class View(NamedTuple):
 
     def has(self, *keys: str) -> bool:
         """Return whether each reading is known at least once."""
-        return all(key in self.series and not np.all(np.isnan(self.series[key])) for key in keys)
+        return all(key in self.series and np.any(_is_known(key, self.series[key])) for key in keys)
 
     def select(self, *keys: str) -> tuple[Reals, ...]:
-        """Return the counts at which all of some readings are known, and these readings."""
-        known = ~np.any([np.isnan(self.series[key]) for key in keys], axis=0)
+        """Return the counts at which all of some readings are known, and these readings.
+
+        What has overflowed is not known, but a reading that may be infinite stays so.
+        """
+        known = np.all([_is_known(key, self.series[key]) for key in keys], axis=0)
         return self.counts[known], *(self.series[key][known] for key in keys)
+
+
+_MAY_BE_INFINITE = {reading.key for reading in READINGS if reading.range.endswith("inf]")}
+
+
+def _is_known(key: str, values: Reals) -> Any:
+    return ~np.isnan(values) if key in _MAY_BE_INFINITE else np.isfinite(values)
 
 
 class Span(NamedTuple):
@@ -97,9 +107,24 @@ def runs_of(holds: Any) -> int:
     return int(np.sum(padded[1:] & ~padded[:-1]))
 
 
+def spacing(counts: Reals) -> float:
+    """Return the usual number of updates from one reading to the next."""
+    return float(np.median(np.diff(counts))) if len(counts) > 1 else 1.0
+
+
+def shifted(value: Any, share: float) -> Any:
+    """Return a value that is higher, or lower, by a share of its size; it may be negative."""
+    return value + share * np.abs(value)
+
+
+def log_slopes(counts: Reals, size: Reals) -> Reals:
+    """Return the change of log(size) per step between readings; a size of 0 counts as 1e-300."""
+    return np.diff(np.log(np.maximum(size, 1e-300))) / np.diff(counts)
+
+
 def age_to_beta(age: Reals) -> float | None:
     """Return the β whose velocity has the last mean lag that was read, β / (1 - β)."""
-    known = age[np.isfinite(age)]
+    known = age[(age >= 0) & (age < 1e12)]  # A larger one would round β to 1.
     return float(known[-1] / (1 + known[-1])) if len(known) else None
 
 

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 import momentax
 from momentax import explain, theory
+from momentax._wrappers._readings import READINGS
 from momentax.diagnostics import Finding, Measurements
 from momentax.diagnostics._rules import RULES
 
@@ -385,7 +386,8 @@ def test_a_velocity_that_was_left_over_is_residual():
     measured = readings(gradient_norm=gradient, gain=gain, age=9.0)
     found = find("residual_velocity", measured)
     assert found.steps == (30, 59)
-    assert "to which steady gradients build it up" in found.evidence
+    assert "steady gradients make it at most 10 times as long" in found.evidence
+    assert "momentax.reset_velocity(state)" in found.remedy
 
 
 def test_a_skipped_gradient_is_a_warning_and_a_poisoned_velocity_a_problem():
@@ -414,6 +416,38 @@ def test_a_rule_whose_readings_are_missing_or_unknown_is_not_applied():
     assert explain(readings(parameter_norm=1.0)) == []
     unknown = {key: np.nan for rule in RULES for key in rule.needs}
     assert explain(readings(**unknown)) == []
+
+
+EXTREMES = (0.0, 1e-300, 1e300, -1e300, np.inf, -np.inf, np.nan)
+BOUNDED_BY = {"cos": 1.0, "angle": 180.0, "opposing_share": 1.0}
+BOUNDED = {"cos": 0.5, "angle": 60.0, "opposing_share": 0.3, "gradient_snr": 1.0, "age": 9.0}
+
+
+@pytest.mark.parametrize("reading", READINGS, ids=lambda reading: reading.key)
+def test_any_numbers_are_explained_without_a_nan_or_an_infinity(reading):
+    """The other readings are those of a velocity that grows, or of one that is at rest."""
+    key, least = reading.key, {"[0": 0.0, "[-1": -1.0, "[-1/2": -0.5}
+    bounds = least.get(reading.range.split(",")[0], -np.inf), BOUNDED_BY.get(key, np.inf)
+    rests = {each.key: np.zeros(60) for each in READINGS}
+    grows = dict.fromkeys(rests, np.geomspace(1, 1e6, 60)) | BOUNDED
+    for history, tx in ((grows, METHODS["heavy_ball"]), (rests, None)):
+        for extreme in EXTREMES:
+            for chosen in (np.arange(60) % 2 == 0, np.arange(60) > 20):
+                values = np.where(chosen, np.clip(extreme, *bounds), history[key])
+                changed = history | {key: values}
+                for found in explain(readings(60, **changed), tx):
+                    text = f"{found.evidence} {found.remedy}".replace("infinite or NaN", "")
+                    assert not re.search(r"\bnan\b|\binf\b", text, re.IGNORECASE), text
+
+
+def test_a_loss_below_zero_is_judged_by_its_change():
+    """Such as a log-likelihood: a share of its size is lower, not nearer to 0."""
+    noise = np.random.default_rng(0).normal(0, 0.02, 400)
+    rests = np.concatenate([np.linspace(0, -5, 40), np.full(360, -5.0)]) + noise
+    falls = -np.geomspace(1, 100, 400) + noise
+    rest = {"cos": 0.2, "angle": 78.0, "update_norm": 1.0}
+    assert "residual_velocity" in names(explain(readings(400, loss=rests, **rest)))
+    assert explain(readings(400, loss=falls, **rest)) == []
 
 
 @pytest.mark.parametrize("latest", [{}, {"angle": 170.0}])
@@ -477,6 +511,11 @@ def test_bad_arguments():
         explain({"angle": 3.0})
     with pytest.raises(TypeError, match="tx must be a gradient transformation"):
         explain(readings(angle=3.0), 0.1)
+    state = {"step": 3, "opt_state": momentax.monitor(momentax.sgd(0.1)).init(jnp.ones(2))}
+    with pytest.raises(
+        TypeError, match=r"write momentax.explain\(momentax.measurements\(state\)\)"
+    ):
+        explain(state)
 
 
 def test_every_rule_is_described_and_severities_are_known():

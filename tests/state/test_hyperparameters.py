@@ -20,6 +20,7 @@ from tests.contracts.harness import build
 PARAMS = {"w": jnp.array([1.0, 2.0, 3.0]), "b": jnp.array([0.5, -1.0])}
 ZEROS = jax.tree.map(jnp.zeros_like, PARAMS)
 LABELS = {"w": "x", "b": "y"}
+ONLY_W = {"w": True, "b": False}
 RATE = optax.linear_schedule(0.1, 0.0, 10)
 BETA = optax.linear_schedule(0.5, 0.9, 10)
 
@@ -94,6 +95,30 @@ PIPELINES = {
             optax.scale_by_schedule(lambda t: -0.1 / (t + 1)),
         ),
         lambda t: described(0.1 / (t + 1), 0.6, 0.2, t),
+    ),
+    "three decays": (
+        lambda: optax.chain(
+            optax.add_decayed_weights(0.5),
+            optax.add_decayed_weights(0.25),
+            sgd(0.1, weight_decay=0.125),
+        ),
+        lambda t: described(0.1, 0.9, 0.875, t),
+    ),
+    "a second decay of some parameters": (
+        lambda: optax.chain(
+            optax.add_decayed_weights(0.5), optax.add_decayed_weights(0.25, ONLY_W), sgd(0.1)
+        ),
+        lambda t: described(0.1, 0.9, None, t),
+    ),
+    "a decay around a partition": (
+        lambda: optax.chain(
+            optax.add_decayed_weights(0.5),
+            optax.partition({"x": sgd(0.1, weight_decay=0.25), "y": optax.sgd(0.2, 0.8)}, LABELS),
+        ),
+        lambda t: {
+            **{f"x/{k}": v for k, v in described(0.1, 0.9, 0.75, t).items()},
+            **{f"y/{k}": v for k, v in described(0.2, 0.8, 0.5).items()},
+        },
     ),
     "named chain, out of order": (
         lambda: optax.named_chain(("z", optax.trace(0.5)), ("a", optax.scale(-0.2))),
@@ -339,16 +364,31 @@ def test_transformations_of_other_libraries_hide_nothing_that_the_state_holds():
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (optax.adam(0.1), "state does not belong to tx, which is a chain of 2 transf.* tuple of 4"),
-        (optax.masked(sgd(0.1), True), "keeps a field inner_state: it is a tuple of 4"),
-        (optax.trace(0.9), "a part of tx that is no chain has a tuple of 4"),
-        (momentax.heavy_ball(), "state must be of the class momentax.states.LinearState"),
-        (sgd(0.1, momentax.yellowfin()), "state must be of the class momentax.states.YellowFin"),
+        (optax.adam(0.1), "tx has a chain of 2 transformations, and state has a tuple of 4"),
+        (optax.masked(sgd(0.1), True), "with the field inner_state, and state has a tuple of 4"),
+        (optax.trace(0.9), "a part of tx is no chain, and state has a tuple of 4"),
+        (momentax.heavy_ball(), "a state of the class momentax.states.LinearState, and state has"),
+        (sgd(0.1, momentax.yellowfin()), "a state of the class momentax.states.YellowFinState, "),
     ],
 )
 def test_the_state_of_another_transformation_is_refused(other, message):
-    with pytest.raises((TypeError, ValueError), match=message):
+    with pytest.raises((TypeError, ValueError), match=f"^state does not belong to tx: .*{message}"):
         hyperparameters(sgd(0.1).init(PARAMS), other)
+
+
+@pytest.mark.parametrize(
+    ("made_by", "tx"),
+    [
+        (optax.adam(0.1), optax.sgd(0.1, 0.9)),
+        (optax.adam(0.1), optax.sgd(0.1)),
+        (optax.sgd(0.1, 0.9), optax.adam(0.1)),
+        (optax.sgd(0.1, 0.9), optax.sgd(RATE, 0.9)),
+        (optax.sgd(RATE), optax.chain(optax.identity(), optax.trace(0.9))),
+    ],
+)
+def test_the_state_of_another_chain_of_the_same_length_is_refused(made_by, tx):
+    with pytest.raises(ValueError, match=r"state does not belong to tx: .* a state of the class"):
+        hyperparameters(made_by.init(PARAMS), tx)
 
 
 @pytest.mark.parametrize("state", [None, 0.9, "state", [], {}, PARAMS, jnp.ones(3), sgd(0.1)])
@@ -365,3 +405,26 @@ def test_the_variables_of_optax_have_the_names_that_are_looked_up():
         function = getattr(optax, maker, None) or getattr(optax.contrib, maker, None)
         if function is not None:
             assert variable in inspect.signature(function).parameters, maker
+
+
+@jax.numpy_dtype_promotion("standard")
+def test_the_states_of_optax_have_the_classes_that_are_looked_up():
+    from momentax._state import _closures
+
+    checked = 0
+    for maker, classes in _closures._STATES.items():
+        function = getattr(optax, maker, None) or getattr(optax.contrib, maker, None)
+        if function is None:
+            continue
+        needed = [
+            name
+            for name, each in inspect.signature(function).parameters.items()
+            if each.default is inspect.Parameter.empty and each.kind is not each.VAR_KEYWORD
+        ]
+        for given in {"weight_decay": (0.1, RATE)}.get(needed[0] if needed else "", (0.9,)):
+            tx = function(**dict.fromkeys(needed, given))
+            assert _closures._maker(inspect.unwrap(tx.update)) == ("optax", maker)
+            assert type(tx.init(jnp.ones((3, 3)))).__name__ in classes, maker
+            assert hyperparameters((tx.init(jnp.ones((3, 3))),), optax.chain(tx)) is not None
+            checked += 1
+    assert checked > 20

@@ -639,7 +639,7 @@ BAD = {
     "MultiSteps": (
         {"tx": optax.MultiSteps(sgd(0.1), 2)},
         TypeError,
-        r"tx is an optax.MultiSteps: give its .gradient_transformation\(\)",
+        r"got an optax.MultiSteps, .* write optax.MultiSteps\(...\).gradient_transformation\(\)",
     ),
     "donate": ({"donate": 1}, TypeError, "donate must be True or False, got 1"),
     "has_aux": ({"has_aux": None}, TypeError, "has_aux must be True or False, got None"),

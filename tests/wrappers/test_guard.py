@@ -366,6 +366,24 @@ def test_gradients_that_do_not_fit_are_refused_for_optax_too():
                 tx.update(ORDINARY | {"a": jnp.ones(3, jnp.int32)}, state, params)
 
 
+def test_the_remedy_for_gradients_fits_each_fault():
+    tx = guard(sgd(0.1))
+    state = tx.init(PARAMS)
+    for g in (
+        ORDINARY | {"a": jnp.ones(3, jnp.complex64)},
+        {"a": ORDINARY["a"]},
+        ORDINARY | {"c": jnp.ones(2)},
+        ORDINARY | {"a": "no array"},
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"pass the gradients as jax.grad re"):
+            tx.update(g, state, PARAMS)
+
+
+def test_multi_steps_is_refused_with_what_to_write_instead():
+    with pytest.raises(TypeError, match=r"write optax.MultiSteps\(...\).gradient_transformation"):
+        guard(optax.MultiSteps(sgd(0.1), 2))
+
+
 def test_a_state_that_changes_its_shape_is_refused():
     growing = optax.GradientTransformation(
         lambda params: jnp.zeros(1), lambda g, state, params=None: (g, jnp.append(state, 0.0))
