@@ -167,7 +167,8 @@ def _draw_racer(ax: Axes, racer: Racer, place: int) -> Line2D:
     if racer.diverged is not None:
         outcome = f"diverged from step {racer.diverged}"
     else:
-        outcome = "not reached" if racer.reached is None else f"{racer.reached} steps"
+        steps = "1 step" if racer.reached == 1 else f"{racer.reached} steps"
+        outcome = "not reached" if racer.reached is None else steps
     label = f"{place}. {racer.name}: {outcome}"
     style: dict[str, Any] = {
         "color": color,
