@@ -24,7 +24,7 @@ from momentax._cli._usage import WITHOUT_BETA, UsageError
 from momentax._core.arguments import as_count, as_real
 from momentax._core.files import write_file
 from momentax._core.metrics import arrival
-from momentax.plotting._race import rank
+from momentax._training._ranking import rank
 from momentax.problems import Problem
 
 # The learning rates of the grid times the largest curvature at the minimum, eight for each decade.
@@ -137,8 +137,11 @@ def _lowest(problem: Problem) -> float:
 
 def _table(entries: dict[str, Entry], problem: Problem, options: Namespace) -> list[list[str]]:
     """Return the rows of the table, its head first; they are ranked as in the picture."""
-    runs = {name: entry.run for name, entry in entries.items()}
-    racers, _, _ = rank(runs, _lowest(problem), options.fraction, 1)
+    losses = {
+        name: np.asarray(entry.run.history["loss"], np.float64) for name, entry in entries.items()
+    }
+    steps = {name: np.arange(len(f)) for name, f in losses.items()}
+    racers, _ = rank(losses, steps, _lowest(problem), options.fraction)
     target = f"steps to {options.fraction:g} of the start"
     rows = [["method", "learning rate", "β", target, "last loss", "diverged"]]
     for racer in racers:
