@@ -185,12 +185,16 @@ def _add_running_options(sweep: argparse.ArgumentParser) -> None:
         help="number of points that run at once (default: auto, which measures the fastest)",
     )
     option("--devices", type=int, metavar="N", help="number of cores or devices (default: all)")
-    option(
+    _add_output(sweep, "sweep.json and sweep.png")
+
+
+def _add_output(command: argparse.ArgumentParser, files: str) -> None:
+    command.add_argument(
         "--output",
         type=Path,
         default=Path(),
         metavar="FOLDER",
-        help="folder for sweep.json and sweep.png (default: the current one)",
+        help=f"folder for {files} (default: the current one)",
     )
 
 
@@ -251,6 +255,12 @@ def _add_race(commands: Any) -> None:
         "grid whose loss stays below the target after the fewest steps, unless they are given.",
     )
     race.set_defaults(run=_run_race, parser=race)
+    _add_racers(race)
+    _add_race_numbers(race)
+    _add_output(race, "race.csv, race.png and the film")
+
+
+def _add_racers(race: argparse.ArgumentParser) -> None:
     option: Any = race.add_argument
     option(
         "--problem",
@@ -266,7 +276,23 @@ def _add_race(commands: Any) -> None:
         metavar="NAME,NAME",
         help=f"any of {', '.join(RACERS)} (default: heavy_ball,nesterov,aggregated)",
     )
-    option("--steps", type=int, default=500, metavar="N", help="length (default: %(default)s)")
+    option(
+        "--film",
+        choices=("gif", "mp4", "none"),
+        default="gif",
+        help="format of the film; mp4 needs ffmpeg (default: %(default)s)",
+    )
+
+
+def _add_race_numbers(race: argparse.ArgumentParser) -> None:
+    option: Any = race.add_argument
+    option(
+        "--steps",
+        type=int,
+        default=500,
+        metavar="N",
+        help="number of steps of each run (default: %(default)s)",
+    )
     option(
         "--learning-rate",
         type=float,
@@ -287,19 +313,6 @@ def _add_race(commands: Any) -> None:
         metavar="NUMBER",
         help="the target, as a share in (0, 1) of the loss above its minimum at the start "
         "(default: %(default)s)",
-    )
-    option(
-        "--film",
-        choices=("gif", "mp4", "none"),
-        default="gif",
-        help="format of the film; mp4 needs ffmpeg (default: %(default)s)",
-    )
-    option(
-        "--output",
-        type=Path,
-        default=Path(),
-        metavar="FOLDER",
-        help="folder for the files (default: the current one)",
     )
 
 

@@ -7,12 +7,12 @@ import inspect
 import io
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from matplotlib.animation import writers as film_writers
@@ -24,6 +24,7 @@ from momentax._cli._usage import WITHOUT_BETA, UsageError
 from momentax._core.arguments import as_count, as_real
 from momentax._core.files import write_file
 from momentax._core.metrics import arrival
+from momentax._training._ranking import rank
 from momentax.problems import Problem
 
 # The learning rates of the grid times the largest curvature at the minimum, eight for each decade.
@@ -38,14 +39,12 @@ class Entry(NamedTuple):
     learning_rate: α.
     beta: β, or None for the method's own defaults.
     run: its run, with the records "loss" and "params".
-    reached: the first step from which on the loss is at most the target, or None.
     """
 
     name: str
     learning_rate: float
     beta: float | None
     run: momentax.Rollout
-    reached: int | None
 
 
 def run(options: Namespace) -> bool:
@@ -57,17 +56,18 @@ def run(options: Namespace) -> bool:
         require_writable(options.output, files)
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
-    entries = [_enter(name, problem, options) for name in options.methods]
-    entries.sort(key=_order)
-    table = _table(entries, options)
+    entries = {name: _enter(name, problem, options) for name in options.methods}
+    table = _table(entries, problem, options)
     if not print_lines(*_aligned(table), ""):
         return False
-    writers = {".csv": _write_table, ".png": _write_picture, ".gif": _write_film}
-    writers[".mp4"] = _write_film
+    writers: dict[str, Callable[[Path], None]] = {
+        ".csv": lambda path: _write_table(path, table),
+        ".png": lambda path: _write_picture(path, problem, list(entries.values()), options),
+    }
+    write_film = partial(_write_film, problem=problem, entries=list(entries.values()))
     written = [
         succeeds(
-            lambda path=path: writers[path.suffix](path, problem, entries, table, options),
-            f"{path} was not written",
+            lambda path=path: writers.get(path.suffix, write_film)(path), f"{path} was not written"
         )
         for path in files
     ]
@@ -117,14 +117,7 @@ def _enter(name: str, problem: Problem, options: Namespace) -> Entry:
     tx = make(float(α[best]), float(β[best]))
     record = ("loss", "params")
     run = momentax.rollout(problem.loss, problem.start, tx, options.steps, record=record)
-    reached = int(arrival(np.asarray(run.history["loss"]), level))
-    return Entry(
-        name,
-        float(α[best]),
-        float(β[best]) if has_beta else None,
-        run,
-        reached if reached < options.steps else None,
-    )
+    return Entry(name, float(α[best]), float(β[best]) if has_beta else None, run)
 
 
 def _factory(name: str) -> tuple[Callable[[Any, Any], optax.GradientTransformation], bool]:
@@ -142,30 +135,25 @@ def _lowest(problem: Problem) -> float:
     return float(problem.loss(jnp.asarray(problem.minimum, problem.start.dtype)))
 
 
-def _order(entry: Entry) -> tuple[Any, ...]:
-    last = _last_loss(entry)
-    return (entry.reached is None, entry.reached or 0, last if np.isfinite(last) else np.inf)
-
-
-def _last_loss(entry: Entry) -> float:
-    return float(entry.run.history["loss"][-1])
-
-
-def _table(entries: list[Entry], options: Namespace) -> list[list[str]]:
-    """Return the rows of the table, its head first."""
+def _table(entries: dict[str, Entry], problem: Problem, options: Namespace) -> list[list[str]]:
+    """Return the rows of the table, its head first; they are ranked as in the picture."""
+    losses = {
+        name: np.asarray(entry.run.history["loss"], np.float64) for name, entry in entries.items()
+    }
+    steps = {name: np.arange(len(f)) for name, f in losses.items()}
+    racers, _ = rank(losses, steps, _lowest(problem), options.fraction)
     target = f"steps to {options.fraction:g} of the start"
     rows = [["method", "learning rate", "β", target, "last loss", "diverged"]]
-    for entry in entries:
-        last = _last_loss(entry)
-        has_diverged = not last <= float(entry.run.history["loss"][0])
+    for racer in racers:
+        entry = entries[racer.name]
         rows.append(
             [
                 entry.name,
                 f"{entry.learning_rate:.4g}",
                 "default" if entry.beta is None else f"{entry.beta:g}",
-                "not reached" if entry.reached is None else str(entry.reached),
-                f"{last:.4g}",
-                "yes" if has_diverged else "no",
+                "not reached" if racer.reached is None else str(racer.reached),
+                f"{float(entry.run.history['loss'][-1]):.4g}",
+                "no" if racer.diverged is None else "yes",
             ]
         )
     return rows
@@ -176,36 +164,27 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     return ["  ".join(map(str.rjust, row, widths)) for row in rows]
 
 
-def _write_table(path: Path, problem: Any, entries: Any, table: Any, options: Any) -> None:
-    del problem, entries, options
+def _write_table(path: Path, table: list[list[str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(table)
     write_file(path, lambda file: file.write(text.getvalue().encode()))
 
 
-def _write_picture(
-    path: Path, problem: Problem, entries: list[Entry], table: Any, options: Namespace
-) -> None:
+def _write_picture(path: Path, problem: Problem, entries: list[Entry], options: Namespace) -> None:
     """Write the losses and, where there are two parameters, the paths beside them."""
-    del table
     runs, ax = _runs(entries), None
     if problem.start.size == 2:
-        _, (left, ax) = plt.subplots(1, 2, figsize=(14, 6.5), layout="constrained")
+        left, ax = plotting.panels(2, width=7.0, height=6.5)
         paths = {entry.name: entry.run for entry in entries}
         plotting.trajectory(paths, problem.loss, minimizer=problem.minimum, ax=left)
         left.set_title(f"Paths on the {options.problem} problem")
     ax = plotting.race(runs, minimum=_lowest(problem), fraction=options.fraction, ax=ax)
     ax.set_title("Losses, and from where on they stay below the target")
     figure = ax.figure.get_figure(root=True)
-    for each in figure.axes:
-        each.spines[["top", "right"]].set_visible(False)
     write_file(path, lambda file: figure.savefig(file, format="png", dpi=144))
 
 
-def _write_film(
-    path: Path, problem: Problem, entries: list[Entry], table: Any, options: Namespace
-) -> None:
-    del table, options
+def _write_film(path: Path, problem: Problem, entries: list[Entry]) -> None:
     plotting.animate(_runs(entries), problem.loss, path, minimizer=problem.minimum)
 
 

@@ -38,6 +38,11 @@ def run(options: Namespace) -> bool:
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     task = make_task(options, points[0])  # Errors of the user's own functions keep their traceback.
+    if options.curvature is not None and task.method is None:
+        raise UsageError(
+            "--curvature needs the momentum method, whose stability edge it draws: give the "
+            f"training function {options.model} an argument method and use it"
+        )
     how = {"batch_size": options.batch_size, "mesh": mesh, "store": options.store}
     try:
         result = _train(task, points, rungs, how)
@@ -151,9 +156,8 @@ def _write(options: Namespace, task: Task, result: SweepResult, rungs: list[int]
 
 def _draw(options: Namespace, task: Task, result: SweepResult, path: Path) -> None:
     label, halved = task.metric.replace("_", " "), options.halving is not None
-    method = task.method or momentax.heavy_ball
     edge: dict[str, Any] = {}
-    if options.curvature is not None:
+    if options.curvature is not None and (method := task.method) is not None:
         edge = {
             "curvature": options.curvature,
             "pipeline": lambda learning_rate, beta: momentax.sgd(learning_rate, method(beta)),

@@ -120,7 +120,7 @@ class Kernel:
     def mean_age(self) -> float:
         """The mean age, Σ k w_k / Σ w_k, in steps: β / (1 - β) for heavy ball."""
         total, first, _ = self._response.moments()
-        return first / total if total else np.nan
+        return 0.0 + first / total if total else np.nan  # 0 rather than -0.
 
     @property
     def age_variance(self) -> float:

@@ -30,11 +30,11 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.plotting._components import components as components
     from momentax.plotting._curves import curves as curves
     from momentax.plotting._dashboard import dashboard as dashboard
-    from momentax.plotting._figure import panels as panels
     from momentax.plotting._frequency_response import frequency_response as frequency_response
     from momentax.plotting._heatmap import heatmap as heatmap
     from momentax.plotting._history import history as history
     from momentax.plotting._kernel import kernel as kernel
+    from momentax.plotting._panels import panels as panels
     from momentax.plotting._parallel import parallel as parallel
     from momentax.plotting._phase_portrait import phase_portrait as phase_portrait
     from momentax.plotting._race import race as race

@@ -23,9 +23,9 @@ from momentax._core.typing import PyTree
 from momentax._training._rollout import Rollout
 from momentax.plotting._landscape import make_landscape
 from momentax.plotting._paths import MINIMIZER
-from momentax.plotting._runs import as_runs, phrase, steps_of
+from momentax.plotting._runs import as_runs, phrase, points_of, steps_of
 from momentax.plotting._style import COLORS, figure_of
-from momentax.plotting._surface import Scene, as_view, draw_scene, last_point, new_axes_3d
+from momentax.plotting._surface import Scene, as_view, draw_scene, last_point, require_axes_3d
 
 _RESOLUTION = 49
 _HELD = 0.15  # The share of the frames after the last step.
@@ -95,19 +95,10 @@ def animate(
     seconds = as_real("seconds", seconds, "(0, 3600]")
     turn = as_real("turn", turn, "(-inf, inf)")
     view = as_view(azimuth, elevation)
-    if ax is not None:  # A mistake is found before the loss is computed.
-        new_axes_3d(ax)
-    land = make_landscape(
-        given,
-        loss,
-        directions=directions,
-        minimizer=minimizer,
-        limits=limits,
-        resolution=_RESOLUTION,
-    )
+    require_axes_3d(ax)
     for name, run in given.items():
-        rows = len(jax.tree.leaves(run.history["params"])[0])
-        steps_of(phrase(name), run, rows, every)
+        steps_of(phrase(name), run, len(points_of(phrase(name), run).values) - 1, every)
+    land = make_landscape(given, loss, minimizer, directions, limits, _RESOLUTION)
     film = _Film(
         draw_scene(land, view, ax),
         last=max(len(each.points) for each in land.paths) - 1,

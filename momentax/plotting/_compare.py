@@ -74,6 +74,7 @@ def compare(
         lines = _as_columns("predicted", predicted, fine, "x" if at is None else "at")
     if not columns and not lines:
         raise ValueError("measured must name at least one measurement where nothing is predicted")
+    most = as_count("dots", dots)
     if (logx := as_flag("logx", logx)) and not (np.any(x > 0) and np.any(fine > 0)):
         raise ValueError("logx must be False, since no x is positive")
     values = np.concatenate([*columns.values(), *lines.values()])
@@ -85,7 +86,7 @@ def compare(
         name: {"color": COLORS[i % len(COLORS)], "marker": _MARKERS[i % len(_MARKERS)]}
         for i, name in enumerate(names)
     }
-    drawn = _spread(x, as_count("dots", dots), logx)
+    drawn = _spread(x, most, logx)
     for name, column in columns.items():
         ax.plot(x[drawn], column[drawn], **styles[name], linestyle="", markersize=4.5, label=name)
     has_pairs = not columns.keys().isdisjoint(lines)

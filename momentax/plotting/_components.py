@@ -18,7 +18,7 @@ from momentax._training._rollout import Rollout
 from momentax.plotting._eigenvectors import Basis, make_basis, origin_of
 from momentax.plotting._paths import line_alpha
 from momentax.plotting._runs import as_run, count_of, points_of, steps_of
-from momentax.plotting._style import COLORS, new_axes
+from momentax.plotting._style import COLORS, new_axes, require_axes
 from momentax.theory import StateSpace, rate_at
 
 _MOST_IN_LEGEND = 7
@@ -74,6 +74,7 @@ def components(
         >>> ax = momentax.plotting.components(run, hessian)
     """
     run = as_run("run", run)
+    require_axes(ax)
     points = points_of("run", run)
     rows = len(points.values) - 1
     steps = steps_of("run", run, rows, every)

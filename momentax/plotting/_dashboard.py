@@ -13,11 +13,10 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from momentax import diagnostics
 from momentax._core.arguments import as_items, describe
 from momentax._core.typing import Reals
-from momentax.diagnostics import Measurements
-from momentax.plotting._panels import (
+from momentax.diagnostics import Finding, Measurements, explain
+from momentax.plotting._dashboard_panels import (
     PanelData,
     Series,
     fill_panels,
@@ -32,12 +31,14 @@ _MOST_LINES = 6  # More leaves than this are rows of a heat map.
 _MOST_NAMES = 24  # More leaves than this have no names beside their rows.
 _MOST_LISTED = 8  # Findings below the panels.
 _MOST_DOTS = 30
+# Of a legend in a panel: its letters and rows in inches, and the most of the panel that it takes.
+_LETTERS_PER_INCH, _LEGEND_LETTERS, _ROW_HEIGHT, _MOST_LEGEND = 15, 6, 0.17, 0.5
 _SEVERITIES = {"problem": COLORS[1], "warning": COLORS[4], "note": COLORS[5]}
 
 
 def dashboard(
     measurements: Measurements,
-    findings: Iterable[Any] | None = None,
+    findings: Iterable[Finding] | None = None,
     *,
     panels: Sequence[str] | None = None,
     ax: Any = None,
@@ -83,10 +84,12 @@ def dashboard(
             "measurements must be what momentax.measurements(state) returns, got "
             f"{describe(measurements)}"
         )
-    found = _as_findings(measurements, findings)
+    found = None if findings is None else _as_findings(findings)
     every = fill_panels(split_keys(_require_history(measurements)))
     shown = without_dull_ones(every) if panels is None else _select(every, panels)
-    axes = _make_axes(len(shown)) if ax is None else as_axes(ax, len(shown))
+    axes = None if ax is None else as_axes(ax, len(shown))
+    found = explain(measurements) if found is None else found
+    axes = _make_axes(len(shown)) if axes is None else axes
     for each, data in zip(axes, shown, strict=True):
         _draw_panel(each, data, measurements.counts)
     _name_parts(axes, shown)
@@ -105,22 +108,14 @@ def _require_history(measurements: Measurements) -> dict[str, Reals]:
     return measurements.history
 
 
-def _as_findings(measurements: Measurements, findings: Any) -> list[Any]:
-    if findings is None:
-        explain = getattr(diagnostics, "explain", None)
-        return list(explain(measurements)) if explain else []
+def _as_findings(findings: Any) -> list[Finding]:
     items = as_items("findings", findings, "findings of momentax.explain")
     for item in items:
-        steps = getattr(item, "steps", None)
-        known = isinstance(getattr(item, "rule", None), str)
-        severity = getattr(item, "severity", None)
-        if not known or not isinstance(severity, str) or severity not in _SEVERITIES:
+        if not isinstance(item, Finding) or item.severity not in _SEVERITIES:
             raise TypeError(
                 "findings must be what momentax.explain returns, a list of Finding, got an item "
                 f"{describe(item)}"
             )
-        if not (isinstance(steps, tuple) and len(steps) == 2):
-            raise TypeError(f"findings must have pairs of steps, got steps={describe(steps)}")
     return list(items)
 
 
@@ -190,9 +185,9 @@ def _draw_panel(ax: Axes, data: PanelData, counts: np.ndarray) -> None:
                 zorder=5,
             )
             note.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-    if labelled:
-        _add_legend(ax, len(parts))
     label_log_axis(ax.yaxis)
+    if labelled:
+        _add_legend(ax)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
@@ -203,12 +198,23 @@ def _name_parts(axes: np.ndarray, shown: list[PanelData]) -> None:
         for parts in (data.lines[0][1] for data in shown)
     ]
     if any(counts):
-        _add_legend(axes[int(np.argmax(counts))], max(counts))
+        _add_legend(axes[int(np.argmax(counts))])
 
 
-def _add_legend(ax: Axes, lines: int) -> None:
-    """Put a legend over the lines, which stay visible around it."""
-    ax.legend(fontsize=8, ncols=2 if lines > 3 else 1, framealpha=0.8, edgecolor="none")
+def _add_legend(ax: Axes) -> None:
+    """Put a legend above the lines, and raise the upper limit so that it covers none of them."""
+    labels = ax.get_legend_handles_labels()[1]
+    box = ax.get_window_extent().transformed(figure_of(ax).dpi_scale_trans.inverted())
+    fitting = int(_LETTERS_PER_INCH * box.width / (max(map(len, labels)) + _LEGEND_LETTERS))
+    rows = -(-len(labels) // min(max(fitting, 1), len(labels)))
+    ax.legend(
+        loc="upper center", fontsize=8, ncols=-(-len(labels) // rows), frameon=False, borderpad=0.2
+    )
+    share = min((rows + 0.5) * _ROW_HEIGHT / box.height, _MOST_LEGEND)
+    scale = ax.yaxis.get_transform()
+    low, high = scale.transform(ax.get_ylim())
+    high = low + (high - low) / (1 - share)
+    ax.set_ylim(top=float(scale.inverted().transform(np.array([high]))[0]))
 
 
 def _label_of(data: PanelData, series: Series) -> str:
@@ -253,7 +259,7 @@ def _draw_rows(ax: Axes, data: PanelData, parts: list[Series], counts: np.ndarra
 
 
 def _mark(
-    axes: np.ndarray, findings: list[Any], measurements: Measurements, own_figure: bool
+    axes: np.ndarray, findings: list[Finding], measurements: Measurements, own_figure: bool
 ) -> None:
     """Mark the steps of findings on all panels, and list their names."""
     if not findings:

@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike
 
 from momentax._core.arguments import as_flag, as_option, as_reals
 from momentax._core.typing import Reals
+from momentax.memory import Kernel
 from momentax.plotting._pipelines import Pipeline, line_style, read_pipelines, subject
-from momentax.plotting._style import new_axes
-from momentax.theory import StateSpace, mean_age
+from momentax.plotting._style import new_axes, require_axes
+from momentax.theory import StateSpace
 from momentax.theory import frequency_response as response
 
 _COUNT = 400
@@ -25,7 +26,8 @@ _LOWEST = 1e-6
 def frequency_response(
     tx: optax.GradientTransformation
     | StateSpace
-    | Mapping[str, optax.GradientTransformation | StateSpace],
+    | Kernel
+    | Mapping[str, optax.GradientTransformation | StateSpace | Kernel],
     *,
     part: str = "amplitude",
     frequencies: ArrayLike | None = None,
@@ -70,6 +72,7 @@ def frequency_response(
     part = as_option("part", part, ("amplitude", "phase"))
     normalize = as_flag("normalize", normalize)
     f = None if frequencies is None else _as_frequencies(frequencies)
+    require_axes(ax)
     pipelines = read_pipelines(tx)
     if normalize:
         _require_constant(pipelines)
@@ -114,10 +117,7 @@ def _require_constant(pipelines: list[Pipeline]) -> None:
 
 def _lowest(pipeline: Pipeline) -> float:
     """Return a frequency below which the response does not change much."""
-    try:
-        age = abs(mean_age(pipeline.system))
-    except ValueError:  # The velocity does not decay.
-        age = 1e3
+    age = 1e3 if pipeline.kernel is None else abs(pipeline.kernel.mean_age)
     return max(0.01 / (1 + age), _LOWEST) if np.isfinite(age) else 1e-4
 
 

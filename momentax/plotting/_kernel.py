@@ -12,9 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from momentax._core.arguments import as_count, as_flag
 from momentax._core.typing import Reals
+from momentax.memory import Kernel
 from momentax.plotting._pipelines import Pipeline, line_style, read_pipelines, subject
-from momentax.plotting._style import new_axes
-from momentax.theory import StateSpace, mean_age
+from momentax.plotting._style import new_axes, require_axes
+from momentax.theory import StateSpace
 
 _VISIBLE = 0.01  # The curve ends where the weights have fallen below this share of the largest.
 _FEWEST, _MOST = 10, 2**15
@@ -24,7 +25,8 @@ _MOST_DOTS = 60  # More weights than this are a line without dots.
 def kernel(
     tx: optax.GradientTransformation
     | StateSpace
-    | Mapping[str, optax.GradientTransformation | StateSpace],
+    | Kernel
+    | Mapping[str, optax.GradientTransformation | StateSpace | Kernel],
     *,
     steps: int | None = None,
     normalize: bool = False,
@@ -37,8 +39,8 @@ def kernel(
     h is the `theory.impulse_response` of the pipeline. A complete optimizer descends: its weights
     are drawn as -h, so that they are positive downhill, in parameters per gradient. Weight decay,
     which responds to the parameters, is left out. A circle marks the half-life, the age at which
-    half of all weight is reached: log(1/2) / log β for heavy ball. A diamond marks the mean age,
-    `theory.mean_age`: β / (1 - β) for heavy ball. The legend has both numbers.
+    half of all weight is reached: log(1/2) / log β for heavy ball. A diamond marks the mean age:
+    β / (1 - β) for heavy ball. The legend has both numbers, which are those of `memory.Kernel`.
 
     Args:
         tx: A linear Optax transformation, its StateSpace or a memory.Kernel, or a mapping from
@@ -63,9 +65,10 @@ def kernel(
         >>> float(ax.lines[0].get_ydata()[0])
         1.0
     """
-    pipelines = read_pipelines(tx)
     count = None if steps is None else as_count("steps", steps, most=_MOST)
     normalize = as_flag("normalize", normalize)
+    require_axes(ax)
+    pipelines = read_pipelines(tx)
     if normalize:
         _require_sums(pipelines)
     ax = new_axes(ax, 6.5, 4)
@@ -82,27 +85,6 @@ def kernel(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(handles=[*handles, *_mark_handles()], frameon=False)
     return ax
-
-
-def half_life(pipeline: Pipeline) -> float:
-    """Return the age at which half of all weight is reached; NaN if the weights have no sum.
-
-    Between two lags the remaining weight falls by equal factors, as that of heavy ball does.
-    """
-    if not _has_sum(pipeline):
-        return np.nan
-    steps = 64
-    while True:
-        remaining = 1 - np.append(0, np.cumsum(pipeline.weights(steps))) / pipeline.total
-        if (remaining <= 0.5).any():
-            break
-        if steps > _MOST:
-            return np.nan
-        steps *= 4
-    after = int(np.argmax(remaining <= 0.5))
-    above, below = remaining[after - 1], max(remaining[after], 0.0)
-    with np.errstate(divide="ignore"):  # All the weight may be reached in one step.
-        return float(after - 1 + np.log(above / 0.5) / (np.log(above) - np.log(below)))
 
 
 def _has_sum(pipeline: Pipeline) -> bool:
@@ -135,8 +117,8 @@ def _visible_steps(pipeline: Pipeline) -> int:
 def _mark_ages(ax: Axes, pipeline: Pipeline, i: int) -> Line2D:
     """Mark the half-life and the mean age on the curve, and return its entry in the legend."""
     line, ages = ax.lines[i], {}
-    if _has_sum(pipeline):
-        ages = {"half-life": half_life(pipeline), "mean age": mean_age(pipeline.system)}
+    if pipeline.kernel is not None and _has_sum(pipeline):
+        ages = {"half-life": pipeline.kernel.half_life, "mean age": pipeline.kernel.mean_age}
     colour = line.get_color()
     lags, weights = (np.asarray(part, np.float64) for part in line.get_data())
     for marker, age in zip("oD", ages.values(), strict=False):

@@ -116,9 +116,8 @@ class _Plane(NamedTuple):
 def make_landscape(
     runs: dict[str, Rollout],
     loss: Any,
-    *,
-    directions: Any,
     minimizer: Any,
+    directions: Any,
     limits: Any,
     resolution: int,
 ) -> Landscape:
@@ -134,9 +133,10 @@ def make_landscape(
             )
     given_box = None if limits is None else _as_box(limits)
     plane = _make_plane(first, directions)
+    target = None if minimizer is None else as_point("minimizer", minimizer, first)
     require_function("loss", loss, "from params to a scalar", params)
     require_loss(loss, params)
-    best = None if minimizer is None else plane.coordinates(as_point("minimizer", minimizer, first))
+    best = None if target is None else plane.coordinates(target)
     values = [each.values for each in points]
     heights = _evaluate(loss, first.rebuild, values)
     paths = [
@@ -146,7 +146,7 @@ def make_landscape(
     box = _choose_box(paths, best) if given_box is None else given_box
     x, y = (np.linspace(low, high, resolution) for low, high in box.T)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    extra = [] if best is None else [as_point("minimizer", minimizer, first)[None]]
+    extra = [] if target is None else [target[None]]
     losses, *at_minimizer = _evaluate(loss, first.rebuild, [plane.values(grid), *extra])
     shown = [losses, *(path.losses[path.is_inside(box)] for path in paths)]
     lowest = float(at_minimizer[0][0]) if extra else _lowest(np.concatenate(shown))

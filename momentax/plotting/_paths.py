@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.lines import Line2D
 
 from momentax._core.typing import Reals
 from momentax.plotting._style import COLORS, figure_of
@@ -68,7 +70,7 @@ def line_alpha(length: int) -> float:
     return float(np.clip((_FADED / max(length, 1)) ** 0.5, 0.35, 0.9))
 
 
-def arrow_places(points: Reals, size: Reals, shares: tuple[float, ...] = (0.2, 0.5)) -> list[int]:
+def arrow_places(points: Reals, size: Reals, shares: tuple[float, ...]) -> list[int]:
     """Return the indices of the segments that lie at some shares of the length of a path.
 
     size is that of the picture, in whose units lengths are measured.
@@ -92,6 +94,54 @@ def draw_arrows(ax: Axes, points: Reals, places: list[int], color: str) -> None:
     }
     for i in places:
         ax.annotate("", points[i + 1], points[i], arrowprops=style, zorder=2.5)
+
+
+def draw_path(
+    ax: Axes,
+    points: Reals,
+    index: int,
+    size: Reals,
+    *,
+    label: str,
+    moving: int,
+    every: int,
+    shares: tuple[float, ...],
+    is_thin: bool = False,
+) -> Line2D:
+    """Draw the path of the run with this index from its start, and return an entry of a legend.
+
+    size is that of the picture, moving the number of steps whose count makes the line lighter,
+    every the number of points from one dot to the next, and shares where the arrows are.
+    """
+    color, marker = path_style(index)
+    common: dict[str, Any] = {"marker": marker, "markerfacecolor": color, "label": label}
+    alpha = line_alpha(moving)
+    ax.plot(
+        *points.T,
+        color=to_rgba(color, alpha),
+        linewidth=0.4 + 0.8 * alpha if is_thin else 1.2,
+        markersize=4,
+        markevery=every,
+        markeredgecolor="none",
+        zorder=2 + 0.01 * index,
+        **common,
+    )
+    draw_arrows(ax, points, arrow_places(points, size, shares), color)
+    if len(points):
+        ax.plot(*points[0], zorder=3, **START)
+    return Line2D([], [], color=color, markersize=5, linewidth=1.2, **common)
+
+
+def mark_handles(dots: str) -> list[Line2D]:
+    """Return the entries of a legend that explain the marks on paths, and the dots if any."""
+    handles = [
+        Line2D([], [], label="start", **START),
+        Line2D([], [], label="end", **end_mark("0.6", "o")),
+    ]
+    if dots:
+        style: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none"}
+        handles.append(Line2D([], [], color="0.4", label=dots, **style))
+    return handles
 
 
 def draw_history(ax: Axes, steps: Reals, values: Reals, index: int, **style: Any) -> None:

@@ -7,20 +7,16 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
-from matplotlib.lines import Line2D
 
 from momentax._core.typing import PyTree, Reals
 from momentax._training._rollout import Rollout
 from momentax.plotting._eigenvectors import make_basis, origin_of
 from momentax.plotting._paths import (
-    START,
-    arrow_places,
     count_columns,
     dot_interval,
-    draw_arrows,
+    draw_path,
     end_mark,
-    line_alpha,
+    mark_handles,
     moving_length,
     path_style,
 )
@@ -95,14 +91,16 @@ def phase_portrait(
     size = np.array([np.ptp(x[:shown]) or 1.0, np.ptp(y[:shown]) or 1.0])
     curves = np.stack([x[:shown], y[:shown]], axis=-1).swapaxes(0, 1)
     moving = max(moving_length(curve, size) for curve in curves)
+    ending, every = " (diverged)" if shown < len(x) else "", dot_interval(moving)
+    look: dict[str, Any] = {"moving": moving, "every": every, "is_thin": True}
     handles = []
     for i, label in enumerate(basis.labels):
-        ended = " (diverged)" if shown < len(x) else ""
-        handles.append(_draw_curve(ax, curves[i], i, f"{label}{ended}", size, moving))
-        if not ended:
+        look["label"] = f"{label}{ending}"
+        handles.append(draw_path(ax, curves[i], i, size, shares=(0.1, 0.35), **look))
+        if not ending:
             ax.plot(*curves[i, -1], zorder=3.1, **end_mark(*path_style(i)))
     ax.set(xlabel=_position_label(hessian, minimizer), ylabel=_velocity_label(hessian))
-    handles += _mark_handles(moving)
+    handles += mark_handles(f"dots {every} steps apart" if every > 1 else "")
     legend_below(ax, handles, columns=count_columns(ax, handles))
     return ax
 
@@ -120,27 +118,6 @@ def _count_shown(x: Reals, y: Reals) -> int:
     return max(near, min(3, finite))
 
 
-def _draw_curve(ax: Axes, curve: Reals, index: int, label: str, size: Reals, moving: int) -> Line2D:
-    """Draw one curve, which moves for some number of steps; return its entry of a legend."""
-    color, marker = path_style(index)
-    common: dict[str, Any] = {"marker": marker, "markerfacecolor": color, "label": label}
-    ax.plot(
-        *curve.T,
-        color=to_rgba(color, line_alpha(moving)),
-        linewidth=0.4 + 0.8 * line_alpha(moving),
-        markersize=4,
-        markevery=dot_interval(moving),
-        markeredgecolor="none",
-        zorder=2,
-        **common,
-    )
-    draw_arrows(ax, curve, arrow_places(curve, size, (0.1, 0.35)), color)
-    ax.plot(*curve[0], zorder=3, **START)
-    return Line2D(
-        [], [], color=color, markersize=5, linewidth=1.2, markeredgecolor="none", **common
-    )
-
-
 def _position_label(hessian: Any, minimizer: Any) -> str:
     position = "θ" if minimizer is None else "θ − θ*"
     if hessian is None:
@@ -150,14 +127,3 @@ def _position_label(hessian: Any, minimizer: Any) -> str:
 
 def _velocity_label(hessian: Any) -> str:
     return "velocity, an entry of v" if hessian is None else "velocity along the eigenvector, qᵀv"
-
-
-def _mark_handles(moving: int) -> list[Line2D]:
-    handles = [
-        Line2D([], [], label="start", **START),
-        Line2D([], [], label="end", **end_mark("0.6", "o")),
-    ]
-    if (interval := dot_interval(moving)) > 1:
-        dots: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none"}
-        handles.append(Line2D([], [], color="0.4", label=f"dots {interval} steps apart", **dots))
-    return handles

@@ -10,11 +10,19 @@ import optax
 
 from momentax._core.arguments import describe, require_transformation
 from momentax._core.typing import Reals
-from momentax.memory import Kernel
+from momentax.memory import Kernel, of
 from momentax.plotting._style import COLORS, DASHES
-from momentax.theory import StateSpace, frequency_response, impulse_response, state_space
+from momentax.theory import (
+    StateSpace,
+    frequency_response,
+    impulse_response,
+    mean_age,
+    state_space,
+)
 
 _NONE = 1e-12  # A share of all weight below this is due to rounding.
+_AGES = 40  # After this many mean ages the weights are rounding.
+_MOST = 2**15
 
 
 class Pipeline(NamedTuple):
@@ -25,12 +33,15 @@ class Pipeline(NamedTuple):
     sign: 1 if its updates follow the gradients, as those of a method do, and -1 if they descend.
     total: the response to a constant gradient of 1, downhill; infinite if the velocity does not
         decay.
+    kernel: its memory.Kernel, whose weights may have the other sign; None if the velocity does
+        not decay.
     """
 
     name: str
     system: StateSpace
     sign: int
     total: float
+    kernel: Kernel | None
 
     def weights(self, steps: int) -> Reals:
         """Return the weights of the last gradients, the newest first."""
@@ -40,30 +51,49 @@ class Pipeline(NamedTuple):
 def read_pipelines(tx: Any) -> list[Pipeline]:
     """Read a transformation, or each one of a mapping from names."""
     if not isinstance(tx, Mapping):
-        return [_read("tx", "", tx)]
+        return [_read("", _as_linear("tx", tx))]
     if not tx:
         raise ValueError("tx must be a transformation, or a mapping with at least one, got none")
     for name in tx:
         if not isinstance(name, str):
             raise TypeError(f"the names in tx must be text, got {describe(name)}")
-    return [_read(f"tx[{name!r}]", name, each) for name, each in tx.items()]
+    # All are checked before the first one is read, which compiles its update.
+    given = {name: _as_linear(f"tx[{name!r}]", each) for name, each in tx.items()}
+    return [_read(name, each) for name, each in given.items()]
 
 
-def _read(argument: str, name: str, tx: Any) -> Pipeline:
+def _as_linear(name: str, tx: Any) -> optax.GradientTransformation | StateSpace | Kernel:
+    """Return what can be read as a linear pipeline, checked by its type."""
     if isinstance(tx, optax.MultiSteps):
-        tx = tx.gradient_transformation()
-    if isinstance(tx, Kernel):
-        tx = tx.state_space
-    if not isinstance(tx, StateSpace):
+        return tx.gradient_transformation()
+    if not isinstance(tx, StateSpace | Kernel):
         require_transformation(
-            argument, tx, ", its StateSpace, a memory.Kernel, or a mapping from names to such"
+            name, tx, ", its StateSpace, a memory.Kernel, or a mapping from names to such"
         )
-    system = _without_decay(tx if isinstance(tx, StateSpace) else state_space(tx))
+    return tx
+
+
+def _read(name: str, tx: optax.GradientTransformation | StateSpace | Kernel) -> Pipeline:
+    given = tx if isinstance(tx, Kernel) else None
+    space = given.state_space if given else tx if isinstance(tx, StateSpace) else state_space(tx)
+    system = _without_decay(space)
     total = float(frequency_response(system, 0.0).real)
     first = impulse_response(system, 64)
     moved = total if np.isfinite(total) and abs(total) > _NONE else first[np.abs(first).argmax()]
     sign = -1 if moved < 0 else 1
-    return Pipeline(name, system, sign, sign * total)
+    return Pipeline(name, system, sign, sign * total, given or _kernel_of(system))
+
+
+def _kernel_of(system: StateSpace) -> Kernel | None:
+    """Return the kernel of a pipeline, of one with a period the mean over its phases."""
+    try:
+        age = abs(mean_age(system))
+    except ValueError:  # The velocity does not decay.
+        return None
+    if np.ndim(system.B) == 1:
+        return of(system)
+    steps = min(_AGES * (1 + age), _MOST) if np.isfinite(age) else _MOST
+    return Kernel.from_weights(impulse_response(system, int(steps)))
 
 
 def _without_decay(space: StateSpace) -> StateSpace:

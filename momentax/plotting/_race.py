@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,43 +11,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from momentax._core.arguments import as_real
-from momentax._core.metrics import arrival
-from momentax._core.typing import Reals
+from momentax._training._ranking import Racer, rank
 from momentax._training._rollout import Rollout
 from momentax.plotting._paths import count_columns, draw_history, path_style
 from momentax.plotting._runs import as_runs, losses_of, phrase, steps_of
 from momentax.plotting._style import legend_below, new_axes
 
 _DEPTH = 1e-14  # The picture ends at this share of the largest start.
-
-
-class Racer(NamedTuple):
-    """A run in a race.
-
-    name: that of the run.
-    position: its place among the runs.
-    steps: the number of updates before each recorded loss.
-    excess: the loss above the minimum.
-    reached: the first of the steps from which on the excess is at most that of the target, or None.
-    diverged: the first of the steps from which on the loss is not finite or above the start,
-        or None.
-    """
-
-    name: str
-    position: int
-    steps: np.ndarray
-    excess: Reals
-    reached: int | None
-    diverged: int | None
-
-    @property
-    def order(self) -> tuple[Any, ...]:
-        """What runs are ranked by: the steps to the target, then the last loss."""
-        if self.diverged is not None:
-            return (2, -self.diverged)
-        if self.reached is not None:
-            return (0, self.reached, self.excess[-1])
-        return (1, self.excess[-1])
 
 
 def race(
@@ -96,7 +66,8 @@ def race(
         ... }
         >>> ax = momentax.plotting.race(runs, minimum=0.0)
     """
-    racers, lowest, level = rank(as_runs(runs), minimum, fraction, every)
+    fraction = as_real("fraction", fraction, "(0, 1)")
+    racers, level, lowest = _rank(as_runs(runs), minimum, fraction, every)
     ax = new_axes(ax, 8, 5.5)
     ax.set_yscale("log", nonpositive="mask")
     ax.set_autoscaley_on(False)  # Matplotlib warns of values near the largest number.
@@ -118,47 +89,23 @@ def _label(lowest: float) -> str:
     return f"loss {'−' if lowest > 0 else '+'} {abs(lowest):.6g}"
 
 
-def rank(
-    runs: Mapping[str, Rollout], minimum: Any, fraction: Any, every: Any
+def _rank(
+    runs: Mapping[str, Rollout], minimum: Any, fraction: float, every: Any
 ) -> tuple[list[Racer], float, float]:
-    """Return the runs in the order of their ranks, the minimum, and the target above it."""
-    fraction = as_real("fraction", fraction, "(0, 1)")
+    """Return the runs in the order of their ranks, the target above f*, and f*."""
     losses = {name: losses_of(phrase(name), run) for name, run in runs.items()}
     recorded = np.concatenate(list(losses.values()))
     recorded = recorded[np.isfinite(recorded)]
     least = float(recorded.min(initial=np.inf))
     lowest = min(0.0, least) if minimum is None else as_real("minimum", minimum, "(-inf, inf)")
-    starts = [f[0] - lowest for f in losses.values() if np.isfinite(f[0])]
-    start = max(starts, default=0.0)
+    start = max((f[0] - lowest for f in losses.values() if np.isfinite(f[0])), default=0.0)
     if least < lowest - 1e-5 * (start + abs(lowest)):
         raise ValueError(
             f"minimum must not exceed the recorded losses, the lowest of which is {least:.6g}, "
             f"got {lowest:.6g}"
         )
-    racers = [
-        _make_racer(
-            name, i, steps_of(phrase(name), runs[name], len(f), every), f - lowest, fraction * start
-        )
-        for i, (name, f) in enumerate(losses.items())
-    ]
-    return sorted(racers, key=lambda racer: racer.order), lowest, fraction * start
-
-
-def _make_racer(name: str, index: int, steps: np.ndarray, excess: Reals, level: float) -> Racer:
-    is_low = ~(np.isnan(excess) | (excess > excess[0]))
-    last_low = int(np.flatnonzero(is_low)[-1]) if is_low.any() else -1
-    is_finite = np.isfinite(excess)
-    end = len(excess) if is_finite.all() else int(np.argmin(is_finite))
-    end = min(end, last_low + 1)
-    first = int(arrival(excess, level))
-    return Racer(
-        name or "run",
-        index,
-        steps,
-        excess,
-        reached=int(steps[first]) if first < len(excess) else None,
-        diverged=int(steps[end]) if end < len(excess) else None,
-    )
+    steps = {name: steps_of(phrase(name), runs[name], len(f), every) for name, f in losses.items()}
+    return *rank(losses, steps, lowest, fraction), lowest
 
 
 def _draw_racer(ax: Axes, racer: Racer, place: int) -> Line2D:
@@ -167,7 +114,8 @@ def _draw_racer(ax: Axes, racer: Racer, place: int) -> Line2D:
     if racer.diverged is not None:
         outcome = f"diverged from step {racer.diverged}"
     else:
-        outcome = "not reached" if racer.reached is None else f"{racer.reached} steps"
+        steps = "1 step" if racer.reached == 1 else f"{racer.reached} steps"
+        outcome = "not reached" if racer.reached is None else steps
     label = f"{place}. {racer.name}: {outcome}"
     style: dict[str, Any] = {
         "color": color,

@@ -15,7 +15,7 @@ from momentax._core.arguments import as_reals, describe, require_function
 from momentax._core.typing import Reals
 from momentax.plotting._axis_scale import NumberScale
 from momentax.plotting._pipelines import line_style
-from momentax.plotting._style import new_axes
+from momentax.plotting._style import new_axes, require_axes
 from momentax.theory import (
     gradient_descent_rate,
     heavy_ball_rate,
@@ -92,7 +92,9 @@ def rate_vs_condition(
         arXiv:1408.3595; the bound: Nesterov, Introductory lectures on convex optimization, 2004.
     """
     κ = np.geomspace(2, 1e6, 300) if kappas is None else _as_kappas(kappas)
-    rates = {name: _rates(name, rate, κ) for name, rate in _as_methods(methods, _METHODS).items()}
+    methods = _METHODS if methods is None else _as_methods(methods)
+    require_axes(ax)
+    rates = {name: _rates(name, rate, κ) for name, rate in methods.items()}
     ax = new_axes(ax, 7.5, 5)
     ax.set_yscale("function", functions=(_forward, _inverse))
     for i, (name, ρ) in enumerate(rates.items()):
@@ -137,11 +139,7 @@ def _as_kappas(kappas: ArrayLike) -> Reals:
     return np.unique(κ)
 
 
-def _as_methods(
-    methods: Any, otherwise: dict[str, Callable[[Reals], Any]]
-) -> Mapping[str, Callable[[Reals], Any]]:
-    if methods is None:
-        return otherwise
+def _as_methods(methods: Any) -> Mapping[str, Callable[[Reals], Any]]:
     if not isinstance(methods, Mapping) or not all(isinstance(name, str) for name in methods):
         raise TypeError(
             'methods must be a mapping from names to functions of κ, such as {"heavy ball": '

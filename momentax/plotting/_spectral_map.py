@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import FuncNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import Normal, Stroke, withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
@@ -21,7 +21,7 @@ from momentax._core.typing import Reals
 from momentax._methods._heavy_ball import heavy_ball
 from momentax.plotting._axis_scale import NumberScale, number_scale
 from momentax.plotting._method_family import Systems, read_family
-from momentax.plotting._style import figure_of, legend_below, new_axes
+from momentax.plotting._style import figure_of, legend_below, new_axes, require_axes
 
 _WIDTH, _HEIGHT = 220, 160  # The numbers of learning rates and of β.
 _WIDEST = 1e6  # The largest factor between learning rates.
@@ -32,6 +32,16 @@ _CRITICAL: Any = {
     "μ": {"color": "white", "linestyle": "--", "linewidth": 1.6},
     "L": {"color": "white", "linestyle": ":", "linewidth": 1.8},
 }
+# Entries of the legend show white lines on a colour of the map.
+_ON_THE_MAP: list[Any] = [
+    Stroke(
+        linewidth=9,
+        foreground=mpl.colormaps["viridis"](0.5),
+        capstyle="butt",
+        dashes={"dash_offset": 0, "dash_list": None},
+    ),
+    Normal(),
+]
 _STAR: Any = {"color": "#D55E00", "marker": "*", "markeredgecolor": "white", "linestyle": "none"}
 
 
@@ -86,6 +96,7 @@ def spectral_map(
     μ, largest = as_curvature_range(mu, L)
     α = None if learning_rates is None else _as_axis("learning_rates", learning_rates, "(0, inf)")
     β = _default_betas(largest / μ) if betas is None else _as_axis("betas", betas, "[0, 1)")
+    require_axes(ax)
     read = read_family(method)
     systems = read(β)
     edges = systems.edges() / largest
@@ -229,7 +240,7 @@ def _draw_critical_damping(
             (line,) = ax.plot(learning_rates, 1 - systems.betas, zorder=2.5, **_CRITICAL[name])
             line.set_path_effects(dark)
         label = f"critical damping along {name if μ < L else 'μ = L'}"
-        handles.append(Line2D([], [], label=label, path_effects=dark, **_CRITICAL[name]))
+        handles.append(Line2D([], [], label=label, path_effects=_ON_THE_MAP, **_CRITICAL[name]))
     return handles
 
 

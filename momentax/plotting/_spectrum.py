@@ -12,7 +12,7 @@ from matplotlib.ticker import AutoLocator, FixedLocator, ScalarFormatter
 from momentax._core.arguments import as_real, describe
 from momentax._core.typing import Reals
 from momentax.diagnostics import Curvature, Spectrum
-from momentax.plotting._style import COLORS, label_log_axis, legend_below, new_axes
+from momentax.plotting._style import COLORS, label_log_axis, legend_below, new_axes, require_axes
 from momentax.theory import StateSpace, sharpness_limit
 
 _WIDE = 100  # Curvatures that span this factor are on a log scale.
@@ -62,6 +62,7 @@ def spectrum(
     """
     found, extremes = _read(curvature)
     σ = None if width is None else as_real("width", width, "(0, inf)")
+    require_axes(ax)
     edge = None if tx is None else sharpness_limit(tx)
     ax = new_axes(ax, 7, 4)
     if σ is None:

@@ -49,16 +49,19 @@ def new_figure(
         )
 
 
-def new_axes(ax: Any, width: float, height: float, **options: Any) -> Axes:
-    """Return the axes given, or those of a new figure of a size in inches."""
-    if ax is None:
-        ax = new_figure(1, 1, width, height, **options)[1][0, 0]
-    if not isinstance(ax, Axes):
+def require_axes(ax: Any) -> None:
+    """Raise if ax is neither axes nor None; a plot that computes something does this first."""
+    if ax is not None and not isinstance(ax, Axes):
         raise TypeError(
             "ax must be matplotlib axes, as plt.subplots() gives them beside a figure, or None for "
             f"a new figure, got {describe(ax)}"
         )
-    return ax
+
+
+def new_axes(ax: Any, width: float, height: float, **options: Any) -> Axes:
+    """Return the axes given, or those of a new figure of a size in inches."""
+    require_axes(ax)
+    return new_figure(1, 1, width, height, **options)[1][0, 0] if ax is None else ax
 
 
 def as_axes(ax: Any, count: int) -> np.ndarray:

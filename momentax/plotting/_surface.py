@@ -26,7 +26,7 @@ from momentax.plotting._paths import (
     path_style,
 )
 from momentax.plotting._runs import as_runs
-from momentax.plotting._style import new_axes
+from momentax.plotting._style import new_axes, require_axes
 
 LIFT = 0.015  # Of the height of the surface.
 _RESOLUTION = 81
@@ -93,17 +93,10 @@ def surface(
         >>> run = momentax.rollout(ravine.loss, ravine.start, tx, 20, record=record)
         >>> ax = momentax.plotting.surface({"heavy ball": run}, ravine.loss)
     """
+    given = as_runs(runs)
     view = as_view(azimuth, elevation)
-    if ax is not None:  # A mistake is found before the loss is computed.
-        new_axes_3d(ax)
-    land = make_landscape(
-        as_runs(runs),
-        loss,
-        directions=directions,
-        minimizer=minimizer,
-        limits=limits,
-        resolution=_RESOLUTION,
-    )
+    require_axes_3d(ax)
+    land = make_landscape(given, loss, minimizer, directions, limits, _RESOLUTION)
     return draw_scene(land, view, ax).ax
 
 
@@ -117,7 +110,8 @@ def as_view(azimuth: Any, elevation: Any) -> dict[str, float]:
 
 def draw_scene(land: Landscape, view: dict[str, float], ax: Any) -> Scene:
     """Draw a surface and the paths on it."""
-    ax = new_axes_3d(ax)
+    require_axes_3d(ax)
+    ax = new_axes(ax, 7.5, 6.0, subplot_kw={"projection": "3d"})
     # The order of drawing is fixed, since matplotlib would hide parts of the paths.
     ax.computed_zorder = False
     low, high = _heights(land)
@@ -164,15 +158,14 @@ def last_point(points: Reals) -> Reals:
     return drawn[-1:] if len(drawn) else np.full((1, 3), np.nan)
 
 
-def new_axes_3d(ax: Any) -> Axes3D:
-    """Return the axes given, which must have three dimensions, or those of a new figure."""
-    ax = new_axes(ax, 7.5, 6.0, subplot_kw={"projection": "3d"})
-    if not isinstance(ax, Axes3D):
+def require_axes_3d(ax: Any) -> None:
+    """Raise if ax is neither axes of three dimensions nor None."""
+    require_axes(ax)
+    if ax is not None and not isinstance(ax, Axes3D):
         raise TypeError(
             "ax must have three dimensions, as those of plt.subplots(subplot_kw="
             f'{{"projection": "3d"}}), got {describe(ax)}'
         )
-    return ax
 
 
 def _heights(land: Landscape) -> tuple[float, float]:

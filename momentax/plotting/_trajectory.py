@@ -9,7 +9,7 @@ import jax
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, to_rgba
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
@@ -19,18 +19,16 @@ from momentax._training._rollout import Rollout
 from momentax.plotting._landscape import Landscape, Path, make_landscape
 from momentax.plotting._paths import (
     MINIMIZER,
-    START,
-    arrow_places,
     count_columns,
     dot_interval,
-    draw_arrows,
+    draw_path,
     end_mark,
-    line_alpha,
+    mark_handles,
     moving_length,
     path_style,
 )
 from momentax.plotting._runs import as_runs
-from momentax.plotting._style import figure_of, legend_below, new_axes
+from momentax.plotting._style import figure_of, legend_below, new_axes, require_axes
 
 _RESOLUTION = 161
 _LIGHT = LinearSegmentedColormap.from_list(
@@ -88,26 +86,21 @@ def trajectory(
     """
     given = as_runs(runs)
     levels = None if levels is None else _as_levels(levels)
-    land = make_landscape(
-        given,
-        loss,
-        directions=directions,
-        minimizer=minimizer,
-        limits=limits,
-        resolution=_RESOLUTION,
-    )
+    require_axes(ax)
+    land = make_landscape(given, loss, minimizer, directions, limits, _RESOLUTION)
     size = land.box[1] - land.box[0]
     height = 6.5 * float(np.clip(size[1] / size[0], 0.4, 1)) if land.is_equal else 5.0
     ax = new_axes(ax, 7.5, height + 1)
     _draw_contours(ax, land, levels)
-    handles = [_draw_path(ax, path, i, land) for i, path in enumerate(land.paths)]
+    every = _interval(land)
+    handles = [_draw_path(ax, path, i, land, every) for i, path in enumerate(land.paths)]
     ax.grid(visible=False)
     ax.set(xlim=land.box[:, 0], ylim=land.box[:, 1], xlabel=land.labels[0], ylabel=land.labels[1])
     if land.is_equal:
         ax.set_aspect("equal", adjustable="box")
     else:
         _note_scales(ax)
-    handles += _mark_handles(ax, land)
+    handles += _mark_handles(ax, land, every)
     legend_below(ax, handles, columns=count_columns(ax, handles))
     return ax
 
@@ -187,33 +180,23 @@ def _log_levels(values: Reals) -> Reals:
     return levels[inside] if inside.sum() > 2 else np.geomspace(bottom, top, 4)
 
 
-def _draw_path(ax: Axes, path: Path, index: int, land: Landscape) -> Line2D:
+def _draw_path(ax: Axes, path: Path, index: int, land: Landscape, every: int) -> Line2D:
     """Draw one run and return its entry of a legend."""
-    color, marker = path_style(index)
-    shown = path.visible(land.box)
-    x, y = points = path.points[:shown].T
-    interval = _interval(land)
-    alpha = line_alpha(moving_length(points.T, land.box[1] - land.box[0]))
-    label = path.label(land.box)
-    ax.plot(
-        x,
-        y,
-        color=to_rgba(color, alpha),
-        linewidth=1.2,
-        marker=marker,
-        markersize=4,
-        markevery=interval,
-        markerfacecolor=color,
-        markeredgecolor="none",
-        label=label,
-        zorder=2 + 0.01 * index,
+    shown, size = path.visible(land.box), land.box[1] - land.box[0]
+    points = path.points[:shown]
+    handle = draw_path(
+        ax,
+        points,
+        index,
+        size,
+        label=path.label(land.box),
+        moving=moving_length(points, size),
+        every=every,
+        shares=(0.2, 0.5),
     )
-    draw_arrows(ax, points.T, arrow_places(points.T, land.box[1] - land.box[0]), color)
-    if shown:
-        ax.plot(x[0], y[0], zorder=3, **START)
-        if shown == len(path.points):
-            ax.plot(x[-1], y[-1], zorder=3.1, **end_mark(color, marker))
-    return Line2D([], [], color=color, marker=marker, markersize=5, linewidth=1.2, label=label)
+    if shown and shown == len(path.points):
+        ax.plot(*points[-1], zorder=3.1, **end_mark(*path_style(index)))
+    return handle
 
 
 def _interval(land: Landscape) -> int:
@@ -223,19 +206,10 @@ def _interval(land: Landscape) -> int:
     return dot_interval(max(moving_length(points, size) for points in shown))
 
 
-def _mark_handles(ax: Axes, land: Landscape) -> list[Line2D]:
+def _mark_handles(ax: Axes, land: Landscape, every: int) -> list[Line2D]:
     """Draw the minimizer, and return the entries of a legend that explain the marks."""
-    interval = _interval(land)
-    handles = [
-        Line2D([], [], label="start", **START),
-        Line2D([], [], label="end", **end_mark("0.6", "o")),
-    ]
-    if land.minimizer is not None:
-        ax.plot(*land.minimizer, zorder=1.5, **MINIMIZER)
-        handles.append(Line2D([], [], label="minimizer", **MINIMIZER))
-    if interval > 1:
-        dots = f"dots {interval} points apart"
-        handles.append(
-            Line2D([], [], color="0.4", marker="o", markersize=4, linestyle="none", label=dots)
-        )
-    return handles
+    start, end, *dots = mark_handles(f"dots {every} points apart" if every > 1 else "")
+    if land.minimizer is None:
+        return [start, end, *dots]
+    ax.plot(*land.minimizer, zorder=1.5, **MINIMIZER)
+    return [start, end, Line2D([], [], label="minimizer", **MINIMIZER), *dots]

@@ -184,6 +184,12 @@ def test_a_curvature_that_is_not_positive_is_refused_before_training(monkeypatch
     assert "curvature must be in (0, inf), got -1" in refuse("sweep", "--curvature", "-1").err
 
 
+def test_a_curvature_without_a_known_method_is_refused(monkeypatch, refuse, mine):
+    monkeypatch.setattr(_sweep, "sweep", None)  # Nothing is trained.
+    refused = refuse("sweep", "--model", "mine:descent", "--curvature", "10")
+    assert "--curvature needs the momentum method" in refused.err
+
+
 @pytest.mark.parametrize("name", ["sweep.json", "sweep.png"])
 def test_a_file_that_cannot_be_written_is_found_before_training(
     name, tmp_path, monkeypatch, refuse

@@ -6,7 +6,6 @@ writes them to tests/plotting/images. Look at each one that changed before you c
 pictures have no text, so that they do not depend on the fonts of a version of matplotlib.
 """
 
-from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,13 +17,12 @@ from matplotlib.text import Text
 
 import momentax
 from momentax import plotting, theory
-from momentax.diagnostics import Measurements
+from momentax.diagnostics import Finding, Measurements
 from momentax.sweeps import SweepResult, grid
 
 FOLDER = Path(__file__).parent / "images"
 LAGS = 60
 _DPI = 50
-_Finding = namedtuple("_Finding", "rule severity evidence remedy steps")
 
 
 def _space(α: float, β: float) -> theory.StateSpace:
@@ -71,8 +69,8 @@ def dashboard() -> Figure:
     }
     measured = Measurements({key: v[-1] for key, v in history.items()}, history, t)
     findings = [
-        _Finding("oscillation", "warning", "", "", (0, 80)),
-        _Finding("plateau", "note", "", "", (150, 199)),
+        Finding("oscillation", "warning", "", "", (0, 80)),
+        Finding("plateau", "note", "", "", (150, 199)),
     ]
     return plotting.dashboard(measured, findings)[0].figure
 

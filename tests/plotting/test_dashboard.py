@@ -1,7 +1,5 @@
 """The dashboard: its panels, the readings on them, leaves, findings and axes."""
 
-from collections import namedtuple
-
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,10 +8,9 @@ from matplotlib.collections import QuadMesh
 from matplotlib.patches import Rectangle
 
 import momentax
-from momentax.diagnostics import Measurements
+from momentax.diagnostics import Finding, Measurements
 from momentax.plotting import dashboard
 
-Finding = namedtuple("Finding", "rule severity evidence remedy steps")
 COUNTS = np.arange(0, 100, 5)
 WAVE = np.linspace(0, 1, 20)
 

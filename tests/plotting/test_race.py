@@ -57,7 +57,7 @@ def test_the_minimum_is_zero_or_the_lowest_negative_loss():
     ax = race({"a": run_of([3.0, -1.0, -5.0]), "b": run_of([3.0, 0.0, -2.0])}, fraction=0.5)
     assert ax.get_ylabel() == "loss + 5"
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [8.0, 4.0, 0.0])
-    assert labels(ax)[:2] == ["1. a: 1 steps", "2. b: 2 steps"]
+    assert labels(ax)[:2] == ["1. a: 1 step", "2. b: 2 steps"]
     race({"a": run_of([0.0, 0.0])})  # It starts at the minimum.
     race({"a": run_of([np.nan, np.nan])})
     race({"a": run_of([1.0, 1e308, np.inf])})

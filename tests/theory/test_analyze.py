@@ -331,7 +331,8 @@ def test_a_velocity_that_never_forgets_has_no_gains():
 
 def test_clipping_is_refused_with_the_reason_and_a_point_is_the_remedy():
     tx = optax.chain(optax.clip(0.5), optax.sgd(0.1, 0.9))
-    with pytest.raises(ValueError, match=r"only within a range, as clipping .*or give around=\(θ"):
+    message = r"only within a range, as clipping .*or give around=\(θ, g\) to theory.state_space,"
+    with pytest.raises(ValueError, match=message):
         analyze(tx, 1.0, 10.0)
     a = analyze(tx, 1.0, 30.0, around=(0.0, 0.1))
     assert a.around == (0.0, 0.1)

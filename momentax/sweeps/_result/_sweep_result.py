@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,12 @@ from momentax.sweeps._points import SEED, Points, require_points
 from momentax.sweeps._result import _file, _table
 from momentax.sweeps._result._metrics import name_leaves
 from momentax.sweeps._result._records import Best, Mean, Report
+from momentax.sweeps._result._selection import UnknownNameError, find_axis, listed, select
 from momentax.sweeps._result._statistics import (
     group_by_setting,
     group_by_value,
     mean_and_error,
     mean_of_groups,
-    meets_condition,
 )
 
 if TYPE_CHECKING:
@@ -31,16 +31,6 @@ if TYPE_CHECKING:
 
 
 _MAP_AXES = ("learning_rate", "beta")
-
-
-class UnknownNameError(KeyError):
-    """There is no metric or axis of this name.
-
-    It prints its message without the quotes that KeyError adds.
-    """
-
-    def __str__(self) -> str:
-        return self.args[0]
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -120,7 +110,7 @@ class SweepResult:
         if not isinstance(metric, str) or metric not in metrics:
             raise UnknownNameError(
                 f"there is no metric {arguments.describe(metric)}; the metrics are: "
-                f"{_listed(metrics)}"
+                f"{listed(metrics)}"
             )
         return metrics[metric]
 
@@ -235,34 +225,7 @@ class SweepResult:
             TypeError: A condition that is a function fails.
             KeyError: There is no axis of this name.
         """
-        kept = {
-            dim: np.full(n, True)
-            for dim, n in zip(self.points.dims, self.points.shape, strict=True)
-        }
-        for name, condition in conditions.items():
-            values, dim = self._axis(name)
-            try:
-                is_met = meets_condition(values, condition)
-            except TypeError as error:
-                raise TypeError(f"{arguments.printable(name)}: {error}") from error
-            if not is_met.any():
-                raise ValueError(
-                    f"no point has {arguments.printable(name)}={arguments.describe(condition)}: "
-                    f"the axis holds {arguments.describe(_table.as_common_dtype(values))}"
-                )
-            kept[dim] &= is_met
-            if not kept[dim].any():
-                raise ValueError(
-                    f"each condition is met by some point, but no point meets all of them on the "
-                    f"dimension {arguments.printable(dim)}: {_listed(self.points.dims[dim])}"
-                )
-        selection = np.ix_(*(np.flatnonzero(keep) for keep in kept.values()))
-        points = Points(
-            {
-                dim: {name: np.asarray(values)[kept[dim]] for name, values in axes.items()}
-                for dim, axes in self.points.dims.items()
-            }
-        )
+        points, selection = select(self.points, conditions)
         values = jax.tree.map(lambda leaf: np.asarray(leaf)[selection], self.values)
         return replace(
             self, points=points, values=values, diverged=np.asarray(self.diverged)[selection]
@@ -282,7 +245,7 @@ class SweepResult:
         if SEED not in self.points.dims:
             raise ValueError(
                 "over_seeds needs points with a dimension seed, as momentax.sweeps.repeat(points, "
-                f"5) makes them, got the dimensions {_listed(self.points.dims)}"
+                f"5) makes them, got the dimensions {listed(self.points.dims)}"
             )
         return self._mean(*group_by_setting(self.points))
 
@@ -300,7 +263,7 @@ class SweepResult:
         Raises:
             KeyError: There is no axis of this name.
         """
-        self._axis(axis)
+        find_axis(self.points, axis)
         return self._mean(*group_by_value(self.points, axis))
 
     def to_xarray(self) -> xarray.Dataset:
@@ -353,7 +316,7 @@ class SweepResult:
         """
         if metric is None:
             if len(self.metrics()) != 1:
-                raise ValueError(f"give metric, since there are several: {_listed(self.metrics())}")
+                raise ValueError(f"give metric, since there are several: {listed(self.metrics())}")
             (metric,) = self.metrics()
         history = np.ndim(self[metric]) > len(self.points.shape)
         picture = "curves" if history else "heatmap" if self._is_map() else "parallel"
@@ -432,18 +395,3 @@ class SweepResult:
         if diverged == count:
             return f"all {count} points diverged"
         return f"of {count} points {diverged} diverged, and at the others it is not finite"
-
-    def _axis(self, name: str) -> tuple[np.ndarray, str]:
-        """Return an axis' values, and the dimension along which it varies."""
-        for dim, axes in self.points.dims.items():
-            if isinstance(name, str) and name in axes:
-                return np.asarray(axes[name]), dim
-        raise UnknownNameError(
-            f"there is no axis {arguments.describe(name)}; the axes are: "
-            f"{_listed(self.points.axes)}"
-        )
-
-
-def _listed(names: Iterable[str]) -> str:
-    """Return names for a message; none if there are none."""
-    return ", ".join(map(arguments.printable, names)) or "none"

@@ -54,7 +54,7 @@ def require_linear(
         return
     at, which = np.argwhere(~linear)[0]
     reason = _failure(step, points[at, which], points[at])
-    remedy = "give around=(θ, g) to linearise it at a point"
+    remedy = "give around=(θ, g) to theory.state_space, which linearises it at a point"
     if at == 0:
         raise ValueError(f"tx is not linear: {reason}; {remedy}")
     where, limit = _linear_range(step, float(_SCALES[at - 1]))
