@@ -1,0 +1,61 @@
+"""The configuration of the site: `python -m sphinx -W --keep-going docs docs/_build/html`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # docs.pages, and tests.benchmarks for it.
+
+import momentax
+from docs.pages import reference
+
+project = "momentax"
+version = release = momentax.__version__
+author = "the authors of momentax"
+copyright = "the authors of momentax, under the license Apache-2.0"
+language = "en"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "sphinx_design",
+    "docs.pages",
+]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+exclude_patterns = ["_build", "_generated", "pages"]
+templates_path = ["_templates"]
+nitpicky = True
+
+# Markdown and notebooks. Outputs are those that are committed.
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}  # Scripts from a network.
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
+myst_heading_anchors = 3
+myst_links_external_new_tab = False
+
+# Names.
+add_module_names = False
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints = "none"  # The docstrings say intervals and units, which types do not.
+autosummary_filename_map = reference.file_names()
+autosummary_generate_overwrite = True
+python_maximum_signature_line_length = 76
+viewcode_line_numbers = True
+
+# Appearance.
+html_theme = "sphinx_book_theme"
+html_title = "momentax"
+html_static_path = ["_static"]
+html_css_files = ["momentax.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_math_renderer = "mathml"
+html_theme_options = {
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+    "use_download_button": False,
+    "home_page_in_toc": True,
+}
+pygments_style = "friendly"

@@ -1,0 +1,38 @@
+"""What Sphinx needs to build the site: generated pages, docstrings, mathematics, a check of links.
+
+`setup` connects it all. Pages are written beside the hand-written ones, in folders that git ignores.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+# The folders of docs/ that `write_pages` writes.
+GENERATED = ("extending", "methods", "notebooks", "reference", "_generated")
+
+
+def write_pages(app: Any, config: Any) -> None:
+    """Write every page that is not written by hand, before Sphinx looks for pages."""
+    del config
+    from docs.pages import benchmarks, explorer, extending, notebooks, reference
+
+    docs = Path(app.srcdir)
+    benchmarks.write_tables(docs / "_generated")
+    explorer.write_page(docs / "_generated")
+    extending.write_pages(docs / "extending")
+    notebooks.write_pages(docs / "notebooks")
+    reference.write_pages(docs / "reference")
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Connect the parts to Sphinx."""
+    from docs.pages import docstrings, links, mathematics, reference
+
+    app.connect("config-inited", write_pages)
+    app.connect("autodoc-process-docstring", docstrings.process)
+    app.connect("autodoc-skip-member", reference.skip_member)
+    app.connect("build-finished", links.check_build)
+    mathematics.setup(app)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
