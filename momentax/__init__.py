@@ -72,10 +72,12 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._training._rollout import rollout as rollout
     from momentax._training._train_step import train_step as train_step
     from momentax._wrappers._cautious import cautious as cautious
+    from momentax._wrappers._ema_nesterov import ema_nesterov as ema_nesterov
     from momentax._wrappers._grams import grams as grams
     from momentax._wrappers._guard import guard as guard
     from momentax._wrappers._monitor import monitor as monitor
     from momentax._wrappers._optimistic import optimistic as optimistic
+    from momentax._wrappers._outer import outer as outer
     from momentax._wrappers._restart import restart as restart
     from momentax.diagnostics import curvature as curvature
     from momentax.diagnostics import explain as explain

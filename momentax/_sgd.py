@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from momentax._core import arguments, arithmetic, trees
-from momentax._core.hyperparameters import as_schedule, first_count
+from momentax._core.hyperparameters import as_constant, as_schedule, first_count
 from momentax._core.keywords import explain_keywords, source_of, suggest_synonym
 from momentax._core.transformations import Method, describe_state, transformation
-from momentax._core.typing import PyTree, ScalarOrSchedule, Schedule
+from momentax._core.typing import PyTree, Scalar, ScalarOrSchedule, Schedule
 from momentax._methods._heavy_ball import heavy_ball
 from momentax._wrappers import _direction
 
@@ -105,8 +105,12 @@ def _decay(
     weight: Schedule,
     mask: PyTree | Callable[[PyTree], PyTree] | None,
     factor: Schedule = lambda _: 1.0,
+    along: float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Add decay where the mask is True and the gradient is not None: u ← u + c_t λ_t θ."""
+    """Add decay where the mask is True and the gradient is not None: u ← u + c_t λ_t θ.
+
+    If `along` is 1 or -1, entries decay only where `along` times u does not oppose θ.
+    """
 
     def step(u: PyTree, t: Any, params: PyTree) -> PyTree:
         if arithmetic.is_zero(weight(t)) or not jax.tree.leaves(u):
@@ -116,9 +120,41 @@ def _decay(
         trees.require_params(u, params)
         kept = trees.as_mask("mask", mask, params)
         decayed = jax.tree.map(lambda keep, leaf: leaf if keep else None, kept, params)
+        if along:
+            decayed = _only_where_agreeing(along, u, decayed)
         return arithmetic.combine((1.0, u), (factor(t) * weight(t), decayed), like=u)
 
     return _with_count(step, DecayState, "weight_decay", weight)
+
+
+def _only_where_agreeing(along: float, updates: PyTree, params: PyTree) -> PyTree:
+    """Return parameters with 0 for each entry that an update, times ±1, makes larger."""
+
+    def select(u: Any, x: Any) -> Any:
+        if u is None or x is None:
+            return None
+        dtype = arithmetic.compute_dtype(u, x)
+        # A product of signs does not underflow, as a product of u and x may.
+        signs = (jnp.sign(jnp.asarray(each, dtype)) for each in (u, x))
+        product = along * jnp.real(jnp.conj(next(signs)) * next(signs))
+        return jnp.where(product >= 0, x, 0)
+
+    return jax.tree.map(select, updates, params, is_leaf=trees.is_none)
+
+
+def _over_peak(λ: Schedule, α: Schedule, peak: Schedule) -> Schedule:
+    """Return the decay in proportion to the learning rate, which is λ at its peak."""
+
+    def following(count: Any) -> Any:
+        ratio = α(count) / peak(count)
+        if not arguments.is_traced(ratio) and ratio > 1 + 1e-5:  # Schedules round their peak.
+            raise ValueError(
+                "peak_learning_rate must be the largest value of learning_rate, got "
+                f"{float(peak(count)):.6g} and a learning rate of {float(α(count)):.6g}"
+            )
+        return λ(count) * ratio
+
+    return following
 
 
 def _fill_with_zeros(updates: PyTree, params: PyTree) -> PyTree:
@@ -163,7 +199,7 @@ def _require_directions(
     if isinstance(method, Method):
         return
     opposed = _direction.opposed_parameter(method, params, start_devices=start_devices)
-    if opposed is None and not _contains_sgd(method, params):
+    if opposed is None and not _direction.scales_by_learning_rate(method, params):
         return
     at = "" if opposed in (None, "the root") else f" of the parameter at {opposed}"
     raise ValueError(
@@ -174,21 +210,6 @@ def _require_directions(
         "optax.sgd(0.1, 0.9), or optax.scale_by_adam() in place of optax.adam(0.1); to ascend, "
         "give maximize=True"
     )
-
-
-def _contains_sgd(method: optax.GradientTransformation, params: PyTree) -> bool:
-    """Return whether a transformation contains this optimizer, which may also ascend."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            state = jax.eval_shape(method.init, trees.only_arrays(params))
-    except Exception:  # The method does not take these parameters; its own init says why.
-        return False
-
-    def is_ours(node: Any) -> bool:
-        return isinstance(node, ScaleState)
-
-    return any(map(is_ours, jax.tree.leaves(state, is_leaf=is_ours)))
 
 
 # What other libraries call the two methods of classical momentum.
@@ -220,6 +241,8 @@ def sgd(
     velocity_units: str = "gradient",
     weight_decay: ScalarOrSchedule = 0.0,
     decoupled: bool = False,
+    decay: str = "uniform",
+    peak_learning_rate: Scalar | None = None,
     mask: PyTree | Callable[[PyTree], PyTree] | None = None,
     maximize: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
@@ -230,7 +253,14 @@ def sgd(
 
     Coupled weight decay replaces g_t by g_t + λ θ_{t-1}, so that the decay enters
     the velocity (L2 regularization). Decoupled weight decay subtracts α_t λ θ_{t-1}
-    from θ_t. The two units agree for a constant learning rate and differ under a
+    from θ_t. With decay="cautious" entries decay only where the direction does not
+    make them larger, and with peak_learning_rate=α_max the decay follows the
+    learning rate (AdamC's rule):
+
+        decay="cautious":         θ_t ← θ_t - α_t λ θ_{t-1} 1[d_t θ_{t-1} ≥ 0]
+        peak_learning_rate:       λ ← λ α_t / α_max
+
+    The two units agree for a constant learning rate and differ under a
     schedule. In gradient units (PyTorch, optax.sgd) the current learning rate
     multiplies all past gradients; in parameter units (Sutskever, Keras) the
     learning rate of each gradient's own step multiplies it.
@@ -246,6 +276,13 @@ def sgd(
         velocity_units: "gradient" or "parameter", what the velocity accumulates.
         weight_decay: λ in [0, inf), per step. Unless it is 0, update needs `params`.
         decoupled: Whether the decay bypasses the velocity.
+        decay: "uniform", or "cautious", which needs decoupled=True. In parameter units
+            the direction is -u_t. For complex parameters d θ is the real part of
+            conj(d) θ. An entry whose product is 0 decays.
+        peak_learning_rate: α_max in (0, inf), the largest value of the learning rate;
+            None keeps λ. On weights that are followed by a normalization, decay in
+            proportion to α makes the gradients grow while α falls; decay in
+            proportion to α² does not.
         mask: The parameters that decay: a tree of bools, a prefix of one, or a
             function from the parameters to one. None means all parameters.
         maximize: Whether to ascend. Only the gradient changes its sign: decay
@@ -259,9 +296,10 @@ def sgd(
 
     Raises:
         ValueError: A concrete hyperparameter lies outside its interval,
-            velocity_units is neither word, or, here or at init, method is found
-            to be a complete optimizer; at update, decay is used without
-            `params`, or trees do not fit each other.
+            velocity_units or decay is another word, decay is "cautious" without
+            decoupled=True, the learning rate is found to be larger than its peak,
+            or, here or at init, method is found to be a complete optimizer; at
+            update, decay is used without `params`, or trees do not fit each other.
         TypeError: learning_rate is None, method is not a gradient
             transformation, or a flag is not a bool.
 
@@ -273,7 +311,8 @@ def sgd(
     Source:
         Sutskever, Martens, Dahl and Hinton, On the importance of initialization
         and momentum in deep learning, ICML 2013; decoupled decay: Loshchilov
-        and Hutter, 2019, arXiv:1711.05101.
+        and Hutter, 2019, arXiv:1711.05101; cautious decay: 2025, arXiv:2510.12402;
+        decay that follows the learning rate: Defazio, 2025, arXiv:2506.02285.
     """
     if isinstance(learning_rate, optax.GradientTransformation):
         raise TypeError(
@@ -285,15 +324,27 @@ def sgd(
     _require_method(method)
     arguments.as_option("velocity_units", velocity_units, ("gradient", "parameter"))
     arguments.as_flag("decoupled", decoupled)
+    is_cautious = arguments.as_option("decay", decay, ("uniform", "cautious")) == "cautious"
+    if is_cautious and not decoupled:
+        raise ValueError(
+            'decay="cautious" needs decoupled=True, got decoupled=False: coupled decay is a part '
+            "of the gradient, so that there is no direction without it to compare with"
+        )
+    if peak_learning_rate is not None:
+        peak = as_constant("peak_learning_rate", peak_learning_rate, "(0, inf)")
+        λ = _over_peak(λ, α, peak)
+        if not callable(learning_rate):
+            λ(0)  # Raises if the learning rate is too large.
     trees.require_mask("mask", mask)
     negation = _stateless(lambda u, _: arithmetic.combine((-1.0, u), like=u))
     ascent = [negation] if arguments.as_flag("maximize", maximize) else []
     descent = _descend(α)
     if velocity_units == "gradient":
-        decay = _decay(λ, mask)
-        parts = [method, decay, descent] if decoupled else [decay, method, descent]
+        shrink = _decay(λ, mask, along=float(is_cautious))
+        parts = [method, shrink, descent] if decoupled else [shrink, method, descent]
     elif decoupled:
-        parts = [descent, method, _decay(λ, mask, factor=lambda t: -α(t))]
+        shrink = _decay(λ, mask, factor=lambda t: -α(t), along=-float(is_cautious))
+        parts = [descent, method, shrink]
     else:
         parts = [_decay(λ, mask), descent, method]
     _require_directions(method, np.ones((2, 2), np.float32), start_devices=False)

@@ -39,10 +39,12 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._methods._yellowfin import YellowFinState as YellowFinState
     from momentax._sgd import DecayState as DecayState
     from momentax._sgd import ScaleState as ScaleState
+    from momentax._wrappers._ema_nesterov import EmaNesterovState as EmaNesterovState
     from momentax._wrappers._failures import GuardState as GuardState
     from momentax._wrappers._monitor_state import MonitorState as MonitorState
     from momentax._wrappers._optimistic import OptimisticState as OptimisticState
     from momentax._wrappers._orientation import OrientedState as OrientedState
+    from momentax._wrappers._outer import OuterState as OuterState
     from momentax._wrappers._restart import RestartState as RestartState
     from momentax.conventions._torch._optimizer import DampedState as DampedState
     from momentax.memory._method import FilterState as FilterState
@@ -64,11 +66,12 @@ def register_serialization() -> None:
     """
     from jax import export  # A slow import, which importing momentax does not need.
 
+    from momentax._wrappers._ema_nesterov import StepAverage
     from momentax._wrappers._monitor_state import LastGradient, LastStep
     from momentax.storage._bfloat16 import Bfloat16Velocity
     from momentax.storage._int8 import Int8Velocity
 
-    parts = LastGradient, LastStep, Bfloat16Velocity, Int8Velocity
+    parts = LastGradient, LastStep, StepAverage, Bfloat16Velocity, Int8Velocity
     for kind in (*map(__getattr__, __all__), *parts):
         if kind not in _registered:
             export.register_namedtuple_serialization(

@@ -1,7 +1,8 @@
 """The properties of every transformation that the contract tests read.
 
 A new method needs a row here and its twin in tests/reference.py; all tests over `METHODS`,
-`WRAPPERS` or `TRANSFORMATIONS` then include it. tests/test_cases.py fails while a row is missing.
+`WRAPPERS`, `NESTED` or `TRANSFORMATIONS` then include it. tests/test_cases.py fails while a row is
+missing.
 """
 
 from collections.abc import Callable, Mapping
@@ -489,6 +490,20 @@ def _wrapped(wrap: Callable[..., Any], *args: Any, **options: Any) -> Callable[.
     return lambda beta: wrap(momentax.nesterov(beta), *args, **options)
 
 
+def _plain_descent(learning_rate: float) -> optax.GradientTransformation:
+    """Return plain descent without a state; that of Optax has one that cannot be serialized."""
+
+    def update(updates, state, params=None):
+        return jax.tree.map(lambda g: (-learning_rate * g).astype(g.dtype), updates), state
+
+    return optax.GradientTransformation(lambda params: (), update)
+
+
+def _descend_by(learning_rate: float, method: Any) -> optax.GradientTransformation:
+    """Return a complete optimizer whose only velocity is that of a method."""
+    return optax.chain(method, _plain_descent(learning_rate))
+
+
 _BETA = {"beta": 0.9}
 WRAPPERS = {
     "restart": Case(
@@ -528,6 +543,14 @@ WRAPPERS = {
         reach="leaf",
     ),
     "grams": Case(_wrapped(momentax.grams), _BETA, reference.grams, accessed=40),
+    "ema_nesterov": Case(
+        lambda beta, gamma: momentax.ema_nesterov(_plain_descent(0.1), beta, gamma),
+        {"beta": 0.9, "gamma": 0.9},
+        reference.ema_nesterov,
+        decay=None,  # The velocity keeps the share γ + (1 - γ) β.
+        intervals={"gamma": "[0, 1)"},
+        ranges={"gamma": (0, 0.95)},
+    ),
     "optimistic": Case(
         _wrapped(momentax.optimistic),
         _BETA,
@@ -582,4 +605,30 @@ WRAPPERS = {
     },
 }
 
-TRANSFORMATIONS = METHODS | OPTIMIZERS | WRAPPERS
+_SLOW = "XLA:CPU writes to memory what the two results of an outer step read."
+# Wrappers of complete optimizers that read the parameters, so that the parameters belong to them.
+NESTED = {
+    "outer": Case(
+        lambda learning_rate, beta: momentax.outer(
+            _plain_descent(0.1), 1, sgd(learning_rate, momentax.nesterov(beta))
+        ),
+        {"learning_rate": 0.7, "beta": 0.9},
+        reference.outer,
+        decay=None,  # Without a gradient, what the parameters have moved enters the velocity.
+        accessed=56,
+        temporary=4,
+        reason=_SLOW,
+    ),
+    "outer, every 3": Case(
+        lambda beta: momentax.outer(
+            _descend_by(0.1, momentax.nesterov(beta)), 3, _plain_descent(0.5)
+        ),
+        _BETA,
+        reference.outer,
+        accessed=76,
+        temporary=4,
+        reason=_SLOW,
+    ),
+}
+
+TRANSFORMATIONS = METHODS | OPTIMIZERS | WRAPPERS | NESTED

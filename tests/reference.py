@@ -336,6 +336,34 @@ def restart_speed(v, g, t, *, beta):
     return d, (v, j + 1, [*speeds, np.linalg.norm(v)])
 
 
+def ema_nesterov(carried, g, t, *, beta, gamma):
+    """Plain descent with the learning rate 0.1, in the sequences of the paper."""
+    m, y, θ = carried or (0.0, 0.0, 0.0)
+    θ_new = y - 0.1 * g
+    m = gamma(t) * m + (1 - gamma(t)) * (θ_new - θ)
+    y_new = θ_new + beta(t + 1) * m
+    return y_new - y, (m, y_new, θ_new)
+
+
+def outer(gradient, θ, steps, *, inner, every, step, inner_state="keep"):
+    """Return the parameters and the slow ones after each step.
+
+    inner(g, state, t) -> (u, state) is the inner optimizer, and step(Δ, w, state, t) ->
+    (change of w, state) the outer one. Each starts with the state 0.0.
+    """
+    w, b, s, start, path = θ, 0.0, 0.0, 0, []
+    for t in range(steps):
+        u, s = inner(gradient(θ), s, t - start)
+        θ = θ + u
+        if (t + 1) % every == 0:
+            change, b = step(w - θ, w, b, t // every)
+            θ = w = w + change
+            s = s if inner_state == "keep" else 0.0
+            start = t + 1 if inner_state == "reset" else start
+        path.append((θ, w))
+    return tuple(map(np.stack, zip(*path, strict=True)))
+
+
 def directions(step, gradients, *, extra=lambda g: {}, **hyperparameters):
     """The directions of a sequence of gradients, stacked on the first axis, and the velocity."""
     v, out = 0.0, []
@@ -355,6 +383,8 @@ def sgd(
     weight_decay=lambda t: 0.0,
     velocity_units="gradient",
     decoupled=False,
+    decay="uniform",
+    peak=None,
     mask=1.0,
     maximize=False,
     **hyperparameters,
@@ -363,16 +393,19 @@ def sgd(
     v, path = 0.0, [θ]
     for t in range(steps):
         α, λ = learning_rate(t), weight_decay(t) * mask
+        λ = λ if peak is None else λ * α / peak
         g = -gradient(θ, t) if maximize else gradient(θ, t)
-        decay = λ * θ
+        shrink = λ * θ
         if not decoupled:
-            g = g + decay
+            g = g + shrink
         if velocity_units == "gradient":
             d, v = step(v, g, t, **hyperparameters)
             u = -α * d
         else:
             u, v = step(v, -α * g, t, **hyperparameters)
-        θ = θ + u - α * decay if decoupled else θ + u
+        if decay == "cautious":
+            shrink = shrink * (-u * θ >= 0)
+        θ = θ + u - α * shrink if decoupled else θ + u
         path.append(θ)
     return np.stack(path)
 

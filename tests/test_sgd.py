@@ -86,6 +86,110 @@ def test_every_option_equals_the_twin_under_schedules(method, units, decoupled, 
     check()
 
 
+@pytest.mark.parametrize("units", ["gradient", "parameter"])
+@pytest.mark.parametrize("decay", ["uniform", "cautious"])
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.usefixtures("x64")
+def test_decay_that_is_cautious_or_follows_the_learning_rate_equals_the_twin(
+    units, decay, maximize
+):
+    rng = np.random.default_rng(0)
+    α, λ = rng.uniform(0.01, [[0.3], [0.4]], (2, STEPS))
+    start, target = rng.normal(size=(2, 6))
+    start[0] = 0.0
+    sign = -1 if maximize else 1
+    for coupled, peak in ((False, None), (False, α.max()), (True, α.max())):
+        if coupled and decay == "cautious":
+            continue
+        options = {"decay": decay, "decoupled": not coupled, "maximize": maximize}
+        tx = sgd(
+            lambda t: jnp.asarray(α)[t],
+            nesterov(0.8),
+            weight_decay=lambda t: jnp.asarray(λ)[t],
+            velocity_units=units,
+            peak_learning_rate=peak,
+            **options,
+        )
+        found = run(tx, lambda θ, t: sign * jnp.sin(θ - target), jnp.asarray(start))
+        expected = reference.sgd(
+            reference.nesterov,
+            lambda θ, t: sign * np.sin(θ - target),
+            start,
+            STEPS,
+            learning_rate=α.__getitem__,
+            weight_decay=λ.__getitem__,
+            velocity_units=units,
+            peak=peak,
+            beta=lambda t: 0.8,
+            **options,
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_cautious_decay_leaves_out_the_entries_that_the_step_makes_larger():
+    θ = jnp.array([2.0, 2.0, -2.0, -2.0, 2.0, 1e-30])
+    g = jnp.array([1.0, -1.0, 1.0, -1.0, 0.0, -1e-30])  # The product of the last two underflows.
+    for units in ("gradient", "parameter"):
+        tx = sgd(0.1, heavy_ball(0.0), weight_decay=0.5, decoupled=True, decay="cautious",
+                 velocity_units=units)  # fmt: skip
+        u, _ = tx.update(g, tx.init(θ), θ)
+        decays = np.float32([1, 0, 0, 1, 1, 0])
+        np.testing.assert_allclose(u, -0.1 * (g + 0.5 * θ * decays), rtol=1e-6)
+    z = jnp.array([1 + 1j, 1 + 1j])
+    u, _ = tx.update(jnp.array([1 - 0.5j, -1 + 0.5j]), tx.init(z), z)
+    np.testing.assert_allclose(u, [-0.1 * (1.5 + 0j), -0.1 * (-1 + 0.5j)], rtol=1e-6)
+
+
+def test_decay_that_follows_the_learning_rate_is_read_and_bounded_by_the_peak():
+    α = optax.linear_schedule(0.4, 0.0, 4)
+    tx = sgd(α, nesterov(0.9), weight_decay=0.1, decoupled=True, peak_learning_rate=0.4)
+    θ = jnp.ones(3)
+    state = tx.init(θ)
+    for t in range(4):
+        _, state = tx.update(jnp.zeros(3), state, θ)
+        found = momentax.hyperparameters(state, tx)
+        np.testing.assert_allclose(found["weight_decay"], 0.1 * (1 - t / 4), rtol=1e-6)
+    # At its peak the decay is the ordinary one.
+    plain = sgd(0.4, nesterov(0.9), weight_decay=0.1, decoupled=True)
+    followed = sgd(0.4, nesterov(0.9), weight_decay=0.1, decoupled=True, peak_learning_rate=0.4)
+    for tx in (plain, followed):
+        chex.assert_trees_all_equal(*(t.update(θ, t.init(θ), θ)[0] for t in (plain, tx)))
+    message = (
+        r"peak_learning_rate must be the largest value of learning_rate, got 0.1 and a le.* 0.4"
+    )
+    with pytest.raises(ValueError, match=message):
+        sgd(0.4, weight_decay=0.1, peak_learning_rate=0.1)
+    with pytest.raises(ValueError, match=message):
+        sgd(α, weight_decay=0.1, peak_learning_rate=0.1).init(θ)
+    theory = momentax.theory.analyze(
+        sgd(0.2, weight_decay=0.1, decoupled=True, peak_learning_rate=0.4), 1.0, 2.0
+    )
+    np.testing.assert_allclose(theory.decay, 1 - 0.2 * 0.05, rtol=1e-6)
+
+
+@pytest.mark.oracles
+@pytest.mark.usefixtures("x64")
+@jax.numpy_dtype_promotion("standard")
+def test_decay_that_follows_the_learning_rate_is_that_of_adamc():
+    torch = pytest.importorskip("torch")
+    AdamC = pytest.importorskip("pytorch_optimizer").AdamC
+    α = np.linspace(0.3, 0.05, STEPS)
+    w = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64))
+    groups = [{"params": [w], "normalized": True}]
+    peer = AdamC(groups, lr=0.3, betas=(0.9, 0.999), weight_decay=0.2, eps=1e-30)
+    path = [w.detach().numpy().copy()]
+    for rate in α:
+        peer.param_groups[0]["lr"] = rate
+        w.grad = torch.sin(w.detach()) + w.detach()
+        peer.step()
+        path.append(w.detach().numpy().copy())
+    adam = optax.scale_by_adam(eps=1e-30)
+    tx = sgd(lambda t: jnp.asarray(α)[t], adam, weight_decay=0.2, decoupled=True,
+             peak_learning_rate=0.3)  # fmt: skip
+    found = run(tx, lambda θ, t: jnp.sin(θ) + θ, jnp.asarray(path[0]))
+    np.testing.assert_allclose(found, path, rtol=1e-10)
+
+
 @pytest.mark.parametrize("nesterov_flag", [False, True])
 @pytest.mark.parametrize("scheduled", [False, True])
 @pytest.mark.usefixtures("x64")
@@ -232,6 +336,21 @@ BAD = {
     ),
     "decay<0": (lambda: sgd(0.1, weight_decay=-1), ValueError, r"weight_decay must be in \[0, inf"),
     "decoupled": (lambda: sgd(0.1, decoupled="yes"), TypeError, "decoupled must be True or False"),
+    "decay": (
+        lambda: sgd(0.1, decay="constant", decoupled=True),
+        ValueError,
+        "decay must be one of 'uniform', 'cautious', got 'constant'",
+    ),
+    "coupled cautious decay": (
+        lambda: sgd(0.1, weight_decay=0.1, decay="cautious"),
+        ValueError,
+        'decay="cautious" needs decoupled=True, got decoupled=False: coupled decay is a part',
+    ),
+    "peak": (
+        lambda: sgd(0.1, peak_learning_rate=0),
+        ValueError,
+        r"peak_learning_rate must be in \(0, inf\), got 0",
+    ),
     "maximize": (lambda: sgd(0.1, maximize=1), TypeError, "maximize must be True or False, got 1"),
 }
 

@@ -33,11 +33,14 @@ class Parts(NamedTuple):
     parts: each by its name, which is its label in a partition.
     is_partition: whether each gets other parameters than the rest.
     is_masked: whether only some parameters pass through them.
+    has_stages: whether each part with a name is an optimizer of its own, for the results of the one
+        without a name.
     """
 
     parts: dict[str, Part]
     is_partition: bool = False
     is_masked: bool = False
+    has_stages: bool = False
 
 
 class _Unknown:
@@ -169,6 +172,13 @@ def parts_of(update: Update, state: Any) -> Parts | None:
         others, values = variables["other_hps"], _field(state, "hyperparams")
         made = variables["inner_factory"](**others, **values)
         return _single(made.update, _field(state, "inner_state"))
+    if maker == "outer" and "options" in variables:
+        inner = Part(variables["options"].tx.update, _field(state, "inner_state"))
+        slow = Part(variables["options"].outer.update, _field(state, "outer_state"))
+        return Parts({"": inner, "outer": slow}, has_stages=True)
+    if maker == "ema_nesterov" and "average" in variables:
+        parts = {"inner_state": variables["tx"], "average": variables["average"]}
+        return Parts({key: Part(tx.update, _field(state, key)) for key, tx in parts.items()})
     return _wrapped(maker, variables, state)
 
 

@@ -38,6 +38,7 @@ class _Entry(NamedTuple):
     label: the labels of the partitions around the part.
     mask: the masks around the part, each as a number.
     rank: of counts, the least is taken.
+    stage: the names of the optimizers, such as "outer", that the part belongs to.
     """
 
     name: str
@@ -45,6 +46,7 @@ class _Entry(NamedTuple):
     label: tuple[str, ...]
     mask: tuple[int, ...]
     rank: int = 0
+    stage: tuple[str, ...] = ()
 
 
 def hyperparameters(
@@ -86,7 +88,8 @@ def hyperparameters(
         states of a `jax.vmap`. A number is the shortest decimal that has the value in its own
         dtype, such as 0.1 for a float32. In a partition the label comes first, as in
         "decoder/beta". A scaling outside of a partition multiplies the learning rates in it, and
-        a weight decay outside is added to those in it.
+        a weight decay outside is added to those in it. For `outer` the names are those of its
+        inner optimizer, and "outer/learning_rate" and the like are those of its outer one.
 
     Raises:
         ValueError: Another transformation than tx has made state: it has another structure, or
@@ -139,7 +142,8 @@ def _read_part(part: Part, label: tuple[str, ...], mask: tuple[int, ...]) -> lis
         entries = []
         for name, each in inner.parts.items():
             inside = (*label, name) if inner.is_partition else label
-            entries += _read_part(each, inside, (*mask, id(update)) if inner.is_masked else mask)
+            found = _read_part(each, inside, (*mask, id(update)) if inner.is_masked else mask)
+            entries += _in_stage(name, found) if name and inner.has_stages else found
         return entries + (_count(state, [], label, mask) if _injected(state) else [])
     require_own_state(update, state)
     reads = reads_of(update)
@@ -154,6 +158,10 @@ def _read_part(part: Part, label: tuple[str, ...], mask: tuple[int, ...]) -> lis
         if name not in known
     ]
     return entries + _unread_beta(state, entries, label, mask) + _count(state, entries, label, mask)
+
+
+def _in_stage(name: str, entries: list[_Entry]) -> list[_Entry]:
+    return [entry._replace(stage=(name, *entry.stage)) for entry in entries]
 
 
 def _value_at(value: Any, count: Any) -> Any:
@@ -178,6 +186,9 @@ def _read_state(node: Any, label: tuple[str, ...], mask: tuple[int, ...]) -> lis
             for name, each in node.inner_states.items()
             for entry in _read_state(each, (*label, str(name)), mask)
         ]
+    if _is_named(node, "OuterState"):
+        slow = _in_stage("outer", _read_state(node.outer_state, label, mask))
+        return _read_state(node.inner_state, label, mask) + slow
     if _is_named(node, "MaskedState"):
         return _read_state(node.inner_state, label, (*mask, id(node)))
     if _injected(node):
@@ -300,7 +311,16 @@ def _before(count: Any) -> Any:
 
 
 def _resolve(entries: list[_Entry]) -> dict[str, Any]:
-    """Return one value for each name and label for which there is one."""
+    """Return one value for each name, label and stage for which there is one."""
+    return {
+        "/".join((*stage, name)): value
+        for stage in dict.fromkeys(entry.stage for entry in entries)
+        for name, value in _resolve_stage([e for e in entries if e.stage == stage]).items()
+    }
+
+
+def _resolve_stage(entries: list[_Entry]) -> dict[str, Any]:
+    """Return one value for each name and label of one optimizer."""
     results = {}
     for label in dict.fromkeys([(), *(entry.label for entry in entries)]):
         own = [entry for entry in entries if entry.label == label]

@@ -20,7 +20,8 @@ def node_and_units(state: PyTree, path: str | None = None) -> tuple[Any, str | N
     `sgd` and other chains scale the directions by the learning rate after a velocity in
     gradient units, and the gradients before a velocity in parameter units. So the position
     of that scaling in the innermost chain that contains both tells the units. The state of
-    a named chain does not tell in which order its parts run.
+    a named chain does not tell in which order its parts run. A node without such a scaling may
+    tell its units itself.
     """
     path, _ = find_velocity(state, path)
     state, _ = _flax.with_named_nodes(state, has_velocity)
@@ -37,7 +38,7 @@ def node_and_units(state: PyTree, path: str | None = None) -> tuple[Any, str | N
     ]
     node = _flax.unwrap(decode(node))
     if not scalings:
-        return node, None
+        return node, getattr(type(node), "units", None)
     innermost = max(scalings, key=len)
     scaled_before = innermost[-1].idx < at[len(innermost) - 1].idx
     return node, "parameter" if scaled_before else "gradient"

@@ -43,9 +43,41 @@ def opposed_parameter(
         params: Its parameters; only their structure, shapes and dtypes are read.
         start_devices: Whether JAX may run operations that the interpreter does not list.
     """
+    return _first_parameter(tx, params, -1, start_devices)
+
+
+def followed_parameter(
+    tx: optax.GradientTransformation, params: PyTree, *, start_devices: bool = True
+) -> str | None:
+    """Return the path of a parameter whose updates by `tx` follow its gradient, or None.
+
+    It is found as by `opposed_parameter`, and None may also mean that this is unknown.
+    """
+    return _first_parameter(tx, params, 1, start_devices)
+
+
+def scales_by_learning_rate(tx: optax.GradientTransformation, params: PyTree) -> bool:
+    """Return whether a transformation contains `momentax.sgd`, which may also ascend."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = jax.eval_shape(tx.init, trees.only_arrays(params))
+    except Exception:  # The transformation does not take these parameters; its init says why.
+        return False
+
+    def is_ours(node: Any) -> bool:
+        return getattr(type(node), "scales_by_learning_rate", False)
+
+    return any(map(is_ours, jax.tree.leaves(state, is_leaf=is_ours)))
+
+
+def _first_parameter(
+    tx: optax.GradientTransformation, params: PyTree, sign: int, start_devices: bool
+) -> str | None:
+    """Return the path of the first parameter whose updates have a sign along the gradient."""
     for extra_args in (_extra_args, _more_extra_args):
         try:
-            return _Probe(tx, params, extra_args, start_devices).first_opposed()
+            return _Probe(tx, params, extra_args, start_devices).first_with(sign)
         # The parameters, gradients and extra arguments are not the real ones, so that tx may
         # raise anything. If the real ones fail as well, `update` raises the error.
         except Exception:
@@ -71,8 +103,11 @@ class _Probe:
         self.params = jax.tree.map(partial(_sample, longest=longest), params)
         self.gradients = jax.tree.map(_gradient, self.params)
 
-    def first_opposed(self) -> str | None:
-        """Return the path of the first parameter whose updates are found to oppose its gradient."""
+    def first_with(self, sign: int) -> str | None:
+        """Return the path of the first parameter whose updates follow its gradient, or oppose it.
+
+        They follow it for the sign 1 and oppose it for the sign -1.
+        """
         named = jax.tree_util.tree_leaves_with_path(self.gradients)
         # Most transformations are known from their first update. Others make a step only at a
         # later count, or compare a gradient with the last.
@@ -81,7 +116,7 @@ class _Probe:
                 return None
             cosines = self.cosines(counts, earlier_updates)
             for path, _ in named:
-                if cosines.get(path, 0) < 0:
+                if sign * cosines.get(path, 0) > 0:
                     return trees.path_name(path)
             named = [(path, g) for path, g in named if cosines.get(path) == 0]
         return None

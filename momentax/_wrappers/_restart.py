@@ -70,6 +70,16 @@ def restart(
     around `nesterov` in parameter units, and in gradient units at a constant
     learning rate. Any other velocity is tested as the state keeps it.
 
+    A whole number also gives the momentum resets of SPAM, which restart Adam's two moments and
+    their count after k updates, with a learning rate that warms up again after each restart and
+    a `guard` that skips spikes. SPAM itself shortens the entries of a spike, and does not skip it.
+
+        def rate(count):
+            share = jnp.minimum(count % 500 / 150, 1)
+            return 1e-3 * (1 - jnp.cos(jnp.pi * share)) / 2
+
+        tx = momentax.guard(momentax.restart(optax.adam(rate), 500), spike=6.0)
+
     Args:
         tx: The transformation to wrap, a method or a complete optimizer.
         when: "gradient", "function", "speed", or a whole number of updates.
@@ -100,7 +110,9 @@ def restart(
         O'Donoghue and Candès, Adaptive restart for accelerated gradient
         schemes, 2015, arXiv:1204.3982; speed: Su, Boyd and Candès, A
         differential equation for modeling Nesterov's accelerated gradient
-        method, 2016, arXiv:1503.01243.
+        method, 2016, arXiv:1503.01243; momentum resets: Huang and others, SPAM:
+        spike-aware Adam with momentum reset for stable LLM training, 2025,
+        arXiv:2501.06842.
     """
     arguments.require_transformation("tx", tx)
     when, least = _as_condition(when, min_steps)

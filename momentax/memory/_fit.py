@@ -10,6 +10,7 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares, nnls
 
+from momentax._core import lazy
 from momentax._core.arguments import as_count, as_flag, as_items, as_option, as_reals
 from momentax._core.typing import Reals
 from momentax.memory._kernel import Kernel, of
@@ -28,6 +29,7 @@ class Fit(NamedTuple):
 
     kernel: the sum of exponentials.
     error: ‖w - target‖ / ‖target‖, over the lags that were compared.
+    target_weights: the target's weights at these lags, 0 .. horizon - 1.
     frequencies: from 1 / (4 horizon) to 1/2, in cycles per step.
     response: the kernel's frequency response there.
     target_response: the target's.
@@ -35,12 +37,17 @@ class Fit(NamedTuple):
 
     kernel: Kernel
     error: float
+    target_weights: Reals
     frequencies: Reals
     response: NDArray[np.complex128]
     target_response: NDArray[np.complex128]
 
     def __repr__(self) -> str:
         return f"Fit(kernel={self.kernel!r}, error={self.error:.3g})"
+
+    def plot(self, **options: Any) -> Any:
+        """Draw target and fit with `momentax.plotting.kernel_fit`, which takes the options."""
+        return lazy.plot("kernel_fit", self, **options)
 
 
 def fit(
@@ -76,8 +83,8 @@ def fit(
             but 10⁻⁶ of Σ w², and four times as many as a kernel of finitely many weights has.
 
     Returns:
-        Fit(kernel, error, frequencies, response, target_response). The kernel may have fewer
-        than K exponentials where more would not help.
+        Fit(kernel, error, target_weights, frequencies, response, target_response), whose method
+        `plot` draws it. The kernel may have fewer than K exponentials where more would not help.
 
     Raises:
         ValueError: buffers or horizon is too small, match has an unknown name or too many, or
@@ -116,6 +123,7 @@ def fit(
     return Fit(
         found,
         float(np.linalg.norm(found.weights(n) - w) / np.linalg.norm(w)),
+        w,
         frequencies,
         found.frequency_response(frequencies),
         kernel.frequency_response(frequencies),

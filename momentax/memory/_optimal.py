@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -124,8 +124,12 @@ def measure(gradients: PyTree, lags: int = 64) -> Autocorrelation:
     of about c_0 / √(T × entries), and more if entries depend on each other.
 
     Args:
-        gradients: The gradients of T steps on the leading axis, such as history["gradient"] of
-            `rollout`: any pytree of real arrays.
+        gradients: The gradients of T steps, in one of three forms: a pytree of real arrays with
+            the steps on their leading axes, such as history["gradient"] of `rollout`; a list of T
+            gradients, one for each step; or a list of the T states of an optimizer with a
+            `monitor` whose every is 1, one from after each step. A monitor keeps up to 4096
+            entries of each leaf of the last gradient. If steps are donated, as by `train_step`,
+            record copies: states.append(jax.device_get(state)).
         lags: n, at least 2 and below T.
 
     Returns:
@@ -133,9 +137,11 @@ def measure(gradients: PyTree, lags: int = 64) -> Autocorrelation:
         explains all of c_0.
 
     Raises:
-        ValueError: The leaves do not have one leading axis of more than `lags` steps, or a
-            gradient is not finite.
-        TypeError: A leaf is not a real array.
+        ValueError: There are not more than `lags` steps, the gradients of a list differ in their
+            shapes, a list may be meant in two ways, a gradient is not finite, or a monitor has
+            another every.
+        TypeError: A leaf is not a real array, or gradients is one state of a monitor, or its
+            measurements, which do not contain the gradients of several steps.
 
     Example:
         >>> loss, start, *_ = momentax.problems.ravine()
@@ -144,7 +150,7 @@ def measure(gradients: PyTree, lags: int = 64) -> Autocorrelation:
         (21,)
     """
     n = as_count("lags", lags, least=2)
-    g = _rows(gradients, n)
+    g = _rows(_stacked(gradients, n), n)
     T = len(g)
     c = np.array([np.vdot(g[: T - k], g[k:]) / ((T - k) * g.shape[1]) for k in range(n + 1)])
     ρ = np.exp(-1 / np.geomspace(0.3, 16 * n, _CANDIDATES))
@@ -154,6 +160,69 @@ def measure(gradients: PyTree, lags: int = 64) -> Autocorrelation:
     signal = A @ share
     signal *= min(1.0, c[0] / signal[0]) if signal[0] > 0 else 1.0
     return Autocorrelation(signal, float(max(c[0] - signal[0], 0)), c, T)
+
+
+def _stacked(gradients: Any, lags: int) -> PyTree:
+    """Return gradients with the steps on their leading axes, from a list of them by step."""
+    is_list = isinstance(gradients, list | tuple) and not hasattr(gradients, "_fields")
+    states = [_monitor_state(each) for each in gradients] if is_list else []
+    if states and all(state is not None for state in states):
+        gradients = [_sample_of(state, i) for i, state in enumerate(states)]
+    elif _monitor_state(gradients) is not None or type(gradients).__name__ == "Measurements":
+        raise TypeError(
+            "gradients must be a list with the state of each step where a monitor recorded them, "
+            f"got {describe(gradients)}, which holds the last gradient at most; record the states "
+            "of all steps with states.append(jax.device_get(state))"
+        )
+    elif not is_list or len(gradients) <= lags or not _are_alike(gradients):
+        return gradients  # A tree, whose outermost node may be a list.
+    elif _has_steps(gradients, lags):
+        raise ValueError(
+            f"gradients is a list of {len(gradients)} arrays or trees of one shape, and their "
+            "leading axes are long enough to be steps too, so that it may be meant in two ways; "
+            "for a gradient in each entry give jax.tree.map(lambda *g: np.stack(g), *gradients), "
+            "and for the steps on the leading axes a dict of the entries"
+        )
+    return jax.tree.map(lambda *g: np.stack(g), *gradients)
+
+
+def _monitor_state(tree: Any) -> Any:
+    """Return the state of a monitor in the state of an optimizer, or None."""
+
+    def is_monitor(node: Any) -> bool:
+        return type(node).__name__ == "MonitorState" and hasattr(node, "previous")
+
+    return next(filter(is_monitor, jax.tree.leaves(tree, is_leaf=is_monitor)), None)
+
+
+def _sample_of(state: Any, step: int) -> PyTree:
+    leaves = jax.tree.leaves((state.every, state.previous.gradient))
+    if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves):
+        raise ValueError(
+            f"gradients[{step}] has been deleted, since the next step was written over it; record "
+            "copies with states.append(jax.device_get(state))"
+        )
+    if int(state.every) != 1:
+        raise ValueError(
+            f"gradients[{step}] must be the state of a monitor with every=1, which keeps the "
+            f"gradient of each step, got every={int(state.every)}"
+        )
+    return state.previous.gradient
+
+
+def _are_alike(trees: Any) -> bool:
+    """Return whether trees have the same structure and shapes."""
+    kinds = [
+        (jax.tree.structure(each), tuple(map(np.shape, jax.tree.leaves(each)))) for each in trees
+    ]
+    return bool(kinds[0][1]) and all(kind == kinds[0] for kind in kinds)
+
+
+def _has_steps(tree: PyTree, lags: int) -> bool:
+    """Return whether all leaves have one leading axis that is longer than the lags."""
+    shapes = list(map(np.shape, jax.tree.leaves(tree)))
+    lengths = {shape[0] for shape in shapes if shape}
+    return all(shapes) and len(lengths) == 1 and lengths.pop() > lags
 
 
 def _rows(gradients: PyTree, lags: int) -> Reals:

@@ -1,6 +1,7 @@
 """Pictures of what momentum does: in theory, in a run, and over a sweep.
 
-    theory          kernel, frequency_response, spectral_map, rate_vs_condition, analysis
+    theory          kernel, kernel_fit, frequency_response, spectral_map, rate_vs_condition,
+                    analysis
     runs            trajectory, phase_portrait, components, surface, animate, race, history
     comparisons     compare, panels
     measurements    spectrum, dashboard
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.plotting._heatmap import heatmap as heatmap
     from momentax.plotting._history import history as history
     from momentax.plotting._kernel import kernel as kernel
+    from momentax.plotting._kernel_fit import kernel_fit as kernel_fit
     from momentax.plotting._panels import panels as panels
     from momentax.plotting._parallel import parallel as parallel
     from momentax.plotting._phase_portrait import phase_portrait as phase_portrait

@@ -85,7 +85,7 @@ def frequency_response(
         ax.plot(f, values, label=_label(each, part, unit), **line_style(i))
     ax.set(xscale="log", xlabel="frequency f, in cycles per step")
     ax.set_xlim(f.min(), max(f.max(), _HALF))
-    _label_frequencies(ax)
+    label_frequencies(ax)
     if part == "amplitude":
         what = f"in the {subject(pipelines)}"
         relative = "relative to a constant gradient" if normalize else what
@@ -134,7 +134,7 @@ def _label(pipeline: Pipeline, part: str, unit: float) -> str | None:
     return f"{pipeline.name}: {numbers}" if pipeline.name else numbers
 
 
-def _label_frequencies(ax: Axes) -> None:
+def label_frequencies(ax: Axes) -> None:
     """Put ticks at powers of ten and at 1/2."""
     low, high = ax.get_xlim()
     powers = 10.0 ** np.arange(np.ceil(np.log10(low) - 1e-9), np.log10(high))

@@ -1,8 +1,11 @@
 """The Wiener filter against the normal equations, its closed form and a simulation."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import momentax
 from momentax import memory
 
 
@@ -58,6 +61,58 @@ def test_measure_separates_signal_and_noise():
     np.testing.assert_allclose(found.measured[5], np.mean(g[:-5] * g[5:]), rtol=1e-12)
     same = memory.optimal(found.signal, found.noise).weights(61)
     np.testing.assert_array_equal(memory.optimal(found).weights(61), same)
+
+
+def test_measure_takes_a_list_of_gradients_by_step():
+    _, g = simulate(0.9, 1.0, 300, 24)
+    stacked = {"a": g[:, :20].reshape(-1, 4, 5), "b": g[:, 20:]}
+    listed = [{"a": stacked["a"][t], "b": stacked["b"][t]} for t in range(300)]
+    expected = memory.measure(stacked, lags=20)
+    for given in (listed, tuple(listed)):
+        found = memory.measure(given, lags=20)
+        np.testing.assert_array_equal(found.measured, expected.measured)
+        assert found.samples == 300
+    np.testing.assert_array_equal(
+        memory.measure(list(g), 30).measured, memory.measure(g, 30).measured
+    )
+    layers = memory.measure([stacked["a"], stacked["b"]], lags=20)  # Two leaves, not two steps.
+    np.testing.assert_array_equal(layers.measured, expected.measured)
+    with pytest.raises(ValueError, match=r"list of 300 .* may be meant in two ways; for a gr"):
+        memory.measure(list(g), lags=20)
+
+
+def test_measure_takes_the_states_that_a_monitor_left_after_each_step():
+    rng = np.random.default_rng(0)
+    noise = jnp.asarray(rng.normal(size=(60, 12)), jnp.float32)
+
+    def loss(θ, noise):
+        return jnp.sum(θ["w"] ** 2) / 2 + noise @ θ["w"]
+
+    tx = momentax.monitor(momentax.sgd(0.05))
+    θ = {"w": jnp.ones(12)}
+    state, states, g = tx.init(θ), [], []
+    step = momentax.train_step(loss, tx)
+    for t in range(60):
+        g.append(np.asarray(θ["w"] + noise[t]))
+        θ, state, _ = step(θ, state, noise[t])
+        states.append((jax.device_get(state),))  # As a part of a larger state.
+    found = memory.measure(states, lags=10)
+    np.testing.assert_allclose(found.measured, memory.measure(np.stack(g), 10).measured, rtol=1e-5)
+    with pytest.raises(
+        TypeError, match=r"a list with the state of each step where a monitor recor"
+    ):
+        memory.measure(state, lags=10)
+    with pytest.raises(
+        TypeError, match=r"a list with the state of each step where a monitor recor"
+    ):
+        memory.measure(momentax.measurements(state), lags=10)
+    coarse = momentax.monitor(momentax.sgd(0.05), every=2).init(θ)
+    with pytest.raises(ValueError, match=r"gradients\[0\] must be the state of a monitor with ev"):
+        memory.measure([coarse] * 20, lags=10)
+    θ, kept, _ = step(θ, state, noise[0])
+    step(θ, kept, noise[0])
+    with pytest.raises(ValueError, match=r"gradients\[0\] has been deleted, .*jax.device_get"):
+        memory.measure([kept] * 20, lags=10)
 
 
 def test_measure_of_noise_alone_finds_no_signal_and_of_a_constant_no_noise():

@@ -431,3 +431,36 @@ def test_a_value_that_is_not_finite_does_not_stop_the_test():
         _, state = tx.update(FIRST, state, FIRST, value=value)
         counts.append(int(state.restarts))
     assert counts == [0, 0, 0, 1, 1, 2]
+
+
+def test_the_momentum_resets_of_spam_are_a_restart_of_adam_in_a_guard():
+    K, warmup, spike = 8, 4, 29
+
+    def rate(count):
+        return 0.1 * (1 - jnp.cos(jnp.pi * jnp.minimum(count % K / warmup, 1))) / 2
+
+    tx = momentax.guard(restart(optax.adam(rate, eps=1e-8), K), spike=6.0)
+    g = np.random.default_rng(0).normal(size=(40, 3)) + 0.5
+    g[spike] *= 1e4
+    _, (u, skipped) = jax.lax.scan(
+        lambda state, g: _reading(tx.update(g, state)), tx.init(jnp.zeros(3)), jnp.float32(g)
+    )
+    m = v = made = 0
+    for t in range(40):
+        if t == spike:  # The step is left out, and nothing counts it.
+            np.testing.assert_array_equal(u[t], 0)
+            continue
+        run = made % K
+        if run == 0:
+            m, v = 0.0, 0.0
+        m, v = 0.9 * m + 0.1 * g[t], 0.999 * v + 0.001 * g[t] ** 2
+        mean, square = m / (1 - 0.9 ** (run + 1)), v / (1 - 0.999 ** (run + 1))
+        α = 0.1 * (1 - np.cos(np.pi * min(run / warmup, 1))) / 2
+        np.testing.assert_allclose(u[t], -α * mean / np.sqrt(square), rtol=2e-4, atol=1e-8)
+        made += 1
+    np.testing.assert_array_equal(skipped, np.arange(40) >= spike)
+
+
+def _reading(result):
+    u, state = result
+    return state, (u, state.skipped_spike)
