@@ -34,8 +34,8 @@ def test_state_and_direction_keep_their_types(name, dtype):
         assert v.shape[axes:] == leaf.shape
         assert v.ndim == leaf.ndim + axes
         assert v.dtype == UPCAST.get(leaf.dtype.name, leaf.dtype)
-    for _ in range(2):
-        updates, state = tx.update(params, state, params)
+    for _ in range(2):  # Steps that are not traced follow in test_scan_cond_and_donation.
+        updates, state = jax.eval_shape(tx.update, params, state, params)
         assert types(state) == first
         chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
 
@@ -132,9 +132,11 @@ def test_scan_cond_and_donation(name, dtype):
         return step(carry)[0]
 
     carry = params, tx.init(params)
-    first = once(carry)
-    looped = first
+    updates, state = tx.update(params, carry[1], params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+    looped = first = optax.apply_updates(params, updates), state
     for _ in range(3):
+        assert types(looped[1]) == types(carry[1])
         looped = once(looped)
     # One program for all three, as each compilation takes longer than its run.
     program = jax.jit(

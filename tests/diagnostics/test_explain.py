@@ -1,7 +1,7 @@
 """Each rule of `explain` finds what it is for in a run, and nothing in runs that are well."""
 
 import re
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -301,21 +301,26 @@ def test_healthy_networks_need_no_advice(method):
         assert explain(measured, METHODS[method]) == []
 
 
-@cache
-def _network_readings(case):
-    tx = momentax.monitor(METHODS["heavy_ball"], history=60, per="leaf")
-    params = network(jax.random.key(0))
-    params["table"] = jnp.full((400, 8), 0.1)
-    params["hidden"]["bias"] -= 30.0 if case == "dead" else 0.0
-    scale = 0.01 if case == "dominant" else 1.0  # Of all losses but that of the table.
-    rows = jax.random.randint(jax.random.key(1), (60, 16), 0, len(PIXELS))
+@jax.jit
+def _train_with_table(params, batches, scale):
+    """Train the network with a weight of its loss, beside a table of which few rows are used."""
 
     def loss(params, images, labels, ids):
         words = jnp.sum((params["table"][ids] - 1) ** 2)
         return scale * cross_entropy(params, images, labels) + words / len(ids)
 
-    batches = (PIXELS[rows], LABELS[rows], rows % 400)
-    return momentax.measurements(jax.jit(partial(train, tx, loss))(params, batches))
+    tx = momentax.monitor(METHODS["heavy_ball"], history=60, per="leaf")
+    return train(tx, loss, params, batches)
+
+
+@cache
+def _network_readings(case):
+    params = network(jax.random.key(0))
+    params["table"] = jnp.full((400, 8), 0.1)
+    params["hidden"]["bias"] -= 30.0 if case == "dead" else 0.0
+    rows = jax.random.randint(jax.random.key(1), (60, 16), 0, len(PIXELS))
+    batches, scale = (PIXELS[rows], LABELS[rows], rows % 400), 0.01 if case == "dominant" else 1.0
+    return momentax.measurements(_train_with_table(params, batches, scale))
 
 
 def test_a_sparse_leaf_is_found():

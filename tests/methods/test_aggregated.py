@@ -116,11 +116,10 @@ def test_an_annealed_mixture_is_the_sum_over_all_gradients_with_the_weights_of_e
     for each in g:
         d, state = tx.update(jnp.asarray(each), state)
         got.append(d)
+    b, shares = (np.array([[float(f(t)) for t in range(T)] for f in each]) for each in (β, w))
     for t in range(T):
-        kept = [[np.prod([b(r) for r in range(s + 1, t + 1)]) for s in range(t + 1)] for b in β]
-        weights = sum(
-            w[i](t) * np.array([(1 - β[i](s)) * kept[i][s] for s in range(t + 1)]) for i in (0, 1)
-        )
+        kept = [[np.prod(b[i, s + 1 : t + 1]) for s in range(t + 1)] for i in (0, 1)]
+        weights = sum(shares[i, t] * (1 - b[i, : t + 1]) * kept[i] for i in (0, 1))
         np.testing.assert_allclose(got[t], weights @ g[: t + 1], rtol=1e-12)
 
 
