@@ -123,6 +123,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "momentax.diagnostics.Curvature": lambda: momentax.diagnostics.Curvature(
         0.5, 1.0, INSTANCES["momentax.diagnostics.Spectrum"](), {}
     ),
+    "momentax.memory.Fit": lambda: momentax.memory.fit([1.0, 0.5, 0.2], buffers=1),
     "momentax.memory.Kernel": lambda: momentax.memory.of(momentax.heavy_ball(0.9)),
     "momentax.Rollout": lambda: momentax.Rollout(
         {"w": np.zeros(1)}, (), {"loss": np.array([1.0, 0.5])}

@@ -99,3 +99,18 @@ def test_bytes_are_fewer_than_those_of_optax():
         assert ours.accessed <= theirs.accessed - 7.9
         assert ours.copies == []
         assert theirs.copies  # XLA copies the whole state.
+
+
+def test_an_outer_optimizer_costs_two_arrays_and_copies_nothing():
+    inner = momentax.sgd(0.1, momentax.nesterov())
+    params = parameters(SHAPES)
+    plain = size(jax.eval_shape(inner.init, params))
+    for mode in ("keep", "reset_velocity"):
+        tx = momentax.outer(inner, 4, inner_state=mode)
+        cost = stepping(tx, SHAPES)
+        assert cost.copies == []
+        assert cost.aliased == cost.donated
+        # An outer step writes its Δ and its update to memory, for an instant.
+        assert cost.temporary <= 8 + SCALARS
+        state = jax.eval_shape(tx.init, params)
+        assert size(state) == plain + 2 * size(params) + 8  # w, its velocity and two counts.

@@ -77,7 +77,7 @@ def ema_nesterov(
         TypeError: tx is not a gradient transformation, or beta or gamma is not a number.
 
     Example:
-        >>> tx = momentax.ema_nesterov(optax.adamw(1e-3), beta=0.3)
+        >>> tx = momentax.ema_nesterov(momentax.sgd(0.1), beta=0.3)
         >>> updates, state = tx.update(grads, tx.init(params), params)
         >>> params = optax.apply_updates(params, updates)
         >>> base = momentax.eval_params(params, state)

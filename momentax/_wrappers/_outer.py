@@ -128,7 +128,7 @@ def outer(
 
     Example:
         >>> slow = momentax.sgd(0.7, momentax.nesterov(0.9))
-        >>> tx = momentax.outer(optax.adam(1e-3), every=30, outer=slow)
+        >>> tx = momentax.outer(momentax.sgd(0.1), every=30, outer=slow)
         >>> updates, state = tx.update(grads, tx.init(params), params)
         >>> params = optax.apply_updates(params, updates)
         >>> averaged = momentax.eval_params(params, state)

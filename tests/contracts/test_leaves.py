@@ -88,6 +88,8 @@ COMPLETE = {
     "optimistic": momentax.optimistic(momentax.sgd(0.1)),
     "cautious": momentax.cautious(momentax.sgd(0.1)),
     "grams": momentax.grams(momentax.sgd(0.1)),
+    "outer": momentax.outer(momentax.sgd(0.1), 2, inner_state="reset"),
+    "ema_nesterov": momentax.ema_nesterov(momentax.sgd(0.1), 0.5),
     **{name: build(name) for name in TRANSFORMATIONS if "stored" in name or name in OPTIMIZERS},
 }
 
@@ -131,6 +133,7 @@ WRAPPERS = {
     "optimistic": momentax.optimistic,
     "restart": momentax.restart,
     "cautious": momentax.cautious,
+    "ema_nesterov": lambda tx: momentax.ema_nesterov(tx, 0.5),
 }
 
 
