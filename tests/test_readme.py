@@ -1,5 +1,10 @@
-"""The code of the README runs, and the names, tables and links in it are correct."""
+"""The code of the README runs, and its names, numbers and links are correct.
 
+So are the tables on the pages of the documentation.
+"""
+
+import json
+import math
 import re
 from pathlib import Path
 
@@ -14,8 +19,11 @@ from tests import cases
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").rglob("*.md"))
+}
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-COMMANDS = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+COMMANDS = re.findall(r"^python3 .*$", TEXT, re.MULTILINE)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[-1][:40])
@@ -38,20 +46,24 @@ def test_the_two_commands_make_their_own_environment():
 
 
 def test_the_analysis_equals_the_output_of_the_command(capsys):
-    ((command, table),) = re.findall(r"^\$ momentax (analyze.*)\n([^`]*)^```$", TEXT, re.MULTILINE)
+    ((command, table),) = re.findall(
+        r"^\$ momentax (analyze.*)\n([^`]*)^```$", PAGES["theory"], re.MULTILINE
+    )
     main(command.split())
     assert capsys.readouterr().out == table
 
 
 def test_the_table_lists_every_method_that_the_changelog_names():
     """A method that is not released needs neither; every other one is in both."""
-    rows = set(re.findall(r"^\| `(\w+)\(", TEXT, re.MULTILINE))
+    rows = set(re.findall(r"^\| `(\w+)\(", PAGES["table"], re.MULTILINE))
     named = set(re.findall(r"`(\w+)`", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")))
     assert rows == named & {name.partition(",")[0] for name in cases.METHODS}
 
 
 def test_the_table_states_the_bytes_that_states_keep():
-    linear, others = TEXT.split("**Linear methods**")[1].split("**Methods with more buffers")
+    linear, others = (
+        PAGES["table"].split("**Linear methods**")[1].split("**Methods with more buffers")
+    )
     stated = dict.fromkeys(re.findall(r"^\| `(\w+)\(", linear, re.MULTILINE), "4")
     rows = re.findall(
         r"^\| `(\w+)\(.*?\| [^|]* \| ([^|]*\d[^|]*) \|[^|]*\|[^|]*\|$", others, re.MULTILINE
@@ -71,7 +83,9 @@ def test_the_table_states_the_bytes_that_states_keep():
 
 
 def test_the_table_states_the_bytes_of_each_storage():
-    rows = re.findall(r"^\| `(storage\..*?)` \| ([\d.]+) \| ([\d.]+) \|", TEXT, re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(storage\..*?)` \| ([\d.]+) \| ([\d.]+) \|", PAGES["storage"], re.MULTILINE
+    )
     assert len(rows) == 3
     params = jax.ShapeDtypeStruct((1024, 1024), jnp.float32)
     for how, *stated in rows:
@@ -83,11 +97,40 @@ def test_the_table_states_the_bytes_of_each_storage():
             )
 
 
+def test_the_readme_is_short():
+    assert len(TEXT.splitlines()) <= 150
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_theory_and_the_benchmarks():
+    best = momentax.theory.optimal_heavy_ball(1.0, 100.0)
+    assert f"100 the best is {best.beta:.3f}" in TEXT
+    usual = momentax.theory.rate(
+        momentax.sgd(1.9 * 1.9 / 100, momentax.heavy_ball(0.9)), 1.0, 100.0
+    )
+    digits = [round(math.log(10) / -math.log(rate)) for rate in (best.rate, usual)]
+    assert "needs {} steps per digit of accuracy where 0.9 needs {}".format(*digits) in TEXT
+    β = momentax.theory.optimal_heavy_ball(1.0, 1442.0).beta
+    assert round(β, 4) == 0.9
+    assert "condition number near 1442" in TEXT
+    sweeps = json.loads((ROOT / "tests/benchmarks/sweep.json").read_text())["results"][0]
+    assert (sweeps["network"], sweeps["settings"]) == ("784-128-10", 64)
+    sweep, people = sweeps["cold"]["sweep"], sweeps["cold"]["people"]
+    assert f"take {sweep:.1f}\n  seconds in one compiled program, and {people:.0f} seconds" in TEXT
+    rows = json.loads((ROOT / "tests/benchmarks/step.json").read_text())["rows"]
+    two, one = (rows[f"heavy_ball + {name}"]["flat, 1e7"][1] for name in ("bfloat16", "int8"))
+    assert f"{two:.2f} or {one:.1f} of the time with float32" in TEXT
+    (lost,) = re.findall(r"bfloat16\(stochastic=False\)` .* (\d+) % \|", PAGES["storage"])
+    assert f"loses {lost} % of a steady gradient at β = 0.995" in TEXT
+    tx = momentax.monitor(momentax.sgd(0.1), curvature=True)
+    readings = re.findall(r"^ {8}(\w+) {2,}\S", momentax.monitor.__doc__, re.MULTILINE)
+    assert f"takes {len(readings)} readings" in TEXT, tx
+
+
 def test_every_name_in_the_text_exists():
-    namespaces = "conventions|plotting|schedules|storage|sweeps|theory"
+    namespaces = "conventions|memory|plotting|schedules|storage|sweeps|theory"
     names = re.findall(
-        rf"(?<![\w./])(?:momentax\.)?((?:{namespaces})\.\w+|[a-z]+_velocity|velocity(?:_norms)?)\b",
-        TEXT,
+        rf"(?<![\w./])(?:momentax\.)?((?:{namespaces})\.(?!md\b|py\b)\w+|[a-z]+_velocity|velocity(?:_norms)?)\b",
+        "".join([TEXT, *PAGES.values()]),
     )
     assert len(set(names)) >= 30
     for name in set(names):
@@ -95,4 +138,4 @@ def test_every_name_in_the_text_exists():
         for part in name.split("."):
             value = getattr(value, part)
     for link in re.findall(r"\]\((?!http)([^)]+)\)", TEXT):
-        assert (ROOT / link).is_file()
+        assert (ROOT / link).exists(), link
