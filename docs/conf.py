@@ -18,12 +18,12 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.viewcode",
     "sphinx_design",
     "docs.pages",
 ]
-source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
-exclude_patterns = ["_build", "_generated", "pages"]
+# The first one is that of the pages that autosummary writes.
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
+exclude_patterns = ["_build", "_generated", "images", "pages"]
 templates_path = ["_templates"]
 nitpicky = True
 
@@ -42,7 +42,6 @@ autodoc_typehints = "none"  # The docstrings say intervals and units, which type
 autosummary_filename_map = reference.file_names()
 autosummary_generate_overwrite = True
 python_maximum_signature_line_length = 76
-viewcode_line_numbers = True
 
 # Appearance.
 html_theme = "sphinx_book_theme"
@@ -53,6 +52,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_math_renderer = "mathml"
 html_theme_options = {
+    "collapse_navigation": True,  # Otherwise each page lists all others, and takes long to write.
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "use_download_button": False,

@@ -16,12 +16,13 @@ GENERATED = ("extending", "methods", "notebooks", "reference", "_generated")
 def write_pages(app: Any, config: Any) -> None:
     """Write every page that is not written by hand, before Sphinx looks for pages."""
     del config
-    from docs.pages import benchmarks, explorer, extending, notebooks, reference
+    from docs.pages import benchmarks, explorer, extending, methods, notebooks, reference
 
     docs = Path(app.srcdir)
     benchmarks.write_tables(docs / "_generated")
     explorer.write_page(docs / "_generated")
     extending.write_pages(docs / "extending")
+    methods.write_pages(docs / "methods")
     notebooks.write_pages(docs / "notebooks")
     reference.write_pages(docs / "reference")
 

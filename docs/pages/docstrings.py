@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from textwrap import dedent, indent
 from typing import Any
 
@@ -31,13 +32,10 @@ def to_rst(doc: str, namespace: str = "momentax", fields: Iterable[str] = ()) ->
         fields: The fields of a record, which its docstring describes without a section.
     """
 
-    def link(code: str) -> str:
-        full = resolve(code, namespace)
-        return f":py:obj:`{code} <{full}>`" if full else f"``{code}``"
-
+    link = partial(link_name, namespace=namespace)
     fields = set(fields)
     lines: list[str] = []
-    for title, text in _sections(doc):
+    for title, text in read_sections(doc):
         if title:
             lines += [f".. rubric:: {_TITLES.get(title, title)}", ""]
         if title in ("Args", "Raises", "Warns"):
@@ -49,7 +47,13 @@ def to_rst(doc: str, namespace: str = "momentax", fields: Iterable[str] = ()) ->
     return lines
 
 
-def _sections(doc: str) -> Iterator[tuple[str, list[str]]]:
+def link_name(code: str, namespace: str = "momentax") -> str:
+    """Return a link to the page of a name, or the code as it is."""
+    full = resolve(code, namespace)
+    return f":py:obj:`{code} <{full}>`" if full else f"``{code}``"
+
+
+def read_sections(doc: str) -> Iterator[tuple[str, list[str]]]:
     """Yield the title and the lines of each section; text outside of the sections has none."""
     title, lines = "", []
     for line in inspect.cleandoc(doc).splitlines():
@@ -150,7 +154,7 @@ def _paragraph(lines: list[str], link: Link) -> list[str]:
     return [inline(" ".join(line.strip() for line in lines), link)]
 
 
-def inline(text: str, link: Link) -> str:
+def inline(text: str, link: Link = link_name) -> str:
     """Return a line of text with its code as links or literals, and all else as plain text."""
     parts = re.split(r"`([^`]+)`", text)
     found = [_escape(part) if i % 2 == 0 else link(part) for i, part in enumerate(parts)]
