@@ -1,4 +1,4 @@
-"""The configuration of the site: `python -m sphinx -W --keep-going docs docs/_build/html`."""
+"""The configuration of Sphinx: `python -m sphinx -W --keep-going -j auto docs docs/_build/html`."""
 
 import sys
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # docs.pages, and tests.benchmarks for it.
 
 import momentax
-from docs.pages import reference
+from docs.pages import explorer, reference
 
 project = "momentax"
 version = release = momentax.__version__
 author = "the authors of momentax"
-copyright = "the authors of momentax, under the license Apache-2.0"
+project_copyright = "the authors of momentax, under the license Apache-2.0"
 language = "en"
 
 extensions = [
@@ -24,6 +24,9 @@ extensions = [
 # The first one is that of the pages that autosummary writes.
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 exclude_patterns = ["_build", "_generated", "images", "pages"]
+if not explorer.exists():
+    exclude_patterns.append("explorer.md")
+    suppress_warnings = ["toc.excluded"]
 templates_path = ["_templates"]
 nitpicky = True
 
@@ -47,6 +50,7 @@ python_maximum_signature_line_length = 76
 html_theme = "sphinx_book_theme"
 html_title = "momentax"
 html_static_path = ["_static"]
+html_extra_path = ["_generated/extra"]
 html_css_files = ["momentax.css"]
 html_copy_source = False
 html_show_sourcelink = False

@@ -14,14 +14,13 @@ import optax
 import pytest
 
 import momentax
+from docs.pages import written_pages
 from momentax.__main__ import main
 from tests import cases
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = {
-    path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").rglob("*.md"))
-}
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in written_pages()}
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 COMMANDS = re.findall(r"^python3 .*$", TEXT, re.MULTILINE)
 

@@ -1,6 +1,6 @@
-"""What Sphinx needs to build the site: generated pages, docstrings, mathematics, a check of links.
+"""What builds the site: generated pages, docstrings, mathematics, a check of links.
 
-`setup` connects it all. Pages are written beside the hand-written ones, in folders that git ignores.
+`setup` connects it all. Pages are generated beside the written ones; git ignores them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-# The folders of docs/ that `write_pages` writes.
-GENERATED = ("extending", "methods", "notebooks", "reference", "_generated")
+# The folders of docs/ whose Markdown is generated, and that of the built site.
+GENERATED = ("_build", "_generated", "extending", "notebooks", "reference")
+
+
+def written_pages() -> list[Path]:
+    """Return the Markdown files of docs/ that are written by hand."""
+    docs = ROOT / "docs"
+    paths = sorted(docs.rglob("*.md"))
+    return [path for path in paths if path.relative_to(docs).parts[0] not in GENERATED]
 
 
 def write_pages(app: Any, config: Any) -> None:
@@ -20,7 +27,7 @@ def write_pages(app: Any, config: Any) -> None:
 
     docs = Path(app.srcdir)
     benchmarks.write_tables(docs / "_generated")
-    explorer.write_page(docs / "_generated")
+    explorer.write_page(docs / "_generated" / "extra")
     extending.write_pages(docs / "extending")
     methods.write_pages(docs / "methods")
     notebooks.write_pages(docs / "notebooks")

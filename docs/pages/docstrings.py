@@ -1,7 +1,7 @@
 """The docstrings of momentax as reStructuredText, for autodoc and autosummary.
 
-A docstring is written to be read in `help()`: formulas in Unicode letters, code in single backticks,
-sections in one order. Here the formulas become mathematics, the names become links, and the
+A docstring is written to be read in `help()`: formulas in Unicode letters, code in single
+backticks, sections in one order. Here the formulas become mathematics, the names become links, and the
 sections become headings.
 """
 
@@ -31,7 +31,6 @@ def to_rst(doc: str, namespace: str = "momentax", fields: Iterable[str] = ()) ->
         namespace: The namespace in which names in backticks are looked up first.
         fields: The fields of a record, which its docstring describes without a section.
     """
-
     link = partial(link_name, namespace=namespace)
     fields = set(fields)
     lines: list[str] = []
@@ -77,7 +76,7 @@ def _definitions(lines: list[str], link: Link) -> list[str]:
         terms = ", ".join(f"``{name}``" for name in match[1].split(", "))
         body = _paragraphs([match[2], *dedent("\n".join(rest)).splitlines()], link)
         found += [terms, indent("\n".join(body), "    "), ""]
-    return "\n".join(found).splitlines() + [""]
+    return [*"\n".join(found).splitlines(), ""]
 
 
 def _items(lines: list[str]) -> Iterator[list[str]]:

@@ -1,9 +1,11 @@
-"""The interactive page, where the package `momentax.explorer` can write it."""
+"""The interactive page of `momentax explore`, which a page of the site shows in a frame."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+
+from docs.pages.files import write
 
 
 def exists() -> bool:
@@ -12,6 +14,9 @@ def exists() -> bool:
 
 
 def write_page(folder: Path) -> None:
-    """Write the page of `momentax explore`, which stands in a frame of the site."""
+    """Write the page as one file, which Sphinx copies to the top of the site."""
+    folder.mkdir(parents=True, exist_ok=True)
     if exists():
-        raise NotImplementedError(folder)
+        from momentax import explorer
+
+        write(folder / "explore.html", explorer.page())

@@ -1,13 +1,13 @@
-"""What is known of a method: its code, and what docs/methods.toml adds."""
+"""What is known of a method: its code, the table of all methods, and what docs/methods.toml adds."""
 
 from __future__ import annotations
 
 import inspect
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,8 +24,8 @@ class Facts:
     name: its name in code.
     title: its name in words.
     when: when to use it; empty if nothing is written.
-    others: the other libraries that have it; empty if we know of none.
-    coefficients: a, b, β and γ of a linear method, by name.
+    others: the other libraries that have it, by the table; empty if we know of none.
+    coefficients: a, b, β and γ of a linear method by name, by the table.
     arguments: the hyperparameters of the pictures, where they are not the defaults.
     family: the method as an expression in β; empty if β is its argument `beta`.
     learning_rate: α of the run that is drawn of a method that is not linear; None draws none.
@@ -73,7 +73,10 @@ def _value(given: Any) -> Any:
 @cache
 def methods() -> dict[str, Facts]:
     """Return every public method by name, those of docs/methods.toml first and in its order."""
-    written = tomllib.loads((ROOT / "docs" / "methods.toml").read_text(encoding="utf-8"))
+    table, written = (
+        _table(),
+        tomllib.loads((ROOT / "docs" / "methods.toml").read_text(encoding="utf-8")),
+    )
     found = {
         name
         for name in momentax.__all__
@@ -83,7 +86,25 @@ def methods() -> dict[str, Facts]:
     if unknown := sorted(set(written) - found):
         raise ValueError(f"docs/methods.toml describes {unknown}, which are no methods of momentax")
     names = [*written, *sorted(found - set(written))]
-    return {name: Facts(name, **({"title": _title(name)} | written.get(name, {}))) for name in names}
+    parts = (
+        {"title": _title(name)} | table.get(name, {}) | written.get(name, {}) for name in names
+    )
+    return {name: Facts(name, **part) for name, part in zip(names, parts, strict=True)}
+
+
+def _table() -> dict[str, dict[str, Any]]:
+    """Return the coefficients and the other libraries of each method in docs/methods/table.md."""
+    found: dict[str, dict[str, Any]] = {}
+    text = (ROOT / "docs" / "methods" / "table.md").read_text(encoding="utf-8")
+    for name, rest in re.findall(r"^\| `(\w+)\([^`]*` \|(.*)\|$", text, re.MULTILINE):
+        *cells, others = (cell.strip() for cell in rest.split(" | "))
+        row: dict[str, Any] = {"others": others}
+        if len(cells) == 5:  # A linear method: a, b, β, γ and the source.
+            row["coefficients"] = dict(zip(("a", "b", "beta", "gain"), cells, strict=False))
+        known = found.setdefault(name, row)
+        if others not in known["others"]:  # Another form of a method that has a row.
+            known["others"] = "; ".join(filter(None, (known["others"], others)))
+    return found
 
 
 def _title(name: str) -> str:

@@ -13,8 +13,8 @@ def write(path: Path, text: str | bytes) -> None:
         path.write_bytes(content)
 
 
-def remove_others(folder: Path, names: set[str]) -> None:
-    """Remove the files of a folder that an earlier version of momentax had written."""
-    for path in folder.iterdir() if folder.exists() else ():
+def remove_others(folder: Path, names: set[str], suffix: str = "") -> None:
+    """Remove the files of a folder that were written for an earlier version of momentax."""
+    for path in folder.glob(f"*{suffix}"):
         if path.is_file() and path.name not in names:
             path.unlink()

@@ -40,7 +40,10 @@ _TOKEN = re.compile(
 )
 _CLOSES = {"(": ")", "[": "]", "{": "}", "⌊": "⌋", "⟨": "⟩"}
 _RELATIONS = set("=<>≤≥≈←→∈Σ")
-_CODE = re.compile(r"[a-z]\.\w+\(|^\s*def |^[a-z]{2,} = [a-z_]{2,}\(| -> |^\)$", re.MULTILINE)
+_CODE = re.compile(
+    r'[a-z]\.\w+\(|^\s*def |^[a-z]{2,} = [a-z_]{2,}\(| -> |^\)$|^[a-z_]+\(.*, \w+=".*\)$',
+    re.MULTILINE,
+)
 
 
 class _Token(NamedTuple):

@@ -10,7 +10,13 @@ from urllib.parse import unquote, urlsplit
 
 from sphinx.util import logging
 
-_LOADED = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("link", "href")}
+_LOADED = {
+    ("script", "src"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+    ("link", "href"),
+}
 _IMPORT = re.compile(r"""url\(\s*['"]?(https?:)?//|@import\s+['"](https?:)?//""")
 
 
@@ -34,7 +40,13 @@ class _Reader(HTMLParser):
             self.page.links.append(found["href"])
         for name in ("src", "href"):
             # A <link> that only names a page, such as the next one, loads nothing.
-            names = tag == "link" and found.get("rel") in ("next", "prev", "index", "search", "author")
+            names = tag == "link" and found.get("rel") in (
+                "next",
+                "prev",
+                "index",
+                "search",
+                "author",
+            )
             if (tag, name) in _LOADED and name in found and not names:
                 self.page.loaded.append(found[name])
 

@@ -45,7 +45,7 @@ def write_pages(folder: Path) -> None:
     for name, fact in facts.items():
         write(folder / f"{name}.rst", _page(fact, drawn[name]))
     write(folder / "index.rst", _index(facts))
-    remove_others(folder, {f"{name}.rst" for name in facts} | {"index.rst"})
+    remove_others(folder, {f"{name}.rst" for name in facts} | {"index.rst"}, ".rst")
 
 
 def _page(fact: Facts, pictures: list[str]) -> str:
@@ -120,18 +120,23 @@ def _index(facts: dict[str, Facts]) -> str:
         title = f":doc:`{fact.title} <{name}>` ``{name}``"
         rows.append("\n     - ".join([f"   * - {title}", *cells]))
     names = "\n".join(f"   {name}" for name in facts)
-    return "\n\n".join(
-        [
-            _heading("Methods", "="),
-            inline(_INTRODUCTION),
-            ".. list-table::\n   :header-rows: 1\n   :widths: 24 46 8 22\n\n" + "\n".join(rows),
-            f".. toctree::\n   :hidden:\n\n{names}",
-        ]
-    ) + "\n"
+    return (
+        "\n\n".join(
+            [
+                _heading("Methods", "="),
+                inline(_INTRODUCTION),
+                ".. list-table::\n   :header-rows: 1\n   :widths: 24 46 8 22\n\n" + "\n".join(rows),
+                f".. toctree::\n   :hidden:\n\n   table\n{names}",
+            ]
+        )
+        + "\n"
+    )
 
 
-_INTRODUCTION = " ".join("""A method maps gradients to directions, and `momentax.sgd(learning_rate, method)`
+_INTRODUCTION = " ".join(
+    """A method maps gradients to directions, and `momentax.sgd(learning_rate, method)`
 makes steps along them. Each page has the equation, the memory, the frequency response and the
 stability of a method, in pictures that the library made from the code of the method. Bytes are
 those of the state for each float32 parameter. Where the last column is empty, we know of no other
-library that has the method.""".split())
+library that has the method. `docs/methods/table.md` has the coefficients of all in one table.""".split()
+)
