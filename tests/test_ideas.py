@@ -370,6 +370,8 @@ def test_every_page_is_in_the_contents_and_each_picture_is_used():
     text = "".join(PAGES.values())
     pictures = {path.name for path in (ROOT / "docs/images/ideas").glob("*.png")}
     assert set(re.findall(r"\(\.\./images/ideas/(\w+\.png)\)", text)) == pictures
+    script = (ROOT / "docs/make_ideas.py").read_text(encoding="utf-8")
+    assert {f"{name}.png" for name in re.findall(r"^    \w+\.(\w+),$", script, re.M)} == pictures
     for name, page in PAGES.items():
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", page):
             assert (ROOT / "docs/ideas" / link).exists(), (name, link)
