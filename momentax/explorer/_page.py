@@ -9,7 +9,17 @@ from importlib.resources import files
 _FOLDER = files("momentax.explorer")
 FORMULAS = ("polynomials.js", "formulas.js")
 # Each module stands after those that it imports.
-MODULES = (*FORMULAS,)
+MODULES = (
+    *FORMULAS,
+    "choices.js",
+    "model.js",
+    "charts.js",
+    "views.js",
+    "maps.js",
+    "controls.js",
+    "texts.js",
+    "main.js",
+)
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:const|let|function|class)\b)", re.MULTILINE)
 
