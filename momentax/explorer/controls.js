@@ -46,6 +46,7 @@ export function addSlider(group, name, text, change, settings) {
     const value = Number(field.value.trim().replace("−", "-").replace(",", "."));
     const isNumber = field.value.trim() !== "" && Number.isFinite(value);
     change(isNumber ? { [name]: clamp(value, limits) } : {});
+    field.value = short(settings()[name], 4); // A text that is no number, or too large, goes.
   });
   return { row, label, range, field };
 }

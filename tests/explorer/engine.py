@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from py_mini_racer import MiniRacer
@@ -18,9 +19,9 @@ const write = (value) => JSON.stringify(value, (_, each) =>
 class Formulas:
     """Calls a function of the formulas by its name, with arguments and results as JSON."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Sequence[str] = FORMULAS) -> None:
         self.engine = MiniRacer()
-        self.engine.eval(script(FORMULAS) + _WRITE)
+        self.engine.eval(script(modules) + _WRITE)
 
     def eval(self, expression: str) -> Any:
         text = self.engine.eval(f"write({expression})")
