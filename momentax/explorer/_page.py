@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 _FOLDER = files("momentax.explorer")
-FORMULAS = ("polynomials.js", "formulas.js")
+# The modules that know no page.
+FORMULAS = ("methods.js", "polynomials.js", "formulas.js", "runs.js")
 # Each module stands after those that it imports.
 MODULES = (
     *FORMULAS,
@@ -52,4 +53,6 @@ def page() -> str:
     html = _FOLDER.joinpath("page.html").read_text(encoding="utf-8")
     style = _FOLDER.joinpath("style.css").read_text(encoding="utf-8")
     # Only a function as the replacement leaves the backslashes of the inserted text alone.
-    return re.sub(r"/\* (style|script) \*/", lambda at: {"style": style, "script": script()}[at[1]], html)
+    return re.sub(
+        r"/\* (style|script) \*/", lambda at: {"style": style, "script": script()}[at[1]], html
+    )

@@ -10,7 +10,9 @@
 
 const FONT = "12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 const MARGIN = { left: 46, right: 12, top: 24, bottom: 36 };
-const COLOR_NAMES = "card ink muted grid run flat steep theory noise star low high hatch".split(" ");
+const COLOR_NAMES = "card ink muted grid run flat steep theory noise star low high hatch".split(
+  " ",
+);
 
 /** @type {Record<string, string>} */
 let palette = {};
@@ -64,7 +66,8 @@ export function niceTicks({ low, high }, count) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5, 10].find((each) => each * power >= rough) ?? 10);
   const values = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) values.push(i * step);
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++)
+    values.push(i * step);
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
   return { values, label: (value) => withMinus(value.toFixed(Math.min(digits, 6))) };
 }
@@ -74,7 +77,8 @@ export function logTicks({ low, high }, count) {
   const [first, last] = [Math.log10(low), Math.log10(high)];
   const every = Math.max(1, Math.ceil((last - first) / count));
   const values = [];
-  for (let i = Math.ceil(first - 1e-9); i <= last + 1e-9; i++) if (i % every === 0) values.push(10 ** i);
+  for (let i = Math.ceil(first - 1e-9); i <= last + 1e-9; i++)
+    if (i % every === 0) values.push(10 ** i);
   if (values.length < 2) {
     values.length = 0;
     for (let i = Math.floor(first); i <= last; i++) {
@@ -116,7 +120,8 @@ export function drawAxes(chart, x, y, names, ticks, { grid = true } = {}) {
   ctx.fillStyle = colors.muted;
   ctx.strokeStyle = colors.grid;
   ctx.textBaseline = "top";
-  const label = (/** @type {Ticks} */ { label: text = String }, /** @type {number} */ value) => text(value);
+  const label = (/** @type {Ticks} */ { label: text = String }, /** @type {number} */ value) =>
+    text(value);
   let end = -Infinity;
   for (const value of ticks.x.values) {
     const at = Math.round(x(value)) + 0.5;
@@ -155,7 +160,15 @@ function line({ ctx }, xs, ys) {
 const FAR = 1e5; // Beyond this a canvas draws wrongly.
 
 /** Draw a line through values. @type {(chart: Chart, x: Scale, y: Scale, xs: ArrayLike<number>, ys: ArrayLike<number>, style: LineStyle, until?: number) => void} */
-export function drawLine({ ctx }, x, y, xs, ys, { color, width = 2, dash = [], alpha = 1 }, until = Infinity) {
+export function drawLine(
+  { ctx },
+  x,
+  y,
+  xs,
+  ys,
+  { color, width = 2, dash = [], alpha = 1 },
+  until = Infinity,
+) {
   ctx.save();
   Object.assign(ctx, { strokeStyle: color, lineWidth: width, globalAlpha: alpha });
   ctx.setLineDash(dash);
@@ -221,7 +234,9 @@ export function rgbOf(color) {
 }
 
 // Every eighth of the colour map viridis, from its bright end on, as on momentax's own maps.
-const VIRIDIS = "fde725 addc30 5ec962 28ae80 21918c 2c728e 3b528b 472d7b 440154".split(" ").map(rgbOf);
+const VIRIDIS = "fde725 addc30 5ec962 28ae80 21918c 2c728e 3b528b 472d7b 440154"
+  .split(" ")
+  .map(rgbOf);
 
 /** The colour of a share in [0, 1], 0 being bright. @type {(share: number) => number[]} */
 export function viridis(share) {

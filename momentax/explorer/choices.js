@@ -1,6 +1,8 @@
 /** What a person can choose: methods, surfaces, settings and the six steps of the story. */
 
-import { METHODS, SURFACES, optimum } from "./formulas.js";
+import { optimum } from "./formulas.js";
+import { METHODS } from "./methods.js";
+import { SURFACES } from "./runs.js";
 
 /**
  * @typedef {{method: string, surface: string, shape: number, alpha: number, beta: number,
@@ -57,7 +59,10 @@ export const METHOD_CHOICES = {
 
 /** @type {(beta: number, number: number) => string} */
 function aggregatedBetas(β, number) {
-  return METHODS.aggregated.coefficients(β, number).betas.map((β) => short(β, 12)).join(", ");
+  return METHODS.aggregated
+    .coefficients(β, number)
+    .betas.map((β) => short(β, 12))
+    .join(", ");
 }
 
 /** A number as Python reads it, to so many digits. @type {(value: number, digits?: number) => string} */

@@ -1,113 +1,22 @@
 /**
- * The formulas of the explorer: methods, their theory on quadratics, surfaces and runs.
+ * The theory of the explorer: what a method does on quadratics.
  *
  * This file knows no page, so that any JavaScript engine can run it. The tests compare every
- * function with momentax.theory and with the methods of momentax. The letters are those of the
- * library: α learning rate, β share of the velocity kept, λ curvature, μ and L the smallest and
- * the largest curvature, ρ rate per step, x = α λ.
+ * function with momentax.theory. The letters are those of the library: α learning rate, β share
+ * of the velocity kept, λ curvature, μ and L the smallest and the largest curvature, ρ rate per
+ * step, x = α λ.
  */
 
+import { METHODS } from "./methods.js";
 import { addScaled, evaluate, multiply, polynomialRoots, quotient } from "./polynomials.js";
 
+/** @typedef {import("./methods.js").Coefficients} Coefficients */
+/** @typedef {import("./methods.js").Method} Method */
 /**
- * The coefficients of a method: vᵢ ← βᵢ vᵢ + γᵢ g, d = a g + Σ wᵢ vᵢ, θ ← θ − α d.
- * @typedef {{a: number, betas: number[], gains: number[], weights: number[]}} Coefficients
  * The kernel of a method, which is all that its theory needs: hₖ = a [k = 0] + Σ cᵢ βᵢᵏ.
  * @typedef {{a: number, betas: number[], c: number[]}} Kernel
  * @typedef {{re: number, im: number, size: number}} Root
- * @typedef {{name: string, low: number, high: number, initial: number, integer?: boolean}} Extra
- * @typedef {{usesBeta: boolean, leastBeta: number, extra: Extra | null,
- *   coefficients: (beta: number, extra: number) => Coefficients}} Method
- * @typedef {{initial: number, start: number[], loss: (x: number, y: number, p: number) => number,
- *   gradient: (x: number, y: number, p: number) => number[], point: (p: number) => number[],
- *   hessian: (p: number) => number[], isMinimum: boolean}} Surface
- * @typedef {{x: number[], y: number[], vx: number[], vy: number[], loss: number[],
- *   diverged: boolean}} Run
  */
-
-/** @type {(a: number, beta: number, weight: number, gain?: number) => Coefficients} */
-const single = (a, beta, weight, gain = 1) => ({
-  a,
-  betas: [beta],
-  gains: [gain],
-  weights: [weight],
-});
-
-/** @type {(beta1: number, beta2: number) => Coefficients} */
-const synthesized = (beta1, beta2) =>
-  single(beta2 / beta1, beta1, 1 - (beta2 * (1 - beta1)) / beta1);
-
-/** The methods, under the names of momentax. @type {Record<string, Method>} */
-export const METHODS = {
-  gradient_descent: {
-    usesBeta: false,
-    leastBeta: 0,
-    extra: null,
-    coefficients: () => ({ a: 1, betas: [], gains: [], weights: [] }),
-  },
-  heavy_ball: {
-    usesBeta: true,
-    leastBeta: 0,
-    extra: null,
-    coefficients: (β) => single(0, β, 1),
-  },
-  nesterov: {
-    usesBeta: true,
-    leastBeta: 0,
-    extra: null,
-    coefficients: (β) => single(1, β, β),
-  },
-  average: {
-    usesBeta: true,
-    leastBeta: 0,
-    extra: null,
-    coefficients: (β) => single(0, β, 1, 1 - β),
-  },
-  quasi_hyperbolic: {
-    usesBeta: true,
-    leastBeta: 0,
-    extra: { name: "nu", low: 0, high: 1, initial: 0.7 },
-    coefficients: (β, ν) => single(1 - ν, β, ν, 1 - β),
-  },
-  synthesized_nesterov: {
-    usesBeta: true,
-    leastBeta: 0.05,
-    extra: { name: "beta2", low: 0, high: 2, initial: 0.5 },
-    coefficients: synthesized,
-  },
-  overshoot: {
-    usesBeta: true,
-    leastBeta: 0.05,
-    extra: { name: "gamma", low: 0, high: 10, initial: 5 },
-    coefficients: synthesized,
-  },
-  mass: {
-    usesBeta: true,
-    leastBeta: 0,
-    extra: { name: "compensation", low: 0, high: 1, initial: 0.05 },
-    coefficients: (β, c) => single(1, β, 1, β - c),
-  },
-  aggregated: {
-    usesBeta: true,
-    leastBeta: 0,
-    extra: { name: "velocities", low: 2, high: 4, initial: 3, integer: true },
-    coefficients: (β, number) => {
-      const betas = Array.from({ length: number }, (_, i) => 1 - (1 - β) ** (i / (number - 1)));
-      return { a: 0, betas, gains: betas.map(() => 1), weights: betas.map(() => 1 / number) };
-    },
-  },
-  aggregated_averages: {
-    usesBeta: true,
-    leastBeta: 0,
-    extra: { name: "weight", low: 0, high: 1, initial: 0.5 },
-    coefficients: (β, weight) => ({
-      a: 0,
-      betas: [0.9, β],
-      gains: [1 - 0.9, 1 - β],
-      weights: [1 - weight, weight],
-    }),
-  },
-};
 
 /** Join velocities of one β, and leave out those without an effect. @type {(m: Coefficients) => Kernel} */
 export function kernelOf({ a, betas, gains, weights }) {
@@ -157,6 +66,21 @@ function characteristic({ a, betas, c }, shift) {
   return [multiply(others(-1), [shift - 1, 1]), q];
 }
 
+/** The polynomials of each kernel. @type {WeakMap<Kernel, number[][]>} */
+const known = new WeakMap();
+
+/**
+ * The values z − 1 of all roots z. A guess is replaced by them, for a point nearby.
+ * @type {(k: Kernel, x: number, guess?: number[][]) => number[][]}
+ */
+function distancesToOne(kernel, x, guess) {
+  const pair = known.get(kernel) ?? characteristic(kernel, 1);
+  known.set(kernel, pair);
+  const found = polynomialRoots(addScaled(pair[0], pair[1], x), guess);
+  guess?.splice(0, guess.length, ...found);
+  return found;
+}
+
 /** @type {(re: number, im: number) => Root} */
 const asRoot = (re, im) => ({ re, im, size: Math.hypot(re, im) });
 
@@ -165,15 +89,13 @@ const asRoot = (re, im) => ({ re, im, size: Math.hypot(re, im) });
  *
  * They come from the distances of the roots to 1, so that a slow error, whose root is nearly 1,
  * keeps its digits.
- * @type {(k: Kernel, x: number, guess?: number[][]) => Root[]}
+ * @type {(k: Kernel, x: number) => Root[]}
  */
-export function roots(kernel, x, guess) {
+export function roots(kernel, x) {
   const { a, betas, c } = kernel;
   if (betas.length === 0) return [asRoot(1 - x * a, 0)];
   if (betas.length > 1) {
-    const [p, q] = characteristic(kernel, 1);
-    const found = polynomialRoots(addScaled(p, q, x), guess);
-    if (guess) guess.splice(0, guess.length, ...found);
+    const found = distancesToOne(kernel, x);
     return found.map(([re, im]) => asRoot(1 + re, im)).sort((u, v) => v.size - u.size);
   }
   const half = (1 - betas[0] + x * (a + c[0])) / 2;
@@ -195,8 +117,15 @@ export function roots(kernel, x, guess) {
 /** The spectral radius along x = α λ. @type {(k: Kernel, x: number, guess?: number[][]) => number} */
 export function radius(kernel, x, guess) {
   const { a, betas, c } = kernel;
-  if (betas.length !== 1) return roots(kernel, x, guess)[0].size;
-  const β = betas[0]; // As in `roots`, but fast enough for every point of a map.
+  // As in `roots`, but fast enough for every point of a map.
+  if (betas.length === 0) return Math.abs(1 - x * a);
+  if (betas.length > 1) {
+    return distancesToOne(kernel, x, guess).reduce(
+      (most, [re, im]) => Math.max(most, Math.hypot(1 + re, im)),
+      0,
+    );
+  }
+  const β = betas[0];
   const half = (1 - β + x * (a + c[0])) / 2;
   const product = x * (a * (1 - β) + c[0]);
   const square = half * half - product;
@@ -309,7 +238,8 @@ const matmul = (A, B) => A.map((row) => B[0].map((_, j) => sum(row.map((u, k) =>
 /** @type {(A: number[][]) => number[][]} */
 const transpose = (A) => A[0].map((_, j) => A.map((row) => row[j]));
 /** @type {(...terms: number[][][]) => number[][]} */
-const total = (...terms) => terms[0].map((row, i) => row.map((_, j) => sum(terms.map((T) => T[i][j]))));
+const total = (...terms) =>
+  terms[0].map((row, i) => row.map((_, j) => sum(terms.map((T) => T[i][j]))));
 
 /**
  * The variance that gradient noise of variance σ² sustains along a curvature λ.
@@ -369,7 +299,8 @@ export function ratesAlong(kernel, alphas, μ, L) {
   return alphas.map((_, i) => {
     let worst = Math.max(low[i], high[i]);
     for (let j = Math.max(0, i - reach); j < i; j++) worst = Math.max(worst, high[j]);
-    for (let j = i; μ > 0 && j < Math.min(i + reach, alphas.length); j++) worst = Math.max(worst, low[j]);
+    for (let j = i; μ > 0 && j < Math.min(i + reach, alphas.length); j++)
+      worst = Math.max(worst, low[j]);
     return worst;
   });
 }
@@ -420,7 +351,17 @@ function searchOptimum({ coefficients, leastBeta }, extra, μ, L) {
   let [along, step] = [[0, 0], 0.1];
   for (let round = 0; round < 400 && step > 1e-9; round++) {
     const from = best;
-    const moves = [along, [step, 0], [-step, 0], [0, step], [0, -step], [step, step], [-step, -step], [step, -step], [-step, step]];
+    const moves = [
+      along,
+      [step, 0],
+      [-step, 0],
+      [0, step],
+      [0, -step],
+      [step, step],
+      [-step, -step],
+      [step, -step],
+      [-step, step],
+    ];
     for (const [du, dt] of moves) {
       const [u, t] = [best.u + du, Math.max(best.t + dt, least)];
       const kernel = kernelAt(t);
@@ -433,132 +374,4 @@ function searchOptimum({ coefficients, leastBeta }, extra, μ, L) {
     if (best === from) step /= 2;
   }
   return { alpha: Math.exp(best.u), beta: betaAt(best.t), rate: best.rate };
-}
-
-/* Surfaces f(x, y), with a parameter p each, and the runs on them. */
-
-/** The surfaces; those of momentax.problems have its formulas. @type {Record<string, Surface>} */
-export const SURFACES = {
-  ravine: {
-    initial: 100,
-    start: [1, 1],
-    loss: (x, y, κ) => κ * x * x + y * y,
-    gradient: (x, y, κ) => [2 * κ * x, 2 * y],
-    point: () => [0, 0],
-    hessian: (κ) => [2 * κ, 0, 2],
-    isMinimum: true,
-  },
-  saddle: {
-    initial: 1,
-    start: [1, 0.001],
-    loss: (x, y, c) => (x * x - c * y * y) / 2,
-    gradient: (x, y, c) => [x, -c * y],
-    point: () => [0, 0],
-    hessian: (c) => [1, 0, -c],
-    isMinimum: false,
-  },
-  plateau: {
-    initial: 0.05,
-    start: [1, 0.5],
-    loss: (x, y, s) =>
-      (Math.abs(x) <= s ? (x * x) / 2 : s * Math.abs(x) - (s * s) / 2) + (y * y) / 2,
-    gradient: (x, y, s) => [Math.max(-s, Math.min(s, x)), y],
-    point: () => [0, 0],
-    hessian: () => [1, 0, 1],
-    isMinimum: true,
-  },
-  rosenbrock: {
-    initial: 100,
-    start: [-1.2, 1],
-    loss: (x, y, b) => (1 - x) ** 2 + b * (y - x * x) ** 2,
-    gradient: (x, y, b) => [2 * (x - 1) - 4 * b * x * (y - x * x), 2 * b * (y - x * x)],
-    point: () => [1, 1],
-    hessian: (b) => [2 + 8 * b, -4 * b, 2 * b],
-    isMinimum: true,
-  },
-  double_well: {
-    // The slope along x is (x² − 1)(x − p): wells at ±1, the deeper one at −1, and a pass at p.
-    initial: 0.2,
-    start: [1.7, 0.6],
-    loss: (x, y, p) => x ** 4 / 4 - (p * x ** 3) / 3 - x ** 2 / 2 + p * x + (y * y) / 2,
-    gradient: (x, y, p) => [(x * x - 1) * (x - p), y],
-    point: () => [-1, 0],
-    hessian: (p) => [2 + 2 * p, 0, 1],
-    isMinimum: true,
-  },
-};
-
-/**
- * The eigenvalues, ascending, and the eigenvectors of a Hessian [fxx, fxy, fyy].
- * @type {(hessian: number[]) => {values: number[], vectors: number[][]}}
- */
-export function eigen([xx, xy, yy]) {
-  const angle = Math.atan2(2 * xy, xx - yy) / 2;
-  const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
-  const gap = Math.hypot(xx - yy, 2 * xy);
-  const large = (xx + yy + gap) / 2;
-  // The product of both is the determinant, which keeps the digits of a small eigenvalue.
-  const determinant = xx * yy - xy * xy;
-  const small = large > 0 && determinant > 0 ? determinant / large : (xx + yy - gap) / 2;
-  return { values: [small, large], vectors: [[-sin, cos], [cos, sin]] };
-}
-
-/**
- * Run a method on a surface: θ_0 .. θ_T, the velocity and the loss at each.
- *
- * The velocity is v of a method with one, Σ wᵢ vᵢ of one with several, and d of one without. A run
- * ends early when it diverges.
- * @type {(surface: string, p: number, m: Coefficients, alpha: number, start: number[],
- *   steps: number, noise: number[] | null) => Run}
- */
-export function simulate(surface, p, { a, betas, gains, weights }, α, start, steps, noise) {
-  const { loss, gradient } = SURFACES[surface];
-  let [x, y] = start;
-  const vx = betas.map(() => 0);
-  const vy = betas.map(() => 0);
-  const run = { x: [x], y: [y], vx: [0], vy: [0], loss: [loss(x, y, p)], diverged: false };
-  for (let t = 0; t < steps; t++) {
-    let [gx, gy] = gradient(x, y, p);
-    if (noise) {
-      gx += noise[2 * t];
-      gy += noise[2 * t + 1];
-    }
-    let [dx, dy] = [0, 0];
-    for (let i = 0; i < betas.length; i++) {
-      vx[i] = betas[i] * vx[i] + gains[i] * gx;
-      vy[i] = betas[i] * vy[i] + gains[i] * gy;
-      dx += weights[i] * vx[i];
-      dy += weights[i] * vy[i];
-    }
-    const velocity = betas.length === 1 ? [vx[0], vy[0]] : [dx + a * gx, dy + a * gy];
-    x -= α * (a * gx + dx);
-    y -= α * (a * gy + dy);
-    const value = loss(x, y, p);
-    if (!(Math.abs(x) < 1e9 && Math.abs(y) < 1e9 && Number.isFinite(value))) {
-      run.diverged = true;
-      break;
-    }
-    run.x.push(x);
-    run.y.push(y);
-    run.vx.push(velocity[0]);
-    run.vy.push(velocity[1]);
-    run.loss.push(value);
-  }
-  return run;
-}
-
-/** Independent standard normal numbers, the same for the same seed. @type {(count: number, seed: number) => number[]} */
-export function gaussians(count, seed) {
-  let state = seed >>> 0;
-  const uniform = () => {
-    // The generator mulberry32, in the public domain.
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-  return Array.from(
-    { length: count },
-    () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
-  );
 }

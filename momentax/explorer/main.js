@@ -14,7 +14,7 @@ import {
   toScale,
 } from "./choices.js";
 import { addSlider, element, showValue, write } from "./controls.js";
-import { METHODS } from "./formulas.js";
+import { METHODS } from "./methods.js";
 import { drawMap, drawSurface, mapPoint, surfacePoint } from "./maps.js";
 import { bestOf, compute, curvaturesOf, isBestKnown } from "./model.js";
 import { summaryText, writeEquations, writeNotes, writeTiles } from "./texts.js";
@@ -165,7 +165,9 @@ function goToBest() {
   const best = bestOf(page.settings);
   if (!best) return;
   const ranges = rangesOf(page.settings);
-  const beta = METHODS[page.settings.method].usesBeta ? clamp(best.beta, ranges.beta) : page.settings.beta;
+  const beta = METHODS[page.settings.method].usesBeta
+    ? clamp(best.beta, ranges.beta)
+    : page.settings.beta;
   change({ alpha: clamp(best.alpha, ranges.alpha), beta });
 }
 
@@ -182,7 +184,10 @@ async function share() {
 /** @type {(changes: Partial<Record<NumberName, number>>) => void} */
 function changeNumbers(changes) {
   const ranges = rangesOf(page.settings);
-  const clamped = Object.entries(changes).map(([name, value]) => [name, clamp(value, ranges[name])]);
+  const clamped = Object.entries(changes).map(([name, value]) => [
+    name,
+    clamp(value, ranges[name]),
+  ]);
   change(Object.fromEntries(clamped));
 }
 
@@ -206,7 +211,12 @@ function onDrag(id, move) {
 /** Move along two settings with the arrow keys. @type {(id: string, across: NumberName, up: NumberName) => void} */
 function onArrows(id, across, up) {
   canvas(id).addEventListener("keydown", (event) => {
-    const places = { ArrowLeft: [across, -1], ArrowRight: [across, 1], ArrowDown: [up, -1], ArrowUp: [up, 1] };
+    const places = {
+      ArrowLeft: [across, -1],
+      ArrowRight: [across, 1],
+      ArrowDown: [up, -1],
+      ArrowUp: [up, 1],
+    };
     const found = places[/** @type {keyof typeof places} */ (event.key)];
     if (!found || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
@@ -214,7 +224,8 @@ function onArrows(id, across, up) {
     if (name === "beta" && !METHODS[page.settings.method].usesBeta) return;
     const range = rangesOf(page.settings)[name];
     const [low, high] = [toScale(range.low, range), toScale(range.high, range)];
-    const place = toScale(page.settings[name], range) + (sign * (high - low)) / (event.shiftKey ? 20 : 100);
+    const place =
+      toScale(page.settings[name], range) + (sign * (high - low)) / (event.shiftKey ? 20 : 100);
     changeNumbers({ [name]: fromScale(place, range) });
   });
 }

@@ -15,16 +15,10 @@ import {
   rgbOf,
   viridis,
 } from "./charts.js";
-import { LARGEST_BETA, SURFACE_CHOICES } from "./choices.js";
-import {
-  METHODS,
-  SURFACES,
-  criticalProducts,
-  edge,
-  kernelOf,
-  linspace,
-  ratesAlong,
-} from "./formulas.js";
+import { LARGEST_BETA, SURFACE_CHOICES, rangesOf } from "./choices.js";
+import { criticalProducts, edge, kernelOf, linspace, ratesAlong } from "./formulas.js";
+import { METHODS } from "./methods.js";
+import { SURFACES } from "./runs.js";
 import { drawTimed } from "./views.js";
 
 /** @typedef {import("./model.js").Model} Model */
@@ -54,7 +48,16 @@ export function surfacePoint(canvas, surface, [u, v]) {
 function openSize(canvas, { left, right, top, bottom }) {
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   const ctx = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  return { ctx, width, height, left, top, right: width - right, bottom: height - bottom, colors: {} };
+  return {
+    ctx,
+    width,
+    height,
+    left,
+    top,
+    right: width - right,
+    bottom: height - bottom,
+    colors: {},
+  };
 }
 
 /** The last picture of a background, which is drawn again only if its key changes. */
@@ -123,11 +126,20 @@ export function drawSurface(canvas, model, at) {
   const { ctx, colors } = chart;
   const { settings, run } = model;
   const { x, y } = surfaceScales(chart, settings.surface);
-  const size = [chart.right - chart.left, chart.bottom - chart.top].map(Math.round);
+  const ratio = Math.min(window.devicePixelRatio || 1, 1.5);
+  const sides = [chart.right - chart.left, chart.bottom - chart.top];
+  const size = sides.map((side) => Math.round(ratio * side));
   const key = [settings.surface, settings.shape, colors.low, ...size].join();
   const picture = cachedPicture("surface", key, size[0], size[1], paintSurface(settings, colors));
   ctx.drawImage(picture, chart.left, chart.top, chart.right - chart.left, chart.bottom - chart.top);
-  drawAxes(chart, x, y, { x: "x", y: "y" }, { x: niceTicks(x, 6), y: niceTicks(y, 5) }, { grid: false });
+  drawAxes(
+    chart,
+    x,
+    y,
+    { x: "x", y: "y" },
+    { x: niceTicks(x, 6), y: niceTicks(y, 5) },
+    { grid: false },
+  );
   const [px, py] = SURFACES[settings.surface].point(settings.shape);
   clipped(chart, () => {
     drawTimed(chart, x, y, run.x, run.y, colors.run, at);
@@ -147,16 +159,19 @@ export function drawSurface(canvas, model, at) {
 /* The map of the rate. */
 
 const MAP_MARGIN = { left: 46, right: 10, top: 22, bottom: 36 };
-const COLUMNS = 128;
-const ROWS = 88;
+/** The points of a map: α, β. The rates of a method with several velocities take longer. */
+const FINE = [128, 88];
+const COARSE = [64, 44];
 const BETA_TICKS = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99];
 
 /** @type {(low: number, high: number, count: number) => number[]} */
-const geomspace = (low, high, count) => linspace(Math.log(low), Math.log(high), count).map(Math.exp);
+const geomspace = (low, high, count) =>
+  linspace(Math.log(low), Math.log(high), count).map(Math.exp);
 
 /**
  * What the map needs of a method at each β: its kernel and its edge.
- * @typedef {{key: string, betas: number[], kernels: import("./formulas.js").Kernel[], edges: number[]}} Rows
+ * @typedef {{key: string, columns: number, betas: number[],
+ *   kernels: import("./formulas.js").Kernel[], edges: number[]}} Rows
  * @type {Rows | null}
  */
 let lastRows = null;
@@ -166,9 +181,10 @@ function rowsOf({ method, extra }) {
   const key = `${method},${extra}`;
   if (lastRows?.key === key) return lastRows;
   const { coefficients, leastBeta } = METHODS[method];
-  const betas = geomspace(1 - leastBeta, 1 - LARGEST_BETA, ROWS).map((each) => 1 - each);
+  const [columns, rows] = coefficients(0.5, extra).betas.length > 1 ? COARSE : FINE;
+  const betas = geomspace(1 - leastBeta, 1 - LARGEST_BETA, rows).map((each) => 1 - each);
   const kernels = betas.map((β) => kernelOf(coefficients(β, extra)));
-  lastRows = { key, betas, kernels, edges: kernels.map(edge) };
+  lastRows = { key, columns, betas, kernels, edges: kernels.map(edge) };
   return lastRows;
 }
 
@@ -179,17 +195,22 @@ function rowsOf({ method, extra }) {
  */
 function criticalCurve({ method, extra }) {
   const { coefficients, leastBeta } = METHODS[method];
-  const shares = linspace(0, 1, 160).map((t) => (1 - leastBeta - 1e-9) * (1 - t * t * LARGEST_BETA));
-  const products = shares.map((share) => criticalProducts(kernelOf(coefficients(1 - share, extra))));
+  const shares = linspace(0, 1, 160).map(
+    (t) => (1 - leastBeta - 1e-9) * (1 - t * t * LARGEST_BETA),
+  );
+  const products = shares.map((share) =>
+    criticalProducts(kernelOf(coefficients(1 - share, extra))),
+  );
   return { shares, products };
 }
 
-/** The learning rates that a map shows: up to a little beyond its edges. @type {(settings: Settings, L: number) => number[]} */
+/** The learning rates that a map shows: up to a little beyond its edges, as far as α may go. @type {(settings: Settings, L: number) => number[]} */
 function alphaLimits(settings, L) {
   const { edges } = rowsOf(settings);
   const finite = edges.filter((each) => each > 0 && each < 1e4);
-  const most = (1.6 * Math.max(2, ...finite)) / L;
-  return [Math.max(Math.min(0.02, Math.min(2, ...finite) / 50) / L, most / 1e5), most];
+  const { low, high } = rangesOf(settings).alpha;
+  const most = Math.min((1.6 * Math.max(2, ...finite)) / L, high);
+  return [Math.max(Math.min(0.02, Math.min(2, ...finite) / 50) / L, low), most];
 }
 
 /** @type {(chart: Chart, settings: Settings, L: number) => {x: Scale, y: Scale}} */
@@ -218,11 +239,17 @@ function paintRates({ settings, mu: μ, L }) {
     const alphas = geomspace(.../** @type {[number, number]} */ (alphaLimits(settings, L)), width);
     const rates = kernels.map((kernel) => ratesAlong(kernel, alphas, μ, L));
     const best = Math.min(...rates.map((row) => Math.min(...row)));
-    const stable = rates.map((row, i) => Math.max(...row.filter((_, j) => alphas[j] * L < edges[i])));
+    const stable = rates.map((row, i) =>
+      Math.max(...row.filter((_, j) => alphas[j] * L < edges[i])),
+    );
     const fastest = Math.log(Math.max(...stable));
     for (let row = 0; row < height; row++) {
-      rates[height - 1 - row].forEach((rate, column) => {
+      const cells = rates[height - 1 - row];
+      cells.forEach((_, column) => {
         const i = 4 * (row * width + column);
+        // The cells beyond the edge are hatched; the last colour before it reaches up to the line.
+        while (column > 0 && !(alphas[column] * L < edges[height - 1 - row])) column--;
+        const rate = cells[column];
         // On a saddle every rate is above 1, and the larger is the faster escape.
         const slowness = Math.log(Math.max(1 - rate, 1e-9) / (1 - best)) / Math.log(1e-3);
         const share = μ > 0 ? slowness : 1 - Math.sqrt(Math.log(rate) / fastest);
@@ -267,15 +294,24 @@ export function drawMap(canvas, model, best) {
   const { ctx } = chart;
   const { settings, mu: μ, L } = model;
   const { x, y } = mapScales(chart, settings, L);
-  const { betas, edges } = rowsOf(settings);
+  const { columns, betas, edges } = rowsOf(settings);
   const key = [settings.method, settings.extra, μ, L].join();
-  const picture = cachedPicture("map", key, COLUMNS, ROWS, paintRates(model));
+  const picture = cachedPicture("map", key, columns, betas.length, paintRates(model));
   const shares = betas.map((β) => 1 - β);
   clipped(chart, () => {
-    ctx.drawImage(picture, chart.left, chart.top, chart.right - chart.left, chart.bottom - chart.top);
+    ctx.drawImage(
+      picture,
+      chart.left,
+      chart.top,
+      chart.right - chart.left,
+      chart.bottom - chart.top,
+    );
     const limits = edges.map((each) => each / L);
     const curve = criticalCurve(settings);
-    for (const [λ, dash] of /** @type {[number, number[]][]} */ ([[μ, [7, 5]], [L, [2, 4]]])) {
+    for (const [λ, dash] of /** @type {[number, number[]][]} */ ([
+      [μ, [7, 5]],
+      [L, [2, 4]],
+    ])) {
       if (!(λ > 0)) continue;
       for (const which of [0, 1]) {
         const found = curve.products.map((pair) => (pair[which] ?? NaN) / λ);
@@ -285,7 +321,10 @@ export function drawMap(canvas, model, best) {
     hatchUnstable(chart, x, y, limits, betas);
     drawHaloed(chart, x, y, limits, shares, "#000000", "#ffffff");
   });
-  const ticks = { x: logTicks(x, 5), y: { values: BETA_TICKS.map((β) => 1 - β), label: betaLabel } };
+  const ticks = {
+    x: logTicks(x, 5),
+    y: { values: BETA_TICKS.map((β) => 1 - β), label: betaLabel },
+  };
   ticks.y.values = ticks.y.values.filter((each) => each <= y.low);
   drawAxes(chart, x, y, { x: "learning rate α", y: "β" }, ticks, { grid: false });
   if (best) drawStar(chart, x(best.alpha), y(1 - best.beta), 10, "#d55e00", "#ffffff");

@@ -2,12 +2,8 @@
 
 import { METHOD_CHOICES, short } from "./choices.js";
 import {
-  METHODS,
-  SURFACES,
   damping,
   edge,
-  eigen,
-  gaussians,
   kernelOf,
   kernelSummary,
   kernelWeights,
@@ -16,19 +12,20 @@ import {
   radius,
   rate,
   roots,
-  simulate,
 } from "./formulas.js";
+import { METHODS } from "./methods.js";
+import { SURFACES, eigen, gaussians, simulate } from "./runs.js";
 
 /** @typedef {import("./choices.js").Settings} Settings */
 /** @typedef {import("./formulas.js").Kernel} Kernel */
 /** @typedef {import("./formulas.js").Root} Root */
-/** @typedef {import("./formulas.js").Run} Run */
+/** @typedef {import("./runs.js").Run} Run */
 /**
  * One eigenvector of the Hessian: its curvature, and the run along it.
  * @typedef {{curvature: number, factor: number, roots: Root[],
  *   damping: {kind: string, period: number, halfLife: number}, position: number[],
  *   velocity: number[]}} Direction
- * @typedef {{settings: Settings, coefficients: import("./formulas.js").Coefficients,
+ * @typedef {{settings: Settings, coefficients: import("./methods.js").Coefficients,
  *   kernel: Kernel, run: Run, least: number, mu: number, L: number, directions: Direction[],
  *   rate: number, edge: number, floor: number, weights: number[],
  *   summary: {total: number, meanAge: number, gain: number}}} Model

@@ -32,45 +32,63 @@ export function quotient([a, b], [c, d]) {
   return [(a * c + b * d) / size, (b * c - a * d) / size];
 }
 
+const ROUNDS = 80;
+
 /**
- * All roots of a polynomial, by the method of Aberth and Ehrlich.
+ * All roots of a polynomial, by the method of Aberth and Ehrlich, from a guess if it has as many.
  * @type {(p: number[], guess?: number[][]) => number[][]}
  */
 export function polynomialRoots(p, guess) {
   const largest = Math.max(...p.map(Math.abs));
   let degree = p.length - 1;
   while (degree > 0 && Math.abs(p[degree]) <= 1e-300 * largest) degree--;
-  const q = p.slice(0, degree + 1);
-  const slope = q.slice(1).map((value, i) => (i + 1) * value);
-  const radius = Math.max(Math.abs(q[0] / q[degree]) ** (1 / degree), 1e-8);
-  const z =
-    guess?.length === degree
-      ? guess.map(([re, im], i) => [re, im + (i % 2 ? 1e-9 : -1e-9) * radius])
-      : q.slice(1).map((_, i) => {
-          const angle = (2 * Math.PI * i) / degree + 0.4;
-          return [radius * Math.cos(angle), radius * Math.sin(angle)];
-        });
-  for (let round = 0; round < 80; round++) {
+  const radius = Math.max(Math.abs(p[0] / p[degree]) ** (1 / degree), 1e-8);
+  const z = Array.from({ length: degree }, (_, i) => {
+    // Not quite where they were: two that are equal could not separate.
+    if (guess?.length === degree)
+      return [guess[i][0], guess[i][1] + (i % 2 ? 1e-9 : -1e-9) * radius];
+    const angle = (2 * Math.PI * i) / degree + 0.4;
+    return [radius * Math.cos(angle), radius * Math.sin(angle)];
+  });
+  for (let round = 0; round < ROUNDS; round++) {
     let moved = 0;
-    for (let i = 0; i < degree; i++) {
-      const [re, im] = z[i];
-      const value = evaluate(q, re, im);
-      if (value[0] === 0 && value[1] === 0) continue;
-      const newton = quotient(evaluate(slope, re, im), value);
-      for (let j = 0; j < degree; j++) {
-        if (j === i) continue;
-        const repelled = quotient([1, 0], [re - z[j][0], im - z[j][1]]);
-        if (Number.isFinite(repelled[0])) {
-          newton[0] -= repelled[0];
-          newton[1] -= repelled[1];
-        }
-      }
-      const [dre, dim] = quotient([1, 0], newton);
-      if (!Number.isFinite(dre + dim)) continue;
-      z[i] = [re - dre, im - dim];
-      moved = Math.max(moved, Math.hypot(dre, dim) / (Math.hypot(re, im) || 1));
-    }
+    for (let i = 0; i < degree; i++) moved = Math.max(moved, improve(p, degree, z, i));
     if (moved < 1e-12) break;
   }
   return z;
+}
+
+/**
+ * Move one root nearer, and return by which share of its size; no number is stored in between,
+ * since this runs for every point of a map.
+ * @type {(p: number[], degree: number, z: number[][], i: number) => number}
+ */
+function improve(p, degree, z, i) {
+  const [re, im] = z[i];
+  let [value, valueIm, slope, slopeIm] = [p[degree], 0, 0, 0];
+  for (let k = degree - 1; k >= 0; k--) {
+    const next = slope * re - slopeIm * im + value;
+    slopeIm = slope * im + slopeIm * re + valueIm;
+    slope = next;
+    const after = value * re - valueIm * im + p[k];
+    valueIm = value * im + valueIm * re;
+    value = after;
+  }
+  const size = value * value + valueIm * valueIm;
+  if (size === 0) return 0;
+  let a = (slope * value + slopeIm * valueIm) / size;
+  let b = (slopeIm * value - slope * valueIm) / size;
+  for (let j = 0; j < degree; j++) {
+    const [u, v] = [re - z[j][0], im - z[j][1]];
+    const distance = u * u + v * v;
+    if (distance === 0) continue;
+    a -= u / distance;
+    b += v / distance;
+  }
+  const whole = a * a + b * b;
+  const [stepRe, stepIm] = [a / whole, -b / whole];
+  if (!Number.isFinite(stepRe + stepIm)) return 0;
+  z[i][0] = re - stepRe;
+  z[i][1] = im - stepIm;
+  return Math.hypot(stepRe, stepIm) / (Math.hypot(re, im) || 1);
 }

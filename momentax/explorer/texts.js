@@ -3,7 +3,8 @@
 import { powerLabel, withMinus } from "./charts.js";
 import { METHOD_CHOICES, SURFACE_CHOICES, short } from "./choices.js";
 import { element, write } from "./controls.js";
-import { METHODS, halfLife } from "./formulas.js";
+import { halfLife } from "./formulas.js";
+import { METHODS } from "./methods.js";
 import { pythonCall } from "./model.js";
 import { measureOf } from "./views.js";
 
@@ -31,20 +32,28 @@ export function writeTiles(model, best, isKnown) {
   const isSaddle = !(model.mu > 0);
   write("rate", rate.toFixed(4));
   const halves = halfLife(rate);
-  const note = Number.isFinite(halves) ? `halves the error in ${inSteps(halves)}` : `grows × 2 in ${inSteps(Math.log(2) / Math.log(rate))}`;
+  const note = Number.isFinite(halves)
+    ? `half in ${inSteps(halves)}`
+    : `grows × 2 in ${inSteps(Math.log(2) / Math.log(rate))}`;
   write("rate-note", note);
   const isUnstable = settings.alpha * L >= edge;
   element("rate").classList.toggle("unstable", isUnstable);
   write("edge", Number.isFinite(edge) ? `α < ${readable(edge / L)}` : "none");
   const share = (100 * settings.alpha * L) / edge;
-  write("edge-note", isUnstable ? "α lies beyond it: unstable" : `α is at ${readable(share, 3)} % of it`);
+  write(
+    "edge-note",
+    isUnstable ? "α lies beyond it: unstable" : `α is at ${readable(share, 3)} % of it`,
+  );
   element("edge-note").classList.toggle("unstable", isUnstable);
-  write("best-rate", best ? best.rate.toFixed(4) : "–");
+  write("best-rate", best ? best.rate.toFixed(4) : isKnown ? "none" : "…");
   const place = best && `at α = ${readable(best.alpha)}, β = ${readable(best.beta)}`;
   write("best-note", place ?? (isSaddle ? "a saddle has none" : isKnown ? "" : "searching …"));
-  write("floor", isSaddle || settings.noise === 0 ? "–" : readable(floor, 3));
+  write("floor", isSaddle || settings.noise === 0 ? "none" : readable(floor, 3));
   const why = settings.noise === 0 ? "there is no noise" : "mean loss of a long run";
-  write("floor-note", isSaddle ? "a saddle has none" : settings.noise > 0 && floor === Infinity ? "unstable" : why);
+  write(
+    "floor-note",
+    isSaddle ? "a saddle has none" : settings.noise > 0 && floor === Infinity ? "unstable" : why,
+  );
 }
 
 /** @type {(direction: Direction) => string} */
@@ -66,20 +75,45 @@ export function writeNotes(model) {
   const end = `θ = (${readable(run.x[last], 3)}, ${readable(run.y[last], 3)}) after ${last} steps`;
   write("path-note", run.diverged ? `left all bounds at step ${last + 1}` : end);
   write("path-key", SURFACE_CHOICES[settings.surface].at.replace(/^the /, ""));
-  write("map-note", `α = ${readable(settings.alpha)}, β = ${readable(settings.beta)}; bright is fast, hatched ${model.mu > 0 ? "is unstable" : "blows up along L"}`);
+  write(
+    "map-note",
+    `α = ${readable(settings.alpha)}, β = ${readable(settings.beta)}; bright is fast, hatched ${model.mu > 0 ? "is unstable" : "blows up along L"}`,
+  );
   const { values, name } = measureOf(model);
   write("loss-title", Number.isNaN(model.least) ? "Distance from the saddle" : "Loss");
   write("loss-note", `${readable(values[0], 3)} → ${readable(values[values.length - 1], 3)}`);
+  const hasCurves = model.coefficients.betas.length === 1;
+  element("flat-key").hidden = !hasCurves || !(model.mu > 0);
+  element("steep-key").hidden = !hasCurves;
+  element("best-key").hidden = !(model.mu > 0);
   element("noise-key").hidden = !(model.floor > 0 && Number.isFinite(model.floor));
   const [flat, steep] = directions;
   write("oscillation-note", `flat: ${kindOf(flat)}; steep: ${kindOf(steep)}`);
-  write("kernel-note", `sum ${readable(summary.total, 3)}, mean age ${readable(summary.meanAge, 3)} steps`);
+  write(
+    "kernel-note",
+    `sum ${readable(summary.total, 3)}, mean age ${readable(summary.meanAge, 3)} steps`,
+  );
   write("phase-note", `flat: ${decay(flat)}; steep: ${decay(steep)}`);
-  label("path", `Path on the surface ${settings.surface.replace("_", " ")}. ${end}. Arrow keys move the start.`);
-  label("map", `Rate at every α and β. Here it is ${model.rate.toFixed(4)}. Arrow keys change α and β.`);
-  label("loss", `The ${name} goes from ${readable(values[0], 3)} to ${readable(values[values.length - 1], 3)}.`);
-  label("oscillation", `Along the flat direction: ${kindOf(flat)}, ${decay(flat)}. Along the steep one: ${kindOf(steep)}, ${decay(steep)}.`);
-  label("kernel", `Weights of past gradients: sum ${readable(summary.total, 3)}, mean age ${readable(summary.meanAge, 3)} steps.`);
+  label(
+    "path",
+    `Path on the surface ${settings.surface.replace("_", " ")}. ${end}. Arrow keys move the start.`,
+  );
+  label(
+    "map",
+    `Rate at every α and β. Here it is ${model.rate.toFixed(4)}. Arrow keys change α and β.`,
+  );
+  label(
+    "loss",
+    `The ${name} goes from ${readable(values[0], 3)} to ${readable(values[values.length - 1], 3)}.`,
+  );
+  label(
+    "oscillation",
+    `Along the flat direction: ${kindOf(flat)}, ${decay(flat)}. Along the steep one: ${kindOf(steep)}, ${decay(steep)}.`,
+  );
+  label(
+    "kernel",
+    `Weights of past gradients: sum ${readable(summary.total, 3)}, mean age ${readable(summary.meanAge, 3)} steps.`,
+  );
   label("phase", "Velocity against position along both eigenvectors.");
 }
 
@@ -105,14 +139,21 @@ function joined(terms) {
 function updateEquations({ coefficients: { a, betas, gains, weights }, settings }) {
   const many = betas.length > 1;
   const name = (/** @type {number} */ i) => (many ? `v<sub>${i + 1}</sub>` : "v");
-  const lines = betas.map(
-    (β, i) =>
-      `<i>${name(i)}</i> ← <b class="beta">${readable(β)}</b> <i>${name(i)}</i>${term(gains[i], "g")}`,
+  const lines = betas.map((β, i) =>
+    many && β === 0
+      ? `<i>${name(i)}</i> ← ${joined([term(gains[i], "g")])}`
+      : `<i>${name(i)}</i> ← <b class="beta">${readable(β)}</b> <i>${name(i)}</i>${term(gains[i], "g")}`,
   );
-  const terms = [term(a, "g"), ...weights.map((weight, i) => term(weight, name(i)))].filter(Boolean);
+  const terms = [term(a, "g"), ...weights.map((weight, i) => term(weight, name(i)))].filter(
+    Boolean,
+  );
   const isMean = a === 0 && many && weights.every((weight) => weight === weights[0]);
   const mean = `· <b>${readable(weights[0])}</b> (${betas.map((_, i) => `<i>${name(i)}</i>`).join(" + ")})`;
-  const direction = isMean ? mean : terms.length > 1 || terms[0]?.startsWith(" −") ? `(${joined(terms)})` : joined(terms);
+  const direction = isMean
+    ? mean
+    : terms.length > 1 || terms[0]?.startsWith(" −")
+      ? `(${joined(terms)})`
+      : joined(terms);
   lines.push(`<i>θ</i> ← <i>θ</i> − <b class="alpha">${readable(settings.alpha)}</b> ${direction}`);
   return lines.map((each) => `<div>${each}</div>`).join("");
 }
@@ -127,7 +168,9 @@ function rootsText({ roots }) {
   if (first.im !== 0) {
     return `${digits(first.re)} ± ${digits(Math.abs(first.im))} i${roots.length > 2 ? ", …" : ""}`;
   }
-  return second ? `${digits(first.re)}, ${second.im === 0 ? digits(second.re) : "…"}` : digits(first.re);
+  return second
+    ? `${digits(first.re)}, ${second.im === 0 ? digits(second.re) : "…"}`
+    : digits(first.re);
 }
 
 /** @type {(model: Model) => string} */
@@ -167,10 +210,7 @@ export function writeEquations(model) {
   const { settings, rate, edge, mu: μ, L, summary } = model;
   const sum = Number.isFinite(edge) ? `α λ &lt; <b>${readable(edge)}</b>` : "every α λ";
   const effective = settings.alpha * summary.total;
-  const update = [
-    updateEquations(model),
-    `<div>ρ = <b>${rate.toFixed(4)}</b></div>`,
-  ].join("");
+  const update = [updateEquations(model), `<div>ρ = <b>${rate.toFixed(4)}</b></div>`].join("");
   const left = [
     kernelEquation(model),
     CHARACTERISTIC,

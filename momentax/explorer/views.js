@@ -49,11 +49,20 @@ export function drawLoss(canvas, model, at) {
   const steps = model.settings.steps;
   const start = values[0] || model.floor || 1;
   const shown = values.filter((value) => value > FEWEST * start);
-  const low = Math.max(Math.min(...shown, model.floor > 0 ? model.floor : Infinity), FEWEST * start);
+  const low = Math.max(
+    Math.min(...shown, model.floor > 0 ? model.floor : Infinity),
+    FEWEST * start,
+  );
   const high = Math.min(Math.max(...shown, start), 1e12 * start);
   const spread = Math.max(high / low, 10) ** 0.06;
   const x = stepScale(chart, steps);
-  const y = makeScale(low / spread, Math.max(high, 10 * low) * spread, chart.bottom, chart.top, true);
+  const y = makeScale(
+    low / spread,
+    Math.max(high, 10 * low) * spread,
+    chart.bottom,
+    chart.top,
+    true,
+  );
   drawAxes(chart, x, y, { x: "step", y: name }, { x: niceTicks(x, 6), y: logTicks(y, 6) });
   const all = Array.from({ length: steps + 1 }, (_, t) => t);
   const added = model.floor > 0 && Number.isFinite(model.floor) ? model.floor : 0;
@@ -109,7 +118,10 @@ export function drawPhase(canvas, model, at) {
   const { colors } = chart;
   const x = makeScale(-1.15, 1.15, chart.left, chart.right);
   const y = makeScale(-1.15, 1.15, chart.bottom, chart.top);
-  const names = { x: "position, as a share of its largest", y: "velocity, as a share of its largest" };
+  const names = {
+    x: "position, as a share of its largest",
+    y: "velocity, as a share of its largest",
+  };
   drawAxes(chart, x, y, names, { x: niceTicks(x, 5), y: niceTicks(y, 5) });
   clipped(chart, () => {
     drawLine(chart, x, y, [0, 0], [-2, 2], { color: colors.muted, width: 1 });

@@ -30,7 +30,10 @@ def test_a_place_that_cannot_be_written_is_refused_in_a_sentence(tmp_path, refus
     monkeypatch.setattr(momentax.explorer, "page", lambda: pytest.fail("the page was assembled"))
     (tmp_path / "file").write_text("kept", encoding="utf-8")
     for output, sentence in (
-        (tmp_path, f"--output must be a file, and {tmp_path} is a folder; write {tmp_path}/explore"),
+        (
+            tmp_path,
+            f"--output must be a file, and {tmp_path} is a folder; write {tmp_path}/explore",
+        ),
         (
             tmp_path / "file" / "explore.html",
             f"the folder of --output, {tmp_path / 'file'}, could not be made: ",

@@ -94,9 +94,7 @@ def test_the_numbers_are_those_of_the_theory(formulas, name):
             α = share * min(edge, 1e3) / L
             μ, scaled = L / κ, at_learning_rate(space, α)
             found = formulas("rate", kernel, α, μ, L)
-            np.testing.assert_allclose(
-                found, theory.rate(scaled, μ, L), rtol=1e-9, err_msg=message
-            )
+            np.testing.assert_allclose(found, theory.rate(scaled, μ, L), rtol=1e-9, err_msg=message)
             found = formulas("rate", kernel, α, -L / 10, L)  # A saddle.
             expected = theory.rate(scaled, -L / 10, L)
             np.testing.assert_allclose(found, expected, rtol=1e-9, err_msg=message)

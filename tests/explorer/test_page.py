@@ -46,7 +46,7 @@ def test_the_script_has_no_import_no_export_and_no_name_twice():
 
 
 def test_the_modules_name_every_method_and_surface():
-    engine = Formulas(("polynomials.js", "formulas.js", "choices.js"))
+    engine = Formulas((*FORMULAS, "choices.js"))
     assert engine.eval("Object.keys(METHOD_CHOICES)") == list(METHODS)
     assert engine.eval("Object.keys(SURFACE_CHOICES)") == engine.eval("Object.keys(SURFACES)")
     assert len(engine.eval("PRESETS.map((preset) => preset.title)")) == 6
@@ -55,11 +55,9 @@ def test_the_modules_name_every_method_and_surface():
 
 
 def test_sliders_reach_both_ends_of_their_ranges_and_back():
-    engine = Formulas(("polynomials.js", "formulas.js", "choices.js"))
+    engine = Formulas((*FORMULAS, "choices.js"))
     for method in METHODS:
-        ranges = engine(
-            "((m) => rangesOf({...PRESETS[0].settings(), method: m}))", method
-        )
+        ranges = engine("((m) => rangesOf({...PRESETS[0].settings(), method: m}))", method)
         for name, limits in ranges.items():
             for value in (limits["low"], limits["high"], (limits["low"] + limits["high"]) / 2):
                 there = engine("toScale", value, limits)
