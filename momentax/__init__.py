@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_exports.
     from momentax import conventions as conventions
     from momentax import diagnostics as diagnostics
+    from momentax import explorer as explorer
     from momentax import memory as memory
     from momentax import plotting as plotting
     from momentax import problems as problems

@@ -79,7 +79,7 @@ LEVELS = [
     {"_wrappers", "storage"},
     {"_sgd"},
     {"_training", "conventions", "diagnostics", "sweeps"},
-    {"plotting"},
+    {"explorer", "plotting"},
     {"states"},
     {"__init__"},
     {"_cli"},
@@ -144,6 +144,16 @@ def test_imports_point_one_way(path):
         )
         if own == "theory":
             assert room == "_core", "the theory is independent of the methods"
+
+
+def test_only_the_command_imports_the_explorer():
+    importers = {
+        room_of(path)
+        for path in MODULES
+        for name in imports(path)
+        if name.startswith("momentax.explorer") and room_of(path) != "explorer"
+    }
+    assert importers <= {"__init__", "_cli"}
 
 
 def test_imports_have_no_circle():

@@ -31,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sweep(commands)
     _add_analyze(commands)
     _add_race(commands)
+    _add_explore(commands)
     return parser
 
 
@@ -316,6 +317,24 @@ def _add_race_numbers(race: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_explore(commands: Any) -> None:
+    explore = commands.add_parser(
+        "explore",
+        help="write a page to play with momentum in a browser",
+        description="Write one HTML file that needs no network. In a browser, drag the learning "
+        "rate, β, the condition number, the noise and the start, and see the path of a momentum "
+        "method, its loss, its kernel and its stability beside the numbers of the theory.",
+    )
+    explore.set_defaults(run=_run_explore, parser=explore)
+    explore.add_argument(
+        "--output",
+        type=Path,
+        default=Path("explore.html"),
+        metavar="FILE",
+        help="the file to write (default: %(default)s)",
+    )
+
+
 def _methods(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
@@ -346,5 +365,11 @@ def _run_race(options: argparse.Namespace) -> bool:
 
 def _run_analyze(options: argparse.Namespace) -> bool:
     from momentax._cli._analyze import run
+
+    return run(options)
+
+
+def _run_explore(options: argparse.Namespace) -> bool:
+    from momentax._cli._explore import run
 
     return run(options)

@@ -40,12 +40,13 @@ def test_help_version_and_mistakes_load_neither_jax_nor_numpy():
         "sweep --help",
         "analyze -h",
         "race -h",
+        "explore -h",
         "sweep --batch-size 0",
         "rest",
     ]
     done = run_python("-c", code, *lines, text=True)
     assert [line for line in done.stdout.splitlines() if "status" in line] == [
-        *["status 0"] * 5,
+        *["status 0"] * 6,
         *["status 2"] * 2,
     ]
     assert done.stdout.endswith("loaded set()\n")

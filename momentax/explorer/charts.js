@@ -1,0 +1,246 @@
+/** Charts on a canvas: a frame with axes, lines, and marks, in the colours of the page. */
+
+/**
+ * @typedef {{(value: number): number, low: number, high: number, log: boolean}} Scale
+ * @typedef {{ctx: CanvasRenderingContext2D, width: number, height: number, left: number,
+ *   right: number, top: number, bottom: number, colors: Record<string, string>}} Chart
+ * @typedef {{color: string, width?: number, dash?: number[], alpha?: number}} LineStyle
+ * @typedef {{values: number[], label?: (value: number) => string}} Ticks
+ */
+
+const FONT = "12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+const MARGIN = { left: 46, right: 12, top: 24, bottom: 36 };
+const COLOR_NAMES = "card ink muted grid run flat steep theory noise star low high hatch".split(
+  " ",
+);
+
+/** @type {Record<string, string>} */
+let palette = {};
+
+/** Read the colours from the style of the page, which follows the colour scheme. */
+export function readColors() {
+  const style = getComputedStyle(document.documentElement);
+  palette = Object.fromEntries(
+    COLOR_NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]),
+  );
+}
+
+/**
+ * Clear a canvas, fit its pixels to its size on the screen, and return the place for a chart.
+ * @type {(canvas: HTMLCanvasElement, margin?: Partial<typeof MARGIN>) => Chart}
+ */
+export function openChart(canvas, margin = {}) {
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  const ratio = window.devicePixelRatio || 1;
+  const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
+  if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
+  const ctx = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+  ctx.clearRect(0, 0, width, height);
+  ctx.font = FONT;
+  ctx.lineJoin = ctx.lineCap = "round";
+  const { left, right, top, bottom } = { ...MARGIN, ...margin };
+  const place = { left, top, right: Math.max(width - right, left + 1) };
+  return { ctx, width, height, ...place, bottom: height - bottom, colors: palette };
+}
+
+/** @type {(low: number, high: number, from: number, to: number, log?: boolean) => Scale} */
+export function makeScale(low, high, from, to, log = false) {
+  const on = log ? Math.log : (/** @type {number} */ value) => value;
+  const [first, span] = [on(low), on(high) - on(low) || 1];
+  const scale = (/** @type {number} */ value) => from + ((on(value) - first) / span) * (to - from);
+  return Object.assign(scale, { low, high, log });
+}
+
+/** The value at a place of a scale. @type {(scale: Scale, at: number) => number} */
+export function invert(scale, at) {
+  const [from, to] = [scale(scale.low), scale(scale.high)];
+  const share = (at - from) / (to - from);
+  if (!scale.log) return scale.low + share * (scale.high - scale.low);
+  return scale.low * (scale.high / scale.low) ** share;
+}
+
+/** Round numbers within an interval, about as many as asked for. @type {(scale: {low: number, high: number}, count: number) => Ticks} */
+export function niceTicks({ low, high }, count) {
+  const rough = (high - low) / count || 1;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * ([1, 2, 5, 10].find((each) => each * power >= rough) ?? 10);
+  const values = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++)
+    values.push(i * step);
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  return { values, label: (value) => withMinus(value.toFixed(Math.min(digits, 6))) };
+}
+
+/** Powers of ten within an interval, or 1, 2 and 5 times these. @type {(scale: Scale, count: number) => Ticks} */
+export function logTicks({ low, high }, count) {
+  const [first, last] = [Math.log10(low), Math.log10(high)];
+  const every = Math.max(1, Math.ceil((last - first) / count));
+  const values = [];
+  for (let i = Math.ceil(first - 1e-9); i <= last + 1e-9; i++)
+    if (i % every === 0) values.push(10 ** i);
+  if (values.length < 2) {
+    values.length = 0;
+    for (let i = Math.floor(first); i <= last; i++) {
+      values.push(...[1, 2, 5].map((each) => each * 10 ** i).filter((v) => v >= low && v <= high));
+    }
+  }
+  const isPlain = values.every((value) => value >= 0.9e-4 && value <= 1.1e4);
+  return { values, label: isPlain ? (value) => String(Number(value.toPrecision(3))) : powerLabel };
+}
+
+/** A power of ten as 10⁻⁶. @type {(value: number) => string} */
+export function powerLabel(value) {
+  const exponent = Math.round(Math.log10(value));
+  const digits = [...String(exponent)].map((digit) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(digit)]);
+  return `10${digits.join("")}`;
+}
+
+/** @type {(text: string) => string} */
+export const withMinus = (text) => text.replace("-", "−").replace(/^−(0(\.0*)?)$/, "$1");
+
+/** @type {(chart: Chart, draw: () => void) => void} */
+export function clipped({ ctx, left, top, right, bottom }, draw) {
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(left, top, right - left, bottom - top);
+  ctx.clip();
+  draw();
+  ctx.restore();
+}
+
+/**
+ * Draw the frame: a grid, ticks and their labels, and the names of both axes.
+ * @type {(chart: Chart, x: Scale, y: Scale, names: {x: string, y: string},
+ *   ticks: {x: Ticks, y: Ticks}, options?: {grid?: boolean}) => void}
+ */
+export function drawAxes(chart, x, y, names, ticks, { grid = true } = {}) {
+  const { ctx, left, right, top, bottom, colors } = chart;
+  ctx.lineWidth = 1;
+  ctx.fillStyle = colors.muted;
+  ctx.strokeStyle = colors.grid;
+  ctx.textBaseline = "top";
+  const label = (/** @type {Ticks} */ { label: text = String }, /** @type {number} */ value) =>
+    text(value);
+  let end = -Infinity;
+  for (const value of ticks.x.values) {
+    const at = Math.round(x(value)) + 0.5;
+    line(chart, [at, at], grid ? [top, bottom + 4] : [bottom, bottom + 4]);
+    const text = label(ticks.x, value);
+    const half = ctx.measureText(text).width / 2;
+    const middle = Math.min(Math.max(at, half), chart.width - half);
+    if (middle - half < end + 6) continue;
+    ctx.textAlign = "center";
+    ctx.fillText(text, middle, bottom + 6);
+    end = middle + half;
+  }
+  ctx.textAlign = "right";
+  ctx.textBaseline = "middle";
+  for (const value of ticks.y.values) {
+    const at = Math.round(y(value)) + 0.5;
+    line(chart, grid ? [left - 4, right] : [left - 4, left], [at, at]);
+    ctx.fillText(label(ticks.y, value), left - 7, at);
+  }
+  ctx.textBaseline = "bottom";
+  ctx.fillText(names.x, right, chart.height - 1);
+  ctx.textBaseline = "top";
+  ctx.textAlign = "left";
+  ctx.fillText(names.y, 2, 3);
+  ctx.strokeStyle = colors.muted;
+  line(chart, [left + 0.5, left + 0.5, right], [top, bottom + 0.5, bottom + 0.5]);
+}
+
+/** Stroke a line through places, in the style that is set. @type {(chart: Chart, xs: number[], ys: number[]) => void} */
+function line({ ctx }, xs, ys) {
+  ctx.beginPath();
+  xs.forEach((x, i) => ctx.lineTo(x, ys[i]));
+  ctx.stroke();
+}
+
+const FAR = 1e5; // Beyond this a canvas draws wrongly.
+
+/** Draw a line through values. @type {(chart: Chart, x: Scale, y: Scale, xs: ArrayLike<number>, ys: ArrayLike<number>, style: LineStyle, until?: number) => void} */
+export function drawLine(
+  { ctx },
+  x,
+  y,
+  xs,
+  ys,
+  { color, width = 2, dash = [], alpha = 1 },
+  until = Infinity,
+) {
+  ctx.save();
+  Object.assign(ctx, { strokeStyle: color, lineWidth: width, globalAlpha: alpha });
+  ctx.setLineDash(dash);
+  ctx.beginPath();
+  let broken = true;
+  for (let i = 0; i < Math.min(xs.length, until); i++) {
+    const place = [x(xs[i]), y(ys[i])].map((each) => Math.max(-FAR, Math.min(FAR, each)));
+    if (!Number.isFinite(place[0] + place[1])) broken = true;
+    else if (broken) {
+      ctx.moveTo(place[0], place[1]);
+      broken = false;
+    } else ctx.lineTo(place[0], place[1]);
+  }
+  ctx.stroke();
+  ctx.restore();
+}
+
+/** Draw a horizontal line at a value. @type {(chart: Chart, y: Scale, value: number, style: LineStyle) => void} */
+export function drawLevel(chart, y, value, style) {
+  const along = makeScale(0, 1, chart.left, chart.right);
+  drawLine(chart, along, y, [0, 1], [value, value], style);
+}
+
+/** Draw a disc with a ring around it. @type {(chart: Chart, x: number, y: number, radius: number, fill: string, ring: string, width?: number) => void} */
+export function drawDisc({ ctx }, x, y, size, fill, ring, width = 2) {
+  if (!Number.isFinite(x + y)) return;
+  ctx.beginPath();
+  ctx.arc(x, y, size, 0, 2 * Math.PI);
+  Object.assign(ctx, { fillStyle: fill, strokeStyle: ring, lineWidth: width });
+  ctx.fill();
+  ctx.stroke();
+}
+
+/** Draw a star with five points. @type {(chart: Chart, x: number, y: number, radius: number, fill: string, ring: string) => void} */
+export function drawStar({ ctx }, x, y, size, fill, ring) {
+  ctx.beginPath();
+  for (let i = 0; i < 10; i++) {
+    const angle = (Math.PI * i) / 5 - Math.PI / 2;
+    const length = i % 2 ? 0.42 * size : size;
+    ctx.lineTo(x + length * Math.cos(angle), y + length * Math.sin(angle));
+  }
+  ctx.closePath();
+  Object.assign(ctx, { fillStyle: fill, strokeStyle: ring, lineWidth: 1.5 });
+  ctx.fill();
+  ctx.stroke();
+}
+
+/** Draw a cross of two strokes. @type {(chart: Chart, x: number, y: number, size: number, color: string) => void} */
+export function drawCross({ ctx }, x, y, size, color) {
+  Object.assign(ctx, { strokeStyle: color, lineWidth: 2 });
+  ctx.beginPath();
+  ctx.moveTo(x - size, y - size);
+  ctx.lineTo(x + size, y + size);
+  ctx.moveTo(x - size, y + size);
+  ctx.lineTo(x + size, y - size);
+  ctx.stroke();
+}
+
+/** @type {(color: string) => number[]} */
+export function rgbOf(color) {
+  const hex = color.replace("#", "");
+  return [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16));
+}
+
+// Every eighth of the colour map viridis, from its bright end on, as on momentax's own maps.
+const VIRIDIS = "fde725 addc30 5ec962 28ae80 21918c 2c728e 3b528b 472d7b 440154"
+  .split(" ")
+  .map(rgbOf);
+
+/** The colour of a share in [0, 1], 0 being bright. @type {(share: number) => number[]} */
+export function viridis(share) {
+  const at = Math.min(Math.max(share, 0), 1) * (VIRIDIS.length - 1);
+  const i = Math.min(Math.floor(at), VIRIDIS.length - 2);
+  return VIRIDIS[i].map((value, channel) => value + (at - i) * (VIRIDIS[i + 1][channel] - value));
+}
