@@ -169,19 +169,21 @@ def real(interval: str) -> Callable[[str], float]:
 
 def whole(least: int, below: float = math.inf) -> Callable[[str], int]:
     """Return the type of a whole number in [least, below); 1e3 is 1000."""
-    limits = f"at least {least}" + ("" if below == math.inf else f" and below {below}")
 
     def read(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             if not _is_number(text) or not float(text).is_integer():
-                wrong = f"must be a whole number, {limits}, got {text.strip()!r}"
+                wrong = f"must be a whole number, at least {least}, got {text.strip()!r}"
                 raise argparse.ArgumentTypeError(wrong) from None
             value = int(float(text))
-        if not least <= value < below:
-            start = text.strip() if len(text) < 40 else f"{text[:40].strip()}..."
-            raise argparse.ArgumentTypeError(f"must be a whole number, {limits}, got {start}")
+        start = text.strip() if len(text) < 40 else f"{text[:40].strip()}..."
+        if value < least:
+            wrong = f"must be a whole number, at least {least}, got {start}"
+            raise argparse.ArgumentTypeError(wrong)
+        if value >= below:
+            raise argparse.ArgumentTypeError(f"must be below {below}, got {start}")
         return value
 
     return read

@@ -101,7 +101,10 @@ def _train(task: Task, points: Points, plan: Plan, how: dict[str, Any]) -> Sweep
     except OtherSweepError:
         if plan.is_own:
             raise
-        print_error(f"the points kept in {plan.store} are of another version of the function")
+        print_error(
+            f"the points kept in {plan.store} are not used, since they are of another version of "
+            "the function, of momentax or of JAX"
+        )
         shutil.rmtree(plan.store)
         return _run_points(task, points, plan, kept)
     except CannotKeepError as error:

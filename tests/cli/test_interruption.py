@@ -112,18 +112,17 @@ def test_points_of_another_version_of_the_function_are_not_used(own, mine, monke
         stores.append(store)
         return real(run, points, store=store, **how)
 
-    monkeypatch.setattr(_sweep, "sweep", sweep)
-    monkeypatch.setattr(_sweep.shutil, "rmtree", lambda *args, **how: None)  # As if interrupted.
-    main([*own, "--batch-size", "2"])
-    monkeypatch.undo()
-    monkeypatch.chdir(mine)
+    with monkeypatch.context() as patch:
+        patch.setattr(_sweep, "sweep", sweep)
+        patch.setattr(_sweep.shutil, "rmtree", lambda *args, **how: None)  # As if interrupted.
+        main([*own, "--batch-size", "2"])
     text = (mine / "mine.py").read_text(encoding="utf-8")
     (mine / "mine.py").write_text(text.replace("range(5)", "range(6)"), encoding="utf-8")
     sys.modules.pop("mine", None)
     capsys.readouterr()
     main([*own, "--batch-size", "2"])
     again = capsys.readouterr()
-    assert f"kept in {stores[0]} are of another version of the function" in again.err
+    assert f"kept in {stores[0]} are not used, since they are of another version" in again.err
     assert "were read from" not in again.out
     assert not stores[0].exists()
 
