@@ -6,7 +6,8 @@ import io
 import sys
 from collections.abc import Sequence
 
-from momentax._cli._parser import make_parser, protect_negative_numbers
+from momentax._cli._interruption import STATUS, Interruption
+from momentax._cli._parser import make_parser
 from momentax._cli._usage import UsageError
 
 
@@ -14,24 +15,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
     Args:
-        arguments: What follows the name of the program; None reads `sys.argv`.
+        arguments: What follows the name of the program; None reads `sys.argv`, and nothing prints
+            the help.
 
     Returns:
         None. A mistake in the arguments prints a sentence and exits with status 2. A result
-        that could not be printed or written to its file prints one and exits with status 1.
+        that could not be printed or written to its file prints one and exits with status 1. An
+        interrupt prints what is kept and exits with status 130.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # An output without Greek letters, such as an ASCII terminal, gets question marks.
         sys.stdout.reconfigure(errors="replace")
     given = sys.argv[1:] if arguments is None else arguments
-    options = make_parser().parse_args(protect_negative_numbers(given))
-    try:
-        if not options.run(options):
-            sys.exit(1)
-    except UsageError as error:
-        from momentax._cli._output import shown  # It loads JAX, as the command has by now.
-
-        options.parser.error(shown(str(error)))
+    parser = make_parser()
+    if not given:
+        parser.print_help()
+        return
+    options = parser.parse_args(given)
+    with Interruption() as options.interruption:
+        try:
+            is_done = options.run(options)
+        except UsageError as error:
+            options.parser.error(str(error))
+        except KeyboardInterrupt:  # Where the signal arrives in another way.
+            options.interruption.report()
+            sys.exit(STATUS)
+    if not is_done:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ LEVELS = [
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # The packages that rooms import in functions, besides JAX, Optax, NumPy and the standard library.
 EXTRAS = {
-    "_cli": {"flax", "matplotlib", "sklearn", "tqdm"},
+    "_cli": {"flax", "matplotlib", "rich", "sklearn"},
     "diagnostics": {"matfree", "pandas", "scipy", "tqdm"},
     "memory": {"scipy"},
     "plotting": {"PIL", "matplotlib", "mpl_toolkits"},  # Matplotlib needs or brings the others.

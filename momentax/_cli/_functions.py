@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from momentax._cli._arguments import did_you_mean
 from momentax._cli._usage import UsageError
 from momentax._core.arguments import describe
 
@@ -28,7 +29,8 @@ def import_function(option: str, name: str) -> Callable[..., Any]:
         raise UsageError(f"{option}: {module} cannot be imported: {kind}: {error}") from error
     for part in path.split("."):
         if not hasattr(value, part):
-            raise UsageError(f"{option}: {module} has no {path}")
+            near = did_you_mean(part, filter(str.isidentifier, vars(value)))
+            raise UsageError(f"{option}: {module} has no {path}{near}")
         value = getattr(value, part)
     if not callable(value):
         raise UsageError(f"{option} {name} must be a function, got {describe(value)}")

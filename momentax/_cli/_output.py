@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from momentax._core.arguments import printable
+from momentax._cli._arguments import shown
 
 
 def succeeds(action: Callable[[], Any], failure: str) -> bool:
@@ -24,30 +23,17 @@ def succeeds(action: Callable[[], Any], failure: str) -> bool:
     return True
 
 
-def require_writable(folder: Path, files: Sequence[Path]) -> None:
-    """Make a folder, and refuse files that could not be written in it after a long run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in files:
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a directory")
-    for path in [folder, *filter(Path.exists, files)]:
-        if not os.access(path, os.W_OK):
-            raise PermissionError(f"{path} is not writable")
-
-
 def print_error(text: str) -> None:
     """Print a sentence on stderr."""
     print(f"momentax: {shown(text)}", file=sys.stderr)
 
 
-def shown(text: str) -> str:
-    """Return lines for a terminal, with control characters escaped."""
-    return "\n".join(map(printable, text.split("\n")))
+def print_lines(*lines: str, table: str = "") -> bool:
+    """Return whether the lines were printed; print a sentence on stderr if they were not.
 
-
-def print_lines(*lines: str) -> bool:
-    """Return whether the lines were printed; print a sentence on stderr if they were not."""
-    text = shown("\n".join(lines))
+    table: what `aligned` returns, which is printed before the lines.
+    """
+    text = table + shown("\n".join(lines))
     done = succeeds(lambda: print(text, flush=True), "the table was not printed")
     if not done:  # Python flushes the output once more when it exits, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,49 +7,57 @@ and a mistake in the options answer at once.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import momentax
+from momentax._cli._arguments import Parser, did_you_mean, folder, numeric, one_of, real, whole
+from momentax._cli._plan import announce, make_plan
 from momentax._cli._usage import METHODS, PROBLEMS, RACERS, WITHOUT_BETA, UsageError
 
 _LEARNING_RATES = (0.003, 0.007, 0.016, 0.036, 0.08, 0.19, 0.44, 1.0)
 _BETAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+_EXAMPLES = {
+    "sweep": (
+        "momentax sweep --epochs 3 --output runs/digits",
+        "momentax sweep --method nesterov --learning-rates 0.1 0.3 1 --betas 0 0.9 0.99",
+        "momentax sweep --model mine:network --data mine:data --seeds 3 --halving",
+    ),
+    "analyze": (
+        "momentax analyze --learning-rate 0.1 --beta 0.9 --mu 1 --L 30",
+        "momentax analyze --learning-rate 0.1 --beta 0.9 --mu -1e-3 --L 30 --json",
+    ),
+    "race": (
+        "momentax race --problem rosenbrock --methods heavy_ball,nesterov,aggregated",
+        "momentax race --problem ravine --learning-rate 0.01 --film none --output runs/race",
+    ),
+}
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Make the parser of the whole command line.
 
     The options that it returns have `run`, the function that runs the command, and `parser`,
     whose `error` reports a mistake.
     """
-    parser = argparse.ArgumentParser("momentax", description="Momentum for JAX.")
+    parser = Parser(
+        "momentax",
+        description="Momentum for JAX.",
+        examples=(
+            _EXAMPLES["sweep"][0],
+            _EXAMPLES["analyze"][0],
+            _EXAMPLES["race"][0],
+            "momentax sweep --help",
+        ),
+    )
     parser.add_argument("--version", action="version", version=f"momentax {momentax.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_sweep(commands)
     _add_analyze(commands)
     _add_race(commands)
     _add_explore(commands)
     return parser
-
-
-def protect_negative_numbers(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments such that argparse takes each negative number as a value.
-
-    Before Python 3.14 it takes -1e-3 and -inf as options. With a leading space they are not
-    taken as options, and Python ignores the space where it reads a number.
-    """
-    return [f" {each}" if each.startswith("-") and _is_number(each) else each for each in arguments]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 class _StoreGiven(argparse.Action):
@@ -68,7 +76,9 @@ def _add_sweep(commands: Any) -> None:
         description="Train a small convolutional Flax network on scikit-learn's 1,797 handwritten "
         "digits at every point of a grid of learning rates and β, on all cores or devices. Print "
         "the best points and write sweep.json and sweep.png. --model and --data train your own "
-        "network on your own data.",
+        "network on your own data. An interrupt (Ctrl-C) keeps the finished points, and the same "
+        "command goes on with the others.",
+        examples=_EXAMPLES["sweep"],
     )
     sweep.set_defaults(run=_run_sweep, parser=sweep, given=frozenset())
     _add_grid_options(sweep)
@@ -78,16 +88,16 @@ def _add_sweep(commands: Any) -> None:
 
 
 def _add_grid_options(sweep: argparse.ArgumentParser) -> None:
-    for option, letter, noun, values in (
-        ("--learning-rates", "α", "learning rates", _LEARNING_RATES),
-        ("--betas", "β", "values of β", _BETAS),
+    for option, interval, name, noun, values in (
+        ("--learning-rates", "[0, inf)", "RATE", "learning rates", _LEARNING_RATES),
+        ("--betas", "[0, 1)", "BETA", "values of β", _BETAS),
     ):
         sweep.add_argument(
             option,
-            type=float,
+            type=real(interval),
             nargs="+",
             default=values,
-            metavar=letter,
+            metavar=name,
             help=f"{noun} of the grid (default: {' '.join(map(str, values))})",
         )
 
@@ -96,27 +106,27 @@ def _add_training_options(sweep: argparse.ArgumentParser) -> None:
     option: Any = partial(sweep.add_argument, action=_StoreGiven)
     option(
         "--method",
-        choices=METHODS,
+        **_choice(METHODS),
         default="heavy_ball",
         help="momentum method that takes β (default: %(default)s)",
     )
     option(
         "--epochs",
-        type=int,
+        type=whole(1),
         default=12,
         metavar="N",
         help="passes over the training data (default: %(default)s)",
     )
     option(
         "--seed",
-        type=int,
+        type=whole(0, 2**32),
         default=0,
         metavar="N",
         help="random seed of the network and of the batches (default: %(default)s)",
     )
     sweep.add_argument(
         "--seeds",
-        type=int,
+        type=whole(1),
         default=1,
         metavar="N",
         help="number of seeds for every point, counted up from --seed (default: %(default)s)",
@@ -125,15 +135,17 @@ def _add_training_options(sweep: argparse.ArgumentParser) -> None:
         "--model",
         metavar="MODULE:FUNCTION",
         help="a function that is called with flax.nnx.Rngs and returns a flax.nnx module from "
-        "inputs to logits; or a training function of your own, which JAX traces: it takes "
-        "learning_rate and beta, also seed, data, epochs and method if it has arguments of these "
-        "names, and returns a dictionary of numbers",
+        "inputs of shape (n, ...), those of the digits being (n, 8, 8, 1) and float32, to logits "
+        "of shape (n, classes), or for real labels to outputs of their shape; or a training "
+        "function of your own, which JAX traces: it takes learning_rate and beta, also seed, data, "
+        "epochs and method if it has arguments of these names, and returns a dictionary of numbers",
     )
     option(
         "--data",
         metavar="MODULE:FUNCTION",
         help="a function that is called without arguments and returns (train, test), each a pair "
-        "of inputs and whole-number labels (default: the digits)",
+        "of inputs and labels, either whole numbers from 0 on (classes) or real numbers "
+        "(regression) (default: the digits)",
     )
 
 
@@ -142,18 +154,19 @@ def _add_ranking_options(sweep: argparse.ArgumentParser) -> None:
     option(
         "--metric",
         metavar="NAME",
-        help="metric that ranks the points (default: test_accuracy; with --halving test_loss, "
-        "which has fewer ties; for a training function the first number that it returns)",
+        help="metric that ranks the points (default: test_accuracy; test_loss with --halving, "
+        "where it has fewer ties, and for regression; for a training function the first number "
+        "that it returns)",
     )
     option(
         "--mode",
-        choices=("min", "max"),
+        **_choice(("min", "max")),
         help="whether the smallest or the largest metric is best (default: read from "
         "its name, if that says so)",
     )
     option(
         "--halving",
-        type=int,
+        type=whole(1),
         nargs="*",
         metavar="EPOCH",
         help="after each of these epochs, continue only with the best third of the points; the "
@@ -162,8 +175,8 @@ def _add_ranking_options(sweep: argparse.ArgumentParser) -> None:
     )
     option(
         "--curvature",
-        type=float,
-        metavar="λ",
+        type=real("(0, inf)"),
+        metavar="CURVATURE",
         help="the largest curvature of the loss, as momentax.curvature measures it: sweep.png then "
         "shows the stability edge of the method at this curvature",
     )
@@ -173,10 +186,10 @@ def _add_running_options(sweep: argparse.ArgumentParser) -> None:
     option: Any = sweep.add_argument
     option(
         "--store",
-        type=Path,
-        metavar="PATH",
-        help="folder that keeps the finished points, so that the same command continues a sweep "
-        "that was interrupted",
+        type=folder,
+        metavar="FOLDER",
+        help="folder that keeps the finished points for good; without it the output keeps them "
+        "until all are finished, so that after an interrupt the same command goes on",
     )
     option(
         "--batch-size",
@@ -185,32 +198,35 @@ def _add_running_options(sweep: argparse.ArgumentParser) -> None:
         metavar="N|auto",
         help="number of points that run at once (default: auto, which measures the fastest)",
     )
-    option("--devices", type=int, metavar="N", help="number of cores or devices (default: all)")
+    option(
+        "--devices", type=whole(1), metavar="N", help="number of cores or devices (default: all)"
+    )
     _add_output(sweep, "sweep.json and sweep.png")
 
 
 def _add_output(command: argparse.ArgumentParser, files: str) -> None:
     command.add_argument(
         "--output",
-        type=Path,
+        type=folder,
         default=Path(),
         metavar="FOLDER",
         help=f"folder for {files} (default: the current one)",
     )
 
 
+def _choice(names: tuple[str, ...]) -> dict[str, Any]:
+    return {"type": one_of(names), "metavar": f"{{{','.join(names)}}}"}
+
+
 def _batch_size(text: str) -> int | str:
     if text == "auto":
         return text
     try:
-        size = int(text)
-    except ValueError:
-        size = 0
-    if size < 1:
+        return whole(1)(text)
+    except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
-            f"must be auto or a whole number, at least 1, got {text!r}"
-        )
-    return size
+            f"must be auto or a whole number, at least 1, got {text.strip()!r}"
+        ) from None
 
 
 def _add_analyze(commands: Any) -> None:
@@ -220,16 +236,17 @@ def _add_analyze(commands: Any) -> None:
         description="Print what the theory says about momentax.sgd with a momentum method on a "
         "quadratic loss whose curvatures lie between mu and L: its stability, its rate, how it "
         "oscillates and how much gradient noise it lets through.",
+        examples=_EXAMPLES["analyze"],
     )
     analyze.set_defaults(run=_run_analyze, parser=analyze)
-    number: Any = partial(analyze.add_argument, type=float, metavar="NUMBER")
+    number: Any = partial(analyze.add_argument, type=numeric, metavar="NUMBER")
     number("--learning-rate", required=True, help="above 0")
     number("--beta", help=f"in [0, 1); required for all methods but {WITHOUT_BETA}")
     number("--mu", required=True, help="smallest curvature; it may be negative")
     number("--L", required=True, help="largest curvature, above 0")
     analyze.add_argument(
         "--method",
-        choices=(*METHODS, WITHOUT_BETA),
+        **_choice((*METHODS, WITHOUT_BETA)),
         default="heavy_ball",
         help="momentum method that takes β (default: %(default)s)",
     )
@@ -254,6 +271,7 @@ def _add_race(commands: Any) -> None:
         "write it as race.csv, the losses and the paths as race.png, and the paths on the rotating "
         "surface of the loss as race.gif. The learning rate and β of each method are those of a "
         "grid whose loss stays below the target after the fewest steps, unless they are given.",
+        examples=_EXAMPLES["race"],
     )
     race.set_defaults(run=_run_race, parser=race)
     _add_racers(race)
@@ -265,7 +283,7 @@ def _add_racers(race: argparse.ArgumentParser) -> None:
     option: Any = race.add_argument
     option(
         "--problem",
-        choices=PROBLEMS,
+        **_choice(PROBLEMS),
         default="rosenbrock",
         help="problem with a minimum; the plateau has one parameter and therefore neither paths "
         "nor a film (default: %(default)s)",
@@ -279,7 +297,7 @@ def _add_racers(race: argparse.ArgumentParser) -> None:
     )
     option(
         "--film",
-        choices=("gif", "mp4", "none"),
+        **_choice(("gif", "mp4", "none")),
         default="gif",
         help="format of the film; mp4 needs ffmpeg (default: %(default)s)",
     )
@@ -289,27 +307,27 @@ def _add_race_numbers(race: argparse.ArgumentParser) -> None:
     option: Any = race.add_argument
     option(
         "--steps",
-        type=int,
+        type=whole(2),
         default=500,
         metavar="N",
         help="number of steps of each run (default: %(default)s)",
     )
     option(
         "--learning-rate",
-        type=float,
+        type=real("(0, inf)"),
         metavar="NUMBER",
         help="learning rate of all methods, above 0 (default: the best of a grid for each)",
     )
     option(
         "--beta",
-        type=float,
+        type=real("[0, 1)"),
         metavar="NUMBER",
         help="β, or β1, in [0, 1) of all methods that take one (default: the best of a grid for "
         "each); others keep their own defaults",
     )
     option(
         "--fraction",
-        type=float,
+        type=real("(0, 1)"),
         default=1e-4,
         metavar="NUMBER",
         help="the target, as a share in (0, 1) of the loss above its minimum at the start "
@@ -339,8 +357,9 @@ def _methods(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if name not in RACERS:
+            near = did_you_mean(name, RACERS, otherwise="; the methods are ")
             raise argparse.ArgumentTypeError(
-                f"must be names from {', '.join(RACERS)} with commas between them, got {name!r}"
+                f"must be names of methods with commas between them, got {name!r}{near}"
             )
     if len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f"must name each method once, got {text!r}")
@@ -348,11 +367,18 @@ def _methods(text: str) -> tuple[str, ...]:
 
 
 def _run_sweep(options: argparse.Namespace) -> bool:
+    plan = make_plan(options)
+    options.interruption.sentence = lambda: plan.sentence(options)
     try:
+        display = announce(options, plan)
+        options.interruption.on_end = display.close
         from momentax._cli._sweep import run
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is not installed; pip install 'momentax[flax]'") from error
-    return run(options)
+    try:
+        return run(options, plan, display)
+    finally:
+        display.close()
 
 
 def _run_race(options: argparse.Namespace) -> bool:

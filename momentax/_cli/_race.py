@@ -19,9 +19,10 @@ from matplotlib.animation import writers as film_writers
 
 import momentax
 from momentax import plotting
-from momentax._cli._output import print_lines, require_writable, succeeds
+from momentax._cli._folders import require_output
+from momentax._cli._output import print_lines, succeeds
+from momentax._cli._table import aligned
 from momentax._cli._usage import WITHOUT_BETA, UsageError
-from momentax._core.arguments import as_count, as_real
 from momentax._core.files import write_file
 from momentax._core.metrics import arrival
 from momentax._training._ranking import rank
@@ -51,14 +52,12 @@ def run(options: Namespace) -> bool:
     """Run the command; return whether every result was written and printed."""
     problem = getattr(momentax.problems, options.problem)()
     files = _files(options, problem)
-    try:
-        _check(options)
-        require_writable(options.output, files)
-    except (ValueError, OSError) as error:
-        raise UsageError(str(error)) from error
+    if options.film == "mp4" and not film_writers.is_available("ffmpeg"):
+        raise UsageError("--film mp4 needs ffmpeg, which is not installed; use --film gif")
+    require_output(options.output, files)
     entries = {name: _enter(name, problem, options) for name in options.methods}
     table = _table(entries, problem, options)
-    if not print_lines(*_aligned(table), ""):
+    if not print_lines(table=aligned(table)):
         return False
     writers: dict[str, Callable[[Path], None]] = {
         ".csv": lambda path: _write_table(path, table),
@@ -73,18 +72,6 @@ def run(options: Namespace) -> bool:
     ]
     done = [str(path) for path, is_written in zip(files, written, strict=True) if is_written]
     return (not done or print_lines(f"wrote {', '.join(done)}")) and all(written)
-
-
-def _check(options: Namespace) -> None:
-    """Refuse numbers outside their intervals and a film that cannot be written."""
-    as_count("steps", options.steps, least=2)
-    as_real("fraction", options.fraction, "(0, 1)")
-    if options.learning_rate is not None:
-        as_real("learning_rate", options.learning_rate, "(0, inf)")
-    if options.beta is not None:
-        as_real("beta", options.beta, "[0, 1)")
-    if options.film == "mp4" and not film_writers.is_available("ffmpeg"):
-        raise ValueError("--film mp4 needs ffmpeg, which is not installed; use --film gif")
 
 
 def _files(options: Namespace, problem: Problem) -> list[Path]:
@@ -157,11 +144,6 @@ def _table(entries: dict[str, Entry], problem: Problem, options: Namespace) -> l
             ]
         )
     return rows
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.rjust, row, widths)) for row in rows]
 
 
 def _write_table(path: Path, table: list[list[str]]) -> None:

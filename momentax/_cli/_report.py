@@ -16,13 +16,15 @@ from momentax.sweeps import SweepResult
 _TABLE_ROWS = 10
 
 
-def make_table(options: Namespace, task: Task, result: SweepResult) -> list[str]:
-    """Return the lines of the best points, the diverged points and how the sweep ran."""
+def make_table(options: Namespace, task: Task, result: SweepResult) -> list[list[str]]:
+    """Return the rows of the best points, the head first; none if all points diverged."""
     cells = [_cells(task, row) for row in _best_first(options, task, result)[:_TABLE_ROWS]]
-    rows = [list(cells[0]), *(list(line.values()) for line in cells)] if cells else []
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
-    return [*lines, *_diverged_lines(result), _execution_line(options, result)]
+    return [list(cells[0]), *(list(line.values()) for line in cells)] if cells else []
+
+
+def make_notes(options: Namespace, result: SweepResult) -> list[str]:
+    """Return the lines of the diverged points and of how the sweep ran."""
+    return [*_diverged_lines(result), _execution_line(options, result)]
 
 
 def make_report(
@@ -132,7 +134,8 @@ def _execution_line(options: Namespace, result: SweepResult) -> str:
     devices = f"{report.devices} devices" if report.devices > 1 else "one device"
     text = f"ran up to {report.batch_size} points at once on {devices} ({report.device_kind})"
     if report.resumed:
-        text += f"; {report.resumed} results were read from {options.store}"
+        source = options.store or f"an interrupted run in {options.output}"
+        text += f"; {report.resumed} results were read from {source}"
     if report.damaged:
         text += f"; damaged files of the store, whose points ran again: {', '.join(report.damaged)}"
     return text

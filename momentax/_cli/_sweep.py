@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import shutil
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,25 @@ from jax.sharding import Mesh
 
 import momentax
 from momentax import plotting
-from momentax._cli._output import print_error, print_lines, require_writable, succeeds
-from momentax._cli._report import make_report, make_table
+from momentax._cli._output import print_error, print_lines, succeeds
+from momentax._cli._plan import Plan, files
+from momentax._cli._report import make_notes, make_report, make_table
+from momentax._cli._table import aligned
 from momentax._cli._task import Task, make_task
 from momentax._cli._usage import UsageError
-from momentax._core.arguments import as_count, as_real, describe
+from momentax._core.display import Display
 from momentax._core.files import write_file
-from momentax._core.sharding import count_cores
+from momentax._core.stores import CannotKeepError, OtherSweepError, count_kept
+from momentax._core.without_jax import count_cores
 from momentax.sweeps import Points, SweepResult, grid, halve, repeat, sweep, use_all_cores
 
 
-def run(options: Namespace) -> bool:
+def run(options: Namespace, plan: Plan, display: Display) -> bool:
     """Run the command; return whether every result was written and printed."""
     try:
         points = _make_points(options)
-        rungs = None if options.halving is None else _rungs(options.halving, options.epochs)
-        if options.curvature is not None:
-            as_real("curvature", options.curvature, "(0, inf)")
-        _require_writable(options)
         mesh = _start_devices(options.devices)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise UsageError(str(error)) from error
     task = make_task(options, points[0])  # Errors of the user's own functions keep their traceback.
     if options.curvature is not None and task.method is None:
@@ -43,55 +42,29 @@ def run(options: Namespace) -> bool:
             "--curvature needs the momentum method, whose stability edge it draws: give the "
             f"training function {options.model} an argument method and use it"
         )
-    how = {"batch_size": options.batch_size, "mesh": mesh, "store": options.store}
+    if task.data:
+        print_error(task.data)
+    how = {"batch_size": options.batch_size, "mesh": mesh, "progress": display}
     try:
-        result = _train(task, points, rungs, how)
+        with _tidy(plan):
+            result = _train(task, points, plan, how)
     except ValueError as error:
         if error.__cause__ is not None:  # The user's function failed at a point.
             raise
         raise UsageError(str(error)) from error
     except OSError as error:
-        print_error(str(error))
+        print_error(error.strerror or str(error))
         return False
-    return _write(options, task, result, rungs)
+    finally:
+        display.close()
+    return _write(options, task, result, plan)
 
 
 def _make_points(options: Namespace) -> Points:
-    for name, least in (("epochs", 1), ("seed", 0), ("seeds", 1)):
-        as_count(name, getattr(options, name), least, np.inf)
-    if options.seed >= 2**32:
-        raise ValueError(f"seed must be below 2**32, got {describe(options.seed)}")
     points = grid(learning_rate=options.learning_rates, beta=options.betas)
     if options.seeds == 1:
         return points
     return repeat(points, range(options.seed, options.seed + options.seeds))
-
-
-def _rungs(halving: Sequence[int], epochs: int) -> list[int]:
-    """Return the epochs after which only the best third continues, the last one included."""
-    rungs = list(halving) or sorted({max(1, epochs // 9), max(1, epochs // 3), epochs})
-    if rungs[0] < 1 or rungs != sorted(set(rungs)) or rungs[-1] != epochs:
-        raise ValueError(
-            f"--halving must be growing numbers of epochs that end with --epochs, {epochs}, "
-            f"got {' '.join(map(str, rungs))}"
-        )
-    return rungs
-
-
-def _files(folder: Path) -> tuple[Path, Path]:
-    return folder / "sweep.json", folder / "sweep.png"
-
-
-def _require_writable(options: Namespace) -> None:
-    """Make the output folder, and refuse files that could not be written after the training."""
-    require_writable(options.output, _files(options.output))
-    if options.store is None:
-        return
-    existing = next(filter(Path.exists, (options.store, *options.store.absolute().parents)))
-    if existing != options.store and not existing.is_dir():
-        raise NotADirectoryError(f"{existing} is not a directory")
-    if not os.access(existing, os.W_OK):
-        raise PermissionError(f"{existing} is not writable")
 
 
 def _start_devices(count: int | None) -> Mesh | None:
@@ -103,7 +76,6 @@ def _start_devices(count: int | None) -> Mesh | None:
         with contextlib.suppress(RuntimeError):
             use_all_cores()
         return None
-    as_count("devices", count)
     try:
         use_all_cores(min(count, count_cores()))
     except RuntimeError as error:
@@ -117,8 +89,45 @@ def _start_devices(count: int | None) -> Mesh | None:
     return None if count == len(devices) else Mesh(np.array(devices[:count]), ("points",))
 
 
-def _train(task: Task, points: Points, rungs: list[int] | None, how: dict[str, Any]) -> SweepResult:
-    if rungs is None or task.training is None:
+def _train(task: Task, points: Points, plan: Plan, how: dict[str, Any]) -> SweepResult:
+    """Run all points, and keep each finished batch in the store of the plan.
+
+    Unless the user asked for the store, results of another function in it are deleted, and a
+    function whose content cannot be compared runs without it.
+    """
+    kept: dict[str, Any] = {**how, "store": plan.store}
+    try:
+        return _run_points(task, points, plan, kept)
+    except OtherSweepError:
+        if plan.is_own:
+            raise
+        print_error(
+            f"the points kept in {plan.store} are not used, since they are of another version of "
+            "the function, of momentax or of JAX"
+        )
+        shutil.rmtree(plan.store)
+        return _run_points(task, points, plan, kept)
+    except CannotKeepError as error:
+        if plan.is_own:
+            raise UsageError(str(error)) from error
+        return _run_points(task, points, plan, {**how, "store": None})
+
+
+@contextlib.contextmanager
+def _tidy(plan: Plan) -> Iterator[None]:
+    """Delete a store in the output that holds nothing, if the sweep fails."""
+    try:
+        yield
+    except OSError:  # Another process may use it.
+        raise
+    except BaseException:  # The user's functions can raise anything.
+        if not plan.is_own and not count_kept(plan.store):
+            shutil.rmtree(plan.store, ignore_errors=True)
+        raise
+
+
+def _run_points(task: Task, points: Points, plan: Plan, how: dict[str, Any]) -> SweepResult:
+    if plan.rungs is None or task.training is None:
         return sweep(task.run, points, **how)
     training = task.training
     return halve(
@@ -126,16 +135,16 @@ def _train(task: Task, points: Points, rungs: list[int] | None, how: dict[str, A
         training.advance,
         training.score,
         points,
-        rungs=rungs,
+        rungs=plan.rungs,
         mode=task.mode,
         **how,
     )
 
 
-def _write(options: Namespace, task: Task, result: SweepResult, rungs: list[int] | None) -> bool:
+def _write(options: Namespace, task: Task, result: SweepResult, plan: Plan) -> bool:
     """Write the files and print the table; return whether all of it succeeded."""
-    json_path, picture_path = _files(options.output)
-    report = json.dumps(make_report(options, task, result, rungs), indent=1, allow_nan=False)
+    json_path, picture_path = files(options.output)
+    report = json.dumps(make_report(options, task, result, plan.rungs), indent=1, allow_nan=False)
     written = {
         json_path: succeeds(
             lambda: write_file(json_path, lambda file: file.write(f"{report}\n".encode())),
@@ -146,12 +155,15 @@ def _write(options: Namespace, task: Task, result: SweepResult, rungs: list[int]
             f"{picture_path} was not written",
         ),
     }
-    lines = make_table(options, task, result)
+    lines = make_notes(options, result)
     if not written[json_path]:  # Print the report, so that the training is not lost.
         lines.append(report)
+    elif not plan.is_own:
+        shutil.rmtree(plan.store, ignore_errors=True)
     if done := [str(path) for path, is_written in written.items() if is_written]:
         lines.append(f"wrote {' and '.join(done)}")
-    return print_lines(*lines) and all(written.values())
+    is_printed = print_lines(*lines, table=aligned(make_table(options, task, result)))
+    return is_printed and all(written.values())
 
 
 def _draw(options: Namespace, task: Task, result: SweepResult, path: Path) -> None:

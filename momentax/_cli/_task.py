@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from argparse import Namespace
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +17,9 @@ from flax import nnx
 
 import momentax
 from momentax._cli import _digits
+from momentax._cli._arguments import did_you_mean
 from momentax._cli._functions import accepts, describe_parameters, import_function, parameters_of
-from momentax._cli._training import METRICS, Training
+from momentax._cli._training import METRICS, REGRESSION_METRICS, Training, is_regression
 from momentax._cli._usage import UsageError
 from momentax._core.arguments import describe, dtype_of, is_real
 from momentax._core.metrics import mode_in_name
@@ -38,6 +42,7 @@ class Task(NamedTuple):
     resolution: the smallest difference of the metric that means something: that of one test
         image. None where it is not known.
     method: from β to the momentum method; None where no method is known.
+    data: a sentence that says what data the user's function is given; empty without one.
     """
 
     run: Callable[..., dict[str, Any]]
@@ -49,6 +54,7 @@ class Task(NamedTuple):
     title: str
     resolution: float | None
     method: Callable[..., Any] | None
+    data: str
 
 
 def make_task(options: Namespace, point: dict[str, Any]) -> Task:
@@ -80,28 +86,60 @@ def _averages(method: str) -> bool:
 
 
 def _make_network_task(options: Namespace, model: Callable[..., Any] | None) -> Task:
-    metric = options.metric or ("test_loss" if options.halving is not None else "test_accuracy")
-    if metric not in METRICS:
-        raise UsageError(f"--metric must be one of {', '.join(METRICS)}, got {metric}")
     network = _digits.Network if model is None else _as_network(model)
     data = _load_pairs(options.data) if options.data else _digits.load()
+    metrics = REGRESSION_METRICS if is_regression(data[0][1]) else METRICS
+    first = "test_accuracy" if options.halving is None and metrics is METRICS else "test_loss"
+    metric = options.metric or first
+    _require_metric(metric, metrics)
     if options.model or options.data:
-        _require_logits(options, network, data)
+        _require_outputs(options, network, data)
     method = getattr(momentax, options.method)
     training = Training(method, options.epochs, options.seed, network, data, metric)
     return Task(
         run=training.run,
         training=training,
         metric=metric,
-        mode=options.mode or METRICS[metric],
+        mode=options.mode or metrics[metric],
         tie_breakers={
-            name: mode for name, mode in METRICS.items() if name not in (metric, "train_loss")
+            name: mode for name, mode in metrics.items() if name not in (metric, "train_loss")
         },
         averages=_averages(options.method),
         title=_network_title(options, metric),
         resolution=1 / len(data[1][1]) if metric == "test_accuracy" else None,
         method=method,
+        data=_describe_data(options.model, data) if options.model else "",
     )
+
+
+def _require_metric(metric: str, metrics: Iterable[str]) -> None:
+    if metric not in metrics:
+        raise UsageError(
+            f"--metric must be one of {', '.join(metrics)}, got {metric}"
+            f"{did_you_mean(metric, metrics)}"
+        )
+
+
+def _describe_data(model: str, data: Any) -> str:
+    inputs, labels = data[0]
+    return (
+        f"{model} is called with inputs {_shapes(inputs)}, and its outputs are compared with "
+        f"labels {_shapes(labels)}"
+    )
+
+
+def _shapes(tree: Any) -> str:
+    """Describe the shape and dtype of each array in a tree, whose first dimension is n."""
+
+    def describe_one(leaf: Any) -> str:
+        sizes = ", ".join(["n", *map(str, np.shape(leaf)[1:])])
+        return f"of shape ({sizes}{',' if np.ndim(leaf) == 1 else ''}) and dtype {leaf.dtype}"
+
+    named = [
+        f"{jax.tree_util.keystr(path)} {describe_one(leaf)}".strip()
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    ]
+    return ", ".join(named)
 
 
 def _network_title(options: Namespace, metric: str) -> str:
@@ -133,11 +171,16 @@ def _load_pairs(name: str) -> Any:
             f"--data {name} must return (train, test), each a pair (inputs, labels), "
             f"got {describe(data)}"
         ) from None
+    if is_regression(train[1]) != is_regression(test[1]):
+        raise UsageError(
+            f"--data {name}: the labels of train and test must be of one kind, got the dtypes "
+            f"{train[1].dtype} and {test[1].dtype}"
+        )
     for part, (inputs, labels) in {"train": train, "test": test}.items():
-        if labels.dtype.kind not in "iu" or labels.ndim != 1 or not labels.size or labels.min() < 0:
+        if not _are_labels(labels):
             raise UsageError(
-                f"--data {name}: the labels of {part} must be whole numbers from 0 on, 1-D, "
-                f"got {describe(labels)}"
+                f"--data {name}: the labels of {part} must be whole numbers from 0 on, 1-D, or "
+                f"finite real numbers, 1-D or 2-D, got {describe(labels)}"
             )
         for leaf in jax.tree.leaves(inputs):
             if not np.ndim(leaf) or len(leaf) != len(labels):
@@ -148,8 +191,16 @@ def _load_pairs(name: str) -> Any:
     return jax.tree.map(jnp.asarray, (train, test))
 
 
-def _require_logits(options: Namespace, network: Callable[..., Any], data: Any) -> None:
-    """Refuse a network that does not map the inputs to a logit for each of the labels."""
+def _are_labels(labels: Any) -> bool:
+    if not labels.size:
+        return False
+    if is_regression(labels):
+        return labels.ndim in (1, 2) and bool(np.isfinite(labels).all())
+    return labels.dtype.kind in "iu" and labels.ndim == 1 and labels.min() >= 0
+
+
+def _require_outputs(options: Namespace, network: Callable[..., Any], data: Any) -> None:
+    """Refuse a network that does not map the inputs to what is compared with the labels."""
     (inputs, labels), (test_inputs, test_labels) = data
     if options.model is None:
         shapes = {np.shape(leaf)[1:] for leaf in jax.tree.leaves((inputs, test_inputs))}
@@ -158,16 +209,23 @@ def _require_logits(options: Namespace, network: Callable[..., Any], data: Any) 
                 f"--data {options.data} has inputs of shape {(len(labels), *shapes.pop())}, and "
                 f"the network for digits takes (n, 8, 8, 1); give your own network with --model"
             )
-    wrong = f"--model {options.model} must return a flax.nnx module"
-    module = network(nnx.Rngs(0))
-    if not isinstance(module, nnx.Module):
-        raise UsageError(f"{wrong}, got {describe(module)}")
-    logits = nnx.eval_shape(lambda network, inputs: network(inputs), module, inputs)
-    shape = getattr(logits, "shape", None)
-    if shape is None or len(shape) != 2 or shape[0] != len(labels):
+        if is_regression(labels):
+            raise UsageError(
+                f"--data {options.data} has labels that are real numbers, and the network for "
+                "digits takes classes; give your own network with --model"
+            )
+    shape = _output_shape(options, network, inputs)
+    if is_regression(labels):
+        if shape != labels.shape and shape != (*labels.shape, 1):
+            raise UsageError(
+                f"--model {options.model} must return outputs of the labels' shape, "
+                f"{labels.shape}, for inputs {_shapes(inputs)}, got shape {shape}"
+            )
+        return
+    if len(shape) != 2 or shape[0] != len(labels):
         raise UsageError(
-            f"{wrong} from {len(labels)} inputs to logits of shape ({len(labels)}, classes), "
-            f"got one to {'a ' + type(logits).__name__ if shape is None else f'shape {shape}'}"
+            f"--model {options.model} must return a flax.nnx module from {len(labels)} inputs to "
+            f"logits of shape ({len(labels)}, classes), got one to shape {shape}"
         )
     greatest = max(int(labels.max()), int(test_labels.max()))
     if greatest >= shape[1]:
@@ -175,6 +233,42 @@ def _require_logits(options: Namespace, network: Callable[..., Any], data: Any) 
             f"--data {options.data} has the label {greatest}, and the network {shape[1]} classes, "
             f"0 to {shape[1] - 1}"
         )
+
+
+def _output_shape(options: Namespace, network: Callable[..., Any], inputs: Any) -> Any:
+    """Return the shape of a network's outputs, without computing them."""
+    module = nnx.eval_shape(lambda: _as_module(options.model, network(nnx.Rngs(0))))
+    try:
+        outputs = nnx.eval_shape(lambda network, inputs: network(inputs), module, inputs)
+    except (TypeError, ValueError) as error:  # What JAX and Flax raise of shapes that do not fit.
+        raise UsageError(
+            f"--model {options.model} fails on inputs {_shapes(inputs)}, where n is "
+            f"{len(jax.tree.leaves(inputs)[0])}: {_first_line(error)}{_place(error)}"
+        ) from error
+    if not hasattr(outputs, "shape"):
+        raise UsageError(
+            f"--model {options.model} must return a flax.nnx module from inputs to an array, got "
+            f"one to a {type(outputs).__name__}"
+        )
+    return outputs.shape
+
+
+def _as_module(name: str, module: Any) -> nnx.Module:
+    if not isinstance(module, nnx.Module):
+        raise UsageError(f"--model {name} must return a flax.nnx module, got {describe(module)}")
+    return module
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
+def _place(error: Exception) -> str:
+    """Return the innermost line of the user's own files that an error comes from, if any."""
+    folders = (sys.prefix, sys.base_prefix, str(Path(momentax.__file__).parent))
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [each for each in frames if not each.filename.startswith(folders)]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 # A training function of the user.
@@ -190,9 +284,8 @@ def _make_function_task(
         return function(**point, **given)
 
     metrics = _metric_names(name, run, point)
-    if options.metric is not None and options.metric not in metrics:
-        raise UsageError(f"--metric must be one of {', '.join(metrics)}, got {options.metric}")
     metric = options.metric or metrics[0]
+    _require_metric(metric, metrics)
     return Task(
         run=run,
         training=None,
@@ -203,7 +296,15 @@ def _make_function_task(
         title=f"{metric.replace('_', ' ').capitalize()} of {name}",
         resolution=None,
         method=getattr(momentax, options.method) if "method" in given else None,
+        data=_describe_given(name, given["data"]) if "data" in given else "",
     )
+
+
+def _describe_given(name: str, data: Any) -> str:
+    """Describe the data of a training function; its own --data may return anything."""
+    shapes = jax.tree.map(lambda leaf: f"{np.shape(leaf)} {dtype_of(leaf)}", data)
+    text = describe(shapes).replace("'", "")
+    return f"{name} is given data of the shapes and dtypes {text}"
 
 
 def _optional_arguments(options: Namespace, function: Callable[..., Any]) -> dict[str, Any]:
@@ -251,10 +352,9 @@ def _metric_names(name: str, run: Callable[..., Any], point: dict[str, Any]) -> 
     try:
         shapes = jax.eval_shape(checked, point)
     except jax.errors.JAXTypeError as error:
-        first_line = str(error).partition("\n")[0]
         raise UsageError(
             f"--model {name} cannot be traced by JAX, which it must be to run at many points at "
-            f"once: {first_line}"
+            f"once: {_first_line(error)}"
         ) from error
     names = [key for key in shapes if key != "diverged"]
     if not names:

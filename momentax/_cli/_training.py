@@ -18,6 +18,7 @@ from momentax._sgd import sgd
 BATCH_SIZE = 32
 # The metrics of a trained network, and whether the largest or the smallest value of each is best.
 METRICS = {"test_accuracy": "max", "test_loss": "min", "train_loss": "min"}
+REGRESSION_METRICS = {name: METRICS[name] for name in ("test_loss", "train_loss")}
 
 
 class TrainingState(NamedTuple):
@@ -41,6 +42,17 @@ class TrainingState(NamedTuple):
     mean_loss: jax.Array
 
 
+def is_regression(labels: Any) -> bool:
+    """Return whether labels are real numbers and not classes."""
+    return jnp.issubdtype(labels.dtype, jnp.floating)
+
+
+def _mean_loss(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    if is_regression(labels):  # Outputs of shape (n, 1) fit labels of shape (n,).
+        return jnp.square(outputs.reshape(labels.shape) - labels).mean()
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
+
+
 @dataclass(frozen=True, eq=False)
 class Training:
     """Train a network with `momentax.sgd`, all at once with `run` or epoch by epoch.
@@ -48,10 +60,12 @@ class Training:
     method: from β to a momentum method.
     epochs: passes over the training data.
     seed: of the network's start and of the order of the batches, at points without a seed.
-    network: from random keys to a module from inputs to logits. Whatever it carries besides
-        parameters changes with the training; tests run it in evaluation mode.
-    data: the training data and the test data, each inputs and integer labels.
-    metric: which of METRICS `score` returns.
+    network: from random keys to a module from inputs to logits, or for real labels to outputs
+        of as many numbers as the labels have. Whatever it carries besides parameters changes with
+        the training; tests run it in evaluation mode.
+    data: the training data and the test data, each inputs and labels. Whole labels are classes,
+        and the loss is their cross-entropy. Real labels are regression, with the squared error.
+    metric: which of the metrics `score` returns.
 
     Each method can be traced, its seed as well.
     """
@@ -116,23 +130,23 @@ class Training:
     def measure(self, state: TrainingState) -> dict[str, jax.Array]:
         """Measure a state on the test data.
 
-        Besides METRICS the result has diverged: whether a loss was not finite, or a loss rose
-        above the first one and the network now gives every input the same answer.
+        Besides the metrics, of which regression has no accuracy, the result has diverged: whether
+        a loss was not finite, or a loss rose above the first one and the network now gives every
+        input the same answer.
         """
         inputs, labels = self.data[1]
         module = nnx.merge(self._definition, state.params, state.carried, copy=True)
         module.eval()
-        logits = module(inputs)
-        answers = logits.argmax(-1)
-        test_loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-        return {
-            "train_loss": state.mean_loss,
-            "test_loss": test_loss,
-            "test_accuracy": (answers == labels).mean(),
-            "diverged": ~jnp.isfinite(state.worst_loss)
-            | ~jnp.isfinite(test_loss)
-            | ((answers == answers[0]).all() & (state.worst_loss > 1.2 * state.first_loss)),
-        }
+        outputs = module(inputs)
+        answers = outputs if is_regression(labels) else outputs.argmax(-1)
+        test_loss = _mean_loss(outputs, labels)
+        measured = {"train_loss": state.mean_loss, "test_loss": test_loss}
+        if not is_regression(labels):
+            measured["test_accuracy"] = (answers == labels).mean()
+        is_finite = jnp.isfinite(state.worst_loss) & jnp.isfinite(test_loss)
+        is_constant = (answers == answers[:1]).all()
+        rose = state.worst_loss > 1.2 * state.first_loss
+        return {**measured, "diverged": ~is_finite | (is_constant & rose)}
 
     def score(self, state: TrainingState) -> jax.Array:
         """Return the metric of a state, NaN if it diverged."""
@@ -143,8 +157,7 @@ class Training:
         # A copy, since the module may change its other variables.
         module = nnx.merge(self._definition, params, carried, copy=True)
         module.train()
-        losses = optax.softmax_cross_entropy_with_integer_labels(module(inputs), labels)
-        return losses.mean(), nnx.state(module, nnx.Not(nnx.Param))
+        return _mean_loss(module(inputs), labels), nnx.state(module, nnx.Not(nnx.Param))
 
     def _batches(self, epoch: jax.Array, seed: Any) -> jax.Array:
         """Return the rows of each batch of an epoch, in an order drawn from the seed and epoch."""

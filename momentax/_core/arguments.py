@@ -8,7 +8,6 @@ their own, and so have trees.
 from __future__ import annotations
 
 import inspect
-import operator
 import os
 import re
 import types
@@ -24,6 +23,8 @@ import optax
 from jax.core import Tracer
 
 from momentax._core.typing import Reals
+from momentax._core.without_jax import is_within
+from momentax._core.without_jax import printable as printable
 
 ANY_REAL = "(-inf, inf)"
 LARGEST_COUNT = 2**31 - 1  # Counts are int32.
@@ -55,22 +56,9 @@ def describe(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def printable(text: str) -> str:
-    """Return text for a terminal: control characters are written as escapes, and not sent."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def is_traced(value: Any) -> bool:
     """Return whether JAX is tracing a value, so that its number is not known."""
     return isinstance(value, Tracer)
-
-
-def is_within(interval: str, value: Any) -> Any:
-    """Return whether a number, or each entry of an array, lies in an interval such as "[0, 1)"."""
-    low, high = map(float, interval[1:-1].split(","))
-    above = operator.ge if interval[0] == "[" else operator.gt
-    below = operator.le if interval[-1] == "]" else operator.lt
-    return above(value, low) & below(value, high)
 
 
 def dtype_of(value: Any) -> Any:

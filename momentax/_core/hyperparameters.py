@@ -23,10 +23,10 @@ from momentax._core.arguments import (
     dtype_of,
     is_real,
     is_traced,
-    is_within,
     require_function,
 )
 from momentax._core.typing import Scalar, ScalarOrSchedule, Schedule
+from momentax._core.without_jax import is_within
 
 
 class Scale(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -47,12 +46,6 @@ def replicate_like(array: jax.Array, like: jax.Array) -> jax.Array:
     if mesh.empty:
         return array
     return jax.sharding.reshard(array, NamedSharding(mesh, PartitionSpec()))
-
-
-def count_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return cores or 1
 
 
 def sharding_in_type(array: jax.Array, *, whole_rows: bool = False) -> NamedSharding | None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core.arguments import is_within
+from momentax._core.without_jax import is_within
 from momentax._state._hyperparameters import hyperparameters
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from momentax._core.arguments import is_within
 from momentax._core.hyperparameters import SCALES, interval_of, scale_of
+from momentax._core.without_jax import is_within
 
 _WIDE = 100  # Positive numbers that span this factor are drawn on a log scale.
 _ZERO_SHARE = 1 / 8  # The least distance of 0 from the other values, as a share of their span.

@@ -32,7 +32,7 @@ from momentax.sweeps._run._program import (
     require_untraced,
     trace_at,
 )
-from momentax.sweeps._run._progress import ProgressBar
+from momentax.sweeps._run._progress import ProgressBar, as_progress
 from momentax.sweeps._run._session import Session
 from momentax.sweeps._run._states import States
 
@@ -138,7 +138,7 @@ def halve(
     keep = arguments.as_real("keep", keep, "(0, 1)")
     mode = _as_mode(mode, score)
     require_batch_size(batch_size)
-    progress = arguments.as_flag("progress", progress)
+    shown = as_progress(progress)
     folder = None if store is None else arguments.as_path("store", store)
     devices = as_devices(mesh)
     programs = _trace(init, advance, score, points)
@@ -152,7 +152,7 @@ def halve(
     states, score_shape = None, {"score": programs.advance.out[1]}
     with (
         Session(devices, points, programs, batch_size, len(points), folder, **settings) as session,
-        ProgressBar(progress, bracket.expected_total(), 0, score_shape, mode) as bar,
+        ProgressBar(shown, bracket.expected_total(), 0, score_shape, mode) as bar,
     ):
         for rung, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
             if len(bracket.members):
@@ -208,14 +208,16 @@ def _advance(
         bar.update({"score": scores}, diverged)
         session.resumed += len(finished)
     if len(pending):
-        start = _initial_states(session, programs.init, points) if before is None else before
+        start = before
+        if start is None:
+            start = _initial_states(session, programs.init, points, bar)
 
         def make_batch(index: np.ndarray) -> PyTree:
             columns = shard_columns(devices, bracket.columns, index)
             return columns, start.take(bracket.origin[index])
 
         point = column_shapes(points.axes), programs.init.out
-        compiled = Compiled(programs.advance, np.int32(count), point, devices)
+        compiled = Compiled(programs.advance, np.int32(count), point, devices, bar.compiling)
         work = Work(compiled, make_batch, points, "advance")
         for index, (states, *judged) in session.run(work, pending, len(members)):
             after.add(index, states)
@@ -224,10 +226,10 @@ def _advance(
     return after, *outputs.tree[1:]
 
 
-def _initial_states(session: Session, init: Traced, points: Points) -> States:
+def _initial_states(session: Session, init: Traced, points: Points, bar: ProgressBar) -> States:
     """Return the states of all points at the start."""
     devices, index = session.devices, np.arange(len(points))
-    compiled = Compiled(init, (), column_shapes(points.axes), devices)
+    compiled = Compiled(init, (), column_shapes(points.axes), devices, bar.compiling)
     work = Work(compiled, partial(shard_columns, devices, points.columns()), points, "init")
     states = States(devices, len(points))
     for members, out in session.run_largest(work, index):

@@ -28,7 +28,7 @@ from momentax.sweeps._run._program import (
     require_untraced,
     trace_at,
 )
-from momentax.sweeps._run._progress import ProgressBar
+from momentax.sweeps._run._progress import ProgressBar, as_progress
 from momentax.sweeps._run._session import Session
 
 _DIVERGED = "diverged"  # The entry by which `run` itself says whether a point diverged.
@@ -118,7 +118,7 @@ def sweep(
         arguments.require_function("reduce", reduce, "of a result", "result")
     require_points(points)
     require_batch_size(batch_size)
-    progress = arguments.as_flag("progress", progress)
+    shown = as_progress(progress)
     folder = None if store is None else arguments.as_path("store", store)
     devices = as_devices(mesh)
     groups = group_points(points, static)
@@ -128,12 +128,12 @@ def sweep(
     with Session(devices, points, traces, batch_size, most, folder) as session:
         outputs = session.open_outputs(traces[0].out)
         session.resumed = int(outputs.is_done.sum())
-        with ProgressBar(progress, len(points), session.resumed, traces[0].out[0]) as bar:
+        with ProgressBar(shown, len(points), session.resumed, traces[0].out[0]) as bar:
             for group, trace in zip(groups, traces, strict=True):
                 pending = group.indices[~outputs.is_done[group.indices]]
                 if not len(pending):
                     continue
-                compiled = Compiled(trace, (), group.point_shapes(), devices)
+                compiled = Compiled(trace, (), group.point_shapes(), devices, bar.compiling)
                 work = Work(compiled, group.batch_maker(devices), points)
                 for index, out in session.run(work, pending, len(group.indices)):
                     bar.update(*outputs.add(index, out))

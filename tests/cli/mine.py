@@ -15,6 +15,16 @@ def data():
     return (inputs[:72], labels[:72]), (inputs[72:], labels[72:])
 
 
+def regression():
+    """The same points, and a linear function of them with noise of variance 0.01."""
+    noise = np.random.default_rng(1).normal(size=96) / 10
+    parts = []
+    for rows in (slice(72), slice(72, 96)):
+        inputs = np.concatenate([part[0] for part in data()])[rows]
+        parts.append((inputs, inputs @ [0.5, -0.2] + 1 + noise[rows]))
+    return tuple(parts)
+
+
 # Data that are refused.
 
 
@@ -26,6 +36,11 @@ def negative_labels():
 def fractional_labels():
     (inputs, labels), test = data()
     return (inputs, labels / 2), test
+
+
+def infinite_labels():
+    (inputs, labels), (test_inputs, test_labels) = data()
+    return (inputs, np.full(labels.shape, np.inf)), (test_inputs, test_labels / 1.0)
 
 
 def fewer_inputs():
@@ -52,7 +67,28 @@ def linear(rngs):
     return nnx.Linear(2, 3, rngs=rngs)
 
 
+def scalar(rngs):
+    """A linear function, which returns outputs of shape (n, 1)."""
+    return nnx.Linear(2, 1, rngs=rngs)
+
+
 # Networks that are refused.
+
+
+def wide(rngs):
+    return nnx.Linear(64, 3, rngs=rngs)
+
+
+def pair(rngs):
+    return nnx.Sequential(nnx.Linear(2, 3, rngs=rngs), lambda x: (x, x))
+
+
+class Reshaping(nnx.Module):
+    def __init__(self, rngs):
+        self.last = nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, inputs):
+        return self.last(inputs.reshape(-1, 5))
 
 
 def two_classes(rngs):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -35,6 +36,7 @@ def test_help_version_and_mistakes_load_neither_jax_nor_numpy():
         print("loaded", {"jax", "numpy", "optax", "flax", "matplotlib"} & set(sys.modules))
         """
     lines = [
+        "",
         "--help",
         "--version",
         "sweep --help",
@@ -42,20 +44,36 @@ def test_help_version_and_mistakes_load_neither_jax_nor_numpy():
         "race -h",
         "explore -h",
         "sweep --batch-size 0",
+        "sweep --betas 2",
+        "sweep --output /proc/new",
         "rest",
+        "analize",
+        "--lr",
     ]
     done = run_python("-c", code, *lines, text=True)
     assert [line for line in done.stdout.splitlines() if "status" in line] == [
         *["status 0"] * 6,
-        *["status 2"] * 2,
+        *["status 2"] * 6,
     ]
     assert done.stdout.endswith("loaded set()\n")
     assert f"momentax {momentax.__version__}\n" in done.stdout
     assert "--betas" in done.stdout
     assert "--gradient-variance" in done.stdout
     assert "--methods" in done.stdout
-    assert "must be auto or a whole number, at least 1, got '0'" in done.stderr
-    assert "invalid choice: 'rest'" in done.stderr
+    for command in ("sweep", "analyze", "race"):  # Of `momentax` alone, and of the command.
+        assert done.stdout.count(f"\n  momentax {command} --") >= 3
+    assert done.stderr.splitlines() == [
+        "momentax sweep: error: --batch-size must be auto or a whole number, at least 1, got '0'",
+        "momentax sweep: error: --betas must be in [0, 1), got 2.0",
+        "momentax sweep: error: --output /proc/new cannot be written to: No such file or "
+        "directory; give another folder",
+        "momentax: error: there is no command 'rest'; the commands are sweep, analyze, race",
+        "momentax: error: there is no command 'analize'; did you mean analyze?",
+        "momentax: error: there is no option --lr; momentax --help lists all options",
+    ]
+    usages = re.findall(r"^usage: .*?\n\n", done.stdout, re.DOTALL | re.MULTILINE)
+    assert len(usages) == 5
+    assert all(usage.isascii() for usage in usages)
 
 
 @pytest.fixture(scope="module")

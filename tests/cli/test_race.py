@@ -122,20 +122,25 @@ def test_every_racer_and_problem_can_be_used():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--problem", "saddle"], "argument --problem: invalid choice: 'saddle'"),
+        (
+            ["--problem", "saddle"],
+            "error: --problem must be one of ravine, rosenbrock, plateau, got",
+        ),
+        (["--methods", "nestrov"], "got 'nestrov'; did you mean nesterov?"),
         (["--methods", "heavy_ball,adam"], "with commas between them, got 'adam'"),
         (["--methods", "nesterov,nesterov"], "must name each method once"),
-        (["--steps", "1"], "error: steps must be a whole number, at least 2, got 1"),
-        (["--beta", "1"], r"error: beta must be in [0, 1), got 1"),
-        (["--learning-rate", "-1"], "error: learning_rate must be in (0, inf), got -1"),
-        (["--fraction", "0"], "error: fraction must be in (0, 1), got 0"),
+        (["--steps", "1"], "error: --steps must be a whole number, at least 2, got 1"),
+        (["--beta", "1"], r"error: --beta must be in [0, 1), got 1"),
+        (["--learning-rate", "-1"], "error: --learning-rate must be in (0, inf), got -1"),
+        (["--fraction", "0"], "error: --fraction must be in (0, 1), got 0"),
         (["--film", "mp4"], "error: --film mp4 needs ffmpeg, which is not installed"),
+        (["--output", __file__], f"error: --output {__file__} must be a folder, but it is a file"),
     ],
 )
 def test_mistakes_are_reported_in_a_sentence(arguments, text, refuse, monkeypatch):
     monkeypatch.setattr(writers, "is_available", lambda name: False)
     refused = refuse("race", *arguments)
-    assert (refused.code, refused.out) == (2, "")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
     assert text in refused.err
 
 

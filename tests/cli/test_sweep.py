@@ -14,6 +14,7 @@ import momentax
 from momentax import _cli, plotting
 from momentax.__main__ import main
 from momentax._cli import _sweep
+from momentax._cli._plan import rungs_of
 from momentax.sweeps import SweepResult
 from tests.cli.results import RESULTS, returns
 
@@ -21,39 +22,61 @@ from tests.cli.results import RESULTS, returns
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--betas", "1.5"], "axis beta must be in [0, 1), got 1.5 at index 0"),
-        (["--learning-rates", "0.1", "-1"], "axis learning_rate must be in [0, inf), got -1.0"),
-        (["--learning-rates", "0.1", "-1e-3"], "got -0.001 at index 1"),
-        (["--betas", "-1e-3", "0.9"], "axis beta must be in [0, 1), got -0.001 at index 0"),
-        (["--epochs", "-1e3"], "argument --epochs: invalid int value"),
-        (["--seed", "-1e3"], "argument --seed: invalid int value"),
-        (["--learning-rates", "fast"], "invalid float value: 'fast'"),
-        (["--learning-rates", "0.1", "0.1"], "must not repeat a value"),
+        (["--betas", "1.5"], "--betas must be in [0, 1), got 1.5"),
+        (["--learning-rates", "0.1", "-1"], "--learning-rates must be in [0, inf), got -1.0"),
+        (["--learning-rates", "0.1", "-1e-3"], "--learning-rates must be in [0, inf), got -0.001"),
+        (["--betas", "-1e-3", "0.9"], "--betas must be in [0, 1), got -0.001"),
+        (["--epochs", "-1e3"], "--epochs must be a whole number, at least 1, got -1e3"),
+        (["--seed", "-1e3"], "--seed must be a whole number, at least 0, got -1e3"),
+        (["--learning-rates", "fast"], "--learning-rates must be a number, got 'fast'"),
+        (["--learning-rates"], "--learning-rates needs at least one value after it"),
+        (["--learning-rates", "0.1", "0.1"], "must not repeat a value, got 0.1 0.1"),
         (["--epochs", "0"], "epochs must be a whole number, at least 1, got 0"),
+        (["--epochs", "2.5"], "--epochs must be a whole number, at least 1, got '2.5'"),
+        (["--epochs"], "--epochs needs a value after it"),
         (["--seed", "-1"], "seed must be a whole number, at least 0, got -1"),
-        (["--method", "adam"], "invalid choice: 'adam'"),
-        (["--seed", str(2**32)], "seed must be below 2**32, got 4294967296"),
-        (["--seed", "9" * 400], "seed must be below 2**32, got an integer of"),
-        (["--output", __file__], "File exists"),
+        (["--method", "adam"], "--method must be one of heavy_ball, nesterov, average, quasi_hyp"),
+        (["--method", "nestrov"], "got 'nestrov'; did you mean nesterov?"),
+        (["--seed", str(2**32)], "--seed must be below 4294967296, got 4294967296"),
+        (["--seed", "9" * 400], f"must be below 4294967296, got {'9' * 40}..."),
+        (["--output", __file__], f"--output {__file__} must be a folder, but it is a file"),
+        (["--output", f"{__file__}/a/b"], f"must be a folder, but {__file__} is a file"),
+        (["--output", "/proc/new"], "--output /proc/new cannot be written to: No such file or dir"),
+        (["--output", "a" * 300], "cannot be written to: File name too long; give another folder"),
         (["--seeds", "0"], "seeds must be a whole number, at least 1, got 0"),
         (["--seeds", "2", "--seed", str(2**31 - 1)], "a seed must be below 2**31, got 2147483648"),
         (["--batch-size", "0"], "must be auto or a whole number, at least 1, got '0'"),
         (["--batch-size", "half"], "must be auto or a whole number, at least 1, got 'half'"),
         (["--devices", "0"], "devices must be a whole number, at least 1, got 0"),
         (["--devices", "999"], "--devices must be at most 2, the cpu devices there are, got 999"),
-        (["--metric", "loss"], "--metric must be one of test_accuracy, test_loss, train_loss, got"),
-        (["--mode", "most"], "invalid choice: 'most'"),
+        (["--metric", "loss"], "test_accuracy, test_loss, train_loss, got loss; did you mean test"),
+        (["--mode", "most"], "--mode must be one of min, max, got 'most'"),
         (["--halving", "3", "6"], "that end with --epochs, 12, got 3 6"),
         (["--halving", "6", "3", "12"], "must be growing numbers of epochs"),
-        (["--halving", "0", "12"], "must be growing numbers of epochs"),
-        (["--store", f"{__file__}/store"], f"{__file__} is not a directory"),
+        (["--halving", "0", "12"], "--halving must be a whole number, at least 1, got 0"),
+        (["--store", f"{__file__}/store"], f"must be a folder, but {__file__} is a file"),
+        (["--store", __file__], f"--store {__file__} must be a folder, but it is a file"),
+        (["--store", "/proc/new"], "--store /proc/new cannot be written to: "),
+        (["--lr", "0.1"], "there is no option --lr; did you mean --learning-rates?"),
+        (["--learning_rate", "0.1"], "did you mean --learning-rates?"),
+        (["--momentum", "0.9"], "there is no option --momentum; did you mean --betas?"),
+        (["--sede", "1"], "there is no option --sede; did you mean --seed?"),
+        (["--out", "a", "--wd", "1"], "no option --wd; momentax sweep --help lists all options"),
     ],
 )
-def test_mistakes_are_reported_before_anything_runs(arguments, text, refuse, monkeypatch):
+def test_mistakes_are_reported_in_a_sentence_before_anything_runs(
+    arguments, text, refuse, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_sweep, "sweep", None)  # Nothing is trained.
     refused = refuse("sweep", *arguments)
-    assert refused.code == 2
+    assert (refused.code, refused.out) == (2, "")
     assert text in refused.err
+    assert "Errno" not in refused.err
+    *before, sentence = refused.err.splitlines()
+    assert sentence.startswith("momentax sweep: error: ")
+    # Only what JAX or the data must say comes after the announcement.
+    assert bool(before) == any(name in arguments for name in ("--metric", "999", str(2**31 - 1)))
 
 
 @pytest.mark.parametrize("missing", ["sklearn.datasets", "matplotlib"])
@@ -74,13 +97,16 @@ def test_options_reach_the_sweep_and_the_output_says_how_it_ran(monkeypatch, tmp
     finds = returns(RESULTS, resumed=3, damaged=("3.npz",))
     monkeypatch.setattr(_sweep, "sweep", finds)
     rows, report = sweep("--store", str(store), "--batch-size", "4")
-    assert finds.how == {"batch_size": 4, "mesh": None, "store": store}
+    assert (finds.how["batch_size"], finds.how["mesh"], finds.how["store"]) == (4, None, store)
     assert (report["batch_size"], report["devices"]) == (4, 2)
     text = "\n".join(map(" ".join, rows))
-    assert "ran up to 4 points at once on 2 devices (cpu); 3 results were read from" in text
+    assert (
+        f"ran up to 4 points at once on 2 devices (cpu); 3 results were read from {store}" in text
+    )
     assert "damaged files of the store, whose points ran again: 3.npz" in text
-    sweep()
-    assert finds.how == {"batch_size": "auto", "mesh": None, "store": None}
+    rows, _ = sweep()
+    assert (finds.how["batch_size"], finds.how["store"].parent) == ("auto", tmp_path)
+    assert "3 results were read from an interrupted run in" in "\n".join(map(" ".join, rows))
     sweep("--devices", "1")
     assert finds.how["mesh"].devices.tolist() == jax.devices()[:1]
 
@@ -109,7 +135,8 @@ def test_a_store_that_fails_is_reported(error, code, monkeypatch, tmp_path, refu
     store = ["--store", str(tmp_path / "store"), "--output", str(tmp_path)]
     refused = refuse("sweep", *store)
     assert refused.code == code
-    assert str(error) in refused.err
+    assert f"{error.args[-1]}\n" in refused.err
+    assert "Errno" not in refused.err
 
 
 def test_points_that_trained_longer_come_first(monkeypatch, sweep):
@@ -127,20 +154,20 @@ def test_points_that_trained_longer_come_first(monkeypatch, sweep):
 
     monkeypatch.setattr(_sweep, "halve", halve)
     rows, report = sweep("--halving", "4", "12", "--batch-size", "2")
-    how = {"batch_size": 2, "mesh": None, "store": None}
-    assert halve.how == how | {"rungs": [4, 12], "mode": "min", "scored": "test_loss"}
+    asked = {"rungs": [4, 12], "mode": "min", "scored": "test_loss", "batch_size": 2}
+    assert halve.how | asked == halve.how
     assert [row[3:] for row in rows[1:4]] == [["12", "0.5"], ["12", "0.6"], ["4", "0.1"]]
     assert report["best"] == {"learning_rate": 0.1, "beta": 0.0, "test_loss": 0.5}
     assert report["results"]["history"][1][1] == [None, None]
     sweep("--halving", "--metric", "test_accuracy")
-    how = how | {"batch_size": "auto"}
-    assert halve.how == how | {"rungs": [1, 4, 12], "mode": "max", "scored": "test_accuracy"}
+    asked = {"rungs": [1, 4, 12], "mode": "max", "scored": "test_accuracy", "batch_size": "auto"}
+    assert halve.how | asked == halve.how
 
 
 def test_halving_without_numbers_ranks_after_a_ninth_and_a_third():
     for epochs, rungs in ((12, [1, 4, 12]), (90, [10, 30, 90]), (2, [1, 2]), (1, [1])):
-        assert _sweep._rungs([], epochs) == rungs
-    assert _sweep._rungs([5, 12], 12) == [5, 12]
+        assert rungs_of([], epochs) == rungs
+    assert rungs_of([5, 12], 12) == [5, 12]
 
 
 def test_the_map_shows_the_metric_and_lines_where_the_method_has_them(monkeypatch, sweep):

@@ -16,6 +16,7 @@ from momentax._cli._training import METRICS
 
 GRID = ["sweep", "--learning-rates", "0.1", "0.5", "--betas", "0", "0.5"]
 NETWORK = ["--model", "mine:linear", "--data", "mine:data"]
+REGRESSION = ["--model", "mine:scalar", "--data", "mine:regression"]
 OWN = ["--model", "mine:Network", "--data", "mine:data", "--batch-size", "8"]
 
 
@@ -72,6 +73,29 @@ def test_every_method_can_be_traced_under_strict_promotion(method):
     assert task.averages == (method in ("average", "quasi_hyperbolic"))
 
 
+def test_real_labels_are_regression_and_the_command_says_what_it_hands_over(mine, capsys):
+    """The best loss is that of least squares, whose residuals have a variance of 0.01."""
+    main([*GRID, *REGRESSION, "--epochs", "4", "--batch-size", "4"])
+    printed = capsys.readouterr()
+    report = json.loads((mine / "sweep.json").read_text(encoding="utf-8"))
+    assert set(report["results"]) == {"test_loss", "train_loss", "diverged"}
+    assert (report["metric"], report["mode"]) == ("test_loss", "min")
+    assert printed.out.splitlines()[0].split() == [
+        "learning",
+        "rate",
+        "β",
+        "effective",
+        "test_loss",
+    ]
+    assert 0.002 < report["best"]["test_loss"] < 0.03
+    announced, handed = printed.err.splitlines()
+    assert announced.startswith("4 runs of mine:scalar")
+    assert handed == (
+        "momentax: mine:scalar is called with inputs of shape (n, 2) and dtype float32, and its "
+        "outputs are compared with labels of shape (n,) and dtype float32"
+    )
+
+
 def test_an_averaging_method_trains(mine, sweep):
     options = ["--method", "average", "--epochs", "2", "--batch-size", "4"]
     lines, _ = sweep(*NETWORK, *options)
@@ -112,6 +136,7 @@ REFUSED = [
     (["--model", "yours:f"], "--model: yours cannot be imported: ModuleNotFoundError: No"),
     (["--model", "wrong:f"], "wrong cannot be imported: ZeroDivisionError: division by zero"),
     (["--data", "mine:missing"], "--data: mine has no missing"),
+    (["--model", "mine:Netwrk"], "--model: mine has no Netwrk; did you mean Network?"),
     (["--model", "mine:PI"], "--model mine:PI must be a function, got 3.14"),
     (["--model", "mine:two_arguments"], "mine:two_arguments must be a network, called with flax."),
     (["--model", "mine:data"], "got one with the arguments ()"),
@@ -119,7 +144,22 @@ REFUSED = [
     (["--data", "mine:data"], "inputs of shape (72, 2), and the network for digits takes"),
     ([*NETWORK, "--data", "mine:one_part"], "mine:one_part must return (train, test), each a"),
     ([*NETWORK, "--data", "mine:negative_labels"], "labels of train must be whole numbers from 0"),
-    ([*NETWORK, "--data", "mine:fractional_labels"], "of train must be whole numbers from 0 on"),
+    ([*NETWORK, "--data", "mine:fractional_labels"], "labels of train and test must be of one kin"),
+    ([*NETWORK, "--data", "mine:infinite_labels"], "or finite real numbers, 1-D or 2-D, got ["),
+    (["--data", "mine:regression"], "inputs of shape (72, 2), and the network for digits takes"),
+    ([*REGRESSION, "--metric", "test_accuracy"], "--metric must be one of test_loss, train_loss"),
+    (
+        [*REGRESSION, "--model", "mine:linear"],
+        "--model mine:linear must return outputs of the labels' shape, (72,), for inputs of shape "
+        "(n, 2) and dtype float32, got shape (72, 3)",
+    ),
+    (
+        [*NETWORK, "--model", "mine:wide"],
+        "--model mine:wide fails on inputs of shape (n, 2) and dtype float32, where n is 72: "
+        "dot_general requires contracting dimensions to have the same shape, got (2,) and (64,)",
+    ),
+    ([*NETWORK, "--model", "mine:Reshaping"], "mine.py, line "),
+    ([*NETWORK, "--model", "mine:pair"], "from inputs to an array, got one to a tuple"),
     ([*NETWORK, "--data", "mine:fewer_inputs"], "has 72 labels, but inputs of shape (71, 2)"),
     ([*NETWORK, "--model", "mine:number"], "must return a flax.nnx module, got 3"),
     ([*NETWORK, "--model", "mine:flat"], "of shape (72, classes), got one to shape (216,)"),
@@ -150,7 +190,9 @@ def test_mistakes_are_reported_before_anything_runs(arguments, text, monkeypatch
     monkeypatch.setattr(_sweep, "sweep", None)
     refused = refuse(*GRID, *arguments)
     assert refused.code == 2
-    assert text in refused.err
+    announced, sentence = refused.err.splitlines()
+    assert announced.endswith("compiling …")
+    assert text in sentence
 
 
 @pytest.mark.usefixtures("mine")

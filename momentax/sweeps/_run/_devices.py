@@ -13,7 +13,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from momentax._core import arguments
-from momentax._core.sharding import Devices, automatic_mesh, count_cores
+from momentax._core.sharding import Devices, automatic_mesh
+from momentax._core.without_jax import count_cores
 
 _AXIS = "points"
 _SHARE = 0.8  # Of the free memory; the rest is for other programs.

@@ -18,6 +18,7 @@ import numpy as np
 from momentax._core.arguments import printable
 from momentax._core.files import UNFINISHED, write_file
 from momentax._core.sharding import Devices
+from momentax._core.stores import OtherSweepError
 from momentax.sweeps._run._identity import FUNCTION_FILE, Identity, describe_differences
 from momentax.sweeps._run._lock import LOCK_FILE, StoreLock
 
@@ -163,7 +164,7 @@ class BatchFolder:
         said = [(str(b.get("identity")), b.get("batch")) for b in intact if b is not None]
         if not said or any(identity != self._digest for identity, _ in said):
             why = "belong to another sweep" if said else "are damaged as well"
-            raise ValueError(
+            raise OtherSweepError(
                 f"{_ABOUT_FILE} in the store {self.path} is {damage}, and its batches {why}, so "
                 "that they cannot be used; give another folder, or delete this one to start again"
             )
@@ -182,7 +183,7 @@ class BatchFolder:
         old_function = self._read_function()
         new = json.loads(json.dumps(self._about))
         if differences := describe_differences(old, new, old_function, function):
-            raise ValueError(
+            raise OtherSweepError(
                 f"the store {self.path} belongs to another sweep: {'; '.join(differences)}. Give "
                 "another folder, or delete this one; nothing in it was changed"
             )

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from momentax._core import arguments
+from momentax._core.stores import CannotKeepError
 from momentax.sweeps._axes import describe_value
 from momentax.sweeps._points import Points
 from momentax.sweeps._run._program import Traced
@@ -40,7 +41,7 @@ def identify(points: Points, traces: Sequence[Traced], **settings: Any) -> Ident
         prints = [trace.fingerprint() for trace in traces]
         codes = [[f"the argument {n}", digest(v)] for n, v in settings.items() if callable(v)]
     except UnknownContentError as error:
-        raise ValueError(
+        raise CannotKeepError(
             f"store cannot keep this sweep: its functions refer to {error}, and its content "
             "cannot be compared when the sweep continues. Pass what a callback needs as arrays, or "
             "leave store out"

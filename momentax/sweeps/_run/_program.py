@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
@@ -78,13 +79,24 @@ class Traced(NamedTuple):
 
 
 class Compiled:
-    """A traced program on its devices, with its shared arguments."""
+    """A traced program on its devices, with its shared arguments.
 
-    def __init__(self, traced: Traced, shared: PyTree, point: PyTree, devices: Devices):
+    compiling: makes the context in which XLA compiles.
+    """
+
+    def __init__(
+        self,
+        traced: Traced,
+        shared: PyTree,
+        point: PyTree,
+        devices: Devices,
+        compiling: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ):
         self.traced, self.devices = traced, devices
         self._shared = [devices.replicate(leaf) for leaf in jax.tree.leaves(shared)]
         self._point = jax.tree.leaves(point)
         self._call = traced.program.batched(traced.jaxpr, devices)
+        self._compiling = compiling
         self._seconds: dict[int, float] = {}
         self.batch_sizes: list[int] = []  # Of the calls so far.
 
@@ -97,7 +109,7 @@ class Compiled:
             for leaf in self._point
         ]
         start = time.perf_counter()
-        memory = self._call.lower(self._shared, batch).compile().memory_analysis()
+        memory = self._compile(batch).memory_analysis()
         seconds = self.devices.reduce_over_processes(time.perf_counter() - start)
         self._seconds.setdefault(batch_size, seconds)
         if memory is None:
@@ -110,6 +122,10 @@ class Compiled:
             + memory.generated_code_size_in_bytes
         )
 
+    def _compile(self, batch: PyTree) -> Any:
+        with self._compiling():
+            return self._call.lower(self._shared, batch).compile()
+
     def compile_seconds(self, batch_size: int) -> float:
         """Return how long it took to compile for a batch size."""
         return self._seconds[batch_size]
@@ -117,8 +133,11 @@ class Compiled:
     def __call__(self, points: PyTree) -> PyTree:
         """Return the outputs for a batch, once they are computed."""
         batch = jax.tree.leaves(points)
+        size = len(batch[0])
+        if size not in self._seconds and size not in self.batch_sizes:
+            self._compile(batch)  # JAX keeps the program, and the call finds it.
         out = jax.block_until_ready(self._call(self._shared, batch))
-        self.batch_sizes.append(len(batch[0]))
+        self.batch_sizes.append(size)
         return jax.tree.unflatten(jax.tree.structure(self.traced.out), out)
 
 
