@@ -65,6 +65,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._state._hyperparameters import hyperparameters as hyperparameters
     from momentax._state._replace import replace_velocity as replace_velocity
     from momentax._state._rescale import rescale_velocity as rescale_velocity
+    from momentax._state._roles import roles as roles
     from momentax._state._reset import reset_velocity as reset_velocity
     from momentax._state._velocity import velocity as velocity
     from momentax._state._velocity import velocity_norms as velocity_norms
@@ -74,6 +75,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._wrappers._cautious import cautious as cautious
     from momentax._wrappers._grams import grams as grams
     from momentax._wrappers._guard import guard as guard
+    from momentax._wrappers._hyperball import hyperball as hyperball
     from momentax._wrappers._monitor import monitor as monitor
     from momentax._wrappers._optimistic import optimistic as optimistic
     from momentax._wrappers._restart import restart as restart

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._sgd import DecayState as DecayState
     from momentax._sgd import ScaleState as ScaleState
     from momentax._wrappers._failures import GuardState as GuardState
+    from momentax._wrappers._hyperball import HyperballState as HyperballState
     from momentax._wrappers._monitor import MonitorState as MonitorState
     from momentax._wrappers._optimistic import OptimisticState as OptimisticState
     from momentax._wrappers._orientation import OrientedState as OrientedState

@@ -485,6 +485,23 @@ OPTIMIZERS = {
 }
 
 
+def _on_the_ball(learning_rate, beta, weight_decay):
+    return momentax.hyperball(
+        sgd(learning_rate, momentax.nesterov(beta), weight_decay=weight_decay)
+    )
+
+
+OPTIMIZERS["hyperball"] = Case(
+    _on_the_ball,
+    _DECAYING,
+    reference.hyperball,
+    accessed=80,
+    temporary=12,
+    reason="XLA:CPU writes to memory what it sums: the new point, whose norm scales it.",
+    reach="leaf",
+)
+
+
 def _wrapped(wrap: Callable[..., Any], *args: Any, **options: Any) -> Callable[..., Any]:
     return lambda beta: wrap(momentax.nesterov(beta), *args, **options)
 

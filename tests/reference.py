@@ -389,3 +389,18 @@ def sutskever(gradient, θ, steps, *, learning_rate, beta):
         θ = θ + v
         path.append(θ + beta(t + 1) * v)
     return np.stack(path)
+
+
+def hyperball(θ, u, R):
+    """The point of norm R in the direction of θ + u."""
+    return R * (θ + u) / np.linalg.norm(θ + u)
+
+
+def on_the_ball(θ, gradients, *, learning_rate, beta):
+    """θ_1 .. θ_T of one matrix under Nesterov's momentum, all of the norm of θ_0."""
+    v, R, path = 0.0, np.linalg.norm(θ), []
+    for t, g in enumerate(gradients):
+        d, v = nesterov(v, g, t, beta=beta)
+        θ = hyperball(θ, -learning_rate * d, R)
+        path.append(θ)
+    return np.stack(path)

@@ -176,6 +176,12 @@ def _read_state(node: Any, label: tuple[str, ...], mask: tuple[int, ...]) -> lis
             for name, each in node.inner_states.items()
             for entry in _read_state(each, (*label, str(name)), mask)
         ]
+    if _is_named(node, "MuonState"):
+        return [
+            entry
+            for name in node._fields
+            for entry in _read_state(getattr(node, name), (*label, name), mask)
+        ]
     if _is_named(node, "MaskedState"):
         return _read_state(node.inner_state, label, (*mask, id(node)))
     if _injected(node):
