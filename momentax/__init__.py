@@ -76,6 +76,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._wrappers._guard import guard as guard
     from momentax._wrappers._monitor import monitor as monitor
     from momentax._wrappers._optimistic import optimistic as optimistic
+    from momentax._wrappers._orthogonalize import orthogonalize as orthogonalize
     from momentax._wrappers._restart import restart as restart
     from momentax.diagnostics import curvature as curvature
     from momentax.diagnostics import explain as explain
