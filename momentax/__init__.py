@@ -78,6 +78,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._wrappers._hyperball import hyperball as hyperball
     from momentax._wrappers._monitor import monitor as monitor
     from momentax._wrappers._optimistic import optimistic as optimistic
+    from momentax._wrappers._orthogonalize import orthogonalize as orthogonalize
     from momentax._wrappers._restart import restart as restart
     from momentax.diagnostics import curvature as curvature
     from momentax.diagnostics import explain as explain

@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._wrappers._monitor import MonitorState as MonitorState
     from momentax._wrappers._optimistic import OptimisticState as OptimisticState
     from momentax._wrappers._orientation import OrientedState as OrientedState
+    from momentax._wrappers._orthogonalize import OrthogonalizeState as OrthogonalizeState
     from momentax._wrappers._restart import RestartState as RestartState
     from momentax.conventions._torch._optimizer import DampedState as DampedState
     from momentax.memory._method import FilterState as FilterState

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 import momentax
@@ -506,6 +507,11 @@ def _wrapped(wrap: Callable[..., Any], *args: Any, **options: Any) -> Callable[.
     return lambda beta: wrap(momentax.nesterov(beta), *args, **options)
 
 
+def _orthogonalized(beta, after):
+    method = momentax.nesterov(beta)
+    return momentax.orthogonalize(method, dtype=jnp.result_type(float), after=after)
+
+
 _BETA = {"beta": 0.9}
 WRAPPERS = {
     "restart": Case(
@@ -587,6 +593,21 @@ WRAPPERS = {
         reach="tree",
         skips=True,
     ),
+    **{
+        name: Case(
+            partial(_orthogonalized, after=after),
+            _BETA,
+            twin,
+            accessed=2000,
+            temporary=40,
+            reason="The iteration keeps each matrix, its Gram matrix, and what it computes of both.",
+            reach="leaf",
+        )
+        for name, after, twin in (
+            ("orthogonalize", None, reference.orthogonalize),
+            ("orthogonalize, normuon", "normuon", reference.orthogonalize_normuon),
+        )
+    },
     **{
         f"stored, {name}": Case(
             _wrapped(momentax.stored, case.make(), min_size=1),
