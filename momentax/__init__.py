@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._methods._synthesized_nesterov import synthesized_nesterov as synthesized_nesterov
     from momentax._methods._torque_aware import torque_aware as torque_aware
     from momentax._methods._yellowfin import yellowfin as yellowfin
+    from momentax._muon._muon import muon as muon
     from momentax._sgd import sgd as sgd
     from momentax._state._catch_up import catch_up as catch_up
     from momentax._state._eval_params import eval_params as eval_params

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._methods._storm import StormState as StormState
     from momentax._methods._torque_aware import TorqueAwareState as TorqueAwareState
     from momentax._methods._yellowfin import YellowFinState as YellowFinState
+    from momentax._muon._branches import MuonState as MuonState
     from momentax._sgd import DecayState as DecayState
     from momentax._sgd import ScaleState as ScaleState
     from momentax._wrappers._failures import GuardState as GuardState

@@ -50,7 +50,8 @@ def hyperball(
     θ by the angle atan α, whatever its norm is. Weight decay in tx makes no matrix
     smaller, but makes the angle larger; leave it out.
 
-    A matrix whose update is 0 does not change, and neither does one whose gradient is None.
+    A matrix whose update is 0 does not change, and neither does one whose gradient is None or
+    whose sum with the update is exactly 0.
 
     Args:
         tx: The optimizer to wrap: `momentax.sgd`, `momentax.muon`, `optax.adam` or another
@@ -87,13 +88,15 @@ def hyperball(
 
     def update(updates, state, params=None, **extra_args):
         radii, inner = state
-        if params is None:
+        if params is None and jax.tree.leaves(radii):
             raise ValueError("hyperball needs the parameters: call update(grads, state, params)")
         u, inner = tx.update(updates, inner, params, **extra_args)
 
         def keep_norm(R: Any, g: Any, u: Any, θ: Any) -> Any:
             return u if R is None or g is None or u is None else _to_sphere(R, u, θ)
 
+        if params is None:
+            return u, HyperballState(radii, inner)
         trees.require_params(updates, params)
         kept = jax.tree.map(keep_norm, radii, updates, u, params, is_leaf=trees.is_none)
         return kept, HyperballState(radii, inner)
@@ -155,12 +158,12 @@ def _norm(x: jax.Array, axes: tuple[int, ...] | None) -> tuple[jax.Array, jax.Ar
 
 
 def _to_sphere(R: jax.Array, u: Any, θ: Any) -> jax.Array:
-    """Return the update to the point of norm R in the direction of θ + u; 0 if u is 0."""
+    """Return the update to the point of norm R in the direction of θ + u; 0 if u or θ + u is 0."""
     dtype = arithmetic.compute_dtype(u, θ)
     wide, step = jnp.asarray(θ, dtype), jnp.asarray(u, dtype)
     axes = None if R.ndim == 0 else tuple(i for i, size in enumerate(R.shape) if size == 1)
     p = wide + step
     scale, norm = _norm(p, axes)
-    new = R.astype(dtype) * ((p / scale.astype(dtype)) / norm.astype(dtype))
-    moves = jnp.any(step != 0, axis=axes, keepdims=True)
+    new = R.astype(dtype) * ((p / scale.astype(dtype)) / jnp.where(norm == 0, 1, norm).astype(dtype))
+    moves = jnp.any(step != 0, axis=axes, keepdims=True) & (norm != 0)
     return jnp.where(moves, new - wide, 0).astype(jnp.result_type(u))
