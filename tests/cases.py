@@ -601,7 +601,7 @@ WRAPPERS = {
             twin,
             accessed=2000,
             temporary=40,
-            reason="The iteration keeps each matrix, its Gram matrix, and what it computes of both.",
+            reason="The iteration keeps each matrix, its Gram matrix and what it computes of both.",
             reach="leaf",
         )
         for name, after, twin in (
