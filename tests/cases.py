@@ -493,6 +493,20 @@ def _on_the_ball(learning_rate, beta, weight_decay):
     )
 
 
+def _muon(learning_rate, beta, weight_decay):
+    return momentax.muon(learning_rate, beta=beta, weight_decay=weight_decay)
+
+
+OPTIMIZERS["muon"] = Case(
+    _muon,
+    _DECAYING,
+    reference.muon,
+    decay=None,  # Vectors, whose β is that of Adam, are what the test has.
+    accessed=2000,
+    temporary=40,
+    reason="The iteration keeps each matrix, its Gram matrix, and what it computes of both.",
+    reach="leaf",
+)
 OPTIMIZERS["hyperball"] = Case(
     _on_the_ball,
     _DECAYING,

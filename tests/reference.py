@@ -324,6 +324,12 @@ def orthogonalize(v, g, t, *, beta):
     return np.sqrt(max(1, outputs / inputs)) * newton_schulz(u), v
 
 
+def muon(v, g, t, *, beta, nesterov=True):
+    u, v = quasi_hyperbolic(v, g, t, beta=beta, nu=beta if nesterov else lambda t: 1.0)
+    inputs, outputs = u.shape
+    return np.sqrt(max(1, outputs / inputs)) * newton_schulz(u), v
+
+
 def normalize_rows(o, w, β=0.95, ε=1e-10):
     """NorMuon's division by the size of each output, with the norm of the matrix kept."""
     w = β * w + (1 - β) * np.mean(np.abs(o) ** 2, axis=-2, keepdims=True)
