@@ -230,9 +230,9 @@ def _as_sizes(name: str, value: Any) -> int | tuple[int, ...]:
 
 
 def _is_end(value: Any) -> bool:
-    """Return whether a node is one value: None, or the widths of blocks, which are a tuple."""
+    """Return whether a node is one value: None, or the widths of blocks."""
     return value is None or (
-        type(value) is tuple
+        type(value) in (tuple, list)
         and bool(value)
         and all(isinstance(each, int) and not isinstance(each, bool) for each in value)
     )
@@ -250,19 +250,32 @@ def _by_path(
         value = value(params)
     if _holds_patterns(value, params):
         return _by_pattern(name, value, params, convert, complete)
+    found = _by_structure(value, params, trees.is_none)
+    if not isinstance(found, dict):
+        # Widths of blocks are a tuple or a list, which is no part of the structure of params.
+        found = _by_structure(value, params, _is_end)
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{name} must be a tree with the structure of params, a prefix of it, a function from "
+            f"params to one, or a dict from patterns of names to values: {found}"
+        )
+    return {path: convert(name, each) for path, each in found.items() if each is not None}
+
+
+def _by_structure(
+    value: Any, params: PyTree, is_leaf: Callable[[Any], bool]
+) -> dict[Any, Any] | Exception:
+    """Return the value for each leaf by its path, or why the structures differ."""
     found = {}
 
     def visit(at: Any, each: Any, part: PyTree) -> None:
         found.update({(*at, *path): each for path in _paths(part)})
 
     try:
-        jax.tree_util.tree_map_with_path(visit, value, params, is_leaf=_is_end)
+        jax.tree_util.tree_map_with_path(visit, value, params, is_leaf=is_leaf)
     except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{name} must be a tree with the structure of params, a prefix of it, a function from "
-            f"params to one, or a dict from patterns of names to values: {error}"
-        ) from None
-    return {path: convert(name, each) for path, each in found.items() if each is not None}
+        return error
+    return found
 
 
 def _holds_patterns(value: Any, params: PyTree) -> bool:

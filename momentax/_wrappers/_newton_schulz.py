@@ -126,7 +126,7 @@ def _steps_from_gram(x: jax.Array, rows: jax.Array) -> jax.Array:
     r, q = times(x, _adjoint(x)), None
     for j, (a, b, c) in enumerate(rows):
         z = b * r + c * times(r, r)
-        q = z + a * jnp.eye(x.shape[1], dtype=z.dtype) if q is None else times(z, q) + a * q
+        q = z + a * jnp.eye(x.shape[1], dtype=z.dtype)[None] if q is None else times(z, q) + a * q
         if j + 1 < len(rows):
             # R becomes (Z + a I) R (Z + a I).
             half = times(z, r) + a * r
@@ -140,7 +140,7 @@ def _adjoint(x: jax.Array) -> jax.Array:
 
 def _scanned(rows: Reals, dtype: Any) -> jax.Array:
     """Return coefficients in float32 or wider: bfloat16 would change them by up to 0.4%."""
-    return jnp.asarray(rows, jnp.finfo(_wide(dtype)).dtype)
+    return jnp.asarray(rows, _wide(dtype))
 
 
 def _wide(dtype: Any) -> Any:

@@ -24,7 +24,8 @@ def draw(*shape, seed=0):
 
 
 def close(found, expected):
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    # XLA may transpose a tall matrix or multiply it as it is, which rounds differently.
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 # The usual axes are those of Flax, by their number.
