@@ -54,6 +54,7 @@ UNOPTIMIZED = {
     "methods",
     "storage",
     "wrappers",
+    "muon",
     "contracts",
     "test_bad_arguments.py",
     "test_schedules.py",

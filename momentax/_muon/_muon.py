@@ -150,7 +150,8 @@ def muon(
     )  # fmt: skip
 
     def hidden(params: PyTree, axes: PyTree) -> optax.GradientTransformationExtraArgs:
-        direction = orthogonalize(method, where=axes, **options)
+        # A function, since a tree of the class of a model may be callable as well.
+        direction = orthogonalize(method, where=lambda _: axes, **options)
         decaying = mask(params) if callable(mask) else mask
         return sgd(α, direction, weight_decay=λ, decoupled=True, mask=decaying)
 

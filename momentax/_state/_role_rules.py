@@ -13,7 +13,7 @@ from itertools import accumulate
 ORTHOGONALIZED = ("hidden", "convolution")
 ROLES = (*ORTHOGONALIZED, "depthwise", "embedding", "head", "router", "vector")
 
-_VECTORS = {"bias", "b", "scale", "gain", "gamma", "beta", "offset", "norm", "ln", "rms"}
+_VECTORS = {"bias", "scale", "gain", "gamma", "beta", "offset", "norm", "ln", "rms"}
 _NORMS = {"norm", "layernorm", "rmsnorm", "batchnorm", "groupnorm", "ln", "bn"}
 _EMBEDDINGS = {"embed", "embedding", "embeddings", "embedder", "emb", "wte", "wpe", "vocab"}
 _HEADS = {"head", "logits", "classifier", "readout", "unembed", "unembedding", "predictions"}
@@ -128,11 +128,22 @@ class _Model:
         return any(map(self._is_stacked_vector, leaves))
 
     def _is_stacked_vector(self, leaf: Leaf) -> bool:
-        if sum(size > 1 for size in leaf.shape) < 2 or not _is_vector_name(leaf):
+        if sum(size > 1 for size in leaf.shape) < 2 or not self._is_vector_name(leaf):
             return False
         kernels = [each.shape for each in self._siblings(leaf) if len(each.shape) > 2]
         # The bias of a layer with several output axes has them too: (heads, width of a head).
         return all(shape[-len(leaf.shape) :] != leaf.shape for shape in kernels)
+
+    def _is_vector_name(self, leaf: Leaf) -> bool:
+        """Return whether a parameter has the name of a bias or a gain."""
+        if _has(words(leaf.name[-1])[-1:], _VECTORS) or _has(leaf.name[-2:-1], _NORMS):
+            return True
+        # Haiku calls a bias "b", and others may call anything so.
+        kernels = [each.shape for each in self._siblings(leaf)]
+        rank = len(leaf.shape)
+        return leaf.name[-1] == "b" and any(
+            len(shape) == rank + 1 and shape[-1:] == leaf.shape[-1:] for shape in kernels
+        )
 
     def _siblings(self, leaf: Leaf) -> list[Leaf]:
         own = self.within[leaf.name[:-1]]
@@ -146,7 +157,7 @@ class _Model:
         if sum(size > 1 for size in shape) < 2 and not (len(shape) > 3 or _is_head(leaf)):
             few = "no more than one axis" if len(shape) < 2 else "only one axis longer than 1"
             return replace(leaf, role="vector", reason=f"it has {few}{_per_layer(leaf)}")
-        if _is_vector_name(leaf):
+        if self._is_vector_name(leaf):
             return replace(leaf, role="vector", reason=f"a bias or a gain{_per_layer(leaf)}")
         leaf = self._with_axes(leaf)
         return self._by_name(leaf) or self._by_shape(leaf)
@@ -210,7 +221,7 @@ class _Model:
 
     def _with_axes(self, leaf: Leaf) -> Leaf:
         """Return a parameter with what is known of the order and the number of its axes."""
-        bias = next((each for each in self._siblings(leaf) if _is_vector_name(each)), None)
+        bias = next((each for each in self._siblings(leaf) if self._is_vector_name(each)), None)
         sizes = None if bias is None else replace(bias, stacked=leaf.stacked).own_shape
         shape = leaf.own_shape
         leaf = replace(leaf, transposed=_is_transposed(leaf, sizes))
@@ -227,12 +238,6 @@ class _Model:
             "or a convolution"
         )
         return replace(leaf, stacked=True, doubt=doubt)
-
-
-def _is_vector_name(leaf: Leaf) -> bool:
-    if words(leaf.name[-1])[-1:] and words(leaf.name[-1])[-1] in _VECTORS:
-        return True
-    return _has(leaf.name[-2:-1], _NORMS)
 
 
 def _is_head(leaf: Leaf) -> bool:
