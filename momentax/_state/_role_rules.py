@@ -221,8 +221,13 @@ class _Model:
 
     def _with_axes(self, leaf: Leaf) -> Leaf:
         """Return a parameter with what is known of the order and the number of its axes."""
-        bias = next((each for each in self._siblings(leaf) if self._is_vector_name(each)), None)
-        sizes = None if bias is None else replace(bias, stacked=leaf.stacked).own_shape
+        siblings = self._siblings(leaf)
+        vectors = [each for each in siblings if self._is_vector_name(each)]
+        # A bias tells something of the only kernel beside it, and of several nothing.
+        is_alone = len(vectors) == len([each for each in siblings if each.shape])
+        sizes = None
+        if vectors and is_alone:
+            sizes = replace(vectors[0], stacked=leaf.stacked).own_shape
         shape = leaf.own_shape
         leaf = replace(leaf, transposed=_is_transposed(leaf, sizes))
         if len(shape) != 3 or leaf.transposed or _has(leaf.name[-3:], {"conv"}):

@@ -24,13 +24,14 @@ _LARGEST_PART = 2**23
 _WIDE = 1.5
 
 
-def polar_factors(x: jax.Array, rows: Reals, dtype: Any) -> jax.Array:
+def polar_factors(x: jax.Array, rows: Reals, dtype: Any, eps: float = 0.0) -> jax.Array:
     """Return the approximate polar factor of each wide matrix in a stack.
 
     Args:
         x: Matrices of the shape (count, rows, columns), in float32 or wider.
         rows: (a, b, c) for each step.
         dtype: The dtype of the iteration, real. Norms are computed in that of x.
+        eps: A matrix with a smaller norm is divided by this number in place of its norm.
 
     Returns:
         An array of the shape and dtype of x. A matrix of zeros stays so.
@@ -39,7 +40,7 @@ def polar_factors(x: jax.Array, rows: Reals, dtype: Any) -> jax.Array:
     form = _gram_form if _prefers_gram_form(n, m, dtype) else _standard_form
 
     def iterate(part: jax.Array) -> jax.Array:
-        return form(_normalize(part).astype(_like(part, dtype)), rows).astype(part.dtype)
+        return form(_normalize(part, eps).astype(_like(part, dtype)), rows).astype(part.dtype)
 
     size = _largest_divisor(count, _LARGEST_PART // (n * m))
     if size == count:
@@ -66,8 +67,8 @@ def _like(x: jax.Array, dtype: Any) -> Any:
     return jnp.complex128 if jnp.dtype(dtype) == jnp.float64 else jnp.complex64
 
 
-def _normalize(x: jax.Array) -> jax.Array:
-    """Return each matrix divided by max(‖x‖, ε), where ε is the smallest normal number.
+def _normalize(x: jax.Array, eps: float) -> jax.Array:
+    """Return each matrix divided by max(‖x‖, ε), where ε is at least the smallest normal number.
 
     It is divided by a power of two near its largest entry first, so that no square over- or
     underflows.
@@ -82,7 +83,9 @@ def _normalize(x: jax.Array) -> jax.Array:
     x = x * (1 / power).astype(x.dtype)
     square = (x * jnp.conj(x)).real
     norm = jnp.sqrt(jnp.sum(square, axis=(1, 2), keepdims=True))
-    return x / jnp.maximum(norm, info.tiny).astype(x.dtype)
+    # After the division by a power of two, ε is divided by it as well.
+    least = jnp.maximum(eps * (1 / power), info.tiny)
+    return x / jnp.maximum(norm, least).astype(x.dtype)
 
 
 def _standard_form(x: jax.Array, rows: Reals) -> jax.Array:

@@ -172,7 +172,7 @@ def orthogonalize(
         matrix: Dao et al., Gram Newton-Schulz, 2026.
     """
     steps = arguments.as_count("steps", steps, most=100)
-    dtype = _as_dtype(dtype)
+    dtype = as_dtype(dtype)
     if scale is not None:
         arguments.as_option("scale", scale, _SCALES)
     if after is not None:
@@ -182,7 +182,7 @@ def orthogonalize(
     tx = optax.with_extra_args_support(_as_method(method))
 
     def init(params):
-        _require_precision(dtype)
+        require_precision(dtype)
         _require_directions(tx, params, start_devices=True)
         inner = tx.init(params)  # First, since it names a parameter that is wrong.
         layouts = layouts_of(params, where, heads, split)
@@ -190,7 +190,7 @@ def orthogonalize(
         return OrthogonalizeState(squares, inner)
 
     def update(updates, state, params=None, **extra_args):
-        _require_precision(dtype)
+        require_precision(dtype)
         squares, inner = state
         d, inner = tx.update(updates, inner, params, **extra_args)
         named = updates if params is None else params
@@ -228,7 +228,7 @@ def _require_directions(method: Any, params: PyTree, *, start_devices: bool) -> 
         )
 
 
-def _as_dtype(value: Any) -> Any:
+def as_dtype(value: Any) -> Any:
     try:
         dtype = jnp.dtype(value) if isinstance(value, str | type | np.dtype) else None
     except TypeError:
@@ -239,7 +239,7 @@ def _as_dtype(value: Any) -> Any:
     return dtype
 
 
-def _require_precision(dtype: Any) -> None:
+def require_precision(dtype: Any) -> None:
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
         raise ValueError(
             "dtype is float64, which JAX only has after jax.config.update('jax_enable_x64', True); "
