@@ -65,6 +65,9 @@ def register_serialization() -> None:
         >>> exported = jax.export.export(jax.jit(tx.update))(params, tx.init(params))
         >>> content = exported.serialize()
     """
+    import contextlib
+
+    import optax
     from jax import export  # A slow import, which importing momentax does not need.
 
     from momentax._wrappers._monitor import LastGradient, LastStep
@@ -78,6 +81,12 @@ def register_serialization() -> None:
                 kind, serialized_name=f"momentax.{kind.__name__}"
             )
             _registered.add(kind)
+    if optax.MaskedNode not in _registered:  # In the state of muon.
+        with contextlib.suppress(ValueError):  # Somebody else has registered it.
+            export.register_namedtuple_serialization(
+                optax.MaskedNode, serialized_name="optax.MaskedNode"
+            )
+        _registered.add(optax.MaskedNode)
 
 
 _registered: set[type] = set()

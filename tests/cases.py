@@ -504,12 +504,13 @@ OPTIMIZERS["muon"] = Case(
     decay=None,  # Vectors, whose β is that of Adam, are what the test has.
     accessed=2000,
     temporary=40,
+    copies=3,
     reason="The iteration keeps each matrix, its Gram matrix, and what it computes of both.",
     reach="leaf",
 )
 OPTIMIZERS["hyperball"] = Case(
     _on_the_ball,
-    _DECAYING,
+    _DECAYING | {"learning_rate": 2.0},
     reference.hyperball,
     accessed=88,
     temporary=12.01,
@@ -522,9 +523,9 @@ def _wrapped(wrap: Callable[..., Any], *args: Any, **options: Any) -> Callable[.
     return lambda beta: wrap(momentax.nesterov(beta), *args, **options)
 
 
-def _orthogonalized(beta, after):
+def _orthogonalized(beta, **options):
     method = momentax.nesterov(beta)
-    return momentax.orthogonalize(method, dtype=jnp.result_type(float), after=after)
+    return momentax.orthogonalize(method, dtype=jnp.result_type(float), **options)
 
 
 _BETA = {"beta": 0.9}
@@ -610,17 +611,22 @@ WRAPPERS = {
     ),
     **{
         name: Case(
-            partial(_orthogonalized, after=after),
+            partial(_orthogonalized, **options),
             _BETA,
             twin,
             accessed=2000,
             temporary=40,
-            reason="The iteration keeps each matrix, its Gram matrix and what it computes of both.",
+            copies=5,
+            reason="The iteration keeps each matrix, transposed where it is tall, and its products.",
             reach="leaf",
         )
-        for name, after, twin in (
-            ("orthogonalize", None, reference.orthogonalize),
-            ("orthogonalize, normuon", "normuon", reference.orthogonalize_normuon),
+        for name, options, twin in (
+            ("orthogonalize", {}, reference.orthogonalize),
+            (
+                "orthogonalize, normuon",
+                {"after": "normuon", "coefficients": "newton_schulz"},
+                reference.orthogonalize_normuon,
+            ),
         )
     },
     **{

@@ -318,10 +318,13 @@ def newton_schulz(u, rows=POLAR_EXPRESS):
     return x
 
 
+def spectral_scale(inputs, outputs):
+    return np.sqrt(max(1, outputs / inputs))
+
+
 def orthogonalize(v, g, t, *, beta):
     u, v = nesterov(v, g, t, beta=beta)
-    inputs, outputs = u.shape
-    return np.sqrt(max(1, outputs / inputs)) * newton_schulz(u), v
+    return spectral_scale(*u.shape) * newton_schulz(u), v
 
 
 def muon(v, g, t, *, beta, nesterov=True):
@@ -339,9 +342,9 @@ def normalize_rows(o, w, β=0.95, ε=1e-10):
 
 def orthogonalize_normuon(carried, g, t, *, beta):
     v, w = carried or (0.0, 0.0)
-    d, v = orthogonalize(v, g, t, beta=beta)
-    d, w = normalize_rows(d, w)
-    return d, (v, w)
+    u, v = nesterov(v, g, t, beta=beta)
+    d, w = normalize_rows(newton_schulz(u, [(1.875, -1.25, 0.375)] * 5), w)
+    return spectral_scale(*u.shape) * d, (v, w)
 
 
 def optimistic(v, g, t, *, beta):

@@ -13,6 +13,7 @@ from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 from momentax._state._role_rules import ORTHOGONALIZED, Leaf
 from momentax._state._roles import find_roles
+from momentax._state._velocity import velocities
 
 # From the parameters and a letter for each axis of the chosen ones to an optimizer of these.
 _MakeHidden = Callable[[PyTree, PyTree], optax.GradientTransformationExtraArgs]
@@ -89,7 +90,7 @@ def split_by_role(
         if params is None and jax.tree.leaves(updates):
             raise ValueError("muon needs the parameters: call update(grads, state, params)")
         trees.require_params(updates, params)
-        shares = _shares_of(params, roles)
+        shares = _shares_of(_given_at_init(state, params), roles)
         hidden, others = (
             tx.update(share(updates), own, share(params), **extra_args)
             for tx, share, own in (
@@ -100,6 +101,13 @@ def split_by_role(
         return shares.join(hidden[0], others[0], params), MuonState(hidden[1], others[1])
 
     return transformation(init, update, MuonState)
+
+
+def _given_at_init(state: MuonState, params: PyTree) -> PyTree:
+    """Return the parameters with None for those that init was not given, as in a whole module."""
+    for velocity in velocities(state.hidden).values():
+        params = trees.absent_like(velocity, params)
+    return params
 
 
 def _shares_of(params: PyTree, roles: Mapping[str, str] | None) -> _Shares:

@@ -8,6 +8,7 @@ rows.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,8 +21,13 @@ from momentax._core.typing import Reals
 # iteration needs a few arrays of the size of its input, and such products fill a device.
 _LARGEST_PART = 2**23
 
+# Of products with at least so many rows that are Hermitian, a part is computed and then mirrored.
+_WORTH_HALVING = 256
+
 # The Gram form needs fewer products where the columns are more than this many times the rows.
 _WIDE = 1.5
+
+_Product = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def polar_factors(x: jax.Array, rows: Reals, dtype: Any, eps: float = 0.0) -> jax.Array:
@@ -94,8 +100,8 @@ def _standard_form(x: jax.Array, rows: Reals) -> jax.Array:
 
     def step(x: jax.Array, row: jax.Array) -> tuple[jax.Array, None]:
         a, b, c = row
-        r = times(x, _adjoint(x))
-        z = b * r + c * times(r, r)
+        r = _hermitian(times, x, _adjoint(x))
+        z = b * r + c * _hermitian(times, r, r)
         return (a * x.astype(z.dtype) + times(z, x)).astype(x.dtype), None
 
     return jax.lax.scan(step, x, _scanned(rows, x.dtype))[0]
@@ -126,14 +132,15 @@ def _gram_form(x: jax.Array, rows: Reals) -> jax.Array:
 def _steps_from_gram(x: jax.Array, rows: jax.Array) -> jax.Array:
     """Return X after a few steps that update R = X Xᴴ and not X itself."""
     times = _product_of(x.dtype, jax.lax.Precision.HIGH)
-    r, q = times(x, _adjoint(x)), None
+    square = partial(_hermitian, times)  # All are polynomials of R, and so are their products.
+    r, q = square(x, _adjoint(x)), None
     for j, (a, b, c) in enumerate(rows):
-        z = b * r + c * times(r, r)
-        q = z + a * jnp.eye(x.shape[1], dtype=z.dtype)[None] if q is None else times(z, q) + a * q
+        z = b * r + c * square(r, r)
+        q = z + a * jnp.eye(x.shape[1], dtype=z.dtype)[None] if q is None else square(z, q) + a * q
         if j + 1 < len(rows):
             # R becomes (Z + a I) R (Z + a I).
-            half = times(z, r) + a * r
-            r = times(z, half) + a * half
+            half = square(z, r) + a * r
+            r = square(z, half) + a * half
     return times(q, x).astype(x.dtype)
 
 
@@ -150,7 +157,19 @@ def _wide(dtype: Any) -> Any:
     return arithmetic.compute_dtype(jnp.zeros((), dtype))
 
 
-def _product_of(dtype: Any, precision: Any = None) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def _hermitian(times: _Product, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Return products that are known to be Hermitian, of which a quarter is not computed twice."""
+    n = x.shape[1]
+    if n < _WORTH_HALVING:
+        return times(x, y)
+    half, cut = n // 2, jax.lax.slice_in_dim
+    above = times(cut(x, 0, half, axis=1), y)
+    below = times(cut(x, half, n, axis=1), cut(y, half, n, axis=2))
+    below = jax.lax.concatenate([_adjoint(cut(above, half, n, axis=2)), below], 2)
+    return jax.lax.concatenate([above, below], 1)
+
+
+def _product_of(dtype: Any, precision: Any = None) -> _Product:
     """Return the product of two stacks of matrices in a dtype, summed in float32 or wider."""
 
     def times(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -191,6 +191,7 @@ def orthogonalize(
 
     def update(updates, state, params=None, **extra_args):
         require_precision(dtype)
+        _require_squares(state, after)
         squares, inner = state
         d, inner = tx.update(updates, inner, params, **extra_args)
         named = updates if params is None else params
@@ -244,6 +245,16 @@ def require_precision(dtype: Any) -> None:
         raise ValueError(
             "dtype is float64, which JAX only has after jax.config.update('jax_enable_x64', True); "
             "enable it or give dtype=jnp.float32"
+        )
+
+
+def _require_squares(state: OrthogonalizeState, after: str | None) -> None:
+    """Refuse the state of another `after`."""
+    if (state.row_squares is not None) != (after == "normuon"):
+        kept = "without" if state.row_squares is None else "with"
+        raise ValueError(
+            f"state must be one of after={after!r}, got one {kept} row_squares; start with "
+            "tx.init(params), and give it the velocity with momentax.replace_velocity"
         )
 
 
