@@ -60,12 +60,14 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._methods._synthesized_nesterov import synthesized_nesterov as synthesized_nesterov
     from momentax._methods._torque_aware import torque_aware as torque_aware
     from momentax._methods._yellowfin import yellowfin as yellowfin
+    from momentax._muon._muon import muon as muon
     from momentax._sgd import sgd as sgd
     from momentax._state._catch_up import catch_up as catch_up
     from momentax._state._eval_params import eval_params as eval_params
     from momentax._state._hyperparameters import hyperparameters as hyperparameters
     from momentax._state._replace import replace_velocity as replace_velocity
     from momentax._state._rescale import rescale_velocity as rescale_velocity
+    from momentax._state._roles import roles as roles
     from momentax._state._reset import reset_velocity as reset_velocity
     from momentax._state._velocity import velocity as velocity
     from momentax._state._velocity import velocity_norms as velocity_norms
@@ -76,8 +78,10 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._wrappers._ema_nesterov import ema_nesterov as ema_nesterov
     from momentax._wrappers._grams import grams as grams
     from momentax._wrappers._guard import guard as guard
+    from momentax._wrappers._hyperball import hyperball as hyperball
     from momentax._wrappers._monitor import monitor as monitor
     from momentax._wrappers._optimistic import optimistic as optimistic
+    from momentax._wrappers._orthogonalize import orthogonalize as orthogonalize
     from momentax._wrappers._outer import outer as outer
     from momentax._wrappers._restart import restart as restart
     from momentax.diagnostics import curvature as curvature

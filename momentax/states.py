@@ -37,13 +37,16 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._methods._storm import StormState as StormState
     from momentax._methods._torque_aware import TorqueAwareState as TorqueAwareState
     from momentax._methods._yellowfin import YellowFinState as YellowFinState
+    from momentax._muon._branches import MuonState as MuonState
     from momentax._sgd import DecayState as DecayState
     from momentax._sgd import ScaleState as ScaleState
     from momentax._wrappers._ema_nesterov import EmaNesterovState as EmaNesterovState
     from momentax._wrappers._failures import GuardState as GuardState
+    from momentax._wrappers._hyperball import HyperballState as HyperballState
     from momentax._wrappers._monitor_state import MonitorState as MonitorState
     from momentax._wrappers._optimistic import OptimisticState as OptimisticState
     from momentax._wrappers._orientation import OrientedState as OrientedState
+    from momentax._wrappers._orthogonalize import OrthogonalizeState as OrthogonalizeState
     from momentax._wrappers._outer import OuterState as OuterState
     from momentax._wrappers._restart import RestartState as RestartState
     from momentax.conventions._torch._optimizer import DampedState as DampedState
@@ -64,6 +67,9 @@ def register_serialization() -> None:
         >>> exported = jax.export.export(jax.jit(tx.update))(params, tx.init(params))
         >>> content = exported.serialize()
     """
+    import contextlib
+
+    import optax
     from jax import export  # A slow import, which importing momentax does not need.
 
     from momentax._wrappers._ema_nesterov import StepAverage
@@ -78,6 +84,12 @@ def register_serialization() -> None:
                 kind, serialized_name=f"momentax.{kind.__name__}"
             )
             _registered.add(kind)
+    if optax.MaskedNode not in _registered:  # In the state of muon.
+        with contextlib.suppress(ValueError):  # Somebody else has registered it.
+            export.register_namedtuple_serialization(
+                optax.MaskedNode, serialized_name="optax.MaskedNode"
+            )
+        _registered.add(optax.MaskedNode)
 
 
 _registered: set[type] = set()

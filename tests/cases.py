@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 import momentax
@@ -486,6 +487,39 @@ OPTIMIZERS = {
 }
 
 
+def _on_the_ball(learning_rate, beta, weight_decay):
+    return momentax.hyperball(
+        # Gradients of tests are multiples of the parameters, and their signs are not.
+        sgd(learning_rate, momentax.sign_average(beta), weight_decay=weight_decay)
+    )
+
+
+def _muon(learning_rate, beta, weight_decay):
+    return momentax.muon(learning_rate, beta=beta, weight_decay=weight_decay)
+
+
+OPTIMIZERS["muon"] = Case(
+    _muon,
+    _DECAYING,
+    reference.muon,
+    decay=None,  # Vectors, whose β is that of Adam, are what the test has.
+    accessed=2000,
+    temporary=40,
+    copies=3,
+    reason="The iteration keeps each matrix, its Gram matrix, and what it computes of both.",
+    reach="leaf",
+)
+OPTIMIZERS["hyperball"] = Case(
+    _on_the_ball,
+    _DECAYING | {"learning_rate": 2.0},
+    reference.hyperball,
+    accessed=88,
+    temporary=12.01,
+    reason="XLA:CPU writes to memory what it sums: the new point, whose norm scales it.",
+    reach="leaf",
+)
+
+
 def _wrapped(wrap: Callable[..., Any], *args: Any, **options: Any) -> Callable[..., Any]:
     return lambda beta: wrap(momentax.nesterov(beta), *args, **options)
 
@@ -502,6 +536,11 @@ def _plain_descent(learning_rate: float) -> optax.GradientTransformation:
 def _descend_by(learning_rate: float, method: Any) -> optax.GradientTransformation:
     """Return a complete optimizer whose only velocity is that of a method."""
     return optax.chain(method, _plain_descent(learning_rate))
+
+
+def _orthogonalized(beta, **options):
+    method = momentax.nesterov(beta)
+    return momentax.orthogonalize(method, dtype=jnp.result_type(float), **options)
 
 
 _BETA = {"beta": 0.9}
@@ -593,6 +632,26 @@ WRAPPERS = {
         reach="tree",
         skips=True,
     ),
+    **{
+        name: Case(
+            partial(_orthogonalized, **options),
+            _BETA,
+            twin,
+            accessed=2000,
+            temporary=40,
+            copies=5,
+            reason="The iteration keeps each matrix, transposed where it is tall, and its products.",
+            reach="leaf",
+        )
+        for name, options, twin in (
+            ("orthogonalize", {}, reference.orthogonalize),
+            (
+                "orthogonalize, normuon",
+                {"after": "normuon", "coefficients": "newton_schulz"},
+                reference.orthogonalize_normuon,
+            ),
+        )
+    },
     **{
         f"stored, {name}": Case(
             _wrapped(momentax.stored, case.make(), min_size=1),

@@ -61,6 +61,7 @@ UNOPTIMIZED = {
     "methods",
     "storage",
     "wrappers",
+    "muon",
     "contracts",
     "test_bad_arguments.py",
     "test_schedules.py",

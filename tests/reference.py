@@ -299,6 +299,54 @@ def grams(v, g, t, *, beta):
     return np.sign(g) * np.abs(d), v
 
 
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+
+
+def newton_schulz(u, rows=POLAR_EXPRESS):
+    """Iterate a matrix, or each matrix of a stack, from its Frobenius norm on."""
+    norm = np.linalg.norm(u, axis=(-2, -1), keepdims=True)
+    x = u / np.where(norm == 0, 1, norm)
+    for a, b, c in rows:
+        A = x @ np.swapaxes(x, -1, -2).conj()
+        x = a * x + b * A @ x + c * A @ A @ x
+    return x
+
+
+def spectral_scale(inputs, outputs):
+    return np.sqrt(max(1, outputs / inputs))
+
+
+def orthogonalize(v, g, t, *, beta):
+    u, v = nesterov(v, g, t, beta=beta)
+    return spectral_scale(*u.shape) * newton_schulz(u), v
+
+
+def muon(v, g, t, *, beta, nesterov=True):
+    u, v = quasi_hyperbolic(v, g, t, beta=beta, nu=beta if nesterov else lambda t: 1.0)
+    inputs, outputs = u.shape
+    return np.sqrt(max(1, outputs / inputs)) * newton_schulz(u), v
+
+
+def normalize_rows(o, w, β=0.95, ε=1e-10):
+    """NorMuon's division by the size of each output, with the norm of the matrix kept."""
+    w = β * w + (1 - β) * np.mean(np.abs(o) ** 2, axis=-2, keepdims=True)
+    u = o / (np.sqrt(w) + ε)
+    return u * np.linalg.norm(o) / np.linalg.norm(u), w
+
+
+def orthogonalize_normuon(carried, g, t, *, beta):
+    v, w = carried or (0.0, 0.0)
+    u, v = nesterov(v, g, t, beta=beta)
+    d, w = normalize_rows(newton_schulz(u, [(1.875, -1.25, 0.375)] * 5), w)
+    return spectral_scale(*u.shape) * d, (v, w)
+
+
 def optimistic(v, g, t, *, beta):
     v, last = v if t else (0.0, None)
     d, v = nesterov(v, g, t, beta=beta)
@@ -421,4 +469,19 @@ def sutskever(gradient, θ, steps, *, learning_rate, beta):
         v = beta(t) * v - learning_rate(t) * gradient(ahead, t)
         θ = θ + v
         path.append(θ + beta(t + 1) * v)
+    return np.stack(path)
+
+
+def hyperball(θ, u, R):
+    """The point of norm R in the direction of θ + u."""
+    return R * (θ + u) / np.linalg.norm(θ + u)
+
+
+def on_the_ball(θ, gradients, *, learning_rate, beta):
+    """θ_1 .. θ_T of one matrix under Nesterov's momentum, all of the norm of θ_0."""
+    v, R, path = 0.0, np.linalg.norm(θ), []
+    for t, g in enumerate(gradients):
+        d, v = nesterov(v, g, t, beta=beta)
+        θ = hyperball(θ, -learning_rate * d, R)
+        path.append(θ)
     return np.stack(path)

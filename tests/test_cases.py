@@ -13,7 +13,7 @@ def transformations():
     for name in momentax.__all__:
         value = getattr(momentax, name)
         module = getattr(value, "__module__", "")
-        rooms = ("momentax._methods.", "momentax._wrappers.", "momentax._sgd")
+        rooms = ("momentax._methods.", "momentax._wrappers.", "momentax._sgd", "momentax._muon.")
         if inspect.isfunction(value) and (module.startswith(rooms) or value is momentax.stored):
             yield name
     yield "memory.method"  # The only one that is not at the top.

@@ -78,6 +78,7 @@ LEVELS = [
     {"_state", "memory"},
     {"_wrappers", "storage"},
     {"_sgd"},
+    {"_muon"},
     {"_training", "conventions", "diagnostics", "sweeps"},
     {"explorer", "plotting"},
     {"states"},

@@ -168,6 +168,10 @@ def parts_of(update: Update, state: Any) -> Parts | None:
             if label in inner
         }
         return Parts(parts, is_partition=True)
+    if maker == "split_by_role" and "branches" in variables:
+        inner = variables["branches"]
+        parts = {label: Part(tx.update, _field(state, label)) for label, tx in inner.items()}
+        return Parts(parts, is_partition=True)
     if maker == "inject_hyperparams" and "inner_factory" in variables:
         others, values = variables["other_hps"], _field(state, "hyperparams")
         made = variables["inner_factory"](**others, **values)

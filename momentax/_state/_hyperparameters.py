@@ -189,6 +189,12 @@ def _read_state(node: Any, label: tuple[str, ...], mask: tuple[int, ...]) -> lis
     if _is_named(node, "OuterState"):
         slow = _in_stage("outer", _read_state(node.outer_state, label, mask))
         return _read_state(node.inner_state, label, mask) + slow
+    if _is_named(node, "MuonState"):
+        return [
+            entry
+            for name in node._fields
+            for entry in _read_state(getattr(node, name), (*label, name), mask)
+        ]
     if _is_named(node, "MaskedState"):
         return _read_state(node.inner_state, label, (*mask, id(node)))
     if _injected(node):

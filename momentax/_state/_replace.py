@@ -7,7 +7,7 @@ import jax
 from momentax._core import arithmetic, trees
 from momentax._core.typing import PyTree
 from momentax._state import _flax
-from momentax._state._velocity import find_velocity, map_node
+from momentax._state._velocity import find_velocities, join_velocities, map_node
 
 
 def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = None) -> PyTree:
@@ -35,9 +35,13 @@ def replace_velocity(state: PyTree, new_velocity: PyTree, *, path: str | None = 
         >>> momentax.velocity(state)
         {'w': Array([0.1, 0.2, 0.3], dtype=float32)}
     """
-    path, old = find_velocity(state, path)
+    found = find_velocities(state, path)
+    old = join_velocities(found)
     remedy = "shape the new velocity like momentax.velocity(state)"
     new, plain = _flax.unwrap(new_velocity), _flax.unwrap(old)
     trees.require_fit("new_velocity", new, "the velocity", plain, remedy, none_fits=False)
     new = _flax.wrap_like(jax.tree.map(arithmetic.cast_like, new, plain), old)
-    return map_node(state, path, lambda node, field: node._replace(**{field: new}))
+    for place, part in found.items():
+        own = trees.masked_like(part, new)
+        state = map_node(state, place, lambda node, field, own=own: node._replace(**{field: own}))
+    return state

@@ -12,7 +12,8 @@ from momentax._core import trees
 from momentax._core.typing import PyTree
 from momentax._state._velocity import (
     fields_that_restart,
-    find_velocity,
+    find_velocities,
+    join_velocities,
     map_node,
     velocity_node,
 )
@@ -44,15 +45,16 @@ def reset_velocity(state: PyTree, *, path: str | None = None) -> PyTree:
         >>> momentax.velocity(momentax.reset_velocity(state))
         {'w': Array([0., 0., 0.], dtype=float32)}
     """
-    path, old = find_velocity(state, path)
-    zeros = jax.tree.map(jnp.zeros_like, old)
+    for place in find_velocities(state, path):
+        state = map_node(state, place, _reset_node)
+    return state
 
-    def reset(node: Any, field: str) -> Any:
-        names = fields_that_restart(node)
-        first = {name: jax.tree.map(jnp.zeros_like, getattr(node, name)) for name in names}
-        return node._replace(**{field: zeros}, **first)
 
-    return map_node(state, path, reset)
+def _reset_node(node: Any, field: str) -> Any:
+    names = (field, *fields_that_restart(node))
+    return node._replace(
+        **{name: jax.tree.map(jnp.zeros_like, getattr(node, name)) for name in names}
+    )
 
 
 def reinitialize_where(
@@ -68,9 +70,10 @@ def reinitialize_where(
 
     Without params, init gets the gradients in their place, which have the same shapes.
     """
-    path, old = find_velocity(state, path)
+    found = find_velocities(state, path)
+    old = join_velocities(found)
     first = init(updates if params is None else trees.absent_like(old, params))
-    first_velocity = find_velocity(first, path)[1]
+    first_velocity = join_velocities(find_velocities(first, path))
     if params is not None:
         remedy = "pass the params that the state was made for"
         trees.require_fit("the parameter", first_velocity, "the velocity", old, remedy)
@@ -81,9 +84,11 @@ def reinitialize_where(
                 "a restart needs the parameters where a gradient is None: "
                 "call update(grads, state, params)"
             )
-    first_node = velocity_node(first, path)
 
     def choose(new: Any, old: jax.Array) -> jax.Array:
         return jnp.where(condition, jnp.asarray(new, old.dtype), old)
 
-    return map_node(state, path, lambda node, _: jax.tree.map(choose, first_node, node))
+    for place in found:
+        node = velocity_node(first, place)
+        state = map_node(state, place, lambda old, _, node=node: jax.tree.map(choose, node, old))
+    return state

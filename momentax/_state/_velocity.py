@@ -113,6 +113,48 @@ def velocities(state: PyTree) -> dict[str, PyTree]:
     return {path: decode(getattr(node, field)) for path, (node, field) in _nodes(state).items()}
 
 
+def find_velocities(state: PyTree, path: str | None) -> dict[str, PyTree]:
+    """Return the velocity at `path`, or the only one, or those that share the parameters.
+
+    The branches of `momentax.muon` have a velocity each, of different parameters.
+    """
+    if path is None and not isinstance(state, optax.GradientTransformation):
+        found = {place: v for place, v in velocities(state).items() if jax.tree.leaves(v)}
+        if len(found) > 1 and any(map(_splits_parameters, _splitting_nodes(state))):
+            try:
+                join_velocities(found)
+            except ValueError:  # Several velocities of one parameter.
+                pass
+            else:
+                return found
+    return dict([find_velocity(state, path)])
+
+
+def join_velocities(found: dict[str, PyTree]) -> PyTree:
+    """Return one tree of the velocities of different parameters, which are MaskedNodes elsewhere.
+
+    Two velocities of one parameter raise a ValueError.
+    """
+    if len(found) == 1:
+        return next(iter(found.values()))
+
+    def pick(*parts: Any) -> Any:
+        there = [part for part in parts if not trees.is_masked(part)]
+        if len(there) > 1 and not all(map(trees.is_none, there)):
+            raise ValueError("one parameter has several velocities")
+        return there[0] if there else parts[0]
+
+    return jax.tree.map(pick, *found.values(), is_leaf=trees.is_absent)
+
+
+def _splits_parameters(node: Any) -> bool:
+    return getattr(type(node), "splits_parameters", False)
+
+
+def _splitting_nodes(state: PyTree) -> list[Any]:
+    return jax.tree.leaves(state, is_leaf=_splits_parameters)
+
+
 def find_velocity(state: PyTree, path: str | None) -> tuple[str, PyTree]:
     """Return the path and the value of the velocity at `path`, or of the only one."""
     if isinstance(state, optax.GradientTransformation):
@@ -231,6 +273,7 @@ def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
         debiased. A velocity that `stored` encodes is decoded to float32. From an
         `nnx.Optimizer`, its `opt_state` or `nnx.state` of it, dictionaries of
         arrays are returned. Parameters that another branch of a `partition` owns are MaskedNodes.
+        The velocities of the two branches of `momentax.muon` are joined to one tree.
 
     Raises:
         ValueError: The state contains no velocity, none at `path`, or several
@@ -243,7 +286,8 @@ def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
         >>> momentax.velocity(state)
         {'w': Array([0.1, 0.2, 0.3], dtype=float32)}
     """
-    return trees.copy_numpy(_flax.unwrap(find_velocity(state, path)[1]))
+    found = find_velocities(state, path)
+    return trees.copy_numpy(_flax.unwrap(join_velocities(found)))
 
 
 def velocity_norms(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.conventions._papers import QuasiHyperbolic as QuasiHyperbolic
     from momentax.conventions._papers import Sutskever as Sutskever
     from momentax.conventions._papers import SynthesizedNesterov as SynthesizedNesterov
+    from momentax.conventions._torch._muon import from_torch_muon as from_torch_muon
     from momentax.conventions._torch._optimizer import from_torch as from_torch
     from momentax.conventions._torch._record import Torch as Torch
     from momentax.conventions._torch._state import export_torch_state as export_torch_state

@@ -97,7 +97,7 @@ COMPLETE = {
 @pytest.mark.parametrize("name", COMPLETE)
 def test_a_whole_module_of_equinox_is_given_as_params(name):
     tx = COMPLETE[name]
-    model = Model(jnp.ones((2, 3)), jnp.arange(2))
+    model = Model(jnp.array([[1.0, 2.0, -1.0], [0.5, 1.0, 3.0]]), jnp.arange(2))
     state = tx.init(eqx.filter(model, eqx.is_inexact_array))
 
     @eqx.filter_jit

@@ -44,7 +44,7 @@ def _find_roles(variables: Sequence[Any]) -> _Roles:
             "variables is empty: pass optimizer.variables of a keras.optimizers.SGD, which "
             "holds at least the iteration and the learning rate"
         )
-    iteration, velocities = None, {}
+    iteration, velocities, squares = None, {}, []
     for position, variable in enumerate(variables):
         name = (getattr(variable, "path", None) or variable.name).rpartition("/")[2]
         if name == "iteration":
@@ -57,12 +57,34 @@ def _find_roles(variables: Sequence[Any]) -> _Roles:
             number = sum(isinstance(key, int) for key in velocities)
             velocities.setdefault(name, []).append(position)
             velocities[number] = [position]
+        elif name.endswith("_velocity"):
+            squares.append(name)
         elif name != "learning_rate":
             raise TypeError(
                 f"the variables include {name!r}; those of a plain keras.optimizers.SGD are the "
                 "iteration, the learning rate and the velocities"
             )
-    return _Roles(iteration, velocities)
+    return _Roles(iteration, _without_adam(velocities, squares))
+
+
+def _without_adam(
+    velocities: dict[str | int, list[int]], squares: list[str]
+) -> dict[str | int, list[int]]:
+    """Return the velocities of a Keras Muon that are no moments of its AdamW.
+
+    Muon keeps a variable "..._velocity", the second moment, beside each first moment of its AdamW.
+    """
+    if not squares:
+        return velocities
+    moments = {name.removesuffix("velocity") + "momentum" for name in squares}
+    positions = {place for name in moments for place in velocities.get(name, [])}
+    kept = {name: places for name, places in velocities.items() if not positions & set(places)}
+    if not kept:
+        raise TypeError(
+            f"the variables include {squares[0]!r} for each velocity, so that they are those of an "
+            "Adam; those of a plain keras.optimizers.SGD or of the matrices of a Muon are needed"
+        )
+    return kept
 
 
 def _find_position(roles: _Roles, entry: Counterpart, where: str) -> int | None:
@@ -92,7 +114,7 @@ def import_keras_state(
     scale: float = 1.0,
     path: str | None = None,
 ) -> PyTree:
-    """Fill a velocity from the variables of a `keras.optimizers.SGD`.
+    """Fill a velocity from the variables of a `keras.optimizers.SGD` or `Muon`.
 
         v = c m, or 0 if Keras has no velocity m, because there is no momentum
 
@@ -102,6 +124,9 @@ def import_keras_state(
     - steps, as in `from_keras` and with `velocity_units="parameter"`: c = 1
     - gradients, as in `momentax.sgd` and `optax.sgd`: c = -1 / learning rate of
       the last step made
+
+    The velocity of Muon is a sum of gradients, and that of `momentax.muon` an average: c = 1 -
+    momentum, and path=".hidden[0].inner_state.velocity". The moments of Muon's AdamW are not moved.
 
     Args:
         variables: `optimizer.variables`: the iteration, the learning rate and,
@@ -153,7 +178,7 @@ def export_keras_state(
     scale: float = 1.0,
     path: str | None = None,
 ) -> list[np.ndarray]:
-    """List the values with which a `keras.optimizers.SGD` continues from a velocity.
+    """List the values with which a `keras.optimizers.SGD` or `Muon` continues from a velocity.
 
         m = v / c
 

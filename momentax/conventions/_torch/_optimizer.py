@@ -24,7 +24,7 @@ from momentax._sgd import sgd
 from momentax.conventions._arrays import as_number
 
 # The entries of a param group that do not change any step.
-_BOOKKEEPING = {
+BOOKKEEPING = {
     *("params", "param_names", "foreach", "differentiable", "fused"),
     *("initial_lr", "swa_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"),
 }
@@ -167,7 +167,7 @@ def from_torch(
     Source:
         torch.optim.SGD of PyTorch 2.13.
     """
-    if unknown := sorted(set(bookkeeping) - _BOOKKEEPING):
+    if unknown := sorted(set(bookkeeping) - BOOKKEEPING):
         raise TypeError(
             f"from_torch has no argument {unknown[0]!r}, and neither has torch.optim.SGD; remove "
             "entries of your own from a param group before you pass it"

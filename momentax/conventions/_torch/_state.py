@@ -13,6 +13,7 @@ import numpy as np
 from momentax._core.arguments import as_items, describe, require_function
 from momentax._core.typing import PyTree
 from momentax.conventions._mapping import Counterpart
+from momentax.conventions._torch._muon import from_torch_muon
 from momentax.conventions._torch._optimizer import from_torch
 from momentax.conventions._transfer import (
     Units,
@@ -142,7 +143,8 @@ def _new_state(state_dict: Mapping[str, Any], params: PyTree) -> PyTree:
             f"the state dict has {1 + len(others)} param groups: combine a from_torch(**group) for "
             "each of them with optax.partition, and pass its state"
         )
-    return from_torch(**group).init(params)
+    make = from_torch_muon if "ns_coefficients" in group else from_torch
+    return make(**group).init(params)
 
 
 def _from_numpy() -> Callable[[np.ndarray], Any]:
@@ -176,7 +178,7 @@ def import_torch_state(
     conjugate: bool | None = None,
     path: str | None = None,
 ) -> PyTree:
-    """Fill a velocity from the momentum buffers of a `torch.optim.SGD`.
+    """Fill a velocity from the momentum buffers of a `torch.optim.SGD` or `Muon`.
 
         v = c b, or 0 where PyTorch has no buffer b
 
@@ -191,6 +193,8 @@ def import_torch_state(
       learning rate is lr (1 - τ)
     - gradients times a gain, such as 1 - β in `quasi_hyperbolic`: c = the gain
 
+    The buffers of Muon are averages, as those of `from_torch_muon` and `momentax.muon`: c = 1.
+
     `import_params` imports the parameters with the same mapping.
 
     Args:
@@ -203,7 +207,7 @@ def import_torch_state(
             depth: of momentax, `optax.trace` or `optax.sgd`, inside `chain`,
             `masked`, `inject_hyperparams`, `nnx.Optimizer` and so on; or it has
             one for each branch of a `partition`. None is a new state of
-            `from_torch(**param_group)`.
+            `from_torch(**param_group)`, or of `from_torch_muon`.
         names: The names of the parameters in the order of the optimizer's
             parameters, one group after the other, if the state dict does not
             have them. For one group: `[name for name, _ in
@@ -237,7 +241,7 @@ def import_torch_state(
         >>> state = momentax.conventions.import_torch_state(checkpoint, params, {"w": 0})
 
     Source:
-        The conversions are exact: torch.optim.SGD of PyTorch 2.13.
+        The conversions are exact: torch.optim.SGD and Muon of PyTorch 2.13.
     """
     ids = _parameter_ids(state_dict, names)
     buffers = _momentum_buffers(state_dict, ids)
@@ -264,7 +268,7 @@ def export_torch_state(
     conjugate: bool | None = None,
     path: str | None = None,
 ) -> dict[str, Any]:
-    """Make the state dict with which a `torch.optim.SGD` continues from a velocity.
+    """Make the state dict with which a `torch.optim.SGD` or `Muon` continues from a velocity.
 
         b = v / c
 
