@@ -35,13 +35,19 @@ export function openChart(canvas, margin = {}) {
   const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
   if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
   const ctx = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+  prepare(ctx, ratio);
   ctx.clearRect(0, 0, width, height);
-  ctx.font = FONT;
-  ctx.lineJoin = ctx.lineCap = "round";
   const { left, right, top, bottom } = { ...MARGIN, ...margin };
   const place = { left, top, right: Math.max(width - right, left + 1) };
   return { ctx, width, height, ...place, bottom: height - bottom, colors: palette };
+}
+
+/** Set the unit, the font and the lines of a canvas. @type {(ctx: CanvasRenderingContext2D, ratio: number) => CanvasRenderingContext2D} */
+export function prepare(ctx, ratio) {
+  ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+  ctx.font = FONT;
+  ctx.lineJoin = ctx.lineCap = "round";
+  return ctx;
 }
 
 /** @type {(low: number, high: number, from: number, to: number, log?: boolean) => Scale} */
@@ -157,6 +163,7 @@ function line({ ctx }, xs, ys) {
   ctx.stroke();
 }
 
+const MANY = 120;
 const FAR = 1e5; // Beyond this a canvas draws wrongly.
 
 /** Draw a line through values. @type {(chart: Chart, x: Scale, y: Scale, xs: ArrayLike<number>, ys: ArrayLike<number>, style: LineStyle, until?: number) => void} */
@@ -171,6 +178,7 @@ export function drawLine(
 ) {
   ctx.save();
   Object.assign(ctx, { strokeStyle: color, lineWidth: width, globalAlpha: alpha });
+  if (xs.length > MANY) ctx.lineJoin = "bevel"; // Round joins of many points take the most time.
   ctx.setLineDash(dash);
   ctx.beginPath();
   let broken = true;

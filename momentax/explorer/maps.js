@@ -12,6 +12,7 @@ import {
   makeScale,
   niceTicks,
   openChart,
+  prepare,
   rgbOf,
   viridis,
 } from "./charts.js";
@@ -28,6 +29,7 @@ import { drawTimed } from "./views.js";
 
 const SURFACE_MARGIN = { left: 40, right: 8, top: 22, bottom: 36 };
 const LEVELS = 14;
+const MOST_DOTS = 200; // Later steps are too near to each other for dots to be told apart.
 
 /** @type {(chart: Chart, surface: string) => {x: Scale, y: Scale}} */
 function surfaceScales(chart, surface) {
@@ -145,10 +147,8 @@ export function drawSurface(canvas, model, at) {
     drawTimed(chart, x, y, run.x, run.y, colors.run, at);
     const last = at === null ? run.x.length - 1 : Math.min(at, run.x.length - 1);
     ctx.fillStyle = colors.run;
-    for (let t = 1; t < last; t++) {
-      ctx.beginPath();
-      ctx.arc(x(run.x[t]), y(run.y[t]), 2.2, 0, 2 * Math.PI);
-      ctx.fill();
+    for (let t = 1; t < Math.min(last, MOST_DOTS); t++) {
+      ctx.fillRect(x(run.x[t]) - 2, y(run.y[t]) - 2, 4, 4);
     }
     drawCross(chart, x(px), y(py), 5, colors.ink);
     if (at === null) drawDisc(chart, x(run.x[last]), y(run.y[last]), 5, colors.run, colors.card);
@@ -288,45 +288,61 @@ function drawHaloed(chart, x, y, xs, ys, color, halo, dash = []) {
   drawLine(chart, x, y, xs, ys, { color, width: 2, dash });
 }
 
-/** @type {(canvas: HTMLCanvasElement, model: Model, best: {alpha: number, beta: number} | null) => void} */
-export function drawMap(canvas, model, best) {
-  const chart = openChart(canvas, MAP_MARGIN);
-  const { ctx } = chart;
+/**
+ * Draw what does not move with α and β: the colours, the edge, critical damping and the axes.
+ * @type {(chart: Chart, model: Model, x: Scale, y: Scale) => void}
+ */
+function drawMapGround(chart, model, x, y) {
   const { settings, mu: μ, L } = model;
-  const { x, y } = mapScales(chart, settings, L);
   const { columns, betas, edges } = rowsOf(settings);
   const key = [settings.method, settings.extra, μ, L].join();
   const picture = cachedPicture("map", key, columns, betas.length, paintRates(model));
-  const shares = betas.map((β) => 1 - β);
+  const { left, top, right, bottom } = chart;
   clipped(chart, () => {
-    ctx.drawImage(
-      picture,
-      chart.left,
-      chart.top,
-      chart.right - chart.left,
-      chart.bottom - chart.top,
-    );
+    chart.ctx.drawImage(picture, left, top, right - left, bottom - top);
+    drawCriticalDamping(chart, model, x, y);
     const limits = edges.map((each) => each / L);
-    const curve = criticalCurve(settings);
-    for (const [λ, dash] of /** @type {[number, number[]][]} */ ([
-      [μ, [7, 5]],
-      [L, [2, 4]],
-    ])) {
-      if (!(λ > 0)) continue;
-      for (const which of [0, 1]) {
-        const found = curve.products.map((pair) => (pair[which] ?? NaN) / λ);
-        drawHaloed(chart, x, y, found, curve.shares, "#ffffff", "#000000", dash);
-      }
-    }
     hatchUnstable(chart, x, y, limits, betas);
+    const shares = betas.map((β) => 1 - β);
     drawHaloed(chart, x, y, limits, shares, "#000000", "#ffffff");
   });
-  const ticks = {
-    x: logTicks(x, 5),
-    y: { values: BETA_TICKS.map((β) => 1 - β), label: betaLabel },
-  };
-  ticks.y.values = ticks.y.values.filter((each) => each <= y.low);
+  const shares = BETA_TICKS.map((β) => 1 - β).filter((share) => share <= y.low);
+  const ticks = { x: logTicks(x, 5), y: { values: shares, label: betaLabel } };
   drawAxes(chart, x, y, { x: "learning rate α", y: "β" }, ticks, { grid: false });
+}
+
+/** @type {(chart: Chart, model: Model, x: Scale, y: Scale) => void} */
+function drawCriticalDamping(chart, { settings, mu: μ, L }, x, y) {
+  const { products, shares } = criticalCurve(settings);
+  const curvatures = /** @type {[number, number[]][]} */ ([
+    [μ, [7, 5]],
+    [L, [2, 4]],
+  ]);
+  for (const [λ, dash] of curvatures.filter(([each]) => each > 0)) {
+    for (const which of [0, 1]) {
+      const found = products.map((pair) => (pair[which] ?? NaN) / λ);
+      drawHaloed(chart, x, y, found, shares, "#ffffff", "#000000", dash);
+    }
+  }
+}
+
+/** @type {{key: string, layer: HTMLCanvasElement}} */
+const ground = { key: "", layer: document.createElement("canvas") };
+
+/** @type {(canvas: HTMLCanvasElement, model: Model, best: {alpha: number, beta: number} | null) => void} */
+export function drawMap(canvas, model, best) {
+  const chart = openChart(canvas, MAP_MARGIN);
+  const { settings, mu: μ, L } = model;
+  const { x, y } = mapScales(chart, settings, L);
+  const { width, height } = canvas;
+  const key = [settings.method, settings.extra, μ, L, width, height, chart.colors.card].join();
+  if (ground.key !== key) {
+    Object.assign(ground.layer, { width, height });
+    const ctx = /** @type {CanvasRenderingContext2D} */ (ground.layer.getContext("2d"));
+    drawMapGround({ ...chart, ctx: prepare(ctx, width / chart.width) }, model, x, y);
+    ground.key = key;
+  }
+  chart.ctx.drawImage(ground.layer, 0, 0, chart.width, chart.height);
   if (best) drawStar(chart, x(best.alpha), y(1 - best.beta), 10, "#d55e00", "#ffffff");
   const α = Math.min(Math.max(settings.alpha, x.low), x.high);
   drawDisc(chart, x(α), y(1 - settings.beta), 7.5, "transparent", "#000000", 5);

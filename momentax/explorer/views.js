@@ -23,6 +23,12 @@ const stepScale = (chart, high) => makeScale(0, high, chart.left, chart.right);
 /** @type {(values: number[]) => number} */
 const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
+/** Steps that suffice for a smooth curve. @type {(steps: number) => number[]} */
+function sampled(steps) {
+  const count = Math.min(steps, 100);
+  return Array.from({ length: count + 1 }, (_, i) => (i * steps) / count);
+}
+
 /** @type {(model: Model) => number[]} */
 const stepsOf = ({ run }) => run.x.map((_, t) => t);
 
@@ -64,7 +70,7 @@ export function drawLoss(canvas, model, at) {
     true,
   );
   drawAxes(chart, x, y, { x: "step", y: name }, { x: niceTicks(x, 6), y: logTicks(y, 6) });
-  const all = Array.from({ length: steps + 1 }, (_, t) => t);
+  const all = sampled(steps);
   const added = model.floor > 0 && Number.isFinite(model.floor) ? model.floor : 0;
   const theory = all.map((t) => start * model.rate ** (power * t) + added);
   clipped(chart, () => {
@@ -98,7 +104,7 @@ export function drawOscillation(canvas, model, at) {
   const y = makeScale(-high, high, chart.bottom, chart.top);
   const names = { x: "step", y: "distance along each eigenvector" };
   drawAxes(chart, x, y, names, { x: niceTicks(x, 6), y: niceTicks(y, 5) });
-  const all = Array.from({ length: steps + 1 }, (_, t) => t);
+  const all = sampled(steps);
   clipped(chart, () => {
     drawLevel(chart, y, 0, { color: colors.muted, width: 1 });
     model.directions.forEach(({ position, factor }, i) => {
