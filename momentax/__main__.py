@@ -30,13 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser()
     if not given:
         parser.print_help()
-        return
+        return None
     options = parser.parse_args(given)
     with Interruption() as options.interruption:
         try:
             is_done = options.run(options)
         except UsageError as error:
-            options.parser.error(str(error))
+            return options.parser.error(str(error))
         except KeyboardInterrupt:  # Where the signal arrives in another way.
             options.interruption.report()
             sys.exit(STATUS)
