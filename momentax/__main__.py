@@ -30,18 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser()
     if not given:
         parser.print_help()
-        return None
+        return
     options = parser.parse_args(given)
     with Interruption() as options.interruption:
         try:
-            is_done = options.run(options)
+            if not options.run(options):
+                sys.exit(1)
         except UsageError as error:
-            return options.parser.error(str(error))
+            options.parser.error(str(error))
         except KeyboardInterrupt:  # Where the signal arrives in another way.
             options.interruption.report()
             sys.exit(STATUS)
-    if not is_done:
-        sys.exit(1)
 
 
 if __name__ == "__main__":
