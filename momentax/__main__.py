@@ -34,14 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(given)
     with Interruption() as options.interruption:
         try:
-            is_done = options.run(options)
+            if not options.run(options):
+                sys.exit(1)
         except UsageError as error:
             options.parser.error(str(error))
         except KeyboardInterrupt:  # Where the signal arrives in another way.
             options.interruption.report()
             sys.exit(STATUS)
-    if not is_done:
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,10 @@ class Parser(argparse.ArgumentParser):
         self._commands = commands.choices
         return commands
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    # The overloads of argparse differ in their types alone.
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
         """Parse as argparse does, once all names are known to exist."""
         given = list(sys.argv[1:] if args is None else args)
         for each in given:

@@ -43,14 +43,14 @@ _ACCELERATORS = ("jax_plugins", "libtpu")  # The packages that give JAX other de
 class Plan(NamedTuple):
     """What a sweep is about to do.
 
-    count: the number of points.
+    size: the number of points.
     store: the folder that keeps finished points.
     is_own: whether the folder is that of the option --store. Otherwise it lies in the output, and
         is deleted once everything is written.
     rungs: the epochs after which only the best third continues; None without --halving.
     """
 
-    count: int
+    size: int
     store: Path
     is_own: bool
     rungs: list[int] | None
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
         kept = count_kept(self.store)
         place = self.store if self.is_own else options.output
         return (
-            f"interrupted; {kept} of {self.count} points are kept in {place}; the same command "
+            f"interrupted; {kept} of {self.size} points are kept in {place}; the same command "
             "goes on"
         )
 
@@ -84,9 +84,9 @@ def make_plan(options: Namespace) -> Plan:
 def announce(options: Namespace, plan: Plan) -> Display:
     """Say what is about to run and where."""
     one, many = ("run", "runs") if options.model else ("network", "networks")
-    noun = one if plan.count == 1 else many
+    noun = one if plan.size == 1 else many
     what = f"{noun} of {options.model}" if options.model else noun
-    return open_display(what, plan.count, _place(options.devices))
+    return open_display(what, plan.size, _place(options.devices))
 
 
 def files(folder: Path) -> tuple[Path, Path]:

@@ -74,9 +74,10 @@ def _as_linear(name: str, tx: Any) -> optax.GradientTransformation | StateSpace 
 
 
 def _read(name: str, tx: optax.GradientTransformation | StateSpace | Kernel) -> Pipeline:
-    given = tx if isinstance(tx, Kernel) else None
-    space = given.state_space if given else tx if isinstance(tx, StateSpace) else state_space(tx)
-    system = _without_decay(space)
+    given = None
+    if isinstance(tx, Kernel):
+        given, tx = tx, tx.state_space
+    system = _without_decay(tx if isinstance(tx, StateSpace) else state_space(tx))
     total = float(frequency_response(system, 0.0).real)
     first = impulse_response(system, 64)
     moved = total if np.isfinite(total) and abs(total) > _NONE else first[np.abs(first).argmax()]
