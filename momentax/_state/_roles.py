@@ -90,7 +90,13 @@ def _row(name: str, leaf: Leaf) -> tuple[str, ...]:
         several = f"{count} of " if "b" in leaf.axes else ""
         matrix = f"{leaf.axes}: {several}{inputs} → {outputs}"
     doubt = f"; {leaf.doubt}" if leaf.doubt else ""
-    return name or "(root)", shape, f"{leaf.role}{' ?' if doubt else ''}", matrix, f"{leaf.reason}{doubt}"
+    return (
+        name or "(root)",
+        shape,
+        f"{leaf.role}{' ?' if doubt else ''}",
+        matrix,
+        f"{leaf.reason}{doubt}",
+    )
 
 
 def roles(params: PyTree, overrides: Mapping[str, str] | None = None) -> Roles:
@@ -199,7 +205,9 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def _unknown(argument: str, pattern: str, known: list[str]) -> str:
-    modules = {"/".join(name.split("/")[:n]) for name in known for n in range(1, name.count("/") + 1)}
+    modules = {
+        "/".join(name.split("/")[:n]) for name in known for n in range(1, name.count("/") + 1)
+    }
     close = difflib.get_close_matches(pattern, [*known, *sorted(modules)], 3, cutoff=0.5)
     listed = close or known[:8]
     more = ", ..." if not close and len(known) > 8 else ""

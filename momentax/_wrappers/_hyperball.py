@@ -143,8 +143,8 @@ def _radius(path: Any, x: Any, leaf: Leaf) -> jax.Array:
         number = "" if radius.ndim == 0 else f" in matrix {int(np.argmin(radius))}"
         raise ValueError(
             f"the parameter at {trees.path_name(path)} has the norm {float(np.min(radius)):g}"
-            f"{number}, so that it has no direction to keep the length of; initialize it with other "
-            "values, or leave it out with where="
+            f"{number}, so that it has no direction to keep the length of; initialize it with "
+            "other values, or leave it out with where="
         )
     return radius
 
@@ -164,6 +164,8 @@ def _to_sphere(R: jax.Array, u: Any, θ: Any) -> jax.Array:
     axes = None if R.ndim == 0 else tuple(i for i, size in enumerate(R.shape) if size == 1)
     p = wide + step
     scale, norm = _norm(p, axes)
-    new = R.astype(dtype) * ((p / scale.astype(dtype)) / jnp.where(norm == 0, 1, norm).astype(dtype))
+    new = R.astype(dtype) * (
+        (p / scale.astype(dtype)) / jnp.where(norm == 0, 1, norm).astype(dtype)
+    )
     moves = jnp.any(step != 0, axis=axes, keepdims=True) & (norm != 0)
     return jnp.where(moves, new - wide, 0).astype(jnp.result_type(u))

@@ -167,7 +167,10 @@ def test_learning_rates_and_betas_are_mapped():
 
 
 def small(dtype=jnp.float32):
-    params = {"dense": {"kernel": normal(4, 3), "bias": normal(3)}, "head": {"kernel": normal(3, 2)}}
+    params = {
+        "dense": {"kernel": normal(4, 3), "bias": normal(3)},
+        "head": {"kernel": normal(3, 2)},
+    }
     return jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
 
 
@@ -393,9 +396,7 @@ def test_a_fused_kernel_is_split_and_heads_are_separate():
     heads = {"query": {"kernel": w.reshape(4, 3, 2)}}
     for tx in (muon(0.02, heads={"query/kernel": 1}), muon(0.02, roles={"query": "hidden ibo"})):
         u, _ = tx.update(heads, tx.init(heads), heads)
-        np.testing.assert_allclose(
-            u["query"]["kernel"].reshape(4, 6), joined, rtol=1e-5, atol=1e-8
-        )
+        np.testing.assert_allclose(u["query"]["kernel"].reshape(4, 6), joined, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -425,5 +426,5 @@ def test_mistakes_that_need_parameters_are_sentences():
         tx.update(params, tx.init(params))
     with pytest.raises(ValueError, match=r"^roles has the name 'haed', .* nearest .* 'head'"):
         muon(0.02, roles={"haed": "head"}).init(params)
-    with pytest.raises(ValueError, match="^tx is not linear"):
+    with pytest.raises(ValueError, match=r"^tx is not linear"):
         momentax.theory.state_space(tx)

@@ -163,9 +163,7 @@ def test_the_velocity_of_keras_is_larger_by_a_factor_and_continues():
 
 def test_the_velocity_of_optax_is_ours_and_its_early_directions_are_not():
     theirs = optax.contrib.muon(0.05, beta=0.95, consistent_rms=None)
-    ours = momentax.muon(
-        0.05, coefficients=[JORDAN], dtype=jnp.float64, roles={"*": "hidden"}
-    )
+    ours = momentax.muon(0.05, coefficients=[JORDAN], dtype=jnp.float64, roles={"*": "hidden"})
     with jax.numpy_dtype_promotion("standard"):
         path, state = run_jax(theirs, START, 0, 20)
     own_path, own = run_jax(ours, START, 0, 20)

@@ -59,7 +59,9 @@ class Transformer(nn.Module):
         x = x + self.param("pos_embedding", nn.initializers.normal(), (1, 8, 16))
         if self.scan:
             axes: dict = {"params": 0}
-            x, _ = nn.scan(Block, axes, split_rngs={"params": True}, length=3)(name="layers")(x, None)
+            x, _ = nn.scan(Block, axes, split_rngs={"params": True}, length=3)(name="layers")(
+                x, None
+            )
         else:
             for i in range(2):
                 x, _ = Block(name=f"block_{i}")(x)
