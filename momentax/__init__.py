@@ -67,8 +67,8 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._state._hyperparameters import hyperparameters as hyperparameters
     from momentax._state._replace import replace_velocity as replace_velocity
     from momentax._state._rescale import rescale_velocity as rescale_velocity
-    from momentax._state._roles import roles as roles
     from momentax._state._reset import reset_velocity as reset_velocity
+    from momentax._state._roles import roles as roles
     from momentax._state._velocity import velocity as velocity
     from momentax._state._velocity import velocity_norms as velocity_norms
     from momentax._training._rollout import Rollout as Rollout

@@ -144,10 +144,10 @@ def muon(
         require_overrides("roles", roles)
     is_ahead = arguments.as_flag("nesterov", nesterov)
     method = quasi_hyperbolic(β, β) if is_ahead else average(β, debias=False)
-    options: dict[str, Any] = dict(
-        coefficients=coefficients, steps=steps, scale=scale, dtype=dtype,
-        heads=heads, split=split, after=after,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "coefficients": coefficients, "steps": steps, "scale": scale, "dtype": dtype,
+        "heads": heads, "split": split, "after": after,
+    }  # fmt: skip
 
     def hidden(params: PyTree, axes: PyTree) -> optax.GradientTransformationExtraArgs:
         # A function, since a tree of the class of a model may be callable as well.

@@ -143,8 +143,8 @@ def _radius(path: Any, x: Any, leaf: Leaf) -> jax.Array:
         number = "" if radius.ndim == 0 else f" in matrix {int(np.argmin(radius))}"
         raise ValueError(
             f"the parameter at {trees.path_name(path)} has the norm {float(np.min(radius)):g}"
-            f"{number}, so that it has no direction to keep the length of; initialize it with other "
-            "values, or leave it out with where="
+            f"{number}, so that it has no direction to keep the length of; initialize it with "
+            "other values, or leave it out with where="
         )
     return radius
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import pydoc_data.topics
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -94,9 +95,8 @@ def optimizers(steps: int, seed: Any = 0) -> dict[str, optax.GradientTransformat
 def train(steps: int, seeds: Sequence[int]) -> dict[str, np.ndarray]:
     """Return the loss of each step, by optimizer: an array (seeds, steps)."""
     codes, vocabulary = read_text()
-    text = jnp.asarray(codes)
 
-    def run(name: str, seed: jax.Array) -> jax.Array:
+    def run(name: str, text: jax.Array, seed: jax.Array) -> jax.Array:
         start, batches = jax.random.split(jax.random.key(seed))
         tx = optimizers(steps, seed)[name]
         params = init(start, vocabulary)
@@ -112,8 +112,11 @@ def train(steps: int, seeds: Sequence[int]) -> dict[str, np.ndarray]:
         keys = jax.random.split(batches, steps)
         return jax.lax.scan(step, (params, tx.init(params)), keys)[1]
 
-    run_all = {name: jax.jit(jax.vmap(lambda s, name=name: run(name, s))) for name in optimizers(1)}
-    return {name: np.asarray(each(jnp.asarray(seeds))) for name, each in run_all.items()}
+    losses = {}
+    for name in optimizers(1):
+        each = jax.jit(jax.vmap(partial(run, name), in_axes=(None, 0)))
+        losses[name] = np.asarray(each(jnp.asarray(codes), jnp.asarray(seeds)))
+    return losses
 
 
 def bytes_of_matrices(tx: optax.GradientTransformation) -> tuple[int, int]:

@@ -426,5 +426,5 @@ def test_mistakes_that_need_parameters_are_sentences():
         tx.update(params, tx.init(params))
     with pytest.raises(ValueError, match=r"^roles has the name 'haed', .* nearest .* 'head'"):
         muon(0.02, roles={"haed": "head"}).init(params)
-    with pytest.raises(ValueError, match="^tx is not linear"):
+    with pytest.raises(ValueError, match=r"^tx is not linear"):
         momentax.theory.state_space(tx)

@@ -47,7 +47,8 @@ def from_torch_muon(
 
         v_t = μ_t v_{t-1} + (1 - μ_t) g_t,    v_0 = 0
         U_t = (1 - μ_t) g_t + μ_t v_t with nesterov, or v_t
-        X_0 = U_t / max(‖U_t‖, ε),    X_j = a X_{j-1} + (b A + c A²) X_{j-1},    A = X_{j-1} X_{j-1}ᵀ
+        X_0 = U_t / max(‖U_t‖, ε),    A = X_{j-1} X_{j-1}ᵀ
+        X_j = a X_{j-1} + (b A + c A²) X_{j-1}
         θ_t = (1 - α_t λ) θ_{t-1} - α_t s X_k
 
     The kernels are those of Flax, (inputs, outputs), where PyTorch has (outputs, inputs): the scale
@@ -145,8 +146,8 @@ def _direction(
         for path, leaf in jax.tree_util.tree_leaves_with_path(trees.only_arrays(params)):
             if jnp.ndim(leaf) != 2:
                 raise ValueError(
-                    f"the parameter at {trees.path_name(path)} has the shape {jnp.shape(leaf)}, and "
-                    "torch.optim.Muon takes matrices only: give the others another optimizer with "
+                    f"the parameter at {trees.path_name(path)} has the shape {jnp.shape(leaf)}, "
+                    "and torch.optim.Muon takes matrices only: give the others another optimizer with "
                     "optax.partition, or use momentax.muon"
                 )
         return state
