@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from sphinx.util import logging
-
 _LOADED = {(tag, "src") for tag in ("script", "img", "iframe", "source")} | {("link", "href")}
 # A <link> of these kinds names a page and loads nothing.
 _NAMES = ("next", "prev", "index", "search", "author")
@@ -84,5 +82,7 @@ def _fault(path: Path, link: str, pages: dict[Path, Page]) -> str:
 def check_build(app: Any, error: Exception | None) -> None:
     """Warn of each fault when Sphinx has built the site; `-W` makes it fail."""
     if error is None and app.builder.name == "html":
+        from sphinx.util import logging  # The tests of this module do without Sphinx.
+
         for fault in faults(Path(app.outdir)):
             logging.getLogger(__name__).warning("%s", fault)
