@@ -1,8 +1,8 @@
 """The docstrings of momentax as reStructuredText, for autodoc and autosummary.
 
 A docstring is written to be read in `help()`: formulas in Unicode letters, code in single
-backticks, sections in one order. Here the formulas become mathematics, the names become links, and the
-sections become headings.
+backticks, sections in one order. Here the formulas become mathematics, the names become links, and
+the sections become headings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is known of a method: its code, the table of all methods, and what docs/methods.toml adds."""
+"""What is known of a method: its code, the table of all methods, and docs/methods.toml."""
 
 from __future__ import annotations
 
@@ -73,10 +73,8 @@ def _value(given: Any) -> Any:
 @cache
 def methods() -> dict[str, Facts]:
     """Return every public method by name, those of docs/methods.toml first and in its order."""
-    table, written = (
-        _table(),
-        tomllib.loads((ROOT / "docs" / "methods.toml").read_text(encoding="utf-8")),
-    )
+    table = _table()
+    written = tomllib.loads((ROOT / "docs" / "methods.toml").read_text(encoding="utf-8"))
     found = {
         name
         for name in momentax.__all__
@@ -86,10 +84,12 @@ def methods() -> dict[str, Facts]:
     if unknown := sorted(set(written) - found):
         raise ValueError(f"docs/methods.toml describes {unknown}, which are no methods of momentax")
     names = [*written, *sorted(found - set(written))]
-    parts = (
-        {"title": _title(name)} | table.get(name, {}) | written.get(name, {}) for name in names
-    )
-    return {name: Facts(name, **part) for name, part in zip(names, parts, strict=True)}
+    known = {n: {"title": _title(n)} | table.get(n, {}) | written.get(n, {}) for n in names}
+    return {name: Facts(name, **facts) for name, facts in known.items()}
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 def _table() -> dict[str, dict[str, Any]]:
@@ -105,7 +105,3 @@ def _table() -> dict[str, dict[str, Any]]:
         if others not in known["others"]:  # Another form of a method that has a row.
             known["others"] = "; ".join(filter(None, (known["others"], others)))
     return found
-
-
-def _title(name: str) -> str:
-    return name.replace("_", " ").capitalize()

@@ -133,12 +133,14 @@ class _Parser:
         rest = self.tokens[self.i :]
         count = 0
         for kind, text in rest:
-            if kind in ("space", "article") or (kind == "word" and text not in FUNCTIONS):
-                count += 1
-            elif kind == "operator" and text in ",.:;" and count and rest[count - 1].kind == "word":
-                count += 1
-            else:
+            after_word = count > 0 and rest[count - 1].kind == "word"
+            if not (
+                kind in ("space", "article")
+                or (kind == "word" and text not in FUNCTIONS)
+                or (kind == "operator" and text in ",.:;" and after_word)
+            ):
                 break
+            count += 1
         taken = rest[:count]
         if not any(kind == "word" for kind, _ in taken):
             return ""
@@ -190,7 +192,7 @@ class _Parser:
                 (below if kind == "down" else above).append(_small(text))
             elif kind == "prime":
                 self.i += 1
-                above.append("<mo>′</mo>")
+                above.append("<mo>\u2032</mo>")
             elif text == "*" and self.is_star():
                 self.i += 1
                 above.append("<mo>*</mo>")
@@ -249,7 +251,7 @@ def _fence(text: str) -> str:
 
 
 def _operator(text: str) -> str:
-    shown = {"-": "−", "*": "∗", "...": "…"}.get(text, text)
+    shown = {"-": "−", "*": "\u2217", "...": "…"}.get(text, text)
     if shown in "|‖":
         return f'<mo stretchy="false" lspace="0" rspace="0">{shown}</mo>'
     if shown in "/":

@@ -1,4 +1,4 @@
-"""A check of the built site: it loads nothing from a network, and every link in it leads somewhere."""
+"""A check of the built site: it loads nothing from a network, and each link leads somewhere."""
 
 from __future__ import annotations
 
@@ -8,15 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from sphinx.util import logging
-
-_LOADED = {
-    ("script", "src"),
-    ("img", "src"),
-    ("iframe", "src"),
-    ("source", "src"),
-    ("link", "href"),
-}
+_LOADED = {(tag, "src") for tag in ("script", "img", "iframe", "source")} | {("link", "href")}
+# A <link> of these kinds names a page and loads nothing.
+_NAMES = ("next", "prev", "index", "search", "author")
 _IMPORT = re.compile(r"""url\(\s*['"]?(https?:)?//|@import\s+['"](https?:)?//""")
 
 
@@ -39,15 +33,8 @@ class _Reader(HTMLParser):
         if tag in ("a", "area") and "href" in found:
             self.page.links.append(found["href"])
         for name in ("src", "href"):
-            # A <link> that only names a page, such as the next one, loads nothing.
-            names = tag == "link" and found.get("rel") in (
-                "next",
-                "prev",
-                "index",
-                "search",
-                "author",
-            )
-            if (tag, name) in _LOADED and name in found and not names:
+            named = tag == "link" and found.get("rel") in _NAMES
+            if (tag, name) in _LOADED and name in found and not named:
                 self.page.loaded.append(found[name])
 
 
@@ -95,5 +82,7 @@ def _fault(path: Path, link: str, pages: dict[Path, Page]) -> str:
 def check_build(app: Any, error: Exception | None) -> None:
     """Warn of each fault when Sphinx has built the site; `-W` makes it fail."""
     if error is None and app.builder.name == "html":
+        from sphinx.util import logging  # The tests of this module do without Sphinx.
+
         for fault in faults(Path(app.outdir)):
             logging.getLogger(__name__).warning("%s", fault)

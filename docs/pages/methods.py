@@ -125,6 +125,7 @@ def _index(facts: dict[str, Facts]) -> str:
             [
                 _heading("Methods", "="),
                 inline(_INTRODUCTION),
+                ":doc:`The table of all methods <table>` has the coefficients and the sources.",
                 ".. list-table::\n   :header-rows: 1\n   :widths: 24 46 8 22\n\n" + "\n".join(rows),
                 f".. toctree::\n   :hidden:\n\n   table\n{names}",
             ]
@@ -133,10 +134,10 @@ def _index(facts: dict[str, Facts]) -> str:
     )
 
 
-_INTRODUCTION = " ".join(
-    """A method maps gradients to directions, and `momentax.sgd(learning_rate, method)`
-makes steps along them. Each page has the equation, the memory, the frequency response and the
-stability of a method, in pictures that the library made from the code of the method. Bytes are
-those of the state for each float32 parameter. Where the last column is empty, we know of no other
-library that has the method. `docs/methods/table.md` has the coefficients of all in one table.""".split()
+_INTRODUCTION = (
+    "A method maps gradients to directions, and `momentax.sgd(learning_rate, method)` makes steps "
+    "along them. Each page has the equation, the memory, the frequency response and the stability "
+    "of a method, in pictures that the library made from its code. Bytes are those of the state "
+    "for each float32 parameter. Where the last column is empty, we know of no other library that "
+    "has the method."
 )

@@ -53,7 +53,8 @@ def _known(folder: Path, name: str, key: str) -> bool:
 
 def _key(fact: Facts) -> str:
     """Return what the pictures depend on: the code of momentax and of this file, and the facts."""
-    return hashlib.sha256(f"{_code()} {fact}".encode()).hexdigest()
+    drawn = (fact.title, fact.arguments, fact.family, fact.learning_rate)
+    return hashlib.sha256(f"{_code()} {drawn}".encode()).hexdigest()
 
 
 @cache
