@@ -38,6 +38,9 @@ def configure() -> None:
         flags += [f"--{name}={value}" for name, value in _FLAGS.items()]
         os.environ["XLA_FLAGS"] = " ".join(flags).strip()
     renew_context()
+    # The workers of pytest use all cores, and threads that wait for a core take up most of the time
+    # of a small matrix. OpenBLAS reads this when a process loads NumPy, so that it is for workers.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if folder := cache_folder():
         compilation_cache.LRUCache = _AtomicCache
         _set("jax_compilation_cache_dir", str(folder))
