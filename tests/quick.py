@@ -24,6 +24,7 @@ QUICK = (
     "conventions/test_torch_optimizer.py::test_the_steps_are_pytorchs",
     "core/",
     "diagnostics/test_curvature.py::test_is_exact_on_problems_of_known_curvatures",
+    "explorer/test_page.py",
     "memory/test_kernel.py::test_published_numbers",
     "memory/test_optimal.py::test_the_weights_solve",
     "methods/test_closed_form.py::test_counts_stop_at_the_largest_integer",

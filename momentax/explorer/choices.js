@@ -191,8 +191,8 @@ export const PRESETS = [
   },
   {
     title: "Oscillating",
-    text: "With more β the velocity remembers for too long, and the path shoots past the minimum and comes back. Both directions now oscillate and shrink by √β per step, whatever the learning rate is.",
-    settings: () => onRavine({ alpha: BEST.alpha, beta: 0.97, steps: 200 }),
+    text: "With more β the velocity remembers for too long, and the path shoots past the minimum and comes back. Both directions now oscillate and shrink by √β per step, and in this region α changes only their periods.",
+    settings: () => onRavine({ alpha: 0.002, beta: 0.97, steps: 200 }),
   },
   {
     title: "Unstable",

@@ -110,6 +110,25 @@ def test_the_numbers_are_those_of_the_theory(formulas, name):
                 )
 
 
+@pytest.mark.parametrize(
+    ("a", "betas", "c", "κ", "x"),
+    [
+        (0.74, [0.84, 0.91], [-0.77, 0.84], 33.9, 1.245),
+        (0.49, [0.67, 0.95], [-0.43, 0.69], 67.2, 0.503),
+        (0.2, [0.77, 0.98], [-0.19, 0.8], 401.7, 1.875),
+    ],
+)
+def test_the_worst_curvature_may_lie_between_the_ends(formulas, a, betas, c, κ, x):
+    kernel = {"a": a, "betas": betas, "c": c}
+    # θ⁺ = θ - (a g + Σ cᵢ vᵢ⁺) with vᵢ⁺ = βᵢ vᵢ + g.
+    A = np.block([[np.ones((1, 1)), -np.multiply(c, betas)], [np.zeros((2, 1)), np.diag(betas)]])
+    space = theory.StateSpace(A, np.array([-a - sum(c), 1, 1]), np.array([1.0, 0, 0]))
+    expected = theory.rate(space, x / κ, x)
+    assert expected > theory.rate_at(space, [x / κ, x]).max() + 1e-3
+    np.testing.assert_allclose(formulas("rate", kernel, 1, x / κ, x), expected, rtol=1e-9)
+    np.testing.assert_allclose(formulas("edge", kernel), theory.sharpness_limit(space), rtol=1e-9)
+
+
 @pytest.mark.parametrize("β", [0.0, 0.3, 0.9])
 def test_roots_meet_at_the_critical_products(formulas, β):
     for name, extra in (("heavy_ball", 0), ("nesterov", 0), ("quasi_hyperbolic", 0.7)):
