@@ -86,6 +86,8 @@ def _averages(method: str) -> bool:
 
 
 def _make_network_task(options: Namespace, model: Callable[..., Any] | None) -> Task:
+    if options.metric is not None:
+        _require_metric(options.metric, METRICS)
     network = _digits.Network if model is None else _as_network(model)
     data = _load_pairs(options.data) if options.data else _digits.load()
     metrics = REGRESSION_METRICS if is_regression(data[0][1]) else METRICS
@@ -130,16 +132,12 @@ def _describe_data(model: str, data: Any) -> str:
 
 def _shapes(tree: Any) -> str:
     """Describe the shape and dtype of each array in a tree, whose first dimension is n."""
-
-    def describe_one(leaf: Any) -> str:
-        sizes = ", ".join(["n", *map(str, np.shape(leaf)[1:])])
-        return f"of shape ({sizes}{',' if np.ndim(leaf) == 1 else ''}) and dtype {leaf.dtype}"
-
-    named = [
-        f"{jax.tree_util.keystr(path)} {describe_one(leaf)}".strip()
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    ]
-    return ", ".join(named)
+    found = []
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        sizes = ", ".join(["n", *map(str, np.shape(leaf)[1:])]) + "," * (np.ndim(leaf) == 1)
+        name = f"{jax.tree_util.keystr(path)} " if path else ""
+        found.append(f"{name}of shape ({sizes}) and dtype {leaf.dtype}")
+    return ", ".join(found)
 
 
 def _network_title(options: Namespace, metric: str) -> str:
@@ -171,11 +169,6 @@ def _load_pairs(name: str) -> Any:
             f"--data {name} must return (train, test), each a pair (inputs, labels), "
             f"got {describe(data)}"
         ) from None
-    if is_regression(train[1]) != is_regression(test[1]):
-        raise UsageError(
-            f"--data {name}: the labels of train and test must be of one kind, got the dtypes "
-            f"{train[1].dtype} and {test[1].dtype}"
-        )
     for part, (inputs, labels) in {"train": train, "test": test}.items():
         if not _are_labels(labels):
             raise UsageError(
@@ -188,7 +181,18 @@ def _load_pairs(name: str) -> Any:
                     f"--data {name}: {part} has {len(labels)} labels, but inputs of shape "
                     f"{np.shape(leaf)}"
                 )
-    return jax.tree.map(jnp.asarray, (train, test))
+    if is_regression(train[1]) != is_regression(test[1]):
+        raise UsageError(
+            f"--data {name}: the labels of train and test must be of one kind, got the dtypes "
+            f"{train[1].dtype} and {test[1].dtype}"
+        )
+    train, test = jax.tree.map(jnp.asarray, (train, test))
+    if _shapes(train) != _shapes(test):
+        raise UsageError(
+            f"--data {name}: train and test must have the same shapes but for the number of "
+            f"examples n, got {_shapes(train)} and {_shapes(test)}"
+        )
+    return train, test
 
 
 def _are_labels(labels: Any) -> bool:
@@ -267,7 +271,7 @@ def _place(error: Exception) -> str:
     """Return the innermost line of the user's own files that an error comes from, if any."""
     folders = (sys.prefix, sys.base_prefix, str(Path(momentax.__file__).parent))
     frames = traceback.extract_tb(error.__traceback__)
-    own = [each for each in frames if not each.filename.startswith(folders)]
+    own = [each for each in frames if not each.filename.startswith((*folders, "<"))]
     return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
@@ -283,7 +287,8 @@ def _make_function_task(
     def run(**point: Any) -> dict[str, Any]:
         return function(**point, **given)
 
-    metrics = _metric_names(name, run, point)
+    handed = _describe_given(name, given["data"]) if "data" in given else ""
+    metrics = _metric_names(name, run, point, handed)
     metric = options.metric or metrics[0]
     _require_metric(metric, metrics)
     return Task(
@@ -296,7 +301,7 @@ def _make_function_task(
         title=f"{metric.replace('_', ' ').capitalize()} of {name}",
         resolution=None,
         method=getattr(momentax, options.method) if "method" in given else None,
-        data=_describe_given(name, given["data"]) if "data" in given else "",
+        data=handed,
     )
 
 
@@ -341,8 +346,13 @@ def _optional_arguments(options: Namespace, function: Callable[..., Any]) -> dic
     return values
 
 
-def _metric_names(name: str, run: Callable[..., Any], point: dict[str, Any]) -> list[str]:
-    """Return the names of the numbers that a training function returns, in the same order."""
+def _metric_names(
+    name: str, run: Callable[..., Any], point: dict[str, Any], handed: str
+) -> list[str]:
+    """Return the names of the numbers that a training function returns, in the same order.
+
+    handed: a sentence about the data that it is given, to be shown if shapes do not fit.
+    """
 
     def checked(point: dict[str, Any]) -> OrderedDict[str, Any]:
         result = run(**point)
@@ -356,6 +366,10 @@ def _metric_names(name: str, run: Callable[..., Any], point: dict[str, Any]) -> 
             f"--model {name} cannot be traced by JAX, which it must be to run at many points at "
             f"once: {_first_line(error)}"
         ) from error
+    except (TypeError, ValueError) as error:
+        if not handed:  # The error keeps its traceback.
+            raise
+        raise UsageError(f"{handed}; it fails: {_first_line(error)}{_place(error)}") from error
     names = [key for key in shapes if key != "diverged"]
     if not names:
         raise UsageError(f"--model {name} must return a dictionary of numbers, got none")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from momentax._core import arguments, trees
@@ -129,6 +130,7 @@ def sweep(
         outputs = session.open_outputs(traces[0].out)
         session.resumed = int(outputs.is_done.sum())
         with ProgressBar(shown, len(points), session.resumed, traces[0].out[0]) as bar:
+            bar.compare(*outputs.rows(np.flatnonzero(outputs.is_done)))
             for group, trace in zip(groups, traces, strict=True):
                 pending = group.indices[~outputs.is_done[group.indices]]
                 if not len(pending):

@@ -48,6 +48,11 @@ def fewer_inputs():
     return (inputs[:-1], labels), test
 
 
+def unequal_inputs():
+    train, (inputs, labels) = data()
+    return train, (inputs[:, :1], labels)
+
+
 def one_part():
     return data()[0]
 
@@ -157,6 +162,10 @@ def a_curve(learning_rate, beta):
 
 def no_number(learning_rate, beta):
     return {"diverged": beta > 0.5}
+
+
+def misshapen(learning_rate, beta, data):
+    return {"loss": (data[0][0] @ jnp.ones(64)).sum()}
 
 
 def broken(learning_rate, beta):

@@ -159,6 +159,13 @@ REFUSED = [
         "dot_general requires contracting dimensions to have the same shape, got (2,) and (64,)",
     ),
     ([*NETWORK, "--model", "mine:Reshaping"], "mine.py, line "),
+    ([*NETWORK, "--data", "mine:unequal_inputs"], "train and test must have the same"),
+    (
+        ["--model", "mine:misshapen"],
+        "mine:misshapen is given data of the shapes and dtypes (Digits(images=(1437, 8, 8, 1) "
+        "float32, labels=(1437,) int32), Digits(images=(360, 8, 8, 1) float32, labels=(360,) "
+        "int32)); it fails: ",
+    ),
     ([*NETWORK, "--model", "mine:pair"], "from inputs to an array, got one to a tuple"),
     ([*NETWORK, "--data", "mine:fewer_inputs"], "has 72 labels, but inputs of shape (71, 2)"),
     ([*NETWORK, "--model", "mine:number"], "must return a flax.nnx module, got 3"),

@@ -57,22 +57,23 @@ def test_the_time_that_is_left_does_not_count_compilation(monkeypatch):
     monkeypatch.setattr(_progress.time, "perf_counter", lambda: now[0])
     display, shape = Recorder(), jax.ShapeDtypeStruct((), np.float32)
     with ProgressBar(display, 9, 1, {"loss": shape}) as bar:
+        bar.compare({"loss": np.array([0.3], np.float32)}, np.array([False]))  # Of a store.
         with bar.compiling():
             now[0] = 100.0
         now[0] = 104.0  # Two points in 4 seconds.
-        bar.update({"loss": np.array([0.5, 0.25], np.float32)}, np.array([False, False]))
+        bar.update({"loss": np.array([0.5, 0.75], np.float32)}, np.array([False, False]))
         with bar.compiling():
             now[0] = 150.0
         now[0] = 151.0
-        bar.update({"loss": np.array([9.0, 0.1], np.float32)}, np.array([False, True]))
+        bar.update({"loss": np.array([0.2, 0.1], np.float32)}, np.array([False, True]))
     assert display.told == [
         ("open", 9, 1),
         ("compiling", True, 0.0),
         ("compiling", False, 100.0),
-        ("update", 3, 12.0, "best loss 0.25"),
+        ("update", 3, 12.0, "best loss 0.3"),
         ("compiling", True, 0.0),
         ("compiling", False, 46.0),
-        ("update", 5, 5.0, "best loss 0.25"),
+        ("update", 5, 5.0, "best loss 0.2"),
         ("close",),
     ]
 

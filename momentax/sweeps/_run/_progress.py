@@ -63,15 +63,19 @@ class ProgressBar:
             self._compiled += seconds
             self._display.compiling(False, seconds)
 
-    def update(self, values: PyTree, diverged: np.ndarray) -> None:
-        """Count a finished batch, and compare its values with the best so far."""
-        best = ""
+    def compare(self, values: PyTree, diverged: np.ndarray) -> None:
+        """Compare values with the best so far."""
         if self._metric is not None:
-            position, name, sign = self._metric
+            position, _, sign = self._metric
             kept = sign * np.asarray(jax.tree.leaves(values)[position], np.float64)[~diverged]
             self._best = max([self._best, *kept[np.isfinite(kept)]])
-            if np.isfinite(self._best):
-                best = f"best {name} {sign * self._best:.4g}"
+
+    def update(self, values: PyTree, diverged: np.ndarray) -> None:
+        """Count a finished batch, and compare its values with the best so far."""
+        self.compare(values, diverged)
+        best = ""
+        if self._metric is not None and np.isfinite(self._best):
+            best = f"best {self._metric.name} {self._metric.sign * self._best:.4g}"
         self._done += len(diverged)
         seconds = time.perf_counter() - self._start - self._compiled
         left = max(self._total - self._done, 0)
