@@ -190,13 +190,15 @@ def _update(
     moved = _Moved(options, updates, u, params, slow)
 
     resets = options.inner_state != "keep"
-    kept = u, slow, outer_state, inner if resets else None
+    # Updates without a gradient may be Python numbers, of which lax.cond would make arrays.
+    kept = moved.with_gradient(u), slow, outer_state, inner if resets else None
 
     def outer_step() -> tuple[Any, ...]:
         jump, w, new = moved.outer_step(outer_state)
         return jump, w, new, _restarted(options, inner, w, params) if resets else None
 
-    u, slow, outer_state, restarted = _choose(fires, outer_step, lambda: kept)
+    chosen, slow, outer_state, restarted = _choose(fires, outer_step, lambda: kept)
+    u = jax.tree.map(lambda new, u: u if new is None else new, chosen, u, is_leaf=trees.is_none)
     inner = restarted if resets else inner
     since = jnp.where(fires, 0, since)
     return u, OuterState(since, slow, inner, outer_state)
@@ -211,7 +213,7 @@ class _Moved(NamedTuple):
     params: PyTree
     slow: PyTree
 
-    def _with_gradient(self, tree: PyTree) -> PyTree:
+    def with_gradient(self, tree: PyTree) -> PyTree:
         """Return a tree like the slow parameters with None where there is no gradient."""
         return jax.tree.map(
             lambda g, leaf: None if g is None else leaf, self.updates, tree, is_leaf=trees.is_none
@@ -219,16 +221,16 @@ class _Moved(NamedTuple):
 
     def outer_step(self, outer_state: Any) -> tuple[PyTree, PyTree, Any]:
         """Return the update from the parameters to w, the new w and the new outer state."""
-        w = self._with_gradient(self.slow)
-        before = self._with_gradient(trees.masked_like(self.slow, self.params))
+        w = self.with_gradient(self.slow)
+        before = self.with_gradient(trees.masked_like(self.slow, self.params))
         # The period has started at w in the precision of the parameters.
-        start, u = _rounded(w, before), self._with_gradient(self.u)
+        start, u = _rounded(w, before), self.with_gradient(self.u)
         Δ = arithmetic.combine((1.0, start), (-1.0, before), (-1.0, u), like=w)
         U, new = self.options.outer.update(Δ, outer_state, self.slow)
         _require_same_types("outer", new, outer_state)
-        w = arithmetic.combine((1.0, self.slow), (1.0, self._with_gradient(U)), like=self.slow)
-        end = _rounded(self._with_gradient(w), before)
-        return arithmetic.combine((1.0, end), (-1.0, before), like=self.u), w, new
+        w = arithmetic.combine((1.0, self.slow), (1.0, self.with_gradient(U)), like=self.slow)
+        end = _rounded(self.with_gradient(w), before)
+        return arithmetic.combine((1.0, end), (-1.0, before), like=u), w, new
 
 
 def _rounded(slow: PyTree, params: PyTree) -> PyTree:
@@ -254,7 +256,7 @@ def _restarted(options: _Options, inner: Any, w: PyTree, params: PyTree) -> Any:
             new = reset_velocity(new, path=path)
     else:
         at = jax.tree.map(
-            lambda leaf, x: x if leaf is None else leaf.astype(jnp.result_type(x)),
+            lambda leaf, x: leaf if trees.is_absent(leaf) else leaf.astype(jnp.result_type(x)),
             w,
             params,
             is_leaf=trees.is_absent,

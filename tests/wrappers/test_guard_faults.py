@@ -42,7 +42,11 @@ PIPELINES = {name: functools.partial(lambda n: sgd(0.05, build(n)), name) for na
 PIPELINES |= {
     f"wrapper: {name}": functools.partial(lambda n: sgd(0.05, build(n)), name)
     for name in WRAPPERS
-    if not name.startswith(("stored", "guard"))
+    if not name.startswith(("stored", "guard", "ema_nesterov"))
+}
+PIPELINES |= {
+    "ema_nesterov": lambda: momentax.ema_nesterov(sgd(0.05), 0.5),
+    "outer": lambda: momentax.outer(sgd(0.05), 3, inner_state="reset_velocity"),
 }
 PIPELINES |= {
     "inject": lambda: optax.inject_hyperparams(sgd)(0.05),
