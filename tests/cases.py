@@ -617,7 +617,7 @@ WRAPPERS = {
             accessed=2000,
             temporary=40,
             copies=5,
-            reason="The iteration keeps each matrix, transposed where it is tall, and its products.",
+            reason="The iteration keeps each matrix, transposed if it is tall, and its products.",
             reach="leaf",
         )
         for name, options, twin in (

@@ -191,11 +191,11 @@ def orthogonalize(
 
     def update(updates, state, params=None, **extra_args):
         require_precision(dtype)
-        _require_squares(state, after)
         squares, inner = state
-        d, inner = tx.update(updates, inner, params, **extra_args)
         named = updates if params is None else params
         layouts = layouts_of(named, where, heads, split, complete=params is not None)
+        _require_squares(squares, after if layouts else None)
+        d, inner = tx.update(updates, inner, params, **extra_args)
         d, squares = _orthogonalize_tree(to, layouts, updates, d, squares)
         return d, OrthogonalizeState(squares, inner)
 
@@ -248,12 +248,12 @@ def require_precision(dtype: Any) -> None:
         )
 
 
-def _require_squares(state: OrthogonalizeState, after: str | None) -> None:
-    """Refuse the state of another `after`."""
-    if (state.row_squares is not None) != (after == "normuon"):
-        kept = "without" if state.row_squares is None else "with"
+def _require_squares(squares: PyTree, after: str | None) -> None:
+    """Refuse the averages of a state for another `after`."""
+    if bool(jax.tree.leaves(squares)) != (after == "normuon"):
+        kept = "with" if jax.tree.leaves(squares) else "without"
         raise ValueError(
-            f"state must be one of after={after!r}, got one {kept} row_squares; start with "
+            f"state must be one of after={after!r}, got one {kept} row_squares: start with "
             "tx.init(params), and give it the velocity with momentax.replace_velocity"
         )
 
