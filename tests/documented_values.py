@@ -206,6 +206,12 @@ def is_mask(value: Any) -> bool:
     return _takes(value, 1) or all(isinstance(leaf, bool) for leaf in jax.tree.leaves(value))
 
 
+def is_tree_of_whole_numbers(value: Any, least: float = -np.inf) -> bool:
+    """Return whether a value is a tree of whole numbers or a function of the parameters."""
+    leaves = jax.tree.leaves(value)
+    return _takes(value, 1) or all(_is_number(leaf) and least <= leaf < 2**31 for leaf in leaves)
+
+
 # What an argument may be where its annotation does not say it, by its name or by both names.
 def are_all(values: Any, kind: type) -> bool:
     return bool(values) and all(isinstance(value, kind) for value in values)
@@ -261,6 +267,12 @@ RULES: dict[str, _Rule] = {
     "init.params": is_tree_of_params,
     "rollout.params": is_tree_of_floats,
     "sgd.mask": is_mask,
+    "muon.mask": is_mask,
+    "muon.heads": is_tree_of_whole_numbers,
+    "muon.split": lambda value: is_tree_of_whole_numbers(value, least=1),
+    "hyperball.where": is_mask,
+    "roles.params": is_tree_of_params,
+    "from_torch_muon.foreach": lambda value: True,  # It does not change any step.
     "stored.where": is_mask,
     "schedule.count": lambda value: _is_count(value, "at least 0"),
     "state_space.params": is_tree_of_floats,

@@ -155,9 +155,11 @@ def muon(
         decaying = mask(params) if callable(mask) else mask
         return sgd(α, direction, weight_decay=λ, decoupled=True, mask=decaying)
 
-    rest = _adamw(α if scale == "rms" else lambda t: _RATIO * α(t)) if others is None else others
-    _require_optimizer(rest)
-    return split_by_role(hidden, rest, roles)
+    if others is None:
+        same = isinstance(scale, str) and scale == "rms"
+        others = _adamw(α if same else lambda t: _RATIO * α(t))
+    _require_optimizer(others)
+    return split_by_role(hidden, others, roles)
 
 
 def _adamw(α: Schedule) -> optax.GradientTransformationExtraArgs:

@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from momentax._core import trees
-from momentax._core.arguments import describe
+from momentax._core.arguments import describe, dtype_of
 from momentax._core.typing import PyTree
 from momentax._state._names import join_names, leaf_names
 from momentax._state._role_rules import ORTHOGONALIZED, ROLES, Leaf, guess
@@ -141,13 +142,21 @@ def roles(params: PyTree, overrides: Mapping[str, str] | None = None) -> Roles:
     Raises:
         ValueError: A name of overrides matches no parameter, a role is unknown, or the
             axes do not fit a parameter.
-        TypeError: params hold no arrays, or overrides is no dict of strings.
+        TypeError: A parameter is neither floating nor complex, or overrides is no dict of
+            strings.
 
     Example:
         >>> layers = {"dense": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
         >>> momentax.roles(layers | {"head": {"kernel": jnp.ones((4, 2))}})["head/kernel"]
         'head'
     """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(trees.only_arrays(params)):
+        dtype = getattr(leaf, "dtype", None) or dtype_of(leaf)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                f"the parameter at {trees.path_name(path)} has dtype {dtype}, and roles are those "
+                f"of floating or complex ones; {trees.ARRAYS}"
+            )
     return Roles(find_roles("overrides", params, overrides))
 
 

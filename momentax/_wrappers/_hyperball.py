@@ -83,21 +83,19 @@ def hyperball(
     tx = optax.with_extra_args_support(tx)
 
     def init(params):
-        inner = tx.init(params)  # First, since it names a parameter that is wrong.
-        return HyperballState(_radii(params, where, roles), inner)
+        trees.require_inexact(trees.only_arrays(params))
+        return HyperballState(_radii(params, where, roles), tx.init(params))
 
     def update(updates, state, params=None, **extra_args):
         radii, inner = state
-        if params is None and jax.tree.leaves(radii):
+        if params is None and jax.tree.leaves(updates):
             raise ValueError("hyperball needs the parameters: call update(grads, state, params)")
+        trees.require_params(updates, params)
         u, inner = tx.update(updates, inner, params, **extra_args)
 
         def keep_norm(R: Any, g: Any, u: Any, θ: Any) -> Any:
             return u if R is None or g is None or u is None else _to_sphere(R, u, θ)
 
-        if params is None:
-            return u, HyperballState(radii, inner)
-        trees.require_params(updates, params)
         kept = jax.tree.map(keep_norm, radii, updates, u, params, is_leaf=trees.is_none)
         return kept, HyperballState(radii, inner)
 

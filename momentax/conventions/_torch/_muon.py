@@ -147,8 +147,8 @@ def _direction(
             if jnp.ndim(leaf) != 2:
                 raise ValueError(
                     f"the parameter at {trees.path_name(path)} has the shape {jnp.shape(leaf)}, "
-                    "and torch.optim.Muon takes matrices only: give the others another optimizer with "
-                    "optax.partition, or use momentax.muon"
+                    "and torch.optim.Muon takes matrices only: give the others another optimizer "
+                    "with optax.partition, or use momentax.muon"
                 )
         return state
 
