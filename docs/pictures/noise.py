@@ -9,8 +9,18 @@ import numpy as np
 import optax
 
 import momentax
-from momentax import plotting, theory
+from momentax import plotting
 from pictures.parts import SMALL, batches, heavy_ball, read_table
+
+
+def variance_along(λ: float, α: Any, β: Any) -> Any:
+    """Return the variance of heavy ball's parameter along a curvature, for noise of variance 1."""
+    return α * (1 + β) / (λ * (1 - β) * (2 * (1 + β) - α * λ))
+
+
+def noise_floor(α: Any, β: Any) -> Any:
+    """Return the noise floor for curvatures 1 and 100."""
+    return sum(λ / 2 * variance_along(λ, α, β) for λ in (1.0, 100.0))
 
 
 def noise_floors() -> Any:
@@ -29,7 +39,7 @@ def noise_floors() -> Any:
     points = momentax.grid(product=products, beta=betas)
     measured = momentax.sweep(variance, points, progress=False).values
     names = ["plain descent", "heavy ball, β = 0.9"]
-    lines = [α * (1 + β) / ((1 - β) * (2 * (1 + β) - α)) for β in betas for α in [fine * (1 - β)]]
+    lines = [variance_along(1.0, fine * (1 - β), β) for β in betas]
     plotting.compare(
         products,
         dict(zip(names, measured.T, strict=True)),
@@ -41,14 +51,10 @@ def noise_floors() -> Any:
     )
     left.set(xlabel="α/(1−β) × curvature", ylabel="variance of the parameter")
     left.set(ylim=(0.008, 20), title="One α/(1−β): equal noise where it is small")
-    gaps = np.concatenate([np.geomspace(1e-3, 0.019, 25), np.linspace(0.0191, 2 / 101, 25)])
-    rates = 1 - gaps
-    μL = np.array([1.0, 100.0])
+    rates = 1 - 2 / 101 + np.geomspace(1e-7, 0.0188, 400)  # From the best of plain descent on.
     floors = {
-        "plain descent": [theory.noise_floor(heavy_ball(1 - ρ, 0.0), μL, 1.0) for ρ in rates],
-        "heavy ball, critically damped": [
-            theory.noise_floor(heavy_ball((1 - ρ) ** 2, ρ**2), μL, 1.0) for ρ in rates
-        ],
+        "plain descent": noise_floor(1 - rates, 0.0),
+        "heavy ball, critically damped": noise_floor((1 - rates) ** 2, rates**2),
     }
     for (name, floor), dash in zip(floors.items(), ("-", "--"), strict=True):
         right.plot(np.log(10) / -np.log(rates), floor, dash, label=name)
