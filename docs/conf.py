@@ -1,4 +1,4 @@
-"""The configuration of Sphinx: `python -m sphinx -W --keep-going -j auto docs docs/_build/html`."""
+"""The configuration of Sphinx: `python -m sphinx -W --keep-going docs docs/_build/html`."""
 
 import sys
 from pathlib import Path
@@ -49,6 +49,7 @@ python_maximum_signature_line_length = 76
 # Appearance.
 html_theme = "sphinx_book_theme"
 html_title = "momentax"
+html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_extra_path = ["_generated/extra"]
 html_css_files = ["momentax.css"]
@@ -56,6 +57,12 @@ html_copy_source = False
 html_show_sourcelink = False
 html_math_renderer = "mathml"
 html_theme_options = {
+    "logo": {
+        "text": "momentax",
+        "alt_text": "momentax",
+        "image_light": "_static/logo.svg",
+        "image_dark": "_static/logo.svg",
+    },
     "collapse_navigation": True,  # Otherwise each page lists all others, and takes long to write.
     "show_navbar_depth": 1,
     "show_toc_level": 2,

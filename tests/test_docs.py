@@ -4,6 +4,7 @@ import inspect
 import re
 import xml.etree.ElementTree as ElementTree
 
+import jax
 import numpy as np
 import pytest
 
@@ -28,9 +29,11 @@ PAGES = {
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}
-    for reason, block in PAGES[page]:
-        if not reason:
-            exec(compile(block, page, "exec"), names)
+    # As a user runs them.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for reason, block in PAGES[page]:
+            if not reason:
+                exec(compile(block, page, "exec"), names)
     capsys.readouterr()
 
 

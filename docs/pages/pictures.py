@@ -92,12 +92,17 @@ def _linear_pictures(fact: Facts, space: theory.StateSpace) -> dict[str, Figure]
         figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.9), layout="constrained")
     plotting.kernel(space, ax=left)
     plotting.frequency_response(space, ax=right)
-    figures = {"memory": figure}
+    return {"memory": figure} | _stability(fact, space)
+
+
+def _stability(fact: Facts, space: theory.StateSpace) -> dict[str, Figure]:
+    """Draw the map of a family in β; for another method the factors along each curvature."""
     if family := fact.method_of_beta():
-        figures["map"] = plotting.spectral_map(*_CURVATURES, family).figure
-    else:
-        figures["factors"] = _factors(space).figure
-    return figures
+        try:
+            return {"map": plotting.spectral_map(*_CURVATURES, family).figure}
+        except ValueError:  # Its first step is not as the others are: it has no map.
+            plt.close()
+    return {"factors": _factors(space).figure}
 
 
 def _factors(space: theory.StateSpace) -> Any:
