@@ -20,7 +20,10 @@ from tests import cases
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = {path.stem: path.read_text(encoding="utf-8") for path in written_pages()}
+PAGES = {
+    path.relative_to(ROOT / "docs").as_posix(): path.read_text(encoding="utf-8")
+    for path in written_pages()
+}
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 COMMANDS = re.findall(r"^python3 .*$", TEXT, re.MULTILINE)
 
@@ -46,7 +49,7 @@ def test_the_two_commands_make_their_own_environment():
 
 def test_the_analysis_equals_the_output_of_the_command(capsys):
     ((command, table),) = re.findall(
-        r"^\$ momentax (analyze.*)\n([^`]*)^```$", PAGES["theory"], re.MULTILINE
+        r"^\$ momentax (analyze.*)\n([^`]*)^```$", PAGES["guides/theory.md"], re.MULTILINE
     )
     main(command.split())
     assert capsys.readouterr().out == table
@@ -54,14 +57,16 @@ def test_the_analysis_equals_the_output_of_the_command(capsys):
 
 def test_the_table_lists_every_method_that_the_changelog_names():
     """A method that is not released needs neither; every other one is in both."""
-    rows = set(re.findall(r"^\| `(\w+)\(", PAGES["table"], re.MULTILINE))
+    rows = set(re.findall(r"^\| `(\w+)\(", PAGES["methods/table.md"], re.MULTILINE))
     named = set(re.findall(r"`(\w+)`", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")))
     assert rows == named & {name.partition(",")[0] for name in cases.METHODS}
 
 
 def test_the_table_states_the_bytes_that_states_keep():
     linear, others = (
-        PAGES["table"].split("**Linear methods**")[1].split("**Methods with more buffers")
+        PAGES["methods/table.md"]
+        .split("**Linear methods**")[1]
+        .split("**Methods with more buffers")
     )
     stated = dict.fromkeys(re.findall(r"^\| `(\w+)\(", linear, re.MULTILINE), "4")
     rows = re.findall(
@@ -83,7 +88,7 @@ def test_the_table_states_the_bytes_that_states_keep():
 
 def test_the_table_states_the_bytes_of_each_storage():
     rows = re.findall(
-        r"^\| `(storage\..*?)` \| ([\d.]+) \| ([\d.]+) \|", PAGES["storage"], re.MULTILINE
+        r"^\| `(storage\..*?)` \| ([\d.]+) \| ([\d.]+) \|", PAGES["guides/storage.md"], re.MULTILINE
     )
     assert len(rows) == 3
     params = jax.ShapeDtypeStruct((1024, 1024), jnp.float32)
@@ -118,7 +123,7 @@ def test_the_numbers_of_the_readme_are_those_of_the_theory_and_the_benchmarks():
     rows = json.loads((ROOT / "tests/benchmarks/step.json").read_text())["rows"]
     two, one = (rows[f"heavy_ball + {name}"]["flat, 1e7"][1] for name in ("bfloat16", "int8"))
     assert f"{two:.2f} or {one:.1f} of the time with float32" in TEXT
-    (lost,) = re.findall(r"bfloat16\(stochastic=False\)` .* (\d+) % \|", PAGES["storage"])
+    (lost,) = re.findall(r"bfloat16\(stochastic=False\)` .* (\d+) % \|", PAGES["guides/storage.md"])
     assert f"loses {lost} % of a steady gradient at β = 0.995" in TEXT
     tx = momentax.monitor(momentax.sgd(0.1), curvature=True)
     readings = re.findall(r"^ {8}(\w+) {2,}\S", momentax.monitor.__doc__, re.MULTILINE)

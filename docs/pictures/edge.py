@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from pictures.parts import SMALL, heavy_ball
 from sklearn.datasets import load_digits
 
 import momentax
 from momentax import plotting, theory
-from pictures.parts import SMALL, heavy_ball
 
 
 def edge_one_curvature() -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pictures.parts import SMALL, heavy_ball
 
 import momentax
 from momentax import plotting, theory
-from pictures.parts import SMALL, heavy_ball
 
 
 def folklore() -> Any:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from pictures.parts import SMALL
 
 import momentax
 from momentax import memory, plotting, theory
-from pictures.parts import SMALL
 
 
 def memory_filters() -> Any:

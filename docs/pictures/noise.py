@@ -7,10 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import optax
+from pictures.parts import SMALL, batches, heavy_ball, read_table
 
 import momentax
 from momentax import plotting
-from pictures.parts import SMALL, batches, heavy_ball, read_table
 
 
 def variance_along(λ: float, α: Any, β: Any) -> Any:

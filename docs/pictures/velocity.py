@@ -6,10 +6,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from pictures.parts import SMALL
 
 import momentax
 from momentax import plotting
-from pictures.parts import SMALL
 
 
 def velocity_weights() -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import optax
+from pictures.parts import SMALL, batches, heavy_ball
 
 import momentax
 from momentax import plotting, theory
-from pictures.parts import SMALL, batches, heavy_ball
 
 
 def when_ravine_plateau() -> Any:
