@@ -78,7 +78,7 @@ def split_by_role(
     others = optax.with_extra_args_support(others)
     # The optimizer of hidden matrices is made anew for the axes of the parameters at hand; all that
     # it reads is in this one as well, where `momentax.hyperparameters` finds it.
-    branches = {"hidden": make_hidden((), ()), "others": others}
+    branches = {"hidden": make_hidden(None, None), "others": others}
 
     def init(params):
         arithmetic.require_inexact(trees.only_arrays(params))

@@ -152,7 +152,9 @@ def muon(
     def hidden(params: PyTree, axes: PyTree) -> optax.GradientTransformationExtraArgs:
         # A function, since a tree of the class of a model may be callable as well.
         direction = orthogonalize(method, where=lambda _: axes, **options)
-        decaying = mask(params) if callable(mask) else mask
+        decaying = mask
+        if callable(mask):
+            decaying = None if params is None else mask(params)
         return sgd(α, direction, weight_decay=λ, decoupled=True, mask=decaying)
 
     if others is None:

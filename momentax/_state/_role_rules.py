@@ -154,7 +154,8 @@ class _Model:
         stacked = any(module in self.stacks for module in _modules(leaf.name))
         leaf = replace(leaf, stacked=stacked)
         shape = leaf.own_shape
-        if sum(size > 1 for size in shape) < 2 and not (len(shape) > 3 or _is_head(leaf)):
+        is_thin = sum(size > 1 for size in shape) < 2
+        if not shape or (is_thin and not (len(shape) > 3 or _is_head(leaf))):
             few = "no more than one axis" if len(shape) < 2 else "only one axis longer than 1"
             return replace(leaf, role="vector", reason=f"it has {few}{_per_layer(leaf)}")
         if self._is_vector_name(leaf):

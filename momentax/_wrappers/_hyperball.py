@@ -69,7 +69,7 @@ def hyperball(
             At update, `params` are missing.
 
     Example:
-        >>> tx = momentax.hyperball(optax.adam(1e-2))
+        >>> tx = momentax.hyperball(momentax.sgd(0.1))
         >>> updates, state = tx.update(grads, tx.init(params), params)
 
     Source:

@@ -428,3 +428,17 @@ def test_mistakes_that_need_parameters_are_sentences():
         muon(0.02, roles={"haed": "head"}).init(params)
     with pytest.raises(ValueError, match=r"^tx is not linear"):
         momentax.theory.state_space(tx)
+
+
+def test_a_function_of_the_parameters_chooses_what_decays():
+    params = small()
+    tx = muon(0.1, weight_decay=0.5, mask=lambda params: {**params, "dense": False, "head": True})
+    plain = muon(0.1)
+    u, _ = tx.update(params, tx.init(params), params)
+    expected, _ = plain.update(params, plain.init(params), params)
+    chex.assert_trees_all_close(u, expected, rtol=1e-6)
+    tx = muon(0.1, weight_decay=0.5, mask=lambda params: params["dense"] is not None)
+    u, _ = tx.update(params, tx.init(params), params)
+    gap = u["dense"]["kernel"] - expected["dense"]["kernel"]
+    np.testing.assert_allclose(gap, -0.05 * params["dense"]["kernel"], rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(u["head"]["kernel"], expected["head"]["kernel"])

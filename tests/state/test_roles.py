@@ -204,6 +204,8 @@ ALONE = {
     "attn/q/kernel": ((16, 4, 8), "hidden ioo", False),
     "wte": ((50, 16), "embedding io", False),
     "mlp/kernel": ((16, 1), "vector", False),
+    "head/kernel": ((16, 1), "head io", False),
+    "logits": ((), "vector", False),
     "norm/scale": ((4, 16), "vector", False),
     "": ((3, 2), "hidden io", True),
 }
