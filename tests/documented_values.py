@@ -206,12 +206,22 @@ def is_mask(value: Any) -> bool:
     return _takes(value, 1) or all(isinstance(leaf, bool) for leaf in jax.tree.leaves(value))
 
 
+def is_tree_of_numbers(value: Any, least: int, most: int) -> bool:
+    """Return whether a value is a tree of whole numbers or a function of the parameters."""
+    return _takes(value, 1) or all(
+        _is_number(leaf) and least <= leaf <= most for leaf in jax.tree.leaves(value)
+    )
+
+
 # What an argument may be where its annotation does not say it, by its name or by both names.
 def are_all(values: Any, kind: type) -> bool:
     return bool(values) and all(isinstance(value, kind) for value in values)
 
 
 RULES: dict[str, _Rule] = {
+    "orthogonalize.where": lambda value: is_mask(value),
+    "orthogonalize.heads": lambda value: is_tree_of_numbers(value, least=-32, most=31),
+    "orthogonalize.split": lambda value: is_tree_of_numbers(value, least=1, most=LARGEST),
     "Measurements.history": lambda value: isinstance(value, dict) and not value,
     "Measurements.latest": lambda value: isinstance(value, dict) and not value,
     # The path of a monitor that is the whole state is empty.
