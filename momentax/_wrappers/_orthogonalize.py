@@ -77,15 +77,15 @@ def orthogonalize(
 ) -> optax.GradientTransformationExtraArgs:
     """Replace each matrix of a method's direction by its polar factor, as Muon does.
 
-        U = Σ_i σ_i p_i q_iᵀ,         the direction of the method, with its singular vectors
-        d = s Σ_i f(σ_i / ‖U‖) p_i q_iᵀ
+        U_t = Σ_i σ_i p_i q_iᵀ,    the direction of the method with its singular vectors
+        d_t = s Σ_i f(σ_i / ‖U_t‖) p_i q_iᵀ
 
     The exact polar factor has f = 1: all directions p_i q_iᵀ that U contains get the same length.
     Here f is the result of k steps of the Newton-Schulz iteration, which needs products alone:
 
-        X_0 = U / max(‖U‖, ε)
+        X_0 = U_t / max(‖U_t‖, ε)
         X_j = a_j X_{j-1} + b_j A X_{j-1} + c_j A² X_{j-1},    A = X_{j-1} X_{j-1}ᵀ
-        d   = s X_k
+        d_t = s X_k
 
     Each step takes the singular values x to a x + b x³ + c x⁵ and keeps the singular vectors. ‖U‖
     is the Frobenius norm, and ε the smallest normal number of float32, so that the size of U does
