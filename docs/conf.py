@@ -26,7 +26,7 @@ source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-n
 exclude_patterns = ["_build", "_generated", "images", "pages"]
 if not explorer.exists():
     exclude_patterns.append("explorer.md")
-    suppress_warnings = ["toc.excluded"]
+    suppress_warnings = ["toc.excluded", "toc.not_readable"]
 templates_path = ["_templates"]
 nitpicky = True
 
@@ -68,5 +68,6 @@ html_theme_options = {
     "show_toc_level": 2,
     "use_download_button": False,
     "home_page_in_toc": True,
+    "navbar_persistent": [],  # The search is in the sidebar.
 }
 pygments_style = "friendly"
