@@ -38,7 +38,6 @@ myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
 # Names.
-add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # The docstrings say intervals and units, which types do not.
