@@ -26,7 +26,7 @@ source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-n
 exclude_patterns = ["_build", "_generated", "images", "pages"]
 if not explorer.exists():
     exclude_patterns.append("explorer.md")
-    suppress_warnings = ["toc.excluded"]
+    suppress_warnings = ["toc.excluded", "toc.not_readable"]
 templates_path = ["_templates"]
 nitpicky = True
 
@@ -38,7 +38,6 @@ myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
 # Names.
-add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # The docstrings say intervals and units, which types do not.
@@ -68,5 +67,6 @@ html_theme_options = {
     "show_toc_level": 2,
     "use_download_button": False,
     "home_page_in_toc": True,
+    "navbar_persistent": [],  # The search is in the sidebar.
 }
 pygments_style = "friendly"

@@ -166,12 +166,12 @@ def module_of(name):
 CONSTANTS = {  # The letters of the table, in the pictures' settings and in the defaults.
     "heavy_ball": {"β": 0.9, "τ": 0.0},
     "nesterov": {"β": 0.9},
-    "quasi_hyperbolic": {"β": 0.999, "ν": 0.7},
+    "quasi_hyperbolic": {"β": 0.9, "ν": 0.7},
     "synthesized_nesterov": {"β1": 0.9, "β2": 0.5},
     "overshoot": {"β": 0.9, "γ": 5.0},
     "primal_averaging": {"c": 0.1},
     "pid": {"kP": -0.5, "kI": 1.0, "kD": 2.0, "β": 0.8},
-    "generalized_primal_averaging": {"μx": 0.9967, "μy": 0.7},
+    "generalized_primal_averaging": {"μx": 0.9, "μy": 0.7},
 }
 
 

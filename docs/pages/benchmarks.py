@@ -11,6 +11,7 @@ from docs.pages.files import write
 from tests.benchmarks import record
 from tests.benchmarks.__main__ import format_table
 
+_WORKLOADS = {"1e7": "10⁷ parameters", "1e8": "10⁸ parameters", "gpt2": "a GPT-2"}
 _RESULTS = ROOT / "tests" / "benchmarks"
 
 
@@ -40,7 +41,8 @@ def _bars(bars: list[dict[str, Any]]) -> str:
         if bar.get("measured") is None:
             continue
         reached = "reached" if bar["reached"] else "not reached"
-        cells = (bar["bar"], bar["on"], bar["target"], f"{bar['measured']:.3g}", reached)
+        on = _WORKLOADS.get(bar["on"], bar["on"])
+        cells = (bar["bar"], on, bar["target"], f"{bar['measured']:.3g}", reached)
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 

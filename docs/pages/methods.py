@@ -50,15 +50,15 @@ def write_pages(folder: Path) -> None:
 
 def _page(fact: Facts, pictures: list[str]) -> str:
     sections = dict(read_sections(inspect.getdoc(fact.function) or ""))
-    summary, _, rest = "\n".join(sections[""]).partition("\n\n")
+    summary, _, *rest = to_rst("\n".join(sections[""]))
     parts = [
         _heading(fact.title, "="),
         f".. code-block:: python\n\n    momentax.{fact.name}{_signature(fact)}",
-        inline(" ".join(summary.split())),
+        summary,
     ]
     if fact.when:
         parts += [f".. admonition:: When to use it\n    :class: tip\n\n    {inline(fact.when)}"]
-    parts += [_heading("Equation"), "\n".join(to_rst(rest))]
+    parts += [_heading("Equation"), "\n".join(rest)]
     if fact.coefficients:
         parts += [_heading("Coefficients"), _coefficients(fact)]
     for name in pictures:
@@ -68,12 +68,18 @@ def _page(fact: Facts, pictures: list[str]) -> str:
     parts += [
         _heading("State and other libraries"),
         f"It keeps {fact.bytes_per_parameter()} bytes of state for each float32 parameter.",
-        f"Other libraries that have it: {inline(fact.others)}" if fact.others else _NOBODY,
+        f"Other libraries that have it: {_sentence(fact.others)}" if fact.others else _NOBODY,
         _heading("Source"),
         "\n".join(to_rst("\n".join(sections["Source"]))),
         f"All arguments with their intervals: :py:obj:`momentax.{fact.name}`.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _sentence(text: str) -> str:
+    """Return an entry of the table as the end of a sentence on another page."""
+    text = inline(text.rstrip("."))
+    return text.replace(", see below", ", see :doc:`the table <table>`") + "."
 
 
 _NOBODY = "We know of no other library that has it."
@@ -116,7 +122,8 @@ def _picture(fact: Facts, name: str) -> list[str]:
 def _index(facts: dict[str, Facts]) -> str:
     rows = ["   * - Method\n     - When to use it\n     - Bytes\n     - Who else has it"]
     for name, fact in facts.items():
-        cells = (inline(fact.when), str(fact.bytes_per_parameter()), inline(fact.others))
+        others = _sentence(fact.others) if fact.others else ""
+        cells = (inline(fact.when), str(fact.bytes_per_parameter()), others)
         title = f":doc:`{fact.title} <{name}>` ``{name}``"
         rows.append("\n     - ".join([f"   * - {title}", *cells]))
     names = "\n".join(f"   {name}" for name in facts)

@@ -30,7 +30,9 @@ def write_pages(folder: Path) -> None:
 
 def _index(names: list[str]) -> str:
     rows = [f"- [`{name}`]({name}.rst): {_about(name)}" for name in names]
-    toctree = "\n".join(["```{toctree}", ":hidden:", "", *names, "```"])
+    # The sidebar is too narrow for the full names.
+    entries = [f"{name.removeprefix('momentax.')} <{name}>" for name in names]
+    toctree = "\n".join(["```{toctree}", ":hidden:", "", *entries, "```"])
     return f"# Reference\n\n{_INTRODUCTION}\n\n" + "\n".join(rows) + f"\n\n{toctree}\n"
 
 
