@@ -30,14 +30,14 @@ METHODS = {
     "heavy_ball": (lambda beta, extra: momentax.heavy_ball(beta), [0.0]),
     "nesterov": (lambda beta, extra: momentax.nesterov(beta), [0.0]),
     "average": (lambda beta, extra: momentax.average(beta, debias=False), [0.0]),
-    "quasi_hyperbolic": (momentax.quasi_hyperbolic, [0.0, 0.7, 0.95, 1.0]),
-    "synthesized_nesterov": (momentax.synthesized_nesterov, [0.0, 0.5, 1.3]),
+    "quasi_hyperbolic": (momentax.quasi_hyperbolic, [0.0, 1.0, 0.7]),
+    "synthesized_nesterov": (momentax.synthesized_nesterov, [0.5, 1.3]),
     "overshoot": (momentax.overshoot, [0.5, 5.0]),
     "mass": (momentax.mass, [0.05, 0.4]),
-    "aggregated": (aggregated, [2, 3, 4]),
+    "aggregated": (aggregated, [4, 3]),
     "aggregated_averages": (
         lambda beta, extra: momentax.aggregated((0.9, beta), (1 - extra, extra), gain="average"),
-        [0.0, 0.5, 0.9, 1.0],
+        [1.0, 0.5],
     ),
 }
 HEAVY_BALL = theory.state_space(optax.sgd(1.0, momentum=0.9))
