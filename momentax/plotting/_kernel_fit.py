@@ -58,7 +58,7 @@ def kernel_fit(fit: Fit, *, ax: Any = None) -> np.ndarray:
 
 def _draw_weights(ax: Axes, fit: Fit) -> None:
     n = len(fit.target_weights)
-    pairs = fit.kernel.exponentials
+    pairs = fit.kernel.exponentials or ()
     found = fit.kernel.weights(n)
     both = np.maximum(np.abs(fit.target_weights), np.abs(found))
     shown = min(n, max(_FEWEST, int(np.flatnonzero(both >= _VISIBLE * both.max())[-1]) + 1))
