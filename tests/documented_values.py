@@ -206,10 +206,11 @@ def is_mask(value: Any) -> bool:
     return _takes(value, 1) or all(isinstance(leaf, bool) for leaf in jax.tree.leaves(value))
 
 
-def is_tree_of_whole_numbers(value: Any, least: float = -np.inf) -> bool:
+def is_tree_of_numbers(value: Any, least: int, most: int) -> bool:
     """Return whether a value is a tree of whole numbers or a function of the parameters."""
-    leaves = jax.tree.leaves(value)
-    return _takes(value, 1) or all(_is_number(leaf) and least <= leaf < 2**31 for leaf in leaves)
+    return _takes(value, 1) or all(
+        _is_number(leaf) and least <= leaf <= most for leaf in jax.tree.leaves(value)
+    )
 
 
 # What an argument may be where its annotation does not say it, by its name or by both names.
@@ -218,6 +219,9 @@ def are_all(values: Any, kind: type) -> bool:
 
 
 RULES: dict[str, _Rule] = {
+    "orthogonalize.where": lambda value: is_mask(value),
+    "orthogonalize.heads": lambda value: is_tree_of_numbers(value, least=-32, most=31),
+    "orthogonalize.split": lambda value: is_tree_of_numbers(value, least=1, most=LARGEST),
     "Measurements.history": lambda value: isinstance(value, dict) and not value,
     "Measurements.latest": lambda value: isinstance(value, dict) and not value,
     # The path of a monitor that is the whole state is empty.
@@ -268,8 +272,8 @@ RULES: dict[str, _Rule] = {
     "rollout.params": is_tree_of_floats,
     "sgd.mask": is_mask,
     "muon.mask": is_mask,
-    "muon.heads": is_tree_of_whole_numbers,
-    "muon.split": lambda value: is_tree_of_whole_numbers(value, least=1),
+    "muon.heads": lambda value: is_tree_of_numbers(value, least=-32, most=31),
+    "muon.split": lambda value: is_tree_of_numbers(value, least=1, most=LARGEST),
     "hyperball.where": is_mask,
     "roles.params": is_tree_of_params,
     "from_torch_muon.foreach": lambda value: True,  # It does not change any step.

@@ -121,6 +121,8 @@ def _multiply_matrices(params: dict[str, Any], x: Any, y: Any) -> Any:
     batch = [axes_x[i] for i in batch_x]
     free_x = [a for i, a in enumerate(axes_x) if i not in (*sum_x, *batch_x)]
     free_y = [a for i, a in enumerate(axes_y) if i not in (*sum_y, *batch_y)]
+    # NumPy has no products in bfloat16, whose kind is "V".
+    x, y = (each.astype(np.float32) if each.dtype.kind == "V" else each for each in (x, y))
     return np.einsum(x, axes_x, y, axes_y, batch + free_x + free_y)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from momentax._core import arithmetic
 from momentax._core.typing import Reals
@@ -114,34 +115,65 @@ _STEPS = 3
 _FIRST_STEPS = {1: (1,), 2: (2,), 0: (1, 2)}
 
 
+class _Step(NamedTuple):
+    """One step from R on: its coefficients, and which of its products are needed."""
+
+    row: Any
+    is_made: Any  # False for what fills a group up to _STEPS.
+    is_first: Any  # Q is 1 before it.
+    is_last: Any  # R is not needed after it.
+
+
 def _gram_form(x: jax.Array, rows: Reals) -> jax.Array:
     """Return X after all steps, which multiplies matrices of the size of X only now and then.
 
-    One to three steps from R = X Xᴴ on take 2 products of the size of X and 1, 5 or 9 of R's size.
+    One to three steps from R on take 2 products of the size of X and 1, 5 or 9 of the size of R.
+    The program has each product once: loops and conditions choose.
     """
-    start = 0
-    for steps in _FIRST_STEPS[len(rows) % _STEPS]:
-        x = _steps_from_gram(x, _scanned(rows[start : start + steps], x.dtype))
-        start += steps
-    rest = _scanned(rows[start:], x.dtype).reshape(-1, _STEPS, 3)
-    if not len(rest):
-        return x
-    return jax.lax.scan(lambda x, group: (_steps_from_gram(x, group), None), x, rest)[0]
-
-
-def _steps_from_gram(x: jax.Array, rows: jax.Array) -> jax.Array:
-    """Return X after a few steps that update R = X Xᴴ and not X itself."""
+    # On a TPU, products in the default precision are as inexact as bfloat16.
     times = _product_of(x.dtype, jax.lax.Precision.HIGH)
-    square = partial(_hermitian, times)  # All are polynomials of R, and so are their products.
-    r, q = square(x, _adjoint(x)), None
-    for j, (a, b, c) in enumerate(rows):
-        z = b * r + c * square(r, r)
-        q = z + a * jnp.eye(x.shape[1], dtype=z.dtype)[None] if q is None else square(z, q) + a * q
-        if j + 1 < len(rows):
-            # R becomes (Z + a I) R (Z + a I).
-            half = square(z, r) + a * r
-            r = square(z, half) + a * half
-    return times(q, x).astype(x.dtype)
+
+    def group(x: jax.Array, steps: _Step) -> tuple[jax.Array, None]:
+        r = _hermitian(times, x, _adjoint(x))
+        step = partial(_step_from_gram, partial(_hermitian, times))
+        (_, q), _ = jax.lax.scan(step, (r, jnp.zeros_like(r)), steps)
+        return times(q, x).astype(x.dtype), None
+
+    return jax.lax.scan(group, x, _groups(rows, x.dtype))[0]
+
+
+def _step_from_gram(
+    times: _Product, carry: tuple[jax.Array, jax.Array], step: _Step
+) -> tuple[tuple[jax.Array, jax.Array], None]:
+    """Return R and Q after one step. All are polynomials of one R, and so are their products."""
+    a, b, c = step.row
+    r, q = carry
+
+    def make() -> tuple[jax.Array, jax.Array]:
+        z = b * r + c * times(r, r)
+        one = jnp.eye(z.shape[1], dtype=z.dtype)[None]
+        new_q = jax.lax.cond(step.is_first, lambda: z + a * one, lambda: times(z, q) + a * q)
+
+        def new_r() -> jax.Array:  # (Z + a I) R (Z + a I)
+            half = times(z, r) + a * r
+            return times(z, half) + a * half
+
+        return jax.lax.cond(step.is_last, lambda: r, new_r), new_q
+
+    return jax.lax.cond(step.is_made, make, lambda: carry), None
+
+
+def _groups(rows: Reals, dtype: Any) -> _Step:
+    """Return the steps in groups of equal length, filled up with steps that are not made."""
+    rest = list(rows)
+    lengths = list(_FIRST_STEPS[len(rest) % _STEPS])
+    lengths += [_STEPS] * ((len(rest) - sum(lengths)) // _STEPS)
+    table = np.zeros((len(lengths), _STEPS, 3))
+    made, first, last = np.zeros((3, len(lengths), _STEPS), bool)
+    for i, length in enumerate(lengths):
+        table[i, :length], rest = rest[:length], rest[length:]
+        made[i, :length] = first[i, 0] = last[i, length - 1] = True
+    return _Step(_scanned(table, dtype), *map(jnp.asarray, (made, first, last)))
 
 
 def _adjoint(x: jax.Array) -> jax.Array:
