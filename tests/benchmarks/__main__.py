@@ -78,11 +78,15 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def ratio(process: dict[str, Any], of: str, over: str) -> float | None:
+def ratio(process: dict[str, Any], of: str, over: str, figure: str = "seconds") -> float | None:
     """Return one contestant's time over another's: the median over the rounds that both ran.
 
     If they ran in different groups, they are compared through a contestant that ran in both.
+    Another figure than "seconds" is a fact of both contestants.
     """
+    if figure != "seconds":
+        known = [process["facts"].get(name, {}).get(figure) for name in (of, over)]
+        return None if None in known else known[0] / known[1]
     if of in process["facts"] and over in process["facts"].get(of, {}):
         return process["facts"][of][over]
     for times in process["groups"]:
@@ -195,7 +199,9 @@ def judge_bars(measured: dict[tuple[str, str], list[dict[str, Any]]], on: str) -
         processes = measured.get((bar.suite, bar.workload))
         if processes is None or bar.platform not in (None, on):
             continue
-        each = [[ratio(process, of, bar.over) for process in processes] for of in bar.of]
+        each = [
+            [ratio(process, of, bar.over, bar.figure) for process in processes] for of in bar.of
+        ]
         medians = [median_of_known(values) for values in each]
         known = [value for value in medians if value is not None]
         result = {"bar": bar.name, "on": bar.workload, "target": bar.target}

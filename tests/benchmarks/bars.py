@@ -18,6 +18,7 @@ class Bar(NamedTuple):
     at_most: float | None = None
     at_least: float | None = None
     platform: str | None = None  # None holds on all platforms.
+    figure: str = "seconds"  # Or a fact of both contestants, such as "compile seconds".
     reason: str = ""  # Why it may not be reached: what the program does and what was tried.
 
     @property
@@ -104,6 +105,12 @@ _READING = (
     "XLA:CPU makes one pass over g, v', θ and the update, which it computes again from v'. It does "
     "not vectorize a reduction of several sums, so that the pass takes longer than its bytes need."
 )
+_MUONS = (("orthogonalize",), "optax.contrib.muon")
+_SLICES = (
+    "XLA:CPU compiles one kernel for each matrix that is cut out of a stack, as the places differ, "
+    "at about 50 ms of processor time each. They are a third of the compilation. Without stacks it "
+    "takes as long, since the loops are then as many as the matrices."
+)
 BARS = [
     *at_size("1e7"),
     *at_size("1e8"),
@@ -154,5 +161,21 @@ BARS = [
             reason=_GRADIENT if on else "",
         )
         for on in ("", " (layers)")
+    ),
+    *(
+        Bar(name, "muon", "gpt2", of, over, most, least, figure=figure, reason=reason)
+        for name, of, over, most, least, figure, reason in (
+            (
+                "optax.contrib.muon over orthogonalize",
+                ("optax.contrib.muon",),
+                "orthogonalize",
+                None,
+                1.3,
+                "seconds",
+                "",
+            ),
+            ("memory of orthogonalize", *_MUONS, 1.0, None, "temporary", ""),
+            ("compilation of orthogonalize", *_MUONS, 0.5, None, "compile seconds", _SLICES),
+        )
     ),
 ]

@@ -257,7 +257,27 @@ def stored(name: str, storage: str) -> Maker:
     return optimizer(lambda: wrap(storage, make()), extra=METHODS[name].extra)
 
 
+def of_layers(params: Any) -> list[bool]:
+    """Select matrices but the embeddings, which come first, as those of GPT-2 do."""
+    return [leaf.ndim == 2 and (i > 1 or len(params) < 3) for i, leaf in enumerate(params)]
+
+
+def labels_of_layers(params: Any) -> list[str]:
+    return ["matrix" if each else "other" for each in of_layers(params)]
+
+
+def muon_of_optax() -> Any:
+    others = optax.sgd(RATE, momentum=BETA)
+    return optax.partition({"matrix": optax.contrib.muon(RATE), "other": others}, labels_of_layers)
+
+
+def orthogonalized() -> Any:
+    return momentax.sgd(RATE, momentax.orthogonalize(where=of_layers))
+
+
 CONTESTANTS: dict[str, Maker] = {
+    "optax.contrib.muon": optimizer(muon_of_optax),
+    "orthogonalize": optimizer(orthogonalized),
     "C": limit,
     "optax.sgd": optimizer(lambda: optax.sgd(RATE, momentum=BETA)),
     "optax.sgd, nesterov": optimizer(lambda: optax.sgd(RATE, momentum=BETA, nesterov=True)),

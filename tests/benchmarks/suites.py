@@ -76,6 +76,13 @@ SUITES = {
         "train_step",
         limit=False,
     ),
+    "muon": Suite(
+        "Orthogonalized momentum of the layers, five steps in float32",
+        ["gpt2"],
+        ["orthogonalize"],
+        "optax.contrib.muon",
+        limit=False,
+    ),
     "dispatch": Suite(
         "The cost of a call, on six numbers",
         ["tiny"],

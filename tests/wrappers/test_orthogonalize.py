@@ -80,6 +80,19 @@ def test_the_table_of_the_docstring_is_true(row):
     assert y.min() > 0
 
 
+def test_the_steps_that_the_docstring_names_are_the_fewest_of_that_quality():
+    text = " ".join(momentax.orthogonalize.__doc__.split())
+    text = text[text.index("the fewest that take") : text.index("never do")]
+    inside = {}
+    for k, names in re.findall(r'(\d+) of ((?:"\w+"(?: or )?)+)', text):
+        inside |= dict.fromkeys(re.findall(r"\w{3,}", names), int(k))
+    for name in SETS:
+        images = (image(name, k, np.geomspace(1e-3, 1, 3000)) for k in range(1, 21))
+        enough = [k for k, y in enumerate(images, 1) if y.min() >= 0.85 and y.max() <= 1.15]
+        assert enough[:1] == ([inside[name]] if name in inside else []), name
+    assert set(re.findall(r'"(\w+)"', text)) == set(SETS)
+
+
 # The factor of the smallest singular values, as others have published it, tells a wrong digit.
 SLOPES = {
     ("jordan", 5): 485,

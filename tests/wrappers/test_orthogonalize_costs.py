@@ -89,7 +89,7 @@ def test_memory_is_that_of_one_iterate_whatever_the_steps(n, m):
 def test_memory_of_many_layers_is_that_of_the_updates_and_a_part():
     layers, n, m = 64, 512, 1024
     memory = fully_optimized(lowered([(n, m)] * layers)).memory_analysis()
-    assert memory.temp_size_in_bytes / (4 * layers * n * m) < 3
+    assert memory.temp_size_in_bytes / (4 * layers * n * m) < 3.1
 
 
 def test_every_donated_buffer_is_reused():
