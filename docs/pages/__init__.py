@@ -34,11 +34,18 @@ def write_pages(app: Any, config: Any) -> None:
     reference.write_pages(docs / "reference")
 
 
+def read_source(app: Any, name: str, source: list[str]) -> None:
+    """Lead the links to notebooks, which fit the repository, to their pages."""
+    del app, name
+    source[0] = source[0].replace("](../../notebooks/", "](../notebooks/")
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Connect the parts to Sphinx."""
     from docs.pages import docstrings, links, mathematics, reference
 
     app.connect("config-inited", write_pages)
+    app.connect("source-read", read_source)
     app.connect("autodoc-process-docstring", docstrings.process)
     app.connect("autodoc-skip-member", reference.skip_member)
     app.connect("build-finished", links.check_build)

@@ -19,6 +19,10 @@ from docs.pages.names import namespace_of, resolve
 
 _SECTION = re.compile(r"^([A-Z]\w+):$")
 _TITLES = {"Args": "Arguments", "Example": "Example", "Examples": "Example"}
+_CODE = re.compile(
+    r"^\s*(def \w+\(|for \w+(, \w+)* in |from \S+ import |import |\w+(, \w+)* = [a-z.]+\()",
+    re.MULTILINE,
+)
 _ITEM = re.compile(r"^(\**\w+(?:, \**\w+)*): (.*)$")
 Link = Callable[[str], str]
 
@@ -140,7 +144,7 @@ def _block(text: str) -> list[str]:
     """Return an indented block as mathematics, or as it is if it is code or a table."""
     if is_formula(text):
         return [".. raw:: html", "", f'    <div class="formula">{to_mathml(text)}</div>']
-    code = re.search(r"^\s*(def|for|from|import|\w+(, \w+)* = [a-z.]+\()", text, re.MULTILINE)
+    code = _CODE.search(text)
     language = "python" if code else "none"
     return [f".. code-block:: {language}", "", *indent(text, "    ").splitlines()]
 

@@ -47,7 +47,9 @@ def read_page(path: Path) -> Page:
 
 def faults(folder: Path) -> list[str]:
     """Return a sentence for each link of a built site that leads nowhere or to a network."""
-    pages = {path.resolve(): read_page(path) for path in sorted(folder.rglob("*.html"))}
+    paths = sorted(folder.rglob("*.html"))
+    paths = [path for path in paths if "_static" not in path.parts]  # Templates of the theme.
+    pages = {path.resolve(): read_page(path) for path in paths}
     found = []
     for path, page in pages.items():
         here = path.relative_to(folder.resolve())

@@ -114,7 +114,7 @@ def _coefficients(fact: Facts) -> str:
 def _picture(fact: Facts, name: str) -> list[str]:
     title, about = _PICTURES[name]
     settings = ", ".join(f"{k} = {v}" for k, v in fact.arguments.items())
-    given = f" The picture has {settings}." if settings and name == "memory" else ""
+    given = f" The picture has {settings}." if settings and name in ("memory", "run") else ""
     image = f".. image:: pictures/{fact.name}_{name}.png\n   :alt: {title} of {fact.title}"
     return [_heading(title), inline(about + given), image]
 
