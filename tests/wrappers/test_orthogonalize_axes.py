@@ -187,7 +187,7 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("options", "message"), BAD, ids=str)
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[message for _, message in BAD])
 def test_choices_that_do_not_fit_raise_at_init_and_name_the_parameter(options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         momentax.orthogonalize(**options).init(TREE)
