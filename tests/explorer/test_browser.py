@@ -11,99 +11,13 @@ import optax
 import pytest
 
 import momentax
+from tests.explorer.browser import CANVASES, Page
 
 pytestmark = pytest.mark.browser
 
 CONTROLS = {"alpha", "beta", "method", "surface", "shape", "noise", "steps", "x", "y"}
 BUTTONS = {"play", "best", "share"}
-CANVASES = ("path", "map", "loss", "oscillation", "kernel", "phase")
 WIDE, NARROW = (1280, 900), (380, 800)
-
-
-class Page:
-    """The page in a browser, with short names for what the tests do."""
-
-    def __init__(self, driver, url):
-        self.driver, self.url = driver, url
-
-    def run(self, script, *arguments):
-        return self.driver.execute_script(script, *arguments)
-
-    def load(self, address=""):
-        """Open the page anew, and wait until it has done what may wait."""
-        self.driver.get("about:blank")
-        self.driver.get(f"{self.url}{address}")
-        self.settle()
-
-    def settle(self):
-        """Wait until the page has drawn and written its address."""
-        self.driver.execute_async_script(
-            "const done = arguments[0];"
-            "setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(done)), 260);"
-        )
-
-    def resize(self, width, height):
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-
-    def prefer(self, scheme="light", motion="no-preference"):
-        features = [
-            {"name": "prefers-color-scheme", "value": scheme},
-            {"name": "prefers-reduced-motion", "value": motion},
-        ]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-    def text(self, name):
-        return self.run("return document.getElementById(arguments[0]).textContent", name)
-
-    def picture(self, name):
-        return self.run("return document.getElementById(arguments[0]).toDataURL()", name)
-
-    def pictures(self):
-        return [self.picture(name) for name in CANVASES]
-
-    def messages(self):
-        """What the console holds since the last call."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
-
-    def slide(self, name, share):
-        """Move a slider to a share of its length."""
-        self.run(
-            "const slider = document.getElementById(arguments[0]);"
-            "slider.value = String(Math.round(arguments[1] * Number(slider.max)));"
-            "slider.dispatchEvent(new Event('input', {bubbles: true}));",
-            *(name, share),
-        )
-        self.settle()
-
-    def press(self, *keys):
-        from selenium.webdriver.common.action_chains import ActionChains
-
-        ActionChains(self.driver).send_keys(*keys).perform()
-
-    def focused(self):
-        return self.run(
-            "const at = document.activeElement;"
-            "return at === document.body ? 'BODY' : at.id || at.textContent.trim()"
-        )
-
-    def drag(self, name, start, end):
-        """Press at a share of a canvas, move to another one, and release."""
-        from selenium.webdriver.common.action_chains import ActionChains
-        from selenium.webdriver.common.by import By
-
-        canvas = self.driver.find_element(By.ID, name)
-        self.run("arguments[0].scrollIntoView({block: 'center'})", canvas)
-        width, height = canvas.size["width"], canvas.size["height"]
-        places = [(round((u - 0.5) * width), round((v - 0.5) * height)) for u, v in (start, end)]
-        chain = ActionChains(self.driver).move_to_element_with_offset(canvas, *places[0])
-        chain.click_and_hold().move_to_element_with_offset(canvas, *places[1]).release().perform()
-        self.settle()
-
-    def settings(self):
-        """The settings in the address."""
-        pairs = re.findall(r"([a-z]+)=([^&]+)", self.run("return location.hash"))
-        return dict(pairs)
 
 
 @pytest.fixture(scope="module")
