@@ -32,6 +32,7 @@ _EXAMPLES = {
         "momentax race --problem rosenbrock --methods heavy_ball,nesterov,aggregated",
         "momentax race --problem ravine --learning-rate 0.01 --film none --output runs/race",
     ),
+    "explore": ("momentax explore --output explore.html",),
 }
 
 
@@ -48,6 +49,7 @@ def make_parser() -> Parser:
             _EXAMPLES["sweep"][0],
             _EXAMPLES["analyze"][0],
             _EXAMPLES["race"][0],
+            _EXAMPLES["explore"][0],
             "momentax sweep --help",
         ),
     )
@@ -342,6 +344,7 @@ def _add_explore(commands: Any) -> None:
         description="Write one HTML file that needs no network. In a browser, drag the learning "
         "rate, β, the condition number, the noise and the start, and see the path of a momentum "
         "method, its loss, its kernel and its stability beside the numbers of the theory.",
+        examples=_EXAMPLES["explore"],
     )
     explore.set_defaults(run=_run_explore, parser=explore)
     explore.add_argument(

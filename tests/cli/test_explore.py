@@ -36,7 +36,7 @@ def test_a_place_that_cannot_be_written_is_refused_in_a_sentence(tmp_path, refus
         ),
         (
             tmp_path / "file" / "explore.html",
-            f"the folder of --output, {tmp_path / 'file'}, could not be made: ",
+            f"--output {tmp_path / 'file'} must be a folder, but it is a file",
         ),
     ):
         refused = refuse("explore", "--output", str(output))
@@ -54,5 +54,5 @@ def test_a_file_that_is_not_writable_is_refused(tmp_path, refuse, monkeypatch):
     monkeypatch.setattr(os, "access", lambda at, mode: str(at) != str(path))
     refused = refuse("explore", "--output", str(path))
     assert refused.code == 2
-    assert f"{path} is not writable; choose another file" in refused.err
+    assert f"{path} is not writable" in refused.err
     assert path.read_text(encoding="utf-8") == "kept"
