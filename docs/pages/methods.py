@@ -131,7 +131,8 @@ def _index(facts: dict[str, Facts]) -> str:
             [
                 _heading("Methods", "="),
                 inline(_INTRODUCTION),
-                ":doc:`The table of all methods <table>` has the coefficients, the sources and the other libraries.",
+                ":doc:`The table of all methods <table>` has the coefficients, the sources and the other "
+            "libraries.",
                 ".. list-table::\n   :header-rows: 1\n   :widths: 27 63 10\n\n" + "\n".join(rows),
                 f".. toctree::\n   :hidden:\n\n   table\n{names}",
             ]
