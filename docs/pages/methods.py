@@ -131,8 +131,7 @@ def _index(facts: dict[str, Facts]) -> str:
             [
                 _heading("Methods", "="),
                 inline(_INTRODUCTION),
-                ":doc:`The table of all methods <table>` has the coefficients, the sources and the other "
-            "libraries.",
+                f":doc:`The table of all methods <table>` has {_IN_THE_TABLE}.",
                 ".. list-table::\n   :header-rows: 1\n   :widths: 27 63 10\n\n" + "\n".join(rows),
                 f".. toctree::\n   :hidden:\n\n   table\n{names}",
             ]
@@ -141,6 +140,7 @@ def _index(facts: dict[str, Facts]) -> str:
     )
 
 
+_IN_THE_TABLE = "the coefficients, the sources and the other libraries"
 _INTRODUCTION = (
     "A method maps gradients to directions, and `momentax.sgd(learning_rate, method)` makes steps "
     "along them. Each page has the equation, the memory, the frequency response and the stability "
