@@ -29,6 +29,7 @@ if not explorer.exists():
     suppress_warnings = ["toc.excluded", "toc.not_readable"]
 templates_path = ["_templates"]
 nitpicky = True
+smartquotes = False  # Quotes and primes belong to code and formulas.
 
 # Markdown and notebooks. Outputs are those that are committed.
 nb_execution_mode = "off"

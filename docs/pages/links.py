@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 _LOADED = {(tag, "src") for tag in ("script", "img", "iframe", "source")} | {("link", "href")}
 # A <link> of these kinds names a page and loads nothing.
 _NAMES = ("next", "prev", "index", "search", "author")
+_SCRIPTED = ("explore.html",)  # A script makes the elements of these pages.
 _IMPORT = re.compile(r"""url\(\s*['"]?(https?:)?//|@import\s+['"](https?:)?//""")
 
 
@@ -76,7 +77,7 @@ def _fault(path: Path, link: str, pages: dict[Path, Page]) -> str:
     if not target.exists():
         return "whose file does not exist"
     anchor = unquote(parts.fragment)
-    if target in pages and anchor not in pages[target].anchors:
+    if target in pages and target.name not in _SCRIPTED and anchor not in pages[target].anchors:
         return "whose anchor does not exist"
     return ""
 

@@ -120,11 +120,10 @@ def _picture(fact: Facts, name: str) -> list[str]:
 
 
 def _index(facts: dict[str, Facts]) -> str:
-    rows = ["   * - Method\n     - When to use it\n     - Bytes\n     - Who else has it"]
+    rows = ["   * - Method\n     - When to use it\n     - Bytes"]
     for name, fact in facts.items():
-        others = _sentence(fact.others) if fact.others else ""
-        cells = (inline(fact.when), str(fact.bytes_per_parameter()), others)
-        title = f":doc:`{fact.title} <{name}>` ``{name}``"
+        cells = (inline(fact.when), str(fact.bytes_per_parameter()))
+        title = f":doc:`{fact.title} <{name}>`"
         rows.append("\n     - ".join([f"   * - {title}", *cells]))
     names = "\n".join(f"   {name}" for name in facts)
     return (
@@ -132,8 +131,8 @@ def _index(facts: dict[str, Facts]) -> str:
             [
                 _heading("Methods", "="),
                 inline(_INTRODUCTION),
-                ":doc:`The table of all methods <table>` has the coefficients and the sources.",
-                ".. list-table::\n   :header-rows: 1\n   :widths: 24 46 8 22\n\n" + "\n".join(rows),
+                f":doc:`The table of all methods <table>` has {_IN_THE_TABLE}.",
+                ".. list-table::\n   :header-rows: 1\n   :widths: 27 63 10\n\n" + "\n".join(rows),
                 f".. toctree::\n   :hidden:\n\n   table\n{names}",
             ]
         )
@@ -141,10 +140,10 @@ def _index(facts: dict[str, Facts]) -> str:
     )
 
 
+_IN_THE_TABLE = "the coefficients, the sources and the other libraries"
 _INTRODUCTION = (
     "A method maps gradients to directions, and `momentax.sgd(learning_rate, method)` makes steps "
     "along them. Each page has the equation, the memory, the frequency response and the stability "
     "of a method, in pictures that the library made from its code. Bytes are those of the state "
-    "for each float32 parameter. Where the last column is empty, we know of no other library that "
-    "has the method."
+    "for each float32 parameter."
 )
