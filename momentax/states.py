@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._sgd import DecayState as DecayState
     from momentax._sgd import ScaleState as ScaleState
     from momentax._wrappers._failures import GuardState as GuardState
-    from momentax._wrappers._monitor import MonitorState as MonitorState
+    from momentax._wrappers._monitor_state import MonitorState as MonitorState
     from momentax._wrappers._optimistic import OptimisticState as OptimisticState
     from momentax._wrappers._orientation import OrientedState as OrientedState
     from momentax._wrappers._orthogonalize import OrthogonalizeState as OrthogonalizeState
@@ -65,7 +65,7 @@ def register_serialization() -> None:
     """
     from jax import export  # A slow import, which importing momentax does not need.
 
-    from momentax._wrappers._monitor import LastGradient, LastStep
+    from momentax._wrappers._monitor_state import LastGradient, LastStep
     from momentax.storage._bfloat16 import Bfloat16Velocity
     from momentax.storage._int8 import Int8Velocity
 

@@ -173,7 +173,7 @@ def test_the_example_of_a_convention_has_its_recurrence():
 
 
 def test_the_examples_of_a_schedule_and_a_quantity_have_their_values():
-    schedule = defined("momentax/schedules.py").cosine(0.1, 0.8, 20)
+    schedule = defined("momentax/schedules/_ramps.py").cosine(0.1, 0.8, 20)
     np.testing.assert_allclose([schedule(t) for t in (0, 10, 99)], [0.1, 0.45, 0.8], rtol=1e-6)
     n = defined("momentax/theory/_closed_forms/_memory.py").time_constant(0.9)
     np.testing.assert_allclose(0.9**n, np.exp(-1), rtol=1e-12)

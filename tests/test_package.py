@@ -25,7 +25,7 @@ def test_version_is_that_of_the_distribution():
 
 def test_at_most_six_files_lie_outside_of_a_room():
     loose = {path.stem for path in ROOT.glob("*.py")}
-    assert loose == {"__init__", "__main__", "_sgd", "problems", "schedules", "states"}
+    assert loose == {"__init__", "__main__", "_sgd", "problems", "states"}
 
 
 def test_names_without_an_underscore_are_the_namespaces_that_users_type():

@@ -329,11 +329,15 @@ def _measure(tree: PyTree) -> tuple[jax.Array, jax.Array]:
 
 
 def _unit_of(tree: PyTree) -> jax.Array:
-    """Return a power of two near the largest entry; 1 if all are 0, or one is infinite or NaN.
+    """Return a power of two near the largest entry; 1 if all are 0, or one is infinite or NaN."""
+    return power_near(_largest(tree))
+
+
+def power_near(largest: jax.Array) -> jax.Array:
+    """Return a power of two near a positive number; 1 for one that is 0, infinite or NaN.
 
     Its reciprocal is neither subnormal nor infinite, so that division by it is exact.
     """
-    largest = _largest(tree)
     info = jnp.finfo(largest.dtype)
     is_ordinary = (largest > 0) & jnp.isfinite(largest)
     bounded = jnp.where(is_ordinary, largest, 1)

@@ -16,7 +16,6 @@ from momentax._core import xla
 _SMALL = 64  # Entries. Anything so small is computed again without a look at how.
 # Operations that change the size of an array, and that XLA computes where the result is read.
 _RESIZING = ("broadcast_in_dim", "reshape", "squeeze", "expand_dims")
-_CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
 
 
 def recompute(
@@ -71,9 +70,8 @@ def _is_elementwise(eqn: Any) -> bool:
     """Whether XLA computes an equation where its result is read, or it is small throughout."""
     if all(map(_is_small, (*eqn.invars, *eqn.outvars))):
         return True
-    body = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-    if body is not None and eqn.primitive.name in _CALLS:
-        return all(map(_is_elementwise, getattr(body, "jaxpr", body).eqns))
+    if (body := xla.inlined_body(eqn)) is not None:
+        return all(map(_is_elementwise, body.eqns))
     if eqn.primitive.name in _RESIZING:
         return True
     large = [atom for atom in eqn.invars if not _is_small(atom)]

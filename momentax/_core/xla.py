@@ -119,7 +119,9 @@ def _bodies(eqn: Any) -> list[Any]:
 # The order of reads and writes in a training step.
 
 # Calls that XLA inlines.
-_INLINED = ("jit", "pjit", "closed_call", "checkpoint", "remat2", "custom_jvp_call")
+_INLINED = (
+    "jit", "pjit", "closed_call", "checkpoint", "remat2", "custom_jvp_call", "custom_vjp_call"
+)  # fmt: skip
 # Operations that XLA does not fuse, although their result may have the size of an operand.
 _CONTRACTIONS = ("dot_general", "conv_general_dilated")
 # Operations that take much longer than reading their operands.
@@ -210,9 +212,8 @@ class _Reads:
 
     def _follow(self, jaxpr: Any) -> None:
         for eqn in jaxpr.eqns:
-            body = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-            if body is not None and eqn.primitive.name in _INLINED:
-                body = getattr(body, "jaxpr", body)
+            body = inlined_body(eqn)
+            if body is not None:
                 self._rename(eqn.invars, body.invars)
                 self._follow(body)
                 self._rename(body.outvars, eqn.outvars)
@@ -235,6 +236,14 @@ class _Reads:
                 self.parameters.append(origin.images)
         result = _Origin(images, reads, time=len(self._origins))
         self._origins.update(dict.fromkeys(eqn.outvars, result))
+
+
+def inlined_body(eqn: Any) -> Any:
+    """Return the program that an equation calls and that XLA inlines, or None."""
+    body = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    if body is None or eqn.primitive.name not in _INLINED:
+        return None
+    return getattr(body, "jaxpr", body)
 
 
 def is_elementwise_at(eqn: Any, atom: Any) -> bool:

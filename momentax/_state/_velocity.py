@@ -184,7 +184,7 @@ def map_node(state: PyTree, path: str, function: Callable[[Any, str], Any]) -> P
 
 
 def fill_velocities(state: PyTree, value: Any) -> PyTree:
-    """Return a state that is not encoded with one number in every entry of its velocities."""
+    """Return a state whose velocities have one number in every entry; none may be encoded."""
 
     def fill(node: Any, field: str) -> Any:
         filled = jax.tree.map(

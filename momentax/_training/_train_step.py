@@ -23,8 +23,8 @@ from momentax._training._donation import (
     describe_change,
     shape_and_dtype,
 )
-from momentax._wrappers._monitor import MonitorState
 from momentax._wrappers._monitor import monitor as monitor_of
+from momentax._wrappers._monitor_state import MonitorState
 
 
 def train_step(

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from momentax._core import trees
 from momentax._core.typing import PyTree
-from momentax._state._measures import parts_like
 from momentax._state._units import node_and_units
 from momentax._state._velocity import has_velocity, velocities
 
@@ -76,3 +76,22 @@ def velocity_parts(state: PyTree, like: PyTree) -> tuple[list[Any], list[bool]]:
             if found[i] is None and part is not None and jnp.ndim(part) >= leaf.ndim:
                 found[i], sums[i] = part, in_gradients
     return found, sums
+
+
+def parts_like(tree: PyTree, like: PyTree) -> list[Any]:
+    """Return the array of a tree at each leaf of another, and None where it has none.
+
+    A tree of another structure has none at all.
+    """
+    structure = jax.tree.structure(like)
+    try:
+        parts = structure.flatten_up_to(trees.only_arrays(tree))
+    except ValueError:
+        parts = [None] * structure.num_leaves
+    return [part if _is_measurable(part) else None for part in parts]
+
+
+def _is_measurable(part: Any) -> bool:
+    if not jax.tree_util.all_leaves([part]) or not trees.is_array(part):
+        return False
+    return jnp.issubdtype(jnp.result_type(part), jnp.inexact)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from momentax._core.hyperparameters import float_dtype
 from momentax._state._measures import Measure
@@ -40,7 +41,7 @@ class Reading(NamedTuple):
         """Return the reading of each group, or None if one of its measures is missing."""
         if any(name not in measures for name in self.measures):
             return None
-        known: Any = jnp.bool_(True)
+        known: Any = np.bool_(True)
         values = []
         for name in self.measures:
             value = measures[name].value
@@ -49,7 +50,9 @@ class Reading(NamedTuple):
                 known = known & (value != 0)
                 value = jnp.where(value != 0, value, 1)
             values.append(value)
-        return Measure(jnp.where(known, self.formula(*values), 0), known)
+        value = self.formula(*values)
+        is_certain = isinstance(known, np.ndarray | np.bool_) and np.all(known)
+        return Measure(value if is_certain else jnp.where(known, value, 0), known)
 
 
 def _ratio(x: Any, y: Any) -> Any:
@@ -105,12 +108,16 @@ COLUMNS = len(READINGS) + 1  # The last one says which readings are known.
 
 def as_row(measures: Mapping[str, Measure], groups: int) -> jax.Array:
     """Return all readings of each group, and a number whose bits say which of them are known."""
-    columns, bits = [], jnp.zeros(groups, float_dtype())
+    dtype = float_dtype()
+    columns, bits, certain = [], [], np.zeros(groups, dtype)
     for i, reading in enumerate(READINGS):
         found = reading.measure(measures)
         if found is None:
-            columns.append(jnp.zeros(groups, float_dtype()))
+            columns.append(jnp.zeros(groups, dtype))
             continue
-        columns.append(jnp.broadcast_to(found.value, (groups,)).astype(float_dtype()))
-        bits += jnp.where(found.known, 2.0**i, 0)
-    return jnp.stack([*columns, bits], axis=1)
+        columns.append(jnp.broadcast_to(found.value, (groups,)).astype(dtype))
+        if isinstance(found.known, jax.Array):
+            bits.append(jnp.where(found.known, jnp.asarray(2.0**i, dtype), 0))
+        else:
+            certain += np.where(found.known, 2.0**i, 0).astype(dtype)
+    return jnp.stack([*columns, sum(bits, start=jnp.asarray(certain))], axis=1)

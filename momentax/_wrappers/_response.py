@@ -7,6 +7,7 @@ hyperparameters of its actual state. So schedules have their values of this upda
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,9 +20,9 @@ from momentax._core import arithmetic
 from momentax._core.codecs import decode
 from momentax._core.hyperparameters import float_dtype
 from momentax._core.typing import PyTree
-from momentax._state._measures import Groups, Measure, parts_like
+from momentax._state._measures import Groups, Measure
 from momentax._state._velocity import fill_velocities
-from momentax._wrappers._parts import velocity_parts
+from momentax._wrappers._parts import parts_like, velocity_parts
 
 # Gradient, velocity and parameter in units of _SIZE: three unit vectors, and two points at which a
 # linear response is the sum of those three.
@@ -62,19 +63,21 @@ def find_responses(
 
     def respond(point: Any) -> tuple[list[Any], list[Any]]:
         g, v, θ = (_SIZE * x for x in point)
-        zeros = jax.tree.map(jnp.zeros_like, ones)
-        inner = fill_velocities(_with_coefficients_of(state, tx.init(zeros)), v)
+        inner = fill_velocities(_with_coefficients_of(state, first()), v)
         grad, params = (
             arithmetic.combine((g, ones), like=ones),
             arithmetic.combine((θ, ones), like=ones),
         )
-        u, inner = tx.update(grad, inner, params, **given, grad=grad)
+        u, inner = _ask(tx.update, grad, inner, params, **given, grad=grad)
         return parts_like(u, like), velocity_parts(inner, like)[0]
 
+    def first() -> PyTree:
+        return decode(_ask(tx.init, jax.tree.map(jnp.zeros_like, ones)))
+
     try:
-        memory = _count_memory(jax.eval_shape(tx.init, ones))
+        memory = _count_memory(jax.eval_shape(first))
         updates, velocities = jax.vmap(respond)(jnp.asarray(_POINTS))
-    except Exception:  # A few entries need not fit what tx expects, so that it may raise anything.
+    except _RefusedError:
         return None
     leaves = len(jax.tree.leaves(ones))
     u, v = _stack(updates), _stack(_with_zeros(velocities))
@@ -85,6 +88,18 @@ def find_responses(
     return Responses(
         u[:3, :, 0], None if v is None else v[:3], _is_linear(u) & v_is_linear, v_is_linear
     )
+
+
+class _RefusedError(Exception):
+    """A transformation cannot be run on single entries."""
+
+
+def _ask(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function of the transformation that is measured."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:  # Single entries need not fit what it expects: it may raise any.
+        raise _RefusedError from error
 
 
 def _with_zeros(values: list[Any]) -> list[Any]:
@@ -128,7 +143,10 @@ def _with_coefficients_of(state: PyTree, first: PyTree) -> PyTree:
         is_entry = jnp.ndim(single) and jnp.size(single) == 1
         return single if is_entry or jnp.shape(actual) != jnp.shape(single) else actual
 
-    return jax.tree.map(choose, decode(state), first)
+    state = decode(state)
+    if jax.tree.structure(state) != jax.tree.structure(first):
+        raise _RefusedError
+    return jax.tree.map(choose, state, first)
 
 
 def _count_memory(state: PyTree) -> int:
@@ -143,7 +161,7 @@ def age(found: Responses, groups: Groups) -> Measure:
     For stacked velocities it is that of their sum.
     """
     if found.velocity is None:
-        return Measure(jnp.zeros(groups.number), jnp.zeros(groups.number, jnp.bool_))
+        return Measure(jnp.zeros(groups.number), np.zeros(groups.number, np.bool_))
     γ, β, _ = found.velocity
     weight = jnp.sum(γ / (1 - β), axis=-1)
     known = found.velocity_is_linear & jnp.all(jnp.abs(β) < 1, axis=-1) & (weight != 0)

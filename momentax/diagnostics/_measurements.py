@@ -13,7 +13,7 @@ from momentax._core import arguments, lazy
 from momentax._core.typing import PyTree
 from momentax._state import _flax
 from momentax._state._names import as_separator, join_names
-from momentax._wrappers._monitor import MonitorState
+from momentax._wrappers._monitor_state import MonitorState, decode_names
 from momentax._wrappers._readings import COLUMNS, READINGS
 
 
@@ -186,7 +186,7 @@ def measurements(state: PyTree, *, path: str | None = None, separator: str = "/"
             f"state has leading axes of {axes}, as jax.vmap or jax.lax.scan stacks states; read "
             "one of them: momentax.measurements(jax.tree.map(lambda leaf: leaf[0], state))"
         )
-    groups = join_names(_decode_names(np.asarray(found.names)), separator)
+    groups = join_names(decode_names(np.asarray(found.names)), separator)
     order = np.argsort(counts := np.asarray(found.history_counts))
     order = order[counts[order] >= 0]
     known = int(found.latest_count) >= 0
@@ -242,11 +242,6 @@ def _as_monitor_state(node: Any) -> MonitorState:
     if isinstance(node, MonitorState):
         return _flax.unwrap(node)
     return MonitorState(*(_flax.unwrap(node.get(field)) for field in MonitorState._fields))
-
-
-def _decode_names(names: np.ndarray) -> list[tuple[str, ...]]:
-    rows = (bytes(row[row != 255]).decode() for row in names)
-    return [tuple(row.split("\0")) if row else () for row in rows]
 
 
 def _by_key(rows: np.ndarray, groups: list[str], separator: str) -> dict[str, np.ndarray]:

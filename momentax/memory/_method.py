@@ -42,7 +42,9 @@ def method(kernel: Kernel) -> optax.GradientTransformationExtraArgs:
 
     A sum of exponentials is `aggregated` with gain="average". Any other kernel is the filter
     x_t = F x_{t-1} + G g_t, d_t = H x_{t-1} + D g_t, which takes `Kernel.buffers` buffers of the
-    parameters' size: one for each weight but the first in a kernel of finitely many weights.
+    parameters' size: one for each weight but the first in a kernel of finitely many weights. The
+    kernel of a whole optimizer has negative weights and gives an optimizer again, which descends
+    by itself; `sgd` refuses it.
 
     Args:
         kernel: A Kernel, as `Kernel.from_exponentials`, `memory.of` or `memory.fit` return it.
@@ -57,8 +59,11 @@ def method(kernel: Kernel) -> optax.GradientTransformationExtraArgs:
     """
     require_kernel("kernel", kernel)
     if isinstance(kernel._response, Exponentials):
-        return aggregated(*(tuple(part.tolist()) for part in kernel._response), gain="average")
-    return _filtered(kernel)
+        tx = aggregated(*(tuple(part.tolist()) for part in kernel._response), gain="average")
+    else:
+        tx = _filtered(kernel)
+    # Only the directions of a Method are taken to follow the gradient without a look at them.
+    return optax.GradientTransformationExtraArgs(*tx) if kernel.total < 0 else tx
 
 
 def require_kernel(name: str, kernel: Any) -> None:

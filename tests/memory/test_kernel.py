@@ -181,3 +181,14 @@ def test_a_kernel_can_be_read_as_a_system_and_drawn():
     ax = kernel.plot()
     np.testing.assert_allclose(ax.lines[0].get_ydata()[:5], kernel.weights(5), rtol=1e-9)
     plt.close(ax.figure)
+
+
+def test_the_kernel_of_an_optimizer_gives_the_optimizer_which_sgd_refuses():
+    tx = memory.method(memory.of(optax.sgd(0.1, 0.9)))
+    params, states = jnp.ones(3), {}
+    for each, name in ((tx, "kernel"), (optax.sgd(0.1, 0.9), "optax")):
+        u, state = each.update(params, each.init(params), params)
+        states[name] = u, each.update(2 * params, state, params)[0]
+    np.testing.assert_allclose(states["kernel"], states["optax"], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"method must return directions, which follow the grad"):
+        momentax.sgd(0.1, tx).init(params)
