@@ -92,8 +92,9 @@ def as_coefficients(value: Any, steps: int, dtype: Any) -> Reals:
     `value` is the name of a set or a sequence of rows; past its end the last row repeats. `dtype`
     is that of the iteration, whose rounding may take the largest singular value above 1.
     """
-    rows = _named_rows(value) if isinstance(value, str) else _own_rows(value, steps)
-    taken = np.asarray([rows[min(j, len(rows) - 1)] for j in range(steps)], np.float64)
+    named = isinstance(value, str)
+    rows = np.asarray(_named_rows(value)) if named else _own_rows(value, steps)
+    taken = rows[np.minimum(np.arange(steps), len(rows) - 1)]
     if fault := _fault(taken, 1.0):
         raise ValueError(f"coefficients must keep singular values positive and bounded: {fault}")
     if fault := _fault(taken, 1 + _rounding_of_norm(dtype)):
@@ -115,7 +116,7 @@ def _named_rows(name: str) -> Sequence[Any]:
     return COEFFICIENTS[arguments.as_option("coefficients", name, COEFFICIENTS)]
 
 
-def _own_rows(value: Any, steps: int) -> Sequence[Any]:
+def _own_rows(value: Any, steps: int) -> Reals:
     wrong = (
         "coefficients must be the name of a set or rows of three numbers (a, b, c), such as "
         "[(1.875, -1.25, 0.375)]"

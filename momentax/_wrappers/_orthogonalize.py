@@ -197,7 +197,7 @@ def orthogonalize(
         squares, inner = state
         named = updates if params is None else params
         layouts = layouts_of(named, where, heads, split, complete=params is not None)
-        _require_squares(squares, after if layouts else None)
+        _require_squares(squares, after, has_matrices=bool(layouts))
         d, inner = tx.update(updates, inner, params, **extra_args)
         d, squares = _orthogonalize_tree(to, layouts, updates, d, squares)
         return d, OrthogonalizeState(squares, inner)
@@ -251,10 +251,11 @@ def require_precision(dtype: Any) -> None:
         )
 
 
-def _require_squares(squares: PyTree, after: str | None) -> None:
+def _require_squares(squares: PyTree, after: str | None, *, has_matrices: bool) -> None:
     """Refuse the averages of a state for another `after`."""
-    if bool(jax.tree.leaves(squares)) != (after == "normuon"):
-        kept = "with" if jax.tree.leaves(squares) else "without"
+    has_squares = bool(jax.tree.leaves(squares))
+    if has_squares != (after == "normuon") and (has_squares or has_matrices):
+        kept = "with" if has_squares else "without"
         raise ValueError(
             f"state must be one of after={after!r}, got one {kept} row_squares: start with "
             "tx.init(params), and give it the velocity with momentax.replace_velocity"
@@ -291,7 +292,9 @@ def _orthogonalize_tree(
     """Return the direction with its matrices replaced, and the new averages of squares."""
     named, structure = jax.tree_util.tree_flatten_with_path(updates, is_leaf=trees.is_none)
     leaves = structure.flatten_up_to(d)
-    averages = [None] * len(leaves) if squares is None else structure.flatten_up_to(squares)
+    averages: list[Any] = [None] * len(leaves)
+    if squares is not None:
+        averages = structure.flatten_up_to(squares)
     chosen = {
         i: layouts[path] for i, (path, g) in enumerate(named) if g is not None and path in layouts
     }
