@@ -111,8 +111,9 @@ def monitor(
         training of deep neural networks, 2021, arXiv:2102.06604, for alpha.
     """
     arguments.require_transformation("tx", tx)
+    tx = optax.with_extra_args_support(tx)
     options = Options(
-        optax.with_extra_args_support(tx),
+        tx,
         arguments.as_count("every", every),
         _as_per(per),
         arguments.as_count("history", history, least=0),
@@ -121,11 +122,12 @@ def monitor(
     observe_concrete = jax.jit(partial(observe, options))
 
     def init(params):
-        return first_state(options.tx.init(params), params, options)
+        return first_state(tx.init(params), params, options)
 
     def update(updates, state, params=None, **extra_args):
         _require_options(state, options)
-        call = Call(options.tx, updates, state.inner_state, params, extra_args)
+        # As a variable of this function, `momentax.hyperparameters` finds tx here.
+        call = Call(tx, updates, state.inner_state, params, extra_args)
         u, inner = call.run()
         own = state._replace(inner_state=None)
         moment = call.moment(u, inner)
@@ -139,7 +141,7 @@ def monitor(
         return after_readings(after, u), after._replace(inner_state=inner)
 
     monitored = Observed(*transformation(init, update, MonitorState))
-    monitored.observed = options.tx
+    monitored.observed = tx
     monitored.adopt = lambda params, inner: first_state(inner, params, options)
     return monitored
 

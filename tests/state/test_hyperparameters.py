@@ -188,6 +188,8 @@ PIPELINES = {
         lambda: momentax.stored(sgd(RATE), storage.bfloat16(), min_size=1),
         lambda t: described(RATE(t), 0.9, 0.0, t),
     ),
+    "monitor": (lambda: momentax.monitor(sgd(RATE)), lambda t: described(RATE(t), 0.9, 0.0, t)),
+    "hyperball": (lambda: momentax.hyperball(sgd(RATE)), lambda t: described(RATE(t), 0.9, 0.0, t)),
     "guard": (lambda: momentax.guard(sgd(RATE)), lambda t: described(RATE(t), 0.9, 0.0, t)),
     "restart": (
         lambda: momentax.restart(sgd(RATE), 2),
