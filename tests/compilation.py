@@ -1,11 +1,9 @@
-"""How the tests compile: with few of XLA's optimizations, one MLIR context, and a cache on disk.
+"""How the tests compile: with few of XLA's optimizations, and with a cache on disk.
 
 Without these settings XLA would take most of the tests' time.
 
 - XLA's emitters of fused loops are turned off in all tests, and most of its optimizations in those
   that tests/conftest.py lists. A test of the compiled program itself uses `fully_optimized`.
-- All programs are lowered in one MLIR context. JAX makes one for each program, which takes 8 ms and
-  1.5 MB, while the program of one operation takes 11 ms and 0.15 MB otherwise.
 - Compiled programs are kept in a folder, so that a later run loads them. JAX computes the key of an
   entry from the program, the compiler's version and options, and the processor.
 
@@ -21,7 +19,6 @@ from pathlib import Path
 import jax
 import jaxlib
 from jax._src import compilation_cache, lru_cache  # There is no public way to replace the storage.
-from jax._src.interpreters import mlir  # Nor to choose the context.
 
 LARGEST = 1 << 30  # The bytes that the folder may hold when a run of the tests has ended.
 
@@ -37,7 +34,6 @@ def configure() -> None:
         flags = [os.environ.get("XLA_FLAGS", "")]
         flags += [f"--{name}={value}" for name, value in _FLAGS.items()]
         os.environ["XLA_FLAGS"] = " ".join(flags).strip()
-    renew_context()
     # The workers of pytest use all cores, and threads that wait for a core take up most of the time
     # of a small matrix. OpenBLAS reads this when a process loads NumPy, so that it is for workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -46,15 +42,6 @@ def configure() -> None:
         _set("jax_compilation_cache_dir", str(folder))
         _set("jax_persistent_cache_min_compile_time_secs", 0)
         _set("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-_make_context = mlir.make_ir_context
-
-
-def renew_context() -> None:
-    """Lower all programs from now on in a new context, which keeps what any of them contained."""
-    context = _make_context()
-    mlir.make_ir_context = lambda: context
 
 
 def _set(option: str, value: bool | int | str) -> None:
