@@ -538,9 +538,12 @@ def _descend_by(learning_rate: float, method: Any) -> optax.GradientTransformati
     return optax.chain(method, _plain_descent(learning_rate))
 
 
-def _orthogonalized(beta, **options):
-    method = momentax.nesterov(beta)
-    return momentax.orthogonalize(method, dtype=jnp.result_type(float), **options)
+def _orthogonalized(**options: Any) -> Callable[..., Any]:
+    def make(beta):
+        method = momentax.nesterov(beta)
+        return momentax.orthogonalize(method, dtype=jnp.result_type(float), **options)
+
+    return make
 
 
 _BETA = {"beta": 0.9}
@@ -634,7 +637,7 @@ WRAPPERS = {
     ),
     **{
         name: Case(
-            partial(_orthogonalized, **options),
+            _orthogonalized(**options),
             _BETA,
             twin,
             accessed=2000,

@@ -30,6 +30,7 @@ QUICK = (
     "methods/test_closed_form.py::test_counts_stop_at_the_largest_integer",
     "methods/test_closed_form.py::test_special_cases_are_equal",
     "methods/test_nadam.py",
+    "muon/test_stored.py::test_every_matrix_of_the_transformer_is_found",
     "plotting/test_axis_scale.py",
     "plotting/test_heatmap.py::test_cells_marks_and_labels_lie_at_their_values",
     "state/test_rescale.py",

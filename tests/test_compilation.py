@@ -69,14 +69,3 @@ def test_the_variable_names_the_folder_or_turns_the_cache_off(monkeypatch, tmp_p
     assert compilation.cache_folder() == tmp_path
     monkeypatch.delenv("MOMENTAX_TEST_CACHE")
     assert compilation.cache_folder().parent.name == "momentax-tests"
-
-
-def test_all_programs_are_lowered_in_one_context_until_it_is_renewed():
-    def context(number):
-        return jax.jit(lambda x: x + number).lower(1.0).compiler_ir().context
-
-    first = context(1)
-    assert context(2) is first
-    compilation.renew_context()
-    assert context(3) is context(4)
-    assert context(3) is not first

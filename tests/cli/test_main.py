@@ -67,7 +67,8 @@ def test_help_version_and_mistakes_load_neither_jax_nor_numpy():
         "momentax sweep: error: --betas must be in [0, 1), got 2.0",
         "momentax sweep: error: --output /proc/new cannot be written to: No such file or "
         "directory; give another folder",
-        "momentax: error: there is no command 'rest'; the commands are sweep, analyze, race",
+        "momentax: error: there is no command 'rest'; the commands are sweep, analyze, race, "
+        "explore",
         "momentax: error: there is no command 'analize'; did you mean analyze?",
         "momentax: error: there is no option --lr; momentax --help lists all options",
     ]

@@ -60,6 +60,8 @@ def test_the_state_of_every_other_transformation_is_refused(name):
     messages = refusals(build(name), others)
     assert messages.keys() == others.keys() - fitting
     for other, message in messages.items():
+        if {name, other} == {"outer", "outer, every 3"} and "same in chain" in message:
+            continue  # Optax's chain inside of one of them refuses the state of the other.
         text = r"state must be |the state holds|this state was made"
         assert re.match(text, message), (other, message)
         assert "tx.init(params)" in message

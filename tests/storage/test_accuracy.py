@@ -391,14 +391,14 @@ def test_the_shortfall_of_rounding_to_the_nearest_is_as_stated(row, noise):
         assert abs(found - share) < 0.5, (β, found)
 
 
-def test_the_warning_and_the_readme_state_the_same_shortfalls():
+def test_the_warning_and_the_guide_state_the_same_shortfalls():
     table = stated("steady gradients")
     warning = STORAGES[NEAREST].make().advice
     for β in (0.9, 0.98, 0.99):
         assert f"{table[β]:g} %" in warning
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (heading,) = re.findall(r"lost under steady gradients at β = ([\d., ]+) \|", readme)
-    (row,) = re.findall(r"^\| `storage\.bfloat16\(stochastic=False\)`.*$", readme, re.MULTILINE)
+    guide = (Path(__file__).parents[2] / "docs/guides/storage.md").read_text(encoding="utf-8")
+    (heading,) = re.findall(r"lost under steady gradients at β = ([\d., ]+) \|", guide)
+    (row,) = re.findall(r"^\| `storage\.bfloat16\(stochastic=False\)`.*$", guide, re.MULTILINE)
     shares = ", ".join(f"{table[float(β)]:g} %" for β in heading.split(", "))
     assert f"| {shares} |" in row
 

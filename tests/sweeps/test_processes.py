@@ -96,7 +96,7 @@ def test_a_failure_in_one_process_raises_in_both(together):
     first, second = (found["errors"] for found in together[1])
     texts = {
         "file": "FileExistsError: .* there is a file where a folder must be",
-        "another": "ValueError: .* belongs to another sweep: its function differs",
+        "another": "OtherSweepError: .* belongs to another sweep: its function differs",
         "halving": "ValueError: .* started by sweep and is given to halve",
     }
     full = "OSError: .* could not be written: No space left on device"
