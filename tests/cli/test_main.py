@@ -73,7 +73,7 @@ def test_help_version_and_mistakes_load_neither_jax_nor_numpy():
         "momentax: error: there is no option --lr; momentax --help lists all options",
     ]
     usages = re.findall(r"^usage: .*?\n\n", done.stdout, re.DOTALL | re.MULTILINE)
-    assert len(usages) == 5
+    assert len(usages) == 6
     assert all(usage.isascii() for usage in usages)
 
 

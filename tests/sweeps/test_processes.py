@@ -97,7 +97,7 @@ def test_a_failure_in_one_process_raises_in_both(together):
     texts = {
         "file": "FileExistsError: .* there is a file where a folder must be",
         "another": "OtherSweepError: .* belongs to another sweep: its function differs",
-        "halving": "ValueError: .* started by sweep and is given to halve",
+        "halving": "OtherSweepError: .* started by sweep and is given to halve",
     }
     full = "OSError: .* could not be written: No space left on device"
     calls = ("beginning", "choosing", "batch", "halving choosing", "halving batch")

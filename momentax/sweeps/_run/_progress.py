@@ -114,6 +114,7 @@ class _TqdmDisplay(Display):
     def compiling(self, is_compiling: bool, seconds: float) -> None:
         del is_compiling
         self._bar.start_t += seconds
+        self._bar.last_print_t += seconds  # Or close takes the bar for one that was never shown.
 
     def update(self, done: int, seconds_left: float, best: str) -> None:
         del seconds_left  # The bar has its own, which starts with it.
