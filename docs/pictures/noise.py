@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import optax
-from pictures.parts import SMALL, batches, heavy_ball, read_table
+from pictures.parts import SMALL, batches, bowl, heavy_ball, read_table
 
 import momentax
 from momentax import plotting
@@ -31,7 +31,6 @@ def noise_floors() -> Any:
 
     def variance(product: Any, beta: Any) -> Any:
         tx = optax.chain(noise, heavy_ball(product * (1 - beta), beta))
-        bowl = lambda θ: jnp.sum(θ**2) / 2  # noqa: E731
         run = momentax.rollout(bowl, jnp.zeros(replicas), tx, 1200, record="params", every=10)
         return run.history["params"][40:].var()
 

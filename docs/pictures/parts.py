@@ -7,12 +7,18 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 import momentax
 
 ROOT = Path(__file__).parents[2]
 SMALL: Any = {"width": 4.5, "height": 3.7}
+
+
+def bowl(θ: Any) -> Any:
+    """Return ½ θ² of every replica, summed: the curvature is 1."""
+    return jnp.sum(θ**2) / 2
 
 
 def heavy_ball(learning_rate: Any, beta: Any) -> Any:

@@ -27,7 +27,10 @@ def velocity_units() -> Any:
     """Draw the steps under a constant gradient, whose learning rate falls at step 60."""
     drop, steps, β = 60, 110, 0.9
     t = np.arange(steps)
-    α = lambda count: jnp.where(count < drop, 0.1, 0.01)  # noqa: E731
+
+    def α(count: Any) -> Any:
+        return jnp.where(count < drop, 0.1, 0.01)
+
     measured, predicted, sums = {}, {}, (1 - β ** (t + 1)) / (1 - β)
     for units in ("gradient", "parameter"):
         tx = momentax.sgd(α, momentax.heavy_ball(β), velocity_units=units)

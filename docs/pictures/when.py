@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import optax
-from pictures.parts import SMALL, batches, heavy_ball
+from pictures.parts import SMALL, batches, bowl, heavy_ball
 
 import momentax
 from momentax import plotting, theory
@@ -65,7 +65,6 @@ def when_saddle_noise() -> Any:
     left.set(xlabel="step", ylabel="distance from the saddle", title="Near a saddle, α |λ| = 0.1")
     settings = {"plain descent at 10 α": (0.1, 0.0), "heavy ball at α, β = 0.9": (0.01, 0.9)}
     noise, replicas, steps = optax.add_noise(eta=1.0, gamma=0.0, key=0), 1000, 100
-    bowl = lambda θ: jnp.sum(θ**2) / 2  # noqa: E731
     t, measured, lines = np.arange(steps), {}, {}
     for name, (α, β) in settings.items():
         tx = optax.chain(noise, heavy_ball(α, β))
@@ -129,7 +128,6 @@ def when_shift_end() -> Any:
     left.set(ylabel="error ÷ motion of the optimum", title="Shifting data, α/(1−β) = 0.1")
     left.legend(frameon=False, fontsize=9)
     t, measured, lines = np.arange(160), {}, {}
-    bowl = lambda θ: jnp.sum(θ**2) / 2  # noqa: E731
     for β in betas:
         tx = heavy_ball(0.1 * (1 - β), β)
         run = momentax.rollout(bowl, jnp.ones(1), tx, len(t), record="params")

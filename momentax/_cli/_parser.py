@@ -13,27 +13,12 @@ from typing import Any
 
 import momentax
 from momentax._cli._arguments import Parser, did_you_mean, folder, numeric, one_of, real, whole
+from momentax._cli._examples import EXAMPLES
 from momentax._cli._plan import announce, make_plan
 from momentax._cli._usage import METHODS, PROBLEMS, RACERS, WITHOUT_BETA, UsageError
 
 _LEARNING_RATES = (0.003, 0.007, 0.016, 0.036, 0.08, 0.19, 0.44, 1.0)
 _BETAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
-_EXAMPLES = {
-    "sweep": (
-        "momentax sweep --epochs 3 --output runs/digits",
-        "momentax sweep --method nesterov --learning-rates 0.1 0.3 1 --betas 0 0.9 0.99",
-        "momentax sweep --model mine:network --data mine:data --seeds 3 --halving",
-    ),
-    "analyze": (
-        "momentax analyze --learning-rate 0.1 --beta 0.9 --mu 1 --L 30",
-        "momentax analyze --learning-rate 0.1 --beta 0.9 --mu -1e-3 --L 30 --json",
-    ),
-    "race": (
-        "momentax race --problem rosenbrock --methods heavy_ball,nesterov,aggregated",
-        "momentax race --problem ravine --learning-rate 0.01 --film none --output runs/race",
-    ),
-    "explore": ("momentax explore --output explore.html",),
-}
 
 
 def make_parser() -> Parser:
@@ -46,10 +31,10 @@ def make_parser() -> Parser:
         "momentax",
         description="Momentum for JAX.",
         examples=(
-            _EXAMPLES["sweep"][0],
-            _EXAMPLES["analyze"][0],
-            _EXAMPLES["race"][0],
-            _EXAMPLES["explore"][0],
+            EXAMPLES["sweep"][0],
+            EXAMPLES["analyze"][0],
+            EXAMPLES["race"][0],
+            EXAMPLES["explore"][0],
             "momentax sweep --help",
         ),
     )
@@ -80,7 +65,7 @@ def _add_sweep(commands: Any) -> None:
         "the best points and write sweep.json and sweep.png. --model and --data train your own "
         "network on your own data. An interrupt (Ctrl-C) keeps the finished points, and the same "
         "command goes on with the others.",
-        examples=_EXAMPLES["sweep"],
+        examples=EXAMPLES["sweep"],
     )
     sweep.set_defaults(run=_run_sweep, parser=sweep, given=frozenset())
     _add_grid_options(sweep)
@@ -238,7 +223,7 @@ def _add_analyze(commands: Any) -> None:
         description="Print what the theory says about momentax.sgd with a momentum method on a "
         "quadratic loss whose curvatures lie between mu and L: its stability, its rate, how it "
         "oscillates and how much gradient noise it lets through.",
-        examples=_EXAMPLES["analyze"],
+        examples=EXAMPLES["analyze"],
     )
     analyze.set_defaults(run=_run_analyze, parser=analyze)
     number: Any = partial(analyze.add_argument, type=numeric, metavar="NUMBER")
@@ -273,7 +258,7 @@ def _add_race(commands: Any) -> None:
         "write it as race.csv, the losses and the paths as race.png, and the paths on the rotating "
         "surface of the loss as race.gif. The learning rate and β of each method are those of a "
         "grid whose loss stays below the target after the fewest steps, unless they are given.",
-        examples=_EXAMPLES["race"],
+        examples=EXAMPLES["race"],
     )
     race.set_defaults(run=_run_race, parser=race)
     _add_racers(race)
@@ -344,7 +329,7 @@ def _add_explore(commands: Any) -> None:
         description="Write one HTML file that needs no network. In a browser, drag the learning "
         "rate, β, the condition number, the noise and the start, and see the path of a momentum "
         "method, its loss, its kernel and its stability beside the numbers of the theory.",
-        examples=_EXAMPLES["explore"],
+        examples=EXAMPLES["explore"],
     )
     explore.set_defaults(run=_run_explore, parser=explore)
     explore.add_argument(
