@@ -136,8 +136,8 @@ def orthogonalize(
             computed in float32 or wider, and so are all sums.
         where: The parameters to orthogonalize: a tree of values, a prefix of one, a function from
             the parameters to one, or a dict from patterns of names, such as "*/kernel", to values,
-            of which the first that matches counts. The value True means the axes above and False
-            that the direction stays as it is. A letter for each axis says what they are: i for
+            of which the first that matches counts; the direction of a parameter that none matches
+            stays as it is. The value True means the axes above, and False that it stays too. A letter for each axis says what they are: i for
             inputs, o for outputs, b for a batch. So "ioo" is a kernel of attention with the axes
             (inputs, heads, outputs of a head), "oi" the weight of a `torch.nn.Linear`.
         heads: The axis of attention heads of each parameter that has one, as a tree, a function or
