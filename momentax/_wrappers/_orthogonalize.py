@@ -137,9 +137,10 @@ def orthogonalize(
         where: The parameters to orthogonalize: a tree of values, a prefix of one, a function from
             the parameters to one, or a dict from patterns of names, such as "*/kernel", to values,
             of which the first that matches counts; the direction of a parameter that none matches
-            stays as it is. The value True means the axes above, and False that it stays too. A letter for each axis says what they are: i for
-            inputs, o for outputs, b for a batch. So "ioo" is a kernel of attention with the axes
-            (inputs, heads, outputs of a head), "oi" the weight of a `torch.nn.Linear`.
+            stays as it is. The value True means the axes above, and False that it stays too. A
+            letter for each axis says what they are: i for inputs, o for outputs, b for a batch. So
+            "ioo" is a kernel of attention with the axes (inputs, heads, outputs of a head), "oi"
+            the weight of a `torch.nn.Linear`.
         heads: The axis of attention heads of each parameter that has one, as a tree, a function or
             a dict as for `where`. Each head is then a matrix of its own.
         split: The blocks of outputs of each parameter that holds several matrices side by side, as
