@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from momentax._core import arithmetic
+from momentax._core import arguments, arithmetic
 from momentax._core.typing import PyTree, Scalar
 
 
@@ -77,6 +77,17 @@ def scalar_computed_after(scalar: jax.Array, earlier: jax.Array) -> jax.Array:
 def hide_constant(x: jax.Array) -> jax.Array:
     """Return x, but keep XLA from computing constant expressions of x while it compiles."""
     return jax.lax.optimization_barrier(x)
+
+
+def choose(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+    """Return what one of two functions returns, by a condition that may be traced.
+
+    Outside of a traced function the condition is known, and nothing is compiled. `jax.lax.cond`
+    would compile both functions at each call, since they are new ones.
+    """
+    if arguments.is_traced(condition):
+        return jax.lax.cond(condition, yes, no)
+    return yes() if condition else no()
 
 
 def run_equation(jaxpr: Any, eqn: Any, operands: Sequence[Any]) -> list[Any]:

@@ -191,7 +191,7 @@ def _update(
         limit = options.max_velocity_norm
         return u, new if limit is None else limit_velocities(new, limit(0))
 
-    u, inner = _choose(made, make, lambda: (jax.tree.map(_nothing, u), state.inner_state))
+    u, inner = xla.choose(made, make, lambda: (jax.tree.map(_nothing, u), state.inner_state))
     counts = {
         name: jnp.where(happened, optax.safe_increment(getattr(state, name)), getattr(state, name))
         for name, happened in counted.items()
@@ -303,13 +303,6 @@ def _nothing(u: Any) -> Any:
     if not arguments.is_a(jnp.inexact, u):
         return jnp.zeros_like(u)
     return -jnp.zeros_like(u)
-
-
-def _choose(made: Any, make: Callable[[], Any], skip: Callable[[], Any]) -> Any:
-    """Return what the first function returns if a step is made, else what the second does."""
-    if arguments.is_traced(made):
-        return jax.lax.cond(made, make, skip)
-    return make() if made else skip()
 
 
 def _raise_if_known(finite: Any, updates: PyTree, extra_args: dict[str, Any]) -> None:
