@@ -39,6 +39,19 @@ def x64() -> Iterator[None]:
 TESTS = Path(__file__).parent
 
 
+ASKED_FOR = {"browser", "oracles", "wheel"}  # Markers of tests that run only alone.
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no test file without the marker that is asked for, since importing all takes long."""
+    marker = config.option.markexpr
+    if marker not in ASKED_FOR or collection_path.suffix != ".py":
+        return None
+    is_live = collection_path.name.endswith("_live.py")  # tests/oracles/conftest.py marks these.
+    text = collection_path.read_text(encoding="utf-8")
+    return None if is_live or f"pytest.mark.{marker}" in text else True
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that is not in tests/quick.py as slow."""
     for item in items:
