@@ -79,7 +79,12 @@ def is_a(kind: Any, value: Any) -> bool:
 
 def is_real(value: Any) -> bool:
     """Return whether a value holds real numbers, floating or integer, that JAX takes."""
-    return is_a(jnp.floating, value) or is_a(jnp.integer, value)
+    if type(value) is float:
+        return True
+    dtype = dtype_of(value)
+    return dtype is not None and bool(
+        jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    )
 
 
 def is_key(value: Any) -> bool:
