@@ -94,7 +94,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 GIGABYTE = 1 << 30
 WORKER = 1.5 * GIGABYTE  # The memory that a worker may hold.
-RELEASE_AT = 0.9 * GIGABYTE  # A worker that holds more releases what it can after the test.
+RELEASE_AT = 0.9 * GIGABYTE  # A worker that holds more releases what it can after the test,
+RELEASE_LATEST = 3 * GIGABYTE  # or later where there is more memory, but not beyond this.
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -132,11 +133,13 @@ class Releases:
     """Releases memory when the process has grown, after a test and its fixtures.
 
     Clearing JAX's caches costs time, since later tests compile the same programs again. So it is
-    done only where it does not suffice to collect what no test refers to any longer.
+    done as late as the memory for each worker allows, and only where it does not suffice to
+    collect what no test refers to any longer.
     """
 
-    def __init__(self) -> None:
-        self.limit = RELEASE_AT
+    def __init__(self, workers: int) -> None:
+        share = 0.5 * available_memory() / workers
+        self.least = self.limit = max(RELEASE_AT, min(share, RELEASE_LATEST))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Iterator[None]:
@@ -146,7 +149,7 @@ class Releases:
             if resident_memory() > self.limit - 0.15 * GIGABYTE:
                 jax.clear_caches()
                 collect_garbage()
-            self.limit = max(RELEASE_AT, resident_memory() + 0.2 * GIGABYTE)
+            self.limit = max(self.least, resident_memory() + 0.2 * GIGABYTE)
         return result
 
 
@@ -159,7 +162,8 @@ def collect_garbage() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Releases())
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    config.pluginmanager.register(Releases(workers))
 
 
 PEAKS = pytest.StashKey[list[int]]()

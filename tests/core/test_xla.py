@@ -73,3 +73,14 @@ def test_value_and_gradients_are_those_of_jax(single_device):
     expected = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     found = jax.jit(lambda p: xla.value_and_grad_before_writes(loss, p, single_device))(params)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def refuse():
+    raise AssertionError
+
+
+def test_a_known_condition_calls_one_function_only():
+    assert xla.choose(jnp.array(True), lambda: 1, refuse) == 1
+    assert xla.choose(jnp.array(False), refuse, lambda: 2) == 2
+    traced = jax.jit(lambda x: xla.choose(x > 0, lambda: -x, lambda: 2 * x))
+    assert (traced(1.0), traced(-1.0)) == (-1.0, -2.0)
