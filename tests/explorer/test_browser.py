@@ -304,6 +304,28 @@ def test_a_width_of_380_pixels_works(page):
     assert 0 <= top < 100
 
 
+@pytest.mark.parametrize("name", ["map", "path"])
+def test_a_finger_scrolls_or_moves_the_setting_and_never_both(page, name):
+    page.resize(*NARROW)
+    page.load()
+    page.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        before = page.settings()
+        assert page.touch(name, (0.5, 0.8), (0.52, 0.1)) > 50
+        assert page.touch(name, (0.5, 0.2), (0.48, 0.9)) < -50
+        assert page.settings() == before
+        assert page.touch(name, (0.4, 0.5)) == 0  # A tap.
+        tapped = page.settings()
+        assert tapped != before
+        assert page.touch(name, (0.4, 0.5), (0.7, 0.3)) == 0  # Sideways.
+        after = page.settings()
+        across, up = ("alpha", "beta") if name == "map" else ("x", "y")
+        assert float(after[across]) > float(tapped[across])
+        assert float(after[up]) > float(tapped[up])
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
 def test_play_moves_unless_less_motion_is_preferred(page):
     page.run("document.getElementById('play').click()")
     assert page.text("play") == "Stop"
