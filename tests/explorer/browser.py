@@ -89,12 +89,12 @@ class Page:
     def touch(self, name, start, end=None):
         """Touch a share of a canvas, move the finger to another one, and lift it after a rest.
 
-        Returns how far the page scrolled.
+        Returns how far the canvas went up on the screen.
         """
         target = self.driver.find_element("id", name)
         self.run("arguments[0].scrollIntoView({block: 'center'})", target)
-        box = self.run("return arguments[0].getBoundingClientRect().toJSON()", target)
-        top = self.run("return scrollY")
+        where = "return arguments[0].getBoundingClientRect().toJSON()"
+        box = self.run(where, target)
 
         def at(u, v):
             return [{"x": box["x"] + u * box["width"], "y": box["y"] + v * box["height"]}]
@@ -109,7 +109,7 @@ class Page:
         time.sleep(0.2)  # A finger that is lifted while it moves lets the page scroll on.
         send("touchEnd", [])
         self.settle()
-        return self.run("return scrollY") - top
+        return round(box["top"] - self.run(where, target)["top"])
 
     def settings(self):
         """The settings in the address."""
