@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from momentax._core.arguments import is_key, is_traced
 from momentax._core.hyperparameters import float_dtype
-from momentax._core.sharding import is_on_mesh, place_like, sharding_in_type
+from momentax._core.sharding import constant_like, sharding_in_type
 from momentax._core.trees import is_array, is_none, only_arrays, require_inexact
 from momentax._core.typing import PyTree, Scalar
 
@@ -71,9 +71,7 @@ def zeros_like(params: PyTree) -> PyTree:
     require_inexact(params)
 
     def zeros(leaf: Any) -> jax.Array:
-        empty = jnp.zeros_like(leaf, dtype=compute_dtype(leaf))
-        # In a trace zeros are a constant, which the compiler would put on one device.
-        return place_like(empty, leaf) if is_traced(leaf) and is_on_mesh(leaf) else empty
+        return constant_like(jnp.zeros_like(leaf, dtype=compute_dtype(leaf)), leaf)
 
     return jax.tree.map(zeros, params)
 

@@ -23,22 +23,35 @@ _R = TypeVar("_R")
 def place_like(array: Any, like: Any) -> jax.Array:
     """Place an array as another one is placed: on the same devices, split in the same way.
 
-    In a trace the placement of `like` is part of its type where its mesh axes are
+    In a trace the placement of `like` is part of its type as far as its mesh axes are
     explicit, and `array` is resharded. Where they are automatic, the compiler is
     told to choose one placement for both, which needs equal shapes. Outside of a
     trace `array` moves only if `like` is committed to its devices.
     """
     if isinstance(array, Tracer) or isinstance(like, Tracer):
         sharding = jax.typeof(like).sharding
-        if AxisType.Explicit in sharding.mesh.axis_types:
-            return jax.sharding.reshard(array, NamedSharding(sharding.mesh, sharding.spec))
-        if np.shape(array) != np.shape(like):
+        types = sharding.mesh.axis_types
+        if AxisType.Explicit in types:
+            array = jax.sharding.reshard(array, NamedSharding(sharding.mesh, sharding.spec))
+        if (types and AxisType.Auto not in types) or np.shape(array) != np.shape(like):
             return array
         from jax.experimental.shard_alike import shard_alike  # Few programs need it.
 
         return shard_alike(like, array)[1]
     is_committed = isinstance(like, jax.Array) and like.committed
     return jax.device_put(array, like.sharding) if is_committed else array
+
+
+def constant_like(constant: jax.Array, like: jax.Array) -> jax.Array:
+    """Place a constant as an array is placed; in a trace, without another constant of its value.
+
+    The compiler makes one array of equal constants, which can only have one placement.
+    """
+    if not isinstance(like, Tracer) or not is_on_mesh(like):
+        return constant
+    if sharding_in_type(like) is None:
+        _, constant = jax.lax.optimization_barrier((like, constant))
+    return place_like(constant, like)
 
 
 def detached(array: jax.Array) -> jax.Array:
@@ -65,13 +78,10 @@ def split_dimension(array: jax.Array, devices: Devices, dimension: int | None) -
     after = PartitionSpec(*with_axes(kept, dimension, devices.axes))
     if all(kind == AxisType.Explicit for kind in axis_types(mesh, devices.axes)):
         return jax.sharding.reshard(array, NamedSharding(mesh, after))
-    split = jax.sharding.explicit_axes(
-        lambda x: jax.sharding.reshard(x, after),
-        axes=devices.axes,
-        in_sharding=PartitionSpec(*kept),
-    )
+    # A function of explicit axes places what it is given, and says nothing of other axes.
+    place = jax.sharding.explicit_axes(lambda x: x, axes=devices.axes, in_sharding=after)
     with jax.sharding.use_abstract_mesh(mesh):
-        return split(array)
+        return place(array)
 
 
 def with_axes(spec: Sequence[Any], dimension: int | None, axes: tuple[str, ...]) -> list[Any]:

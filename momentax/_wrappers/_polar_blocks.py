@@ -74,10 +74,10 @@ def _share(iterate: Any, stack: jax.Array, devices: Devices, *, is_sent: bool) -
     count, *sizes = stack.shape
     # Without a dimension that divides, the result is sent whole to each device.
     parts = next((axis for axis in (1, 2) if sizes[axis - 1] % devices.count == 0), None)
-    if is_sent:
-        stack = split_dimension(stack, devices, parts)
     missing = -count % devices.count
     padded = jax.lax.pad(stack, stack.dtype.type(0), ((0, missing, 0), (0, 0, 0), (0, 0, 0)))
+    if is_sent:
+        padded = split_dimension(padded, devices, parts)
     mesh = jax.sharding.get_abstract_mesh()
     types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     whole = PartitionSpec(devices.axes)
