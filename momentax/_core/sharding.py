@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -22,16 +23,17 @@ _R = TypeVar("_R")
 def place_like(array: Any, like: Any) -> jax.Array:
     """Place an array as another one is placed: on the same devices, split in the same way.
 
-    In a trace the placement of `like` is part of its type where its mesh axes are
+    In a trace the placement of `like` is part of its type as far as its mesh axes are
     explicit, and `array` is resharded. Where they are automatic, the compiler is
     told to choose one placement for both, which needs equal shapes. Outside of a
     trace `array` moves only if `like` is committed to its devices.
     """
     if isinstance(array, Tracer) or isinstance(like, Tracer):
         sharding = jax.typeof(like).sharding
-        if AxisType.Explicit in sharding.mesh.axis_types:
-            return jax.sharding.reshard(array, NamedSharding(sharding.mesh, sharding.spec))
-        if np.shape(array) != np.shape(like):
+        types = sharding.mesh.axis_types
+        if AxisType.Explicit in types:
+            array = jax.sharding.reshard(array, NamedSharding(sharding.mesh, sharding.spec))
+        if (types and AxisType.Auto not in types) or np.shape(array) != np.shape(like):
             return array
         from jax.experimental.shard_alike import shard_alike  # Few programs need it.
 
@@ -40,12 +42,78 @@ def place_like(array: Any, like: Any) -> jax.Array:
     return jax.device_put(array, like.sharding) if is_committed else array
 
 
+def constant_like(constant: jax.Array, like: jax.Array) -> jax.Array:
+    """Place a constant as an array is placed; in a trace, without another constant of its value.
+
+    The compiler makes one array of equal constants, which can only have one placement.
+    """
+    if not isinstance(like, Tracer) or not is_on_mesh(like):
+        return constant
+    if sharding_in_type(like) is None:
+        _, constant = jax.lax.optimization_barrier((like, constant))
+    return place_like(constant, like)
+
+
+def detached(array: jax.Array) -> jax.Array:
+    """Return an array of the trace whose placement on automatic mesh axes is its own.
+
+    What is said of the placement of the result then does not say anything of `array`.
+    """
+    mesh = jax.typeof(array).sharding.mesh
+    if mesh.empty or AxisType.Auto not in mesh.axis_types:
+        return array
+    anything = PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * array.ndim)
+    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, anything))
+
+
+def split_dimension(array: jax.Array, devices: Devices, dimension: int | None) -> jax.Array:
+    """Split one dimension of an array, or none, over devices.
+
+    How other mesh axes split the array stays as it is. In a trace where these are automatic, the
+    compiler knows, so that only the axes of `devices` may be named.
+    """
+    sharding = jax.typeof(array).sharding
+    mesh = devices.mesh.abstract_mesh if sharding.mesh.empty else sharding.mesh
+    kept = [_without(entry, devices.axes) for entry in sharding.spec]
+    after = PartitionSpec(*with_axes(kept, dimension, devices.axes))
+    if all(kind == AxisType.Explicit for kind in axis_types(mesh, devices.axes)):
+        return jax.sharding.reshard(array, NamedSharding(mesh, after))
+    # A function of explicit axes places what it is given, and says nothing of other axes.
+    place = jax.sharding.explicit_axes(lambda x: x, axes=devices.axes, in_sharding=after)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return place(array)
+
+
+def with_axes(spec: Sequence[Any], dimension: int | None, axes: tuple[str, ...]) -> list[Any]:
+    """Return a spec in which a dimension is split along some more mesh axes."""
+    entries = list(spec)
+    if dimension is not None:
+        both = (*names_in(entries[dimension]), *axes)
+        entries[dimension] = both[0] if len(both) == 1 else both
+    return entries
+
+
+def names_in(entry: Any) -> tuple[str, ...]:
+    """Return the mesh axes in one entry of a spec."""
+    return () if entry is None else entry if isinstance(entry, tuple) else (entry,)
+
+
+def _without(entry: Any, axes: tuple[str, ...]) -> Any:
+    kept = tuple(name for name in names_in(entry) if name not in axes)
+    return None if not kept else kept[0] if len(kept) == 1 else kept
+
+
 def replicate_like(array: jax.Array, like: jax.Array) -> jax.Array:
     """Place an array whole on each device of another whose mesh axes are in its type."""
     mesh = jax.typeof(like).sharding.mesh
     if mesh.empty:
         return array
     return jax.sharding.reshard(array, NamedSharding(mesh, PartitionSpec()))
+
+
+def is_on_mesh(array: jax.Array) -> bool:
+    """Return whether the type of an array names a mesh, whatever the kind of its axes."""
+    return not jax.typeof(array).sharding.mesh.empty
 
 
 def sharding_in_type(array: jax.Array, *, whole_rows: bool = False) -> NamedSharding | None:
@@ -161,6 +229,27 @@ class Devices:
     def round_up(self, batch: int, most: int) -> int:
         """Round min(batch, most) up to a multiple of the number of devices."""
         return self.count * -(-min(batch, most) // self.count)
+
+
+# Which devices the heavy parts of an update are divided over. JAX compiles a program anew for
+# another value of this context.
+_sharing = jax.make_user_context(None)
+
+
+def sharing(devices: Devices | None) -> AbstractContextManager[None]:
+    """Return a context in which the heavy parts of an update may be divided over devices."""
+    return _sharing(devices)
+
+
+def devices_that_share() -> Devices | None:
+    """Return the devices of the context `sharing`, or None."""
+    return _sharing.value
+
+
+def axis_types(mesh: Any, axes: Sequence[str]) -> list[AxisType]:
+    """Return the types of some axes of a mesh."""
+    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    return [types[axis] for axis in axes]
 
 
 def automatic_mesh(mesh: Mesh) -> Mesh:
