@@ -98,9 +98,20 @@ def split_by_role(
                 (branches["others"], shares.others, state.others),
             )
         )
-        return shares.join(hidden[0], others[0], params), MuonState(hidden[1], others[1])
+        state = MuonState(hidden[1], _with_missing(others[1], state.others))
+        return shares.join(hidden[0], others[0], params), state
 
     return transformation(init, update, MuonState)
+
+
+def _with_missing(new: PyTree, old: PyTree) -> PyTree:
+    """Return a state with the old moments of parameters that had no gradient.
+
+    Optimizers of Optax have None in their place, and fail at the next gradient.
+    """
+    if len(jax.tree.leaves(new)) >= len(jax.tree.leaves(old)):
+        return new
+    return jax.tree.map(lambda n, o: o if n is None else n, new, old, is_leaf=trees.is_none)
 
 
 def _given_at_init(state: MuonState, params: PyTree) -> PyTree:

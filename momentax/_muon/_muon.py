@@ -119,8 +119,8 @@ def muon(
     Returns:
         A transformation of gradients into updates for `optax.apply_updates`. `update` needs
         `params`. The state is a MuonState, and `momentax.velocity` of it is one tree of all
-        velocities. A parameter whose gradient is None does not change; what happens to its
-        moments is up to `others`, and the default keeps them.
+        velocities. A parameter whose gradient is None does not change, and neither do its
+        moments, also those of an optimizer of Optax in `others`.
 
     Raises:
         ValueError: A concrete hyperparameter lies outside its interval, or an argument of

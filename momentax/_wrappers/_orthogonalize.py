@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core import arguments, arithmetic, trees
+from momentax._core import arguments, arithmetic, trees, xla
 from momentax._core.sharding import place_like, replicate_like, sharding_in_type
 from momentax._core.transformations import Method, transformation
 from momentax._core.typing import PyTree, Reals
@@ -348,7 +348,7 @@ def _polar_blocks(
         joined = polar_factors(joined, to.rows, to.dtype)
         start = 0
         for b, stack in zip(members, stacks, strict=True):
-            part = jax.lax.slice_in_dim(joined, start, start + len(stack), axis=0)
+            part = xla.part_of(joined, start, len(stack))
             factors[b.leaf][b.number] = _turned(part, b.is_tall)
             start += len(stack)
     return factors
