@@ -279,10 +279,11 @@ def _row_squares(params: PyTree, layouts: Mapping[Any, Layout]) -> PyTree:
         layout = layouts.get(path)
         if layout is None:
             return None
-        pairs = zip(leaf.shape, layout.axes, strict=True)
-        shape = [1 if letter == "i" else n for n, letter in pairs]
-        part = jax.lax.slice(jnp.asarray(leaf), (0,) * len(shape), shape)
-        return jnp.zeros_like(part, dtype=arithmetic.compute_dtype(part.real))
+        inputs = tuple(axis for axis, letter in enumerate(layout.axes) if letter == "i")
+        # A sum is split over devices along the other axes as the parameter is, and a slice may
+        # not be.
+        like = jnp.sum(jnp.asarray(leaf), axis=inputs, keepdims=True)
+        return jnp.zeros_like(like, dtype=arithmetic.compute_dtype(like.real))
 
     return jax.tree_util.tree_map_with_path(zeros, params)
 

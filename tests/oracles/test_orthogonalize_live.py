@@ -42,7 +42,11 @@ def test_normuon_is_that_of_pytorch_optimizer(shape, eps, monkeypatch):
     tx = momentax.orthogonalize(
         coefficients="jordan", dtype=jnp.float64, where="oi", after="normuon"
     )
-    state, ours, scale = tx.init(np.zeros(shape)), np.zeros(shape), max(1, shape[0] / shape[1]) ** 0.5
+    state, ours, scale = (
+        tx.init(np.zeros(shape)),
+        np.zeros(shape),
+        max(1, shape[0] / shape[1]) ** 0.5,
+    )
     for g in np.random.default_rng(1).normal(size=(8, *shape)):
         weight.grad = torch.tensor(g)
         theirs.step()
