@@ -133,25 +133,32 @@ def run_keras(variables, optimizer, first, last):
     return {name: np.asarray(x.value) for name, x in variables.items()}
 
 
+def norm_in_float64(x, axis, keepdims):
+    return jnp.linalg.norm(x, axis=axis, keepdims=keepdims)
+
+
 @pytest.fixture
 def _exact_keras(monkeypatch):
-    """Let Keras divide by the norm of a matrix, to which it adds 1e-7."""
-    norm = keras.ops.norm
-    monkeypatch.setattr(keras.src.ops, "norm", lambda *args, **kw: norm(*args, **kw) - 1e-7)
+    """Let Keras divide by the norm of a matrix, which it rounds to float32 and adds 1e-7 to."""
+    monkeypatch.setattr(keras.src.ops, "norm", lambda *a, **k: norm_in_float64(*a, **k) - 1e-7)
 
 
-def test_keras_adds_a_number_to_the_norm():
+def test_keras_rounds_the_norm_to_float32_and_adds_a_number(monkeypatch):
     keras.config.set_floatx("float64")
-    optimizer = keras.optimizers.Muon(0.05)
+    optimizer, x = keras.optimizers.Muon(0.05), jnp.asarray(GRADS["wide"][0])
+    assert keras.ops.norm(x, axis=(0, 1), keepdims=True).dtype == jnp.float32
+    with jax.numpy_dtype_promotion("standard"):
+        rounded = optimizer.zeropower_via_newtonschulz5(x, 5)
+    monkeypatch.setattr(keras.src.ops, "norm", norm_in_float64)
     for scale in (1.0, 1e-6):
-        x = scale * GRADS["wide"][0]
-        expected = x / (np.linalg.norm(x) + 1e-7)
+        found = optimizer.zeropower_via_newtonschulz5(scale * x, 5)
+        expected = scale * x / (np.linalg.norm(scale * x) + 1e-7)
         for a, b, c in [JORDAN] * 5:
             squares = expected @ expected.T
             expected = (a * np.eye(3) + b * squares + c * squares @ squares) @ expected
-        found = np.asarray(optimizer.zeropower_via_newtonschulz5(jnp.asarray(x), 5))
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
-    assert np.linalg.norm(found, 2) < 2  # The matrix is shorter than 1 before the first step.
+        if scale == 1:
+            assert 1e-9 < np.abs(rounded - found).max() < 1e-6
 
 
 @pytest.mark.usefixtures("_exact_keras")
