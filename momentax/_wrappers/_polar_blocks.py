@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import AxisType, PartitionSpec
 
+from momentax._core import xla
 from momentax._core.sharding import (
     Devices,
     automatic_mesh,
@@ -56,7 +57,10 @@ def polar_blocks(
             joined = _share(iterate, joined, devices, is_sent=alone is None)
         start = 0
         for b, stack in zip(members, stacks, strict=True):
-            part = jax.lax.slice_in_dim(joined, start, start + len(stack), axis=0)
+            if devices is None:
+                part = xla.part_of(joined, start, len(stack))
+            else:  # The compiler sees which devices hold a part at a known place.
+                part = jax.lax.slice_in_dim(joined, start, start + len(stack), axis=0)
             factors[b.leaf][b.number] = _turned(part, b.is_tall)
             start += len(stack)
     return factors
