@@ -63,6 +63,7 @@ UNOPTIMIZED = {
     "wrappers",
     "muon",
     "contracts",
+    "optax_suite",
     "test_bad_arguments.py",
     "test_schedules.py",
     "test_sgd.py",

@@ -33,7 +33,7 @@ class Migration(NamedTuple):
 
 
 # In the order of the versions. Whoever changes the fields, the shapes or the meaning of a state
-# adds a row, and records the golden checkpoints anew: see tests/state/golden.py.
+# adds a row, and records the golden checkpoints anew: see tests/contracts/golden.py.
 MIGRATIONS: tuple[Migration, ...] = ()
 
 
@@ -71,9 +71,8 @@ def migrate(old: PyTree, like: PyTree, *, version: str) -> PyTree:
         TypeError: An argument is no state, or version is no string.
 
     Example:
-        >>> tx = momentax.sgd(0.1)
-        >>> state = tx.init(params)
-        >>> raw = [list(each) for each in state]  # As a file without classes has it.
+        >>> tx = momentax.heavy_ball(0.9)
+        >>> raw = tx.init(params)._asdict()  # As a file without classes has it.
         >>> like = jax.eval_shape(tx.init, params)
         >>> state = momentax.states.migrate(raw, like, version=momentax.__version__)
     """
@@ -116,8 +115,7 @@ def _leaves(argument: str, state: PyTree) -> dict[Name, Any]:
     for name, leaf in leaves.items():
         if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
             raise TypeError(
-                f"{argument} must hold arrays only, got {arguments.describe(leaf)} at "
-                f"{_text(name)}"
+                f"{argument} must hold arrays only, got {arguments.describe(leaf)} at {_text(name)}"
             )
     return leaves
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -281,10 +282,15 @@ def _row_squares(params: PyTree, layouts: Mapping[Any, Layout]) -> PyTree:
             return None
         pairs = zip(leaf.shape, layout.axes, strict=True)
         shape = [1 if letter == "i" else n for n, letter in pairs]
-        part = jax.lax.slice(jnp.asarray(leaf), (0,) * len(shape), shape)
-        return jnp.zeros_like(part, dtype=arithmetic.compute_dtype(part.real))
+        return trees.computed(partial(_zeros_of_shape, shape), leaf)
 
     return jax.tree_util.tree_map_with_path(zeros, params)
+
+
+def _zeros_of_shape(shape: list[int], leaf: Any) -> jax.Array:
+    """Return zeros that lie where the first entries of an array do."""
+    part = jax.lax.slice(jnp.asarray(leaf), (0,) * len(shape), shape)
+    return jnp.zeros_like(part, dtype=arithmetic.compute_dtype(part.real))
 
 
 def _orthogonalize_tree(

@@ -3,10 +3,10 @@
 `golden-VERSION.json` has, for each case of tests/cases.py, the state after three steps and the
 updates of the fourth. Today's code must load every file and make the same updates.
 
-`python -m tests.state.golden` adds the cases that the file of the installed version lacks. What has
+`python -m tests.contracts.golden` adds the cases that the file of the installed version lacks. What has
 been written stays as it is: where the layout of a state changes, raise the version of momentax, add
 a migration to `MIGRATIONS` of momentax/_state/_migrate.py, and run this command, which then writes
-the file of the new version. `python -m tests.state.golden NAME ...` writes some cases anew, which
+the file of the new version. `python -m tests.contracts.golden NAME ...` writes some cases anew, which
 is right only before a release.
 """
 

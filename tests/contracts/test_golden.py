@@ -13,12 +13,12 @@ from momentax._state import _migrate
 from momentax._state._migrate import Migration, names_of
 from momentax.states import migrate
 from tests.cases import TRANSFORMATIONS
+from tests.contracts import golden
 from tests.contracts.harness import build
-from tests.state import golden
 
 ADVICE = (
     "The layout of a state is a promise: add a migration to MIGRATIONS of "
-    "momentax/_state/_migrate.py, and see tests/state/golden.py."
+    "momentax/_state/_migrate.py, and see tests/contracts/golden.py."
 )
 FILES = golden.files()
 
@@ -48,7 +48,7 @@ def test_every_golden_state_continues_to_the_recorded_updates(path):
 
 def test_every_state_has_a_golden_checkpoint():
     newest = json.loads(FILES[-1].read_text(encoding="utf-8"))
-    assert newest.keys() == TRANSFORMATIONS.keys(), "run python -m tests.state.golden"
+    assert newest.keys() == TRANSFORMATIONS.keys(), "run python -m tests.contracts.golden"
     assert FILES[-1].stat().st_size < 300_000
 
 
@@ -92,7 +92,9 @@ VELOCITY = jax.tree.map(np.asarray, golden.PARAMS)
     ],
 )
 def test_the_changes_since_a_version_are_made_one_after_the_other(version, method):
-    state = migrate({"1": method, "2": {"count": np.int32(7)}, **COUNTS}, LIKE, version=version)
+    schedules = {name: {"schedule_count": np.int32(5)} for name in "02"}
+    state = {"1": method, **schedules}
+    state = migrate(state, LIKE, version=version)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, LIKE)
     chex.assert_trees_all_equal(momentax.velocity(state), golden.PARAMS)
     TX.update(golden.PARAMS, state, golden.PARAMS)
@@ -101,8 +103,8 @@ def test_the_changes_since_a_version_are_made_one_after_the_other(version, metho
 def test_the_containers_of_a_restored_state_do_not_matter():
     state = golden.state_after_steps("sgd")
     like = jax.eval_shape(build("sgd").init, golden.PARAMS)
-    lists = [list(each) if isinstance(each, tuple) else each for each in state]
-    for raw in (state, lists, golden.read(golden.write(state))):
+    fields = [each._asdict() if hasattr(each, "_asdict") else list(each) for each in state]
+    for raw in (state, fields, dict(enumerate(fields)), golden.read(golden.write(state))):
         found = migrate(raw, like, version=momentax.__version__)
         chex.assert_trees_all_equal(found, state)
 
