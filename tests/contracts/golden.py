@@ -3,11 +3,11 @@
 `golden-VERSION.json` has, for each case of tests/cases.py, the state after three steps and the
 updates of the fourth. Today's code must load every file and make the same updates.
 
-`python -m tests.contracts.golden` adds the cases that the file of the installed version lacks. What has
-been written stays as it is: where the layout of a state changes, raise the version of momentax, add
-a migration to `MIGRATIONS` of momentax/_state/_migrate.py, and run this command, which then writes
-the file of the new version. `python -m tests.contracts.golden NAME ...` writes some cases anew, which
-is right only before a release.
+`python -m tests.contracts.golden` adds the cases that the file of the installed version lacks. What
+has been written stays as it is. Where the layout of a state changes, raise the version of momentax,
+add a migration to `MIGRATIONS` of momentax/_state/_migrate.py, and run this command, which then
+writes the file of the new version. `python -m tests.contracts.golden NAME ...` writes some cases
+anew, which is right only before the release of the version.
 """
 
 import base64
@@ -81,7 +81,7 @@ def write(tree):
 
 
 def read(written):
-    """Return the arrays of a tree as dictionaries in each other, as a file without classes has it."""
+    """Return the arrays of a tree in dictionaries, as a file without classes has them."""
     tree = {}
     for name, (dtype, shape, content) in written.items():
         *parents, last = name.split("/")

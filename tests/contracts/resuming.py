@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 import json
 import sys
 import time
@@ -18,16 +19,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import momentax
 
-TX = optax.chain(
-    optax.clip_by_global_norm(1.0),
-    momentax.sgd(
-        0.1,
-        optax.chain(
-            momentax.stored(momentax.nesterov(0.9), momentax.storage.int8(), min_size=1),
-            momentax.average(0.5),
-        ),
-    ),
-)
+
+@functools.cache
+def optimizer():
+    method = optax.chain(
+        momentax.stored(momentax.nesterov(0.9), momentax.storage.int8(), min_size=1),
+        momentax.average(0.5),
+    )
+    return optax.chain(optax.clip_by_global_norm(1.0), momentax.sgd(0.1, method))
 
 
 class HangHandler(ocp.CheckpointHandler):
@@ -42,7 +41,7 @@ class HangHandler(ocp.CheckpointHandler):
         raise NotImplementedError
 
 
-@ocp.args.register_with_handler(HangHandler, for_save=True)
+@ocp.args.register_with_handler(HangHandler, for_save=True, for_restore=True)
 @dataclasses.dataclass
 class Hang(ocp.args.CheckpointArgs):
     """Hang while saving."""
@@ -59,7 +58,7 @@ def params_on(mesh, spec):
 @jax.jit
 def step(params, state):
     grads = jax.grad(lambda p: jnp.sum(jnp.tanh(p["kernel"] + p["bias"]) ** 2))(params)
-    updates, state = TX.update(grads, state, params)
+    updates, state = optimizer().update(grads, state, params)
     return optax.apply_updates(params, updates), state
 
 
@@ -71,7 +70,7 @@ def write(path, tree):
 def save(folder):
     mesh = jax.make_mesh((8,), ("rows",), axis_types=(AxisType.Auto,))
     params = params_on(mesh, PartitionSpec("rows"))
-    state = TX.init(params)
+    state = optimizer().init(params)
     for _ in range(3):
         params, state = step(params, state)
     manager = ocp.CheckpointManager(folder / "run", item_names=("run", "hang"))
@@ -90,15 +89,21 @@ def resume(folder):
     mesh = jax.make_mesh((2, 2), ("rows", "columns"), axis_types=(AxisType.Auto,) * 2)
     spec = PartitionSpec("rows", "columns")
     new = params_on(mesh, spec)
-    new = new, TX.init(new)  # Its arrays lie where those of the checkpoint shall.
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), new)
+    new = new, optimizer().init(new)  # Its arrays lie where those of the checkpoint shall.
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def describe(x):
+        sharding = x.sharding if x.committed else everywhere  # Counts are not committed.
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    like = jax.tree.map(describe, new)
     manager = ocp.CheckpointManager(folder / "run", item_names=("run", "hang"))
     latest = manager.latest_step()
     run = ocp.args.StandardRestore(like)
     params, state = manager.restore(latest, args=ocp.args.Composite(run=run))["run"]
     write(folder / "restored.npz", (params, state))
     velocity = momentax.velocity(state, path="[1][1][1].velocity")
-    kernels = {str(x["kernel"].sharding.spec) for x in (params, velocity)}
+    kernels = {tuple(x["kernel"].sharding.spec) for x in (params, velocity)}
     for _ in range(2):
         params, state = step(params, state)
     write(folder / "resumed.npz", (params, state))

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import momentax
@@ -117,8 +117,7 @@ def run(step, params, state, start, stop):
     return params, state
 
 
-@settings(max_examples=6)
-@example(method="nesterov", wrapper="monitor", stored="int8", before=3, after=3)
+@settings(max_examples=5)
 @given(
     method=st.sampled_from(sorted(METHODS)),
     wrapper=st.sampled_from(sorted(WRAPPERS)),
@@ -128,7 +127,8 @@ def run(step, params, state, start, stop):
 )
 def test_a_run_continues_bit_for_bit(tmp_path_factory, method, wrapper, stored, before, after):
     tx, step = pipeline(method, wrapper, stored)
-    middle = run(step, golden.PARAMS, tx.init(golden.PARAMS), 0, before)
+    start = jax.device_put((golden.PARAMS, tx.init(golden.PARAMS)), jax.devices()[0])
+    middle = run(step, *start, 0, before)
     path = tmp_path_factory.mktemp("run") / "checkpoint"
     like = jax.eval_shape(lambda: (golden.PARAMS, tx.init(golden.PARAMS)))
     with ocp.StandardCheckpointer() as checkpointer:
@@ -138,6 +138,23 @@ def test_a_run_continues_bit_for_bit(tmp_path_factory, method, wrapper, stored, 
     assert types(restored) == types(middle)
     continued = run(step, *restored, before, before + after)
     chex.assert_trees_all_equal(continued, run(step, *middle, before, before + after))
+
+
+def test_a_step_that_donates_its_arguments_does_not_change_what_is_being_saved(tmp_path):
+    """`save` returns before the files are written."""
+    params = jnp.arange(2.0**20)
+    tx = momentax.sgd(0.1)
+    step = momentax.train_step(lambda params, _: jnp.sum(params**2), tx)
+    state = tx.init(params)
+    like = jax.eval_shape(lambda: (params, state))
+    expected = np.array(params), np.array(momentax.velocity(state))
+    with ocp.CheckpointManager(tmp_path) as manager:
+        manager.save(0, args=ocp.args.StandardSave((params, state)))
+        for _ in range(10):
+            params, state, _ = step(params, state, 0.0)
+        manager.wait_until_finished()
+        found, old = manager.restore(0, args=ocp.args.StandardRestore(like))
+    chex.assert_trees_all_equal((found, momentax.velocity(old)), expected)
 
 
 # Another mesh, and a process that is killed while it saves.
@@ -187,7 +204,7 @@ def test_a_killed_save_leaves_the_last_checkpoint(interrupted):
 
 def test_a_run_continues_on_another_mesh(interrupted):
     folder, report = interrupted
-    assert report["kernels"] == ["PartitionSpec('rows', 'columns')"]
+    assert report["kernels"] == [["rows", "columns"]]
     expected, found = arrays(folder / "step5.npz"), arrays(folder / "resumed.npz")
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)

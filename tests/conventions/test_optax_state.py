@@ -212,7 +212,7 @@ REFUSALS = {
     "two for one": (
         optax.chain(optax.trace(0.9), optax.trace(0.5)),
         momentax.heavy_ball(0.9),
-        r"optax_state must hold as many velocities as tx, got 2 at \[0\]\.trace, \[1\]\.trace for 1",
+        r"must hold as many velocities as tx, got 2 at \[0\]\.trace, \[1\]\.trace for 1 at",
     ),
     "a state of momentax": (momentax.sgd(0.1), momentax.sgd(0.1), "has no counterpart"),
     "an optimizer of Optax": (optax.sgd(0.1, 0.9), optax.sgd(0.1, 0.9), "tx keeps its velocity"),

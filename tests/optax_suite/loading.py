@@ -26,6 +26,7 @@ def load(
     *,
     inline: Mapping[str, Any] | None = None,
     helpers: Mapping[str, Any] | None = None,
+    without: Iterable[str] = (),
 ) -> ModuleType:
     """Return a test module of Optax with other cases.
 
@@ -35,6 +36,7 @@ def load(
         inline: New cases of tests whose cases are written in their decorators, by the names of the
             tests.
         helpers: New values of other names, such as the function that finds an optimizer.
+        without: The names of tests to leave out.
 
     Returns:
         The module. Its classes keep the tests that take cases from one of the new lists; all
@@ -47,7 +49,8 @@ def load(
     if missing := set(lists) - known:
         raise ValueError(f"{module} of the installed Optax has no list {sorted(missing)[0]}")
     for node in classes:
-        node.body = [part for part in node.body if _is_kept(part, {*lists, *inline})]
+        body = [part for part in node.body if _is_kept(part, {*lists, *inline})]
+        node.body = [part for part in body if getattr(part, "name", None) not in set(without)]
     tree.body = [part for part in tree.body if getattr(part, "body", True)]
     classes = [node for node in classes if node.body]
     tests = {part.name: part for node in classes for part in node.body if _is_test(part)}
@@ -103,7 +106,7 @@ def _replace_cases(test: ast.FunctionDef, name: str) -> None:
 
 def _product(*lists: Iterable[dict[str, Any]], **grid: Iterable[Any]) -> Callable[..., Any]:
     """Stand for `parameterized.product`, which numbers its tests, and name them by their cases."""
-    columns = [[dict([(name, value)]) for value in values] for name, values in grid.items()]
+    columns = [[{name: value} for value in values] for name, values in grid.items()]
     rows = itertools.product(*lists, *columns)
     cases = [functools.reduce(lambda one, other: one | other, row) for row in rows]
     return parameterized.named_parameters(*[{"testcase_name": _name(c), **c} for c in cases])
