@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from tests import compilation
+from tests.optax_suite import summary
 from tests.quick import QUICK
 
 compilation.configure()
@@ -148,6 +149,7 @@ def collect_garbage() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Releases())
+    config.pluginmanager.register(summary)
 
 
 PEAKS = pytest.StashKey[list[int]]()

@@ -108,12 +108,12 @@ def test_a_run_continues_there_and_back_as_the_uninterrupted_one(name):
     theirs, ours = PAIRS[name]
     point, state = run(theirs, theirs.init(params()), params(), 0, STEPS)
     expected, _ = run(theirs, state, point, STEPS, 2 * STEPS)
-    moved = import_optax_state(state, ours, point)
+    moved = import_optax_state(state, point, ours)
     chex.assert_trees_all_equal_shapes_and_dtypes(moved, ours.init(point))
     middle, moved = run(ours, moved, point, STEPS, STEPS)
     found, _ = run(ours, moved, middle, 2 * STEPS, STEPS)
     chex.assert_trees_all_close(found, expected, rtol=1e-12)
-    back = export_optax_state(moved, ours, middle, theirs, count=2 * STEPS)
+    back = export_optax_state(middle, moved, ours, theirs, count=2 * STEPS)
     found, _ = run(theirs, back, middle, 2 * STEPS, STEPS)
     chex.assert_trees_all_close(found, expected, rtol=1e-12)
 
@@ -132,15 +132,15 @@ def test_other_units_are_refused_with_the_scale_that_converts_them(ours, scale):
     point, state = run(theirs, theirs.init(params()), params(), 0, STEPS)
     message = rf"the velocity of tx must be in the units of Optax's, .*: give scale={scale:g}"
     with pytest.raises(ValueError, match=re.escape(f"give scale={scale:g}") + "$") as caught:
-        import_optax_state(state, ours, point)
+        import_optax_state(state, point, ours)
     assert re.match(message, str(caught.value))
     with pytest.raises(ValueError, match=re.escape(f"give scale={scale:g}") + "$"):
-        export_optax_state(ours.init(point), ours, point, theirs)
+        export_optax_state(point, ours.init(point), ours, theirs)
     expected, _ = run(theirs, state, point, STEPS, STEPS)
-    moved = import_optax_state(state, ours, point, scale=scale)
+    moved = import_optax_state(state, point, ours, scale=scale)
     found, _ = run(ours, moved, point, STEPS, STEPS)
     chex.assert_trees_all_close(found, expected, rtol=1e-12)
-    back = export_optax_state(moved, ours, point, theirs, scale=scale)
+    back = export_optax_state(point, moved, ours, theirs, scale=scale)
     chex.assert_trees_all_close(back, state, rtol=1e-12)
 
 
@@ -149,19 +149,19 @@ def test_a_stored_velocity_is_encoded(make):
     point = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params())
     theirs, ours = optax.sgd(0.1, 0.9), momentax.stored(momentax.sgd(0.1), make(), min_size=1)
     state = (optax.TraceState(jax.tree.map(jnp.ones_like, point)), optax.EmptyState())
-    moved = import_optax_state(state, ours, point)
+    moved = import_optax_state(state, point, ours)
     chex.assert_trees_all_equal_shapes_and_dtypes(moved, ours.init(point))
     chex.assert_trees_all_close(momentax.velocity(moved), state[0].trace, rtol=1e-2)
-    chex.assert_trees_all_close(export_optax_state(moved, ours, point, theirs), state, rtol=1e-2)
+    chex.assert_trees_all_close(export_optax_state(point, moved, ours, theirs), state, rtol=1e-2)
 
 
 def test_a_bfloat16_trace_becomes_a_float32_velocity_and_back():
     point = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params())
     theirs, ours = optax.sgd(0.1, 0.9), momentax.sgd(0.1)
     state = (optax.TraceState(point), optax.EmptyState())
-    moved = import_optax_state(state, ours, point)
+    moved = import_optax_state(state, point, ours)
     assert momentax.velocity(moved)["w"].dtype == jnp.float32
-    back = export_optax_state(moved, ours, point, theirs)
+    back = export_optax_state(point, moved, ours, theirs)
     chex.assert_trees_all_equal(back, state)
     chex.assert_trees_all_equal_dtypes(back, state)
 
@@ -172,7 +172,7 @@ def test_the_state_of_an_optimizer_of_nnx_is_imported():
     ours = nnx.Optimizer(model, momentax.sgd(0.1), wrt=nnx.Param)
     grads = jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param))
     theirs.update(model, grads)
-    moved = import_optax_state(theirs.opt_state, ours.tx, nnx.state(model, nnx.Param))
+    moved = import_optax_state(theirs.opt_state, nnx.state(model, nnx.Param), ours.tx)
     velocity = momentax.velocity(moved)
     np.testing.assert_array_equal(velocity["kernel"], np.ones((2, 3)))
 
@@ -181,7 +181,7 @@ def test_a_schedule_of_beta_gives_the_exact_sum_of_the_weights():
     beta = optax.linear_schedule(0.5, 0.9, 10)
     ours = momentax.sgd(0.1, momentax.average(beta))
     state = optax.EmaState(jnp.int32(7), params())
-    moved = import_optax_state(state, ours, params())
+    moved = import_optax_state(state, params(), ours)
     kept = np.prod([beta(t) for t in range(7)])
     np.testing.assert_allclose(moved[1].weight, 1 - kept, rtol=1e-6)
     assert int(moved[1].count) == 7
@@ -228,14 +228,14 @@ REFUSALS = {
 def test_what_cannot_be_moved_is_refused_by_a_sentence(name):
     theirs, ours, message = REFUSALS[name]
     with pytest.raises(ValueError, match=message):
-        import_optax_state(theirs.init(params()), ours, params())
+        import_optax_state(theirs.init(params()), params(), ours)
 
 
 def test_other_parameters_are_refused_by_path():
     ours, state = momentax.sgd(0.1), optax.sgd(0.1, 0.9).init(params())
     other = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
     with pytest.raises(ValueError, match=r"the velocity of optax_state at \['w'\] does not fit pa"):
-        import_optax_state(state, ours, other)
+        import_optax_state(state, other, ours)
 
 
 def test_several_counts_need_one():
@@ -243,12 +243,12 @@ def test_several_counts_need_one():
     state = chained.init(params())
     state = (state[0]._replace(count=jnp.int32(3)), state[1])
     with pytest.raises(ValueError, match="got the counts 0, 3: give the number of steps made as c"):
-        import_optax_state(state, momentax.sgd(0.1, momentax.average()), params())
+        import_optax_state(state, params(), momentax.sgd(0.1, momentax.average()))
 
 
 def test_swapped_arguments_are_refused():
     theirs, ours = optax.sgd(0.1, 0.9), momentax.sgd(0.1)
     with pytest.raises(TypeError, match="params must be the parameters, got a state"):
-        import_optax_state(theirs.init(params()), ours, theirs.init(params()))
+        import_optax_state(theirs.init(params()), theirs.init(params()), ours)
     with pytest.raises(TypeError, match="optax_state must be a state, got a gradient transformati"):
-        import_optax_state(theirs, ours, params())
+        import_optax_state(theirs, params(), ours)

@@ -11,6 +11,7 @@ import importlib.util
 import itertools
 import os
 import re
+import unittest
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -99,6 +100,16 @@ def _replace_cases(test: ast.FunctionDef, name: str) -> None:
     (decorator,) = test.decorator_list
     decorator.args = [ast.parse(f"_inline[{name!r}]", mode="eval").body]
     decorator.keywords = []
+
+
+def outcomes(tests: type[unittest.TestCase]) -> dict[str, str | None]:
+    """Run the tests of a class, and return the error of each, or None, by its name."""
+    found = list(unittest.defaultTestLoader.loadTestsFromTestCase(tests))
+    result = unittest.TestResult()
+    for test in found:
+        test(result)
+    errors = dict(result.errors + result.failures)
+    return {test.id().rpartition(".")[2]: errors.get(test) for test in found}
 
 
 # Names of tests.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 import momentax
-from tests.cases import METHODS, NESTED, OPTIMIZERS, TRANSFORMATIONS, WRAPPERS
+from tests.cases import OPTIMIZERS, TRANSFORMATIONS
 from tests.contracts.harness import with_extra_args
 
 
@@ -23,11 +23,11 @@ class Optimizer(NamedTuple):
     """An optimizer and the numbers that it is made with.
 
     make: a function with a parameter for each number.
-    numbers: the numbers by name.
+    numbers: the numbers, or schedules of them, by name.
     """
 
     make: Callable[..., optax.GradientTransformation]
-    numbers: dict[str, float]
+    numbers: dict[str, Any]
 
 
 class _PreviousState(NamedTuple):
@@ -50,57 +50,83 @@ def _with_previous_gradient(tx: Any) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-# Complete optimizers, which return updates to be added.
-_COMPLETE = {*OPTIMIZERS, *NESTED, "ema_nesterov"}
-_EXTRA = {
+def _descent(learning_rate: Any) -> optax.GradientTransformation:
+    return momentax.sgd(learning_rate, momentax.heavy_ball(0.0))
+
+
+# Wrappers of complete optimizers, with the learning rate of the inner one as a number.
+_COMPLETE: dict[str, Callable[..., Any]] = {
+    **{name: case.make for name, case in OPTIMIZERS.items()},
+    "ema_nesterov": lambda learning_rate, beta, gamma: momentax.ema_nesterov(
+        _descent(learning_rate), beta, gamma
+    ),
+    "outer": lambda learning_rate, beta: momentax.outer(
+        _descent(learning_rate), 1, momentax.sgd(0.7, momentax.nesterov(beta))
+    ),
+    "outer, every 3": lambda learning_rate, beta: momentax.outer(
+        momentax.sgd(learning_rate, momentax.nesterov(beta)), 3, _descent(0.5)
+    ),
+}
+_SUPPLY: dict[str, Callable[[Any], Any]] = {
     "guard, spikes": lambda tx: with_extra_args("guard, spikes", tx),
+    "momentum_polyak": lambda tx: with_extra_args("momentum_polyak", tx),
+    "sgd, parameter units, decoupled": lambda tx: optax.chain(optax.scale(-1.0), tx),  # It ascends.
     **dict.fromkeys(("recursive_momentum", "storm", "mars, exact"), _with_previous_gradient),
 }
+
+# Methods whose steps do not become smaller towards the minimum need a falling learning rate.
+_FALLING = optax.linear_schedule(3e-3, 1e-4, 10_000)
+_RATES: dict[Any, tuple[str, ...]] = {
+    3e-4: ("overshoot", "accelerated, ogm", "memory.method, filter", "outer"),
+    1e-2: ("quasi_hyperbolic_adam", "nadam", "adan", "mars", "mars, exact"),
+    _FALLING: ("sign_average", "lion", "hyperball", "muon"),
+}
+_RATE_OF = {name: rate for rate, names in _RATES.items() for name in names} | {
+    "positive_negative": 1.5e-3,
+    "proportional_integral_derivative": 3e-4,
+    "storm": 0.3,
+}
 # Numbers that differ from those of tests/cases.py.
-_NUMBERS: dict[str, dict[str, float]] = {}
-_LEARNING_RATES: dict[str, float] = {}
-_LEARNING_RATE = 1e-3
+_NUMBERS = {
+    "hypergradient": {"learning_rate_step": 1e-9, "beta_step": 1e-9},
+    "hypergradient, constant beta": {"learning_rate_step": 1e-9},
+    "yellowfin": {"smoothing": 0.999},
+}
+
+
+def _maker(name: str) -> Callable[..., Any]:
+    """Return a function from numbers to the optimizer of a case."""
+    if name in _COMPLETE:
+        return _COMPLETE[name]
+    case = TRANSFORMATIONS[name]
+    if "learning_rate" in case.hyperparameters:  # The method returns the whole step.
+        return lambda **numbers: momentax.sgd(1.0, case.make(**numbers))
+    return lambda learning_rate, **numbers: momentax.sgd(learning_rate, case.make(**numbers))
 
 
 def _optimizer(name: str) -> Optimizer:
-    case = TRANSFORMATIONS[name]
-    numbers = case.hyperparameters | _NUMBERS.get(name, {})
-    supply = _EXTRA.get(name, lambda tx: tx)
-    if name in _COMPLETE:
-        names = list(numbers)
-
-        def make(**given):
-            return supply(case.make(**given))
-    elif "learning_rate" in numbers:  # The method adapts it, and returns the whole step.
-        names = list(numbers)
-
-        def make(**given):
-            return supply(momentax.sgd(1.0, case.make(**given)))
-    else:
-        rate = _LEARNING_RATES.get(name, _LEARNING_RATE)
-        numbers = {"learning_rate": rate, **numbers}
-        names = list(numbers)
-
-        def make(learning_rate, **given):
-            return supply(momentax.sgd(learning_rate, case.make(**given)))
-
-    # `optax.inject_hyperparams` reads the names from the signature, and a test the annotation.
-    def takes(each: str) -> inspect.Parameter:
-        is_constant = each in case.fixed or each not in ("learning_rate",)
-        kind = float if is_constant else optax.ScalarOrSchedule
-        return inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
+    case, make, supply = TRANSFORMATIONS[name], _maker(name), _SUPPLY.get(name, lambda tx: tx)
+    numbers = {"learning_rate": 0.0} | case.hyperparameters | _NUMBERS.get(name, {})
+    numbers["learning_rate"] = _RATE_OF.get(name, 1e-3)
 
     def factory(**given):
-        return make(**given)
+        return supply(make(**given))
 
-    factory.__signature__ = inspect.Signature([takes(each) for each in names])
+    # `optax.inject_hyperparams` reads the names from the signature, and a test the annotation.
+    factory.__signature__ = inspect.Signature(
+        inspect.Parameter(
+            each,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=optax.ScalarOrSchedule if each not in case.fixed else float,
+        )
+        for each in numbers
+    )
     return Optimizer(factory, numbers)
 
 
 def every_optimizer() -> dict[str, Optimizer]:
     """Return each optimizer by a name that can be a part of the name of a test."""
-    names = [*OPTIMIZERS, *METHODS, *WRAPPERS, *NESTED]
-    return {as_part_of_a_name(name): _optimizer(name) for name in names}
+    return {as_part_of_a_name(name): _optimizer(name) for name in TRANSFORMATIONS}
 
 
 def as_part_of_a_name(name: str) -> str:

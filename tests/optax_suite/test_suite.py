@@ -1,11 +1,15 @@
 """The tests of Optax's optimizers, over those of momentax."""
 
+import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 from tests.cases import TRANSFORMATIONS
 from tests.contracts.harness import build
 from tests.optax_suite.loading import load
 from tests.optax_suite.optimizers import as_part_of_a_name, every_optimizer, plain_descent
+from tests.sweeps.processes import ENVIRONMENT, ROOT
 
 EVERY = every_optimizer()
 
@@ -98,3 +102,16 @@ AccumulationTest = load(
     {"OPTIMIZERS_TO_TEST": cases(EVERY)},
     helpers={"alias": SimpleNamespace(**makers(EVERY))},
 ).AccumulationTest
+
+
+def test_sharding_on_eight_devices(record_property):
+    """All of Optax's ShardingTest, in a process that has the devices."""
+    command = [sys.executable, "-m", "tests.optax_suite.eight_devices"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    outcomes = json.loads(done.stdout.splitlines()[-1])
+    failed = {name: error for name, error in outcomes.items() if error}
+    assert len(outcomes) == 3 * len(EVERY)
+    record_property("optax", {"passed": len(outcomes) - len(failed), "failed": len(failed)})
+    assert not failed, "\n".join([*failed, *failed.values()])

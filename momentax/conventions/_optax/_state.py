@@ -149,14 +149,20 @@ def _as_scale(scale: float | None) -> float:
 def _init(name: str, tx: optax.GradientTransformation, params: PyTree) -> PyTree:
     arguments.require_transformation(name, tx)
     if _velocity.velocities(params):
-        raise TypeError("params must be the parameters, got a state; the state comes first")
+        raise TypeError("params must be the parameters, got a state")
+    leaves = jax.tree.leaves(_flax.unwrap(params))
+    if not any(arguments.is_a(jnp.inexact, leaf) for leaf in leaves):
+        raise TypeError(
+            "params must hold floating or complex arrays, the parameters of both states, got "
+            f"{arguments.describe(params)}"
+        )
     return tx.init(params)
 
 
 def import_optax_state(
     optax_state: PyTree,
-    tx: optax.GradientTransformation,
     params: PyTree,
+    tx: optax.GradientTransformation,
     *,
     count: int | None = None,
     scale: float | None = None,
@@ -181,8 +187,8 @@ def import_optax_state(
     Args:
         optax_state: The state of Optax, at any depth: in `chain`, `masked`, `inject_hyperparams`,
             `partition`, `nnx.Optimizer` and so on. Several velocities move in their order.
-        tx: The optimizer of momentax that continues, with the same hyperparameters.
         params: The parameters that both states belong to.
+        tx: The optimizer of momentax that continues, with the same hyperparameters.
         count: The number of steps made so far, at least 0, from which schedules continue. None is
             the count in optax_state, and 0 where it has none, as in `optax.sgd` with a constant
             learning rate.
@@ -201,7 +207,7 @@ def import_optax_state(
     Example:
         >>> theirs = optax.sgd(0.1, momentum=0.9).init(params)
         >>> tx = momentax.sgd(0.1, momentax.heavy_ball(0.9))
-        >>> state = momentax.conventions.import_optax_state(theirs, tx, params)
+        >>> state = momentax.conventions.import_optax_state(theirs, params, tx)
     """
     source = Side.of("optax_state", optax_state, of_optax=True)
     state = _init("tx", tx, params)
@@ -227,9 +233,9 @@ def import_optax_state(
 
 
 def export_optax_state(
+    params: PyTree,
     state: PyTree,
     tx: optax.GradientTransformation,
-    params: PyTree,
     optax_tx: optax.GradientTransformation,
     *,
     count: int | None = None,
@@ -240,9 +246,9 @@ def export_optax_state(
         m = v / c,    n = s / c²
 
     Args:
+        params: The parameters that both states belong to.
         state: The state of tx. The classes that can move are those of `import_optax_state`.
         tx: The optimizer of momentax that has made the state.
-        params: The parameters that both states belong to.
         optax_tx: The optimizer of Optax that continues, with the same hyperparameters.
         count: The number of steps made so far, at least 0. None is the count in state.
         scale: c, as in `import_optax_state`.
@@ -258,7 +264,7 @@ def export_optax_state(
     Example:
         >>> tx = momentax.sgd(0.1, momentax.nesterov(0.9))
         >>> theirs = optax.sgd(0.1, momentum=0.9, nesterov=True)
-        >>> moved = momentax.conventions.export_optax_state(tx.init(params), tx, params, theirs)
+        >>> moved = momentax.conventions.export_optax_state(params, tx.init(params), tx, theirs)
     """
     source = Side.of("state", state, of_optax=False)
     arguments.require_transformation("tx", tx)
