@@ -12,7 +12,6 @@ import jax
 from tests.optax_suite.loading import load, outcomes
 from tests.optax_suite.optimizers import every_optimizer
 
-
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 8)
     every = every_optimizer()

@@ -77,7 +77,7 @@ _SUPPLY: dict[str, Callable[[Any], Any]] = {
 # Methods whose steps do not become smaller towards the minimum need a falling learning rate.
 _FALLING = optax.linear_schedule(3e-3, 1e-4, 10_000)
 _RATES: dict[Any, tuple[str, ...]] = {
-    3e-4: ("overshoot", "accelerated, ogm", "memory.method, filter", "outer"),
+    3e-4: ("overshoot", "accelerated, ogm", "memory.method, filter", "optimistic"),
     1e-2: ("quasi_hyperbolic_adam", "nadam", "adan", "mars", "mars, exact"),
     _FALLING: ("sign_average", "lion", "hyperball", "muon"),
 }

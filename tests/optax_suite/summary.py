@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-FOLDER = "tests/optax_suite/"
+SUITE = "tests/optax_suite/test_suite.py"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -12,7 +12,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     reasons: Counter[tuple[str, str]] = Counter()
     for outcome in ("passed", "failed", "error", "xfailed", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):
-            if not str(getattr(report, "nodeid", "")).startswith(FOLDER):
+            if not str(getattr(report, "nodeid", "")).startswith(SUITE):
                 continue
             counts = dict(report.user_properties).get("optax", {outcome: 1})
             outcomes.update(counts)

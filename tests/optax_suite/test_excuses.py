@@ -56,7 +56,9 @@ def test_the_tests_run_over_the_given_cases_and_can_fail():
 def test_a_list_that_optax_no_longer_has_is_named():
     with pytest.raises(ValueError, match="alias_test of the installed Optax has no list _GONE"):
         load(ALIAS, {"_GONE": []})
-    with pytest.raises(ModuleNotFoundError, match="has no module optax._src.gone_test: its tests"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"has no module optax\._src\.gone_test: its tests"
+    ):
         load("optax._src.gone_test", {})
 
 
@@ -68,8 +70,10 @@ def outcomes_of_optax():
     return {f"AliasTest::{name}": error for name, error in outcomes(suite).items()}
 
 
-@pytest.mark.parametrize("pattern", EXCUSES)
-def test_what_is_excused_fails_for_optax_too(pattern):
-    theirs = [error for name, error in outcomes_of_optax().items() if re.fullmatch(pattern, name)]
-    assert theirs
-    assert all(theirs)
+def test_what_is_excused_fails_for_optax_too():
+    for pattern in EXCUSES:
+        theirs = [
+            error for name, error in outcomes_of_optax().items() if re.fullmatch(pattern, name)
+        ]
+        assert theirs, pattern
+        assert all(theirs), pattern
