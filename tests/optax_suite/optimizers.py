@@ -63,6 +63,10 @@ _COMPLETE: dict[str, Callable[..., Any]] = {
     "outer": lambda learning_rate, beta: momentax.outer(
         _descent(learning_rate), 1, momentax.sgd(0.7, momentax.nesterov(beta))
     ),
+    # The learning rate multiplies the one that the method finds.
+    "yellowfin": lambda learning_rate, beta, smoothing: momentax.sgd(
+        learning_rate, momentax.yellowfin(1.0, beta, smoothing=smoothing)
+    ),
     "outer, every 3": lambda learning_rate, beta: momentax.outer(
         momentax.sgd(learning_rate, momentax.nesterov(beta)), 3, _descent(0.5)
     ),
@@ -79,9 +83,10 @@ _FALLING = optax.linear_schedule(3e-3, 1e-4, 10_000)
 _RATES: dict[Any, tuple[str, ...]] = {
     3e-4: ("overshoot", "accelerated, ogm", "memory.method, filter", "optimistic"),
     1e-2: ("quasi_hyperbolic_adam", "nadam", "adan", "mars", "mars, exact"),
-    _FALLING: ("sign_average", "lion", "hyperball", "muon"),
+    _FALLING: ("sign_average", "lion", "hyperball"),
 }
 _RATE_OF = {name: rate for rate, names in _RATES.items() for name in names} | {
+    "muon": optax.linear_schedule(0.3, 1e-3, 10_000),
     "positive_negative": 1.5e-3,
     "proportional_integral_derivative": 3e-4,
     "storm": 0.3,
