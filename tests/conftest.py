@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from tests import compilation
+from tests.optax_suite import summary
 from tests.quick import QUICK
 
 compilation.configure()
@@ -76,6 +77,7 @@ UNOPTIMIZED = {
     "wrappers",
     "muon",
     "contracts",
+    "optax_suite",
     "test_bad_arguments.py",
     "test_schedules.py",
     "test_sgd.py",
@@ -164,6 +166,7 @@ def collect_garbage() -> None:
 def pytest_configure(config: pytest.Config) -> None:
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     config.pluginmanager.register(Releases(workers))
+    config.pluginmanager.register(summary)
 
 
 PEAKS = pytest.StashKey[list[int]]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -157,11 +158,15 @@ def outer(
     return transformation(init, update, OuterState)
 
 
+def _copy(x: Any) -> jax.Array:
+    return jnp.array(x, arithmetic.compute_dtype(x))
+
+
 def _init(options: _Options, params: PyTree) -> OuterState:
     arrays = trees.only_arrays(params)
     trees.require_inexact(arrays)
     # A copy, since one buffer cannot be donated both as parameters and as a part of the state.
-    slow = jax.tree.map(lambda x: jnp.array(x, arithmetic.compute_dtype(x)), arrays)
+    slow = jax.tree.map(partial(trees.computed, _copy), arrays)
     require_descent("tx", options.tx, params, may_ascend=True)
     require_descent("outer", options.outer, slow)
     inner = options.tx.init(params)
