@@ -96,8 +96,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 GIGABYTE = 1 << 30
 WORKER = 1.5 * GIGABYTE  # The memory that a worker may hold.
-RELEASE_AT = 0.9 * GIGABYTE  # A worker that holds more releases what it can after the test,
-RELEASE_LATEST = 3 * GIGABYTE  # or later where there is more memory, but not beyond this.
+# It may hold more where there is more, and this variable says how much, in gigabytes.
+MOST = float(os.environ.get("MOMENTAX_TEST_MEMORY", "1.5")) * GIGABYTE
+LAST_TEST = 0.6 * GIGABYTE  # What one test may add before memory is released.
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -135,13 +136,13 @@ class Releases:
     """Releases memory when the process has grown, after a test and its fixtures.
 
     Clearing JAX's caches costs time, since later tests compile the same programs again. So it is
-    done as late as the memory for each worker allows, and only where it does not suffice to
-    collect what no test refers to any longer.
+    done as late as the memory allows, and only where it does not suffice to collect what no test
+    refers to any longer.
     """
 
     def __init__(self, workers: int) -> None:
         share = 0.5 * available_memory() / workers
-        self.least = self.limit = max(RELEASE_AT, min(share, RELEASE_LATEST))
+        self.least = self.limit = max(WORKER - LAST_TEST, min(share, MOST - LAST_TEST))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Iterator[None]:
