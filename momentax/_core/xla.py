@@ -101,8 +101,8 @@ def part_of(stack: jax.Array, start: int, count: int) -> jax.Array:
     if count == len(stack):
         return stack
     place = hide_constant(jnp.asarray(np.array([start, -1, -1], np.int32)))
-    zero = jnp.zeros((), jnp.int32)
-    at = (place[0], *[zero] * (stack.ndim - 1))
+    first = jax.lax.index_in_dim(place, 0, keepdims=False)
+    at = (first, *[np.int32(0)] * (stack.ndim - 1))
     return jax.lax.dynamic_slice(stack, at, (count, *stack.shape[1:]), allow_negative_indices=False)
 
 
