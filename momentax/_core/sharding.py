@@ -35,23 +35,38 @@ def place_like(array: Any, like: Any) -> jax.Array:
             array = jax.sharding.reshard(array, NamedSharding(sharding.mesh, sharding.spec))
         if (types and AxisType.Auto not in types) or np.shape(array) != np.shape(like):
             return array
-        from jax.experimental.shard_alike import shard_alike  # Few programs need it.
-
-        return shard_alike(like, array)[1]
+        return _shard_alike()(like, array)[1]
     is_committed = isinstance(like, jax.Array) and like.committed
     return jax.device_put(array, like.sharding) if is_committed else array
 
 
-def constant_like(constant: jax.Array, like: jax.Array) -> jax.Array:
-    """Place a constant as an array is placed; in a trace, without another constant of its value.
+@functools.cache
+def _shard_alike() -> Callable[..., Any]:
+    """Return JAX's function, imported here since few programs need it."""
+    from jax._src.interpreters import mlir
+    from jax.experimental.shard_alike import shard_alike
 
-    The compiler makes one array of equal constants, which can only have one placement.
+    # JAX translates a primitive once for equal types. For this one the translation holds the
+    # number of a group of arrays, so that all pairs of one shape would be placed alike.
+    closed = jax.make_jaxpr(shard_alike)(np.zeros(1), np.zeros(1))
+    mlir._uncacheable_primitives.add(closed.eqns[0].primitive)
+    return shard_alike
+
+
+def constant_like(constant: jax.Array, like: jax.Array) -> jax.Array:
+    """Place a constant of a trace as an array is placed."""
+    return place_like(depending_on(like, constant), like) if is_on_mesh(like) else constant
+
+
+def depending_on(earlier: jax.Array, constant: jax.Array) -> jax.Array:
+    """Return a constant of a trace, but make it depend on an array that lies on a mesh.
+
+    The compiler makes one array of equal constants, which can only have one placement, and a
+    program without an argument on the mesh runs on a single device.
     """
-    if not isinstance(like, Tracer) or not is_on_mesh(like):
+    if not isinstance(earlier, Tracer):
         return constant
-    if sharding_in_type(like) is None:
-        _, constant = jax.lax.optimization_barrier((like, constant))
-    return place_like(constant, like)
+    return jax.lax.optimization_barrier((earlier, constant))[1]
 
 
 def detached(array: jax.Array) -> jax.Array:
