@@ -40,6 +40,21 @@ def place_like(array: Any, like: Any) -> jax.Array:
     return jax.device_put(array, like.sharding) if is_committed else array
 
 
+def placed_as_before(before: PyTree, after: PyTree) -> PyTree:
+    """Place the leaves of a new state as those of the old one, if both have one structure.
+
+    Leaves of another shape, and those of a trace that lie on no mesh, are left to the compiler.
+    """
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        return after
+
+    def place(old: Any, new: Any) -> Any:
+        is_known = not isinstance(old, Tracer) or is_on_mesh(old)
+        return place_like(new, old) if is_known and np.shape(new) == np.shape(old) else new
+
+    return jax.tree.map(place, before, after)
+
+
 @functools.cache
 def _shard_alike() -> Callable[..., Any]:
     """Return JAX's function, imported here since few programs need it."""
@@ -69,16 +84,17 @@ def depending_on(earlier: jax.Array, constant: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier((earlier, constant))[1]
 
 
-def detached(array: jax.Array) -> jax.Array:
+def detached(array: jax.Array, mesh: Mesh) -> jax.Array:
     """Return an array of the trace whose placement on automatic mesh axes is its own.
 
-    What is said of the placement of the result then does not say anything of `array`.
+    What is said of the placement of the result then does not say anything of `array`. The mesh is
+    that of arrays whose type names none.
     """
-    mesh = jax.typeof(array).sharding.mesh
-    if mesh.empty or AxisType.Auto not in mesh.axis_types:
+    on = mesh if not is_on_mesh(array) else jax.typeof(array).sharding.mesh
+    if AxisType.Auto not in on.axis_types:
         return array
     anything = PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * array.ndim)
-    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, anything))
+    return jax.lax.with_sharding_constraint(array, NamedSharding(on, anything))
 
 
 def split_dimension(array: jax.Array, devices: Devices, dimension: int | None) -> jax.Array:
@@ -87,6 +103,9 @@ def split_dimension(array: jax.Array, devices: Devices, dimension: int | None) -
     How other mesh axes split the array stays as it is. In a trace where these are automatic, the
     compiler knows, so that only the axes of `devices` may be named.
     """
+    if not is_on_mesh(array) and AxisType.Explicit not in devices.mesh.axis_types:
+        whole = PartitionSpec(*with_axes([None] * array.ndim, dimension, devices.axes))
+        return jax.lax.with_sharding_constraint(array, NamedSharding(devices.mesh, whole))
     sharding = jax.typeof(array).sharding
     mesh = devices.mesh.abstract_mesh if sharding.mesh.empty else sharding.mesh
     kept = [_without(entry, devices.axes) for entry in sharding.spec]

@@ -17,6 +17,7 @@ from momentax._core.sharding import (
     depending_on,
     detached,
     place_like,
+    placed_as_before,
     sharing,
     split_dimension,
 )
@@ -109,11 +110,15 @@ def shard_velocity(
     inner = optax.with_extra_args_support(tx)
 
     def init(params):
+        if devices.count == 1:
+            return inner.init(params)
         shares = _shares(inner, params, devices)
         parts = _split_params(params, shares, devices)
         return _split_state(inner.init(parts), _arrays(parts), shares, devices)
 
     def update(updates, state, params=None, **extra_args):
+        if devices.count == 1:
+            return inner.update(updates, state, params, **extra_args)
         return _update(inner, devices, updates, state, params, extra_args)
 
     found = ShardedTransformation(init, update)
@@ -130,7 +135,8 @@ def _shares(tx: optax.GradientTransformation, params: PyTree, devices: Devices) 
 def _table(params: PyTree, shares: Mapping[Any, Share]) -> Shares:
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     names = join_names(leaf_names(params), "/")
-    return Shares({name: shares[path] for path, name in zip(paths, names) if path in shares})
+    named = zip(names, paths, strict=True)
+    return Shares({name: shares[path] for name, path in named if path in shares})
 
 
 # At init.
@@ -169,7 +175,7 @@ def _placed(leaf: Any, split: Split, devices: Devices) -> Any:
         return jax.device_put(leaf, split.sharding(devices))
     if split.dimension is None:
         return leaf
-    return split_dimension(detached(leaf), devices, split.dimension)
+    return split_dimension(detached(leaf, devices.mesh), devices, split.dimension)
 
 
 # At update.
@@ -188,7 +194,7 @@ def _update(
 
     def split(tree: PyTree) -> PyTree:
         return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: _split_as(leaf, guides.get(path)), tree
+            lambda path, leaf: _split_as(leaf, guides.get(path), devices), tree
         )
 
     inner = _flax.without_annotations(state)
@@ -200,7 +206,7 @@ def _update(
     u = jax.tree_util.tree_map_with_path(
         lambda path, leaf: _whole_as(leaf, like.get(path), devices), u
     )
-    return u, _placed_as_before(state, after)
+    return u, placed_as_before(state, after)
 
 
 def _arrays(tree: PyTree) -> dict[Any, Any]:
@@ -208,13 +214,13 @@ def _arrays(tree: PyTree) -> dict[Any, Any]:
     return {path: leaf for path, leaf in leaves if trees.is_array(leaf)}
 
 
-def _split_as(leaf: Any, guide: Any) -> Any:
+def _split_as(leaf: Any, guide: Any, devices: Devices) -> Any:
     """Place a gradient or a parameter as the velocity that belongs to it."""
     if guide is None or np.shape(leaf) != guide.shape:
         return leaf
     if not (arguments.is_traced(leaf) or arguments.is_traced(guide)):
         return place_like(leaf, guide)
-    return place_like(detached(leaf), guide)
+    return place_like(detached(leaf, devices.mesh), guide)
 
 
 def _whole_as(u: Any, like: Any, devices: Devices) -> Any:
@@ -229,13 +235,3 @@ def _whole_as(u: Any, like: Any, devices: Devices) -> Any:
     if isinstance(like, jax.Array) and like.committed:
         return place_like(u, like)
     return jax.device_put(u, NamedSharding(devices.mesh, PartitionSpec())) if u.committed else u
-
-
-def _placed_as_before(before: PyTree, after: PyTree) -> PyTree:
-    if jax.tree.structure(before) != jax.tree.structure(after):
-        return after
-    return jax.tree.map(
-        lambda old, new: place_like(new, old) if np.shape(new) == np.shape(old) else new,
-        before,
-        after,
-    )

@@ -14,7 +14,6 @@ from momentax._core import arguments, codecs, trees
 from momentax._core.sharding import Devices, axis_types, names_in, with_axes
 from momentax._core.typing import PyTree
 from momentax._state import _flax
-from momentax._state._names import join_names, leaf_names
 
 _COLUMNS = ("parameter", "shape", "split along", "entries a device", "why")
 
@@ -177,22 +176,23 @@ def _placement(
 
     In a trace on automatic axes that is not known, unless Flax says it.
     """
+    dimensions = len(np.shape(leaf))
     if arguments.is_traced(leaf) or isinstance(leaf, jax.ShapeDtypeStruct):
         sharding = jax.typeof(leaf).sharding
     elif isinstance(leaf, jax.Array) and leaf.committed:
         sharding = leaf.sharding
     else:
-        return devices.mesh, [None] * np.ndim(leaf)
+        return devices.mesh, [None] * dimensions
     if isinstance(sharding, NamedSharding) and not sharding.mesh.empty:
         _require_mesh(path, sharding.mesh, devices)
-        spec = _padded(sharding.spec, np.ndim(leaf))
+        spec = _padded(sharding.spec, dimensions)
         if arguments.is_traced(leaf) and not any(spec):
-            spec = _annotated(annotation, np.ndim(leaf), devices)
+            spec = _annotated(annotation, dimensions, devices)
         return sharding.mesh, spec
     if arguments.is_traced(leaf):
-        return devices.mesh, _annotated(annotation, np.ndim(leaf), devices)
+        return devices.mesh, _annotated(annotation, dimensions, devices)
     if sharding.device_set == set(devices.all) and sharding.is_fully_replicated:
-        return devices.mesh, [None] * np.ndim(leaf)
+        return devices.mesh, [None] * dimensions
     raise ValueError(
         f"the parameter at {trees.path_name(path)} must lie on the mesh of shard_velocity, whose "
         f"axes are {_sizes(devices.mesh)}, got one on {_devices_in_words(sharding)}: place it with "
@@ -213,8 +213,8 @@ def _require_mesh(path: Any, mesh: Any, devices: Devices) -> None:
         same = same and mesh.devices.tolist() == devices.mesh.devices.tolist()
     if not same:
         raise ValueError(
-            f"the parameter at {trees.path_name(path)} lies on a mesh with the axes {_sizes(mesh)}, "
-            f"and shard_velocity has one with {_sizes(devices.mesh)}"
+            f"the parameter at {trees.path_name(path)} lies on a mesh with the axes "
+            f"{_sizes(mesh)}, and shard_velocity has one with {_sizes(devices.mesh)}"
             f"{' of other devices' if dict(mesh.shape) == dict(devices.mesh.shape) else ''}: give "
             "both the same mesh"
         )
@@ -311,9 +311,7 @@ def splits_of(state: PyTree, shares: Mapping[Any, Share]) -> dict[Any, Split]:
     return splits
 
 
-def _split_like(
-    owner: Any, share: Share, shape: tuple[int, ...], is_block: bool
-) -> Split | None:
+def _split_like(owner: Any, share: Share, shape: tuple[int, ...], is_block: bool) -> Split | None:
     """Return how a leaf of the state is split, given its parameter's share."""
     d, leading = share.dimension, len(shape) - len(share.shape)
     if leading >= 0 and shape[leading:] == share.shape:  # Such as several stacked velocities.

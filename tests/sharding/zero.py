@@ -1,5 +1,9 @@
 """Checks of `shard_velocity` on 8 devices, each of them a function."""
 
+import re
+from functools import partial
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,9 +46,7 @@ EXPLICIT = ("sgd", "adamw", "aggregated", "int8", "clipped")
 
 def tree(seed):
     rng = np.random.default_rng(seed)
-    return {
-        key: np.asarray(rng.normal(size=shape), np.float32) for key, shape in SHAPES.items()
-    }
+    return {key: np.asarray(rng.normal(size=shape), np.float32) for key, shape in SHAPES.items()}
 
 
 def put(tree, mesh, specs=None):
@@ -171,6 +173,10 @@ def a_training_run_keeps_the_parameters_whole_and_donates():
         np.testing.assert_allclose(params[key], whole[key], rtol=1e-4, atol=1e-5)
 
 
+def updated(tx, params):
+    return tx.update(params, tx.init(params), params)
+
+
 def outside_of_jit_and_under_vmap_the_numbers_are_the_same():
     for kind in (AxisType.Auto, AxisType.Explicit):
         mesh = jax.make_mesh((8,), ("data",), (kind,))
@@ -182,8 +188,8 @@ def outside_of_jit_and_under_vmap_the_numbers_are_the_same():
                 assert places(momentax.velocity(state)[key], mesh, spec), key
                 np.testing.assert_allclose(updates[key], plain[key], rtol=1e-5, atol=1e-7)
         # A batch of parameters: every member is split in the same way.
+        run = jax.vmap(partial(updated, tx))
         two = put({key: np.stack([x, 2 * x]) for key, x in tree(0).items()}, mesh)
-        run = jax.vmap(lambda p: tx.update(p, tx.init(p), p))
         updates, state = jax.jit(run)(two)
         plain, _ = DESCENT.update(tree(0), DESCENT.init(tree(0)), tree(0))
         for key, spec in SPLIT.items():
@@ -205,29 +211,28 @@ def each_device_iterates_its_own_matrices():
 
     params, g = matrices(1), matrices(0.1)
     hidden = {"*": "hidden", "experts/kernel": "hidden bio"}
-    for after in (None, "normuon"):
+    for kind, after in ((AxisType.Auto, None), (AxisType.Explicit, "normuon")):
         tx = momentax.muon(0.02, roles=hidden, after=after)
         whole = jax.jit(tx.update).lower(g, tx.init(params), params).compile()
         expected, _ = whole(g, tx.init(params), params)
-        for kind in (AxisType.Auto, AxisType.Explicit):
-            mesh = jax.make_mesh((8,), ("data",), (kind,))
-            sharded = shard_velocity(tx, mesh, "data")
-            on_mesh, gradients = (
-                jax.device_put(each, NamedSharding(mesh, P())) for each in (params, g)
-            )
-            state = sharded.init(on_mesh)
-            program = jax.jit(sharded.update).lower(gradients, state, on_mesh).compile()
-            updates, _ = program(gradients, state, on_mesh)
-            jax.tree.map(
-                lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
-                *map(jax.device_get, (updates, expected)),
-            )
-            # There and back for the six, and one gather of each update.
-            sent = collectives(program, least=50)
-            assert sent == {"all-to-all": 2, "all-gather": 7}, (kind, after, sent)
-            assert {shape[0] for shape in results_of_products(program) if len(shape) == 3} <= {1}
-            share = program.cost_analysis()["flops"] / whole.cost_analysis()["flops"]
-            assert share < 0.2, share
+        mesh = jax.make_mesh((8,), ("data",), (kind,))
+        sharded = shard_velocity(tx, mesh, "data")
+        on_mesh, gradients = (
+            jax.device_put(each, NamedSharding(mesh, P())) for each in (params, g)
+        )
+        state = sharded.init(on_mesh)
+        program = jax.jit(sharded.update).lower(gradients, state, on_mesh).compile()
+        updates, _ = program(gradients, state, on_mesh)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
+            *map(jax.device_get, (updates, expected)),
+        )
+        # There and back for the six, and one gather of each update.
+        sent = collectives(program, least=50)
+        assert sent == {"all-to-all": 2, "all-gather": 7}, (kind, after, sent)
+        assert {shape[0] for shape in results_of_products(program) if len(shape) == 3} <= {1}
+        share = program.cost_analysis()["flops"] / whole.cost_analysis()["flops"]
+        assert share < 0.2, share
 
 
 def an_optimizer_of_nnx_keeps_what_is_split():
@@ -264,7 +269,7 @@ def an_optimizer_of_nnx_keeps_what_is_split():
             for _ in range(2):
                 updates, state = tx.update(jax.tree.map(lambda x: 2 * x, params), state, params)
             assert places(updates["w"].get_value(), mesh, P(None, "model"))
-        plain = {"w": np.asarray(Model().w[...]), "b": np.zeros(16, np.float32)}
+            plain = {"w": np.asarray(Model().w[...]), "b": np.zeros(16, np.float32)}
         state = DESCENT.init(plain)
         for _ in range(2):
             g = {"w": 2 * plain["w"], "b": 2 * (plain["b"] - 1)}
@@ -272,6 +277,29 @@ def an_optimizer_of_nnx_keeps_what_is_split():
             plain = optax.apply_updates(plain, updates)
         np.testing.assert_allclose(model.w[...], plain["w"], rtol=1e-5)
         np.testing.assert_allclose(model.b[...], plain["b"], rtol=1e-5)
+
+
+def the_bytes_in_the_guide_are_those_of_the_state():
+    blocks = {
+        f"block_{i}": {
+            "up": {"kernel": np.zeros((256, 1024), np.float32), "bias": np.zeros(1024, np.float32)},
+            "down": {
+                "kernel": np.zeros((1024, 256), np.float32),
+                "bias": np.zeros(256, np.float32),
+            },
+        }
+        for i in range(4)
+    }
+    params = blocks | {"embedding": np.zeros((1000, 256), np.float32)}
+    mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
+    page = (Path(__file__).parents[2] / "docs/guides/devices.md").read_text()
+    rows = re.findall(r"^\| `(.*)` \| ([\d,]+) \| ([\d,]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 4
+    for code, whole, split in rows:
+        tx = eval(code, {"momentax": momentax, "optax": optax})
+        for each, documented in ((tx, whole), (shard_velocity(tx, mesh, "data"), split)):
+            assert f"{bytes_a_device(each.init(params)):,}" == documented, code
+    assert f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters" in page
 
 
 CHECKS = [
@@ -282,4 +310,5 @@ CHECKS = [
     outside_of_jit_and_under_vmap_the_numbers_are_the_same,
     each_device_iterates_its_own_matrices,
     an_optimizer_of_nnx_keeps_what_is_split,
+    the_bytes_in_the_guide_are_those_of_the_state,
 ]
