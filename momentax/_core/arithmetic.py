@@ -72,7 +72,8 @@ def zeros_like(params: PyTree) -> PyTree:
     require_inexact(params)
 
     def zeros(leaf: Any) -> jax.Array:
-        return constant_like(jnp.zeros_like(leaf, dtype=compute_dtype(leaf)), leaf)
+        empty = jnp.zeros_like(leaf, dtype=compute_dtype(leaf))
+        return constant_like(empty, leaf) if is_traced(leaf) else empty
 
     return jax.tree.map(zeros, params)
 

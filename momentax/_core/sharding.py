@@ -35,35 +35,66 @@ def place_like(array: Any, like: Any) -> jax.Array:
             array = jax.sharding.reshard(array, NamedSharding(sharding.mesh, sharding.spec))
         if (types and AxisType.Auto not in types) or np.shape(array) != np.shape(like):
             return array
-        from jax.experimental.shard_alike import shard_alike  # Few programs need it.
-
-        return shard_alike(like, array)[1]
+        return _shard_alike()(like, array)[1]
     is_committed = isinstance(like, jax.Array) and like.committed
     return jax.device_put(array, like.sharding) if is_committed else array
 
 
-def constant_like(constant: jax.Array, like: jax.Array) -> jax.Array:
-    """Place a constant as an array is placed; in a trace, without another constant of its value.
+def placed_as_before(before: PyTree, after: PyTree) -> PyTree:
+    """Place the leaves of a new state as those of the old one, if both have one structure.
 
-    The compiler makes one array of equal constants, which can only have one placement.
+    Leaves of another shape, and those of a trace that lie on no mesh, are left to the compiler.
     """
-    if not isinstance(like, Tracer) or not is_on_mesh(like):
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        return after
+
+    def place(old: Any, new: Any) -> Any:
+        is_known = not isinstance(old, Tracer) or is_on_mesh(old)
+        return place_like(new, old) if is_known and np.shape(new) == np.shape(old) else new
+
+    return jax.tree.map(place, before, after)
+
+
+@functools.cache
+def _shard_alike() -> Callable[..., Any]:
+    """Return JAX's function, imported here since few programs need it."""
+    from jax._src.interpreters import mlir
+    from jax.experimental.shard_alike import shard_alike
+
+    # JAX translates a primitive once for equal types. For this one the translation holds the
+    # number of a group of arrays, so that all pairs of one shape would be placed alike.
+    closed = jax.make_jaxpr(shard_alike)(np.zeros(1), np.zeros(1))
+    mlir._uncacheable_primitives.add(closed.eqns[0].primitive)
+    return shard_alike
+
+
+def constant_like(constant: jax.Array, like: jax.Array) -> jax.Array:
+    """Place a constant of a trace as an array is placed."""
+    return place_like(depending_on(like, constant), like) if is_on_mesh(like) else constant
+
+
+def depending_on(earlier: jax.Array, constant: jax.Array) -> jax.Array:
+    """Return a constant of a trace, but make it depend on an array that lies on a mesh.
+
+    The compiler makes one array of equal constants, which can only have one placement, and a
+    program without an argument on the mesh runs on a single device.
+    """
+    if not isinstance(earlier, Tracer):
         return constant
-    if sharding_in_type(like) is None:
-        _, constant = jax.lax.optimization_barrier((like, constant))
-    return place_like(constant, like)
+    return jax.lax.optimization_barrier((earlier, constant))[1]
 
 
-def detached(array: jax.Array) -> jax.Array:
+def detached(array: jax.Array, mesh: Mesh) -> jax.Array:
     """Return an array of the trace whose placement on automatic mesh axes is its own.
 
-    What is said of the placement of the result then does not say anything of `array`.
+    What is said of the placement of the result then does not say anything of `array`. The mesh is
+    that of arrays whose type names none.
     """
-    mesh = jax.typeof(array).sharding.mesh
-    if mesh.empty or AxisType.Auto not in mesh.axis_types:
+    on = mesh if not is_on_mesh(array) else jax.typeof(array).sharding.mesh
+    if AxisType.Auto not in on.axis_types:
         return array
     anything = PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * array.ndim)
-    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, anything))
+    return jax.lax.with_sharding_constraint(array, NamedSharding(on, anything))
 
 
 def split_dimension(array: jax.Array, devices: Devices, dimension: int | None) -> jax.Array:
@@ -72,6 +103,9 @@ def split_dimension(array: jax.Array, devices: Devices, dimension: int | None) -
     How other mesh axes split the array stays as it is. In a trace where these are automatic, the
     compiler knows, so that only the axes of `devices` may be named.
     """
+    if not is_on_mesh(array) and AxisType.Explicit not in devices.mesh.axis_types:
+        whole = PartitionSpec(*with_axes([None] * array.ndim, dimension, devices.axes))
+        return jax.lax.with_sharding_constraint(array, NamedSharding(devices.mesh, whole))
     sharding = jax.typeof(array).sharding
     mesh = devices.mesh.abstract_mesh if sharding.mesh.empty else sharding.mesh
     kept = [_without(entry, devices.axes) for entry in sharding.spec]

@@ -14,7 +14,6 @@ from momentax._core import arguments, codecs, trees
 from momentax._core.sharding import Devices, axis_types, names_in, with_axes
 from momentax._core.typing import PyTree
 from momentax._state import _flax
-from momentax._state._names import join_names, leaf_names
 
 _COLUMNS = ("parameter", "shape", "split along", "entries a device", "why")
 
@@ -122,7 +121,7 @@ def shares_of(params: PyTree, state: PyTree, devices: Devices) -> dict[Any, Shar
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
         if trees.is_array(leaf)
     }
-    annotated: dict[Any, Any] = {}
+    annotated = _flax.annotations(params)
     owned = _state_leaves(state, leaves)
     shares = {}
     for path, leaf in leaves.items():
@@ -177,21 +176,23 @@ def _placement(
 
     In a trace on automatic axes that is not known, unless Flax says it.
     """
+    dimensions = len(np.shape(leaf))
     if arguments.is_traced(leaf) or isinstance(leaf, jax.ShapeDtypeStruct):
         sharding = jax.typeof(leaf).sharding
     elif isinstance(leaf, jax.Array) and leaf.committed:
         sharding = leaf.sharding
     else:
-        return devices.mesh, [None] * np.ndim(leaf)
+        return devices.mesh, [None] * dimensions
     if isinstance(sharding, NamedSharding) and not sharding.mesh.empty:
         _require_mesh(path, sharding.mesh, devices)
-        spec = _padded(sharding.spec, np.ndim(leaf))
-        known = spec if any(spec) or not arguments.is_traced(leaf) else annotation
-        return sharding.mesh, _padded(known, np.ndim(leaf))
+        spec = _padded(sharding.spec, dimensions)
+        if arguments.is_traced(leaf) and not any(spec):
+            spec = _annotated(annotation, dimensions, devices)
+        return sharding.mesh, spec
     if arguments.is_traced(leaf):
-        return devices.mesh, _padded(annotation, np.ndim(leaf))
+        return devices.mesh, _annotated(annotation, dimensions, devices)
     if sharding.device_set == set(devices.all) and sharding.is_fully_replicated:
-        return devices.mesh, [None] * np.ndim(leaf)
+        return devices.mesh, [None] * dimensions
     raise ValueError(
         f"the parameter at {trees.path_name(path)} must lie on the mesh of shard_velocity, whose "
         f"axes are {_sizes(devices.mesh)}, got one on {_devices_in_words(sharding)}: place it with "
@@ -212,8 +213,8 @@ def _require_mesh(path: Any, mesh: Any, devices: Devices) -> None:
         same = same and mesh.devices.tolist() == devices.mesh.devices.tolist()
     if not same:
         raise ValueError(
-            f"the parameter at {trees.path_name(path)} lies on a mesh with the axes {_sizes(mesh)}, "
-            f"and shard_velocity has one with {_sizes(devices.mesh)}"
+            f"the parameter at {trees.path_name(path)} lies on a mesh with the axes "
+            f"{_sizes(mesh)}, and shard_velocity has one with {_sizes(devices.mesh)}"
             f"{' of other devices' if dict(mesh.shape) == dict(devices.mesh.shape) else ''}: give "
             "both the same mesh"
         )
@@ -222,6 +223,15 @@ def _require_mesh(path: Any, mesh: Any, devices: Devices) -> None:
 def _padded(spec: Sequence[Any], dimensions: int) -> list[Any]:
     entries = [None if entry is PartitionSpec.UNCONSTRAINED else entry for entry in spec]
     return entries + [None] * (dimensions - len(entries))
+
+
+def _annotated(annotation: Sequence[Any], dimensions: int, devices: Devices) -> list[Any]:
+    """Return the axes of the mesh in an annotation, which may hold other names as well."""
+    on_mesh = [
+        tuple(name for name in names_in(entry) if name in devices.mesh.shape)
+        for entry in _padded(annotation, dimensions)
+    ]
+    return [names or None for names in on_mesh]
 
 
 def _sizes(mesh: Any) -> str:
@@ -275,8 +285,12 @@ def guides_of(state: PyTree, params: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 class Split(NamedTuple):
-    """How a leaf of the state is split: the mesh, the known spec and the dimension."""
+    """How a leaf of the state is split: the mesh, the known spec and the dimension.
 
+    owner: the path of its parameter.
+    """
+
+    owner: Any
     mesh: Any
     spec: tuple[Any, ...]
     dimension: int | None
@@ -291,22 +305,21 @@ def splits_of(state: PyTree, shares: Mapping[Any, Share]) -> dict[Any, Split]:
     splits = {}
     for owner, leaves in _state_leaves(state, shares).items():
         for path, leaf, is_block in leaves:
-            split = _split_like(shares[owner], leaf.shape, is_block)
+            split = _split_like(owner, shares[owner], leaf.shape, is_block)
             if split is not None:
                 splits[path] = split
     return splits
 
 
-def _split_like(share: Share, shape: tuple[int, ...], is_block: bool) -> Split | None:
+def _split_like(owner: Any, share: Share, shape: tuple[int, ...], is_block: bool) -> Split | None:
     """Return how a leaf of the state is split, given its parameter's share."""
     d, leading = share.dimension, len(shape) - len(share.shape)
     if leading >= 0 and shape[leading:] == share.shape:  # Such as several stacked velocities.
-        return Split(
-            share.mesh, (None,) * leading + share.spec, None if d is None else d + leading
-        )
+        spec = (None,) * leading + share.spec
+        return Split(owner, share.mesh, spec, None if d is None else d + leading)
     if d is None or d >= len(shape):
         return None
     if is_block or shape[: d + 1] == share.shape[: d + 1]:
         spec = share.spec[: d + 1] + (None,) * (len(shape) - d - 1)
-        return Split(share.mesh, spec, d)
+        return Split(owner, share.mesh, spec, d)
     return None

@@ -11,15 +11,12 @@ _COLLECTIVE = re.compile(
 _SHAPE = re.compile(r"\w+\[([\d,]*)\]")
 
 
-def collectives(program, scope="", least=1):
+def collectives(program, least=1):
     """Return how many collectives of each kind a compiled program has.
 
-    scope: a part of the name of the operation that the collective comes from.
-    least: collectives whose results all have fewer entries are left out.
+    Those whose results all have fewer entries than `least` are left out.
     """
-    return Counter(
-        kind for kind, entries, where in _found(program) if scope in where and entries >= least
-    )
+    return Counter(kind for kind, entries in _found(program) if entries >= least)
 
 
 def results_of_products(program):
@@ -33,8 +30,7 @@ def _found(program):
         if match := _COLLECTIVE.search(line):
             shapes = [dims.split(",") for dims in _SHAPE.findall(match[1])]
             sizes = [_size(dims) for dims in shapes]
-            name = re.search(r'op_name="([^"]*)"', line)
-            yield match[2], max(sizes, default=1), name[1] if name else ""
+            yield match[2], max(sizes, default=1)
 
 
 def _size(dims):
