@@ -277,23 +277,15 @@ def _row_squares(params: PyTree, layouts: Mapping[Any, Layout]) -> PyTree:
         layout = layouts.get(path)
         if layout is None:
             return None
-<<<<<<< HEAD
         inputs = tuple(axis for axis, letter in enumerate(layout.axes) if letter == "i")
-        # A sum, since the outputs are split over devices as those of the parameter are.
-        return jnp.sum(arithmetic.zeros_like(leaf).real, axis=inputs, keepdims=True)
-=======
-        pairs = zip(leaf.shape, layout.axes, strict=True)
-        shape = [1 if letter == "i" else n for n, letter in pairs]
-        return trees.computed(partial(_zeros_of_shape, shape), leaf)
->>>>>>> ckpt18
+        return trees.computed(partial(_zeros_over, inputs), leaf)
 
     return jax.tree_util.tree_map_with_path(zeros, params)
 
 
-def _zeros_of_shape(shape: list[int], leaf: Any) -> jax.Array:
-    """Return zeros that lie where the first entries of an array do."""
-    part = jax.lax.slice(jnp.asarray(leaf), (0,) * len(shape), shape)
-    return jnp.zeros_like(part, dtype=arithmetic.compute_dtype(part.real))
+def _zeros_over(axes: tuple[int, ...], leaf: Any) -> jax.Array:
+    """Return real zeros of length 1 along some axes, split over devices along the others."""
+    return jnp.sum(arithmetic.zeros_like(leaf).real, axis=axes, keepdims=True)
 
 
 def _orthogonalize_tree(
