@@ -82,19 +82,25 @@ _SUPPLY: dict[str, Callable[[Any], Any]] = {
 _FALLING = optax.linear_schedule(3e-3, 1e-4, 10_000)
 _RATES: dict[Any, tuple[str, ...]] = {
     3e-4: ("overshoot", "accelerated, ogm", "memory.method, filter", "optimistic"),
-    1e-2: ("quasi_hyperbolic_adam", "nadam", "adan", "mars", "mars, exact"),
+    3e-3: ("quasi_hyperbolic", "generalized_primal_averaging", "linear", "memory.method, weights"),
+    1e-2: (
+        *("quasi_hyperbolic_adam", "nadam", "adan", "mars", "mars, exact"),
+        *("average", "average, plain", "aggregated, averages", "primal_averaging"),
+    ),
     _FALLING: ("sign_average", "lion", "hyperball"),
 }
 _RATE_OF = {name: rate for rate, names in _RATES.items() for name in names} | {
     "muon": optax.linear_schedule(0.3, 1e-3, 10_000),
-    "positive_negative": 1.5e-3,
+    "positive_negative": 3e-3,
     "proportional_integral_derivative": 3e-4,
     "storm": 0.3,
+    "yellowfin": 3e-3,
 }
 # Numbers that differ from those of tests/cases.py.
 _NUMBERS = {
     "hypergradient": {"learning_rate_step": 1e-9, "beta_step": 1e-9},
     "hypergradient, constant beta": {"learning_rate_step": 1e-9},
+    "positive_negative": {"beta0": 0.0},
     "yellowfin": {"smoothing": 0.999},
 }
 
