@@ -91,7 +91,7 @@ _RATES: dict[Any, tuple[str, ...]] = {
 }
 _RATE_OF = {name: rate for rate, names in _RATES.items() for name in names} | {
     "muon": optax.linear_schedule(0.3, 1e-3, 10_000),
-    "positive_negative": 3e-3,
+    "positive_negative": 1.5e-3,
     "proportional_integral_derivative": 3e-4,
     "storm": 0.3,
     "yellowfin": 3e-3,
@@ -100,7 +100,6 @@ _RATE_OF = {name: rate for rate, names in _RATES.items() for name in names} | {
 _NUMBERS = {
     "hypergradient": {"learning_rate_step": 1e-9, "beta_step": 1e-9},
     "hypergradient, constant beta": {"learning_rate_step": 1e-9},
-    "positive_negative": {"beta0": 0.0},
     "yellowfin": {"smoothing": 0.999},
 }
 
