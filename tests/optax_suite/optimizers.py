@@ -82,7 +82,11 @@ _SUPPLY: dict[str, Callable[[Any], Any]] = {
 _FALLING = optax.linear_schedule(3e-3, 1e-4, 10_000)
 _RATES: dict[Any, tuple[str, ...]] = {
     3e-4: ("overshoot", "accelerated, ogm", "memory.method, filter", "optimistic"),
-    1e-2: ("quasi_hyperbolic_adam", "nadam", "adan", "mars", "mars, exact"),
+    3e-3: ("quasi_hyperbolic", "generalized_primal_averaging", "linear", "memory.method, weights"),
+    1e-2: (
+        *("quasi_hyperbolic_adam", "nadam", "adan", "mars", "mars, exact"),
+        *("average", "average, plain", "aggregated, averages", "primal_averaging"),
+    ),
     _FALLING: ("sign_average", "lion", "hyperball"),
 }
 _RATE_OF = {name: rate for rate, names in _RATES.items() for name in names} | {
@@ -90,6 +94,7 @@ _RATE_OF = {name: rate for rate, names in _RATES.items() for name in names} | {
     "positive_negative": 1.5e-3,
     "proportional_integral_derivative": 3e-4,
     "storm": 0.3,
+    "yellowfin": 3e-3,
 }
 # Numbers that differ from those of tests/cases.py.
 _NUMBERS = {
