@@ -38,7 +38,7 @@ def test_wrong_meshes_and_axes_are_refused(mesh, axis, error, message):
 
 def test_axes_of_two_types_are_refused():
     mesh = jax.make_mesh((2, 1), ("data", "model"), (AxisType.Auto, AxisType.Explicit))
-    with pytest.raises(ValueError, match="of one type, got .* Auto, Explicit"):
+    with pytest.raises(ValueError, match=r"of one type, got .* Auto, Explicit"):
         shard_velocity(TX, mesh, ("data", "model"))
 
 
