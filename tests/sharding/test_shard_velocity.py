@@ -75,7 +75,7 @@ def test_the_table_names_what_stays_whole_and_why():
     assert {name: share.dimension for name, share in table.items()} == {
         "dense/bias": None, "dense/kernel": None, "scale": None, "short": None, "split": None,
     }  # fmt: skip
-    assert table.whole == ("dense/bias", "dense/kernel", "scale", "short", "split")
+    assert table.whole == ("dense/bias", "dense/kernel", "scale", "short")
     assert table["dense/bias"].why == "no dimension is divisible by 2"
     assert table["short"].why == "no part of it would hold whole blocks of the storage"
     assert table["scale"].why == "a scalar"
