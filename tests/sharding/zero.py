@@ -113,13 +113,13 @@ def check_all(kind, names):
         for key, spec in SPLIT.items():
             assert places(v[key], mesh, spec), (name, key, v[key].sharding)
     # The state of what is divisible takes an eighth of the bytes on each device.
-    rest = 3 * 5 * 4
-    for name, copies in {"sgd": 1, "adamw": 2, "aggregated": 2}.items():
+    odd, scale = 3 * 5 * 4, 4
+    for name, rest in {"sgd": odd, "adamw": 2 * odd, "aggregated": 2 * (odd + scale)}.items():
         total = sum(leaf.nbytes for leaf in jax.tree.leaves(whole[name]) if leaf.ndim)
-        assert bytes_a_device(states[name]) == (total - copies * rest) / 8 + copies * rest, name
+        assert bytes_a_device(states[name]) == (total - rest) / 8 + rest, name
     # 1 byte an entry and 4 for each block of 64; `u` is small and stays in float32.
     entries = 16 * 256 + 2048
-    coded = entries * (1 + 4 / 64) / 8 + 6 * 8 * 4 / 8 + rest
+    coded = entries * (1 + 4 / 64) / 8 + 6 * 8 * 4 / 8 + odd
     assert bytes_a_device(states["int8"]) == coded
 
 
