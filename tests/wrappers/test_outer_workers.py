@@ -1,0 +1,550 @@
+"""Outer steps of several workers: their mean, what they send, dropped rounds, and compression."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec
+
+import momentax
+from momentax import heavy_ball, nesterov, outer, sgd, storage, theory
+from momentax.states import OuterState
+from tests import reference
+from tests.collectives import collectives
+from tests.compilation import fully_optimized
+from tests.wrappers.test_outer import INNER, OUTER
+
+W = 4
+RNG = np.random.default_rng(0)
+SIZES = {"a": 6, "b": 5, "c": 3}
+START = {name: RNG.normal(size=size) for name, size in SIZES.items()}
+CENTRES = {name: RNG.normal(size=(W, size)) for name, size in SIZES.items()}
+SCALES = RNG.uniform(0.2, 2.0, size=W)
+P = PartitionSpec
+SHARED = OuterState(None, None, 0, None, 0)  # The axes of a state for jax.vmap.
+
+
+def slope(scale, centre, θ):
+    return scale * (θ - centre) + jnp.sin(θ)
+
+
+def copies(tree, count=W):
+    return jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * count), tree)
+
+
+def step(tx, worker, θ, state, participating=None):
+    """Make one update of one worker."""
+    scale, centres = worker
+    g = jax.tree.map(functools.partial(slope, scale), centres, θ)
+    u, state = tx.update(g, state, θ, participating=participating)
+    return optax.apply_updates(θ, u), state
+
+
+def run(tx, steps, takes_part=None, state=None):
+    """Return the parameters and the slow ones of all workers after each step, and the last state.
+
+    The whole state has an axis of workers.
+    """
+    θ = copies(START)
+    state = jax.vmap(tx.init)(θ) if state is None else state
+    workers = jnp.asarray(SCALES), jax.tree.map(jnp.asarray, CENTRES)
+
+    def all_workers(carry, takes_part):
+        mapped = jax.vmap(functools.partial(step, tx), axis_name="workers")
+        given = () if takes_part is None else (takes_part,)
+        θ, state = mapped(workers, *carry, *given)
+        return (θ, state), (θ, jax.vmap(momentax.eval_params)(θ, state))
+
+    loop = jax.jit(lambda carry: jax.lax.scan(all_workers, carry, takes_part, length=steps))
+    (_, state), (path, slow) = loop((θ, state))
+    return path, slow, state
+
+
+def vectors(path):
+    """Return the leaves of a path side by side."""
+    return np.concatenate([path[name] for name in SIZES], axis=-1)
+
+
+def expected(steps, first, second, takes_part=None, fragments=(0, 0, 0), code=None, **options):
+    (_, inner), (_, outer_step) = INNER[first], OUTER[second]
+
+    def gradient(worker, θ):
+        centres = [CENTRES[name][worker] for name in SIZES]
+        return [SCALES[worker] * (x - c) + np.sin(x) for x, c in zip(θ, centres, strict=True)]
+
+    if takes_part is None:
+        takes_part = np.ones((steps, W), bool)
+    return reference.outer_on_workers(
+        gradient, list(START.values()), steps, inner=inner, step=outer_step, takes_part=takes_part,
+        fragments=fragments, code=code, **options,
+    )  # fmt: skip
+
+
+DROPPED = RNG.random((20, W)) < 0.6
+DROPPED[11] = False  # Nobody takes part in the round after the update 12.
+NEAREST = functools.partial(reference.int8, block_size=2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "options", "twin"),
+    [
+        ("nesterov", "snoo, schedules, decay", {}, {}),
+        ("nesterov", "adam", {}, {"takes_part": DROPPED}),
+        ("nesterov", "lookahead", {"inner_state": "reset"}, {"takes_part": DROPPED}),
+        ("descent", "snoo, schedules, decay", {"fragments": {"a": 1, "b": 0, "c": 1}},
+         {"fragments": (1, 0, 1), "takes_part": DROPPED}),
+        ("nesterov", "lookahead", {"fragments": 3, "compression": storage.int8(2)},
+         {"fragments": (0, 1, 2), "takes_part": DROPPED, "code": NEAREST}),
+    ],
+    ids=["all", "dropped rounds", "reset", "fragments", "int8"],
+)  # fmt: skip
+@pytest.mark.usefixtures("x64")
+def test_equals_its_twin_in_float64(first, second, options, twin):
+    K = 4
+    tx = outer(INNER[first][0](), K, OUTER[second][0](), axis="workers", **options)
+    path, slow, _ = run(tx, 20, twin.get("takes_part"))
+    modes = {key: options[key] for key in options.keys() & {"inner_state"}}
+    θ, w = expected(20, first, second, every=K, **twin, **modes)
+    # The codes are computed in float32.
+    tolerance = 1e-12 if "code" not in twin else 2e-6
+    np.testing.assert_allclose(vectors(path), θ, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(vectors(slow)[:, 0], w, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.usefixtures("x64")
+def test_with_plain_descent_and_a_round_at_each_update_it_is_data_parallel_momentum():
+    for method in (heavy_ball(0.9), nesterov(0.9)):
+        path, slow, _ = run(outer(optax.sgd(0.1), 1, sgd(0.7, method), axis="workers"), 30)
+        tx = sgd(0.07, method)
+        θ = jax.tree.map(jnp.asarray, START)
+        state = tx.init(θ)
+        for t in range(30):
+            g = {
+                name: np.mean(SCALES[:, None] * (np.asarray(x) - CENTRES[name]), 0) + np.sin(x)
+                for name, x in θ.items()
+            }
+            u, state = tx.update(g, state, θ)
+            θ = optax.apply_updates(θ, u)
+            for name, x in θ.items():
+                everywhere = np.stack([x] * W)
+                np.testing.assert_allclose(path[name][t], everywhere, rtol=1e-12, atol=1e-14)
+        chex.assert_trees_all_equal(path, slow)
+
+
+@pytest.mark.parametrize("compression", [None, storage.int8(2)], ids=["plain", "int8"])
+@pytest.mark.usefixtures("x64")
+def test_every_way_to_map_over_workers_gives_the_same_steps(compression):
+    tx = outer(sgd(0.1, nesterov(0.9)), 3, axis="workers", compression=compression, fragments=2)
+    takes_part = jnp.asarray(DROPPED[2])
+    for W, mesh in ((2, jax.make_mesh((2,), ("workers",), (jax.sharding.AxisType.Auto,))),):
+        workers = jnp.asarray(SCALES[:W]), {k: jnp.asarray(v[:W]) for k, v in CENTRES.items()}
+        start = jax.tree.map(jnp.asarray, START)
+        given = workers, takes_part[:W]
+
+        def one(worker, participating, θ, state):
+            for _ in range(7):
+                θ, state = step(tx, worker, θ, state, participating)
+            return θ, state
+
+        def own(worker, participating, θ):  # From the first update on, θ differs between workers.
+            worker, participating = jax.tree.map(lambda x: x[0], (worker, participating))
+            θ, state = one(worker, participating, θ, tx.init(θ))
+            return jax.tree.map(lambda x: x[None], θ), state.slow
+
+        state = tx.init(start)
+        shared = state._replace(
+            inner_state=copies(state.inner_state, W),
+            residual=copies(state.residual, W),
+        )
+        axes = SHARED if compression is not None else SHARED._replace(residual=None)
+        mapped = jax.vmap(one, (0, 0, None, 0), (0, 0), axis_name="workers")
+        whole = jax.vmap(one, (0, 0, None, axes), (0, axes), axis_name="workers")
+        by_device = jax.shard_map(
+            own, mesh=mesh, in_specs=(P("workers"), P("workers"), P()), out_specs=(P("workers"), P())
+        )
+
+        @jax.jit
+        def programs():
+            θ, every = mapped(*given, start, copies(state, W))
+            first, once = whole(*given, start, shared)
+            return (θ, every.slow), (first, copies(once.slow, W)), by_device(*given, start)
+
+        (θ, slow), second, (third, replicated) = programs()
+        for found in (second, (third, copies(replicated, W))):
+            chex.assert_trees_all_close(found, (θ, slow), rtol=1e-12, atol=1e-14)
+
+
+def test_several_axes_are_one_axis_of_workers():
+    results = []
+    for shape, axis in (((4,), "workers"), ((2, 2), ("pods", "hosts"))):
+        tx = outer(sgd(0.1), 2, axis=axis, compression=storage.int8(2))
+        one = functools.partial(_some_steps, tx)
+        for name in reversed((axis,) if isinstance(axis, str) else axis):
+            one = jax.vmap(one, axis_name=name)
+        rates = jnp.linspace(0.5, 2, 4).reshape(shape)
+        θ, residual = jax.jit(one)(rates)
+        results.append((θ.reshape(4, -1), residual.reshape(4, -1)))
+    chex.assert_trees_all_close(*results, rtol=1e-6, atol=1e-7)
+    tx = outer(sgd(0.1), 2, axis=("workers", "rest"), compression=storage.int8(2))
+    mesh = jax.make_mesh((2,), ("workers",), (jax.sharding.AxisType.Auto,))
+    mixed = jax.vmap(functools.partial(_some_steps, tx), axis_name="rest")
+    mixed = jax.shard_map(mixed, mesh=mesh, in_specs=P("workers"), out_specs=P("workers"))
+    θ, residual = jax.jit(mixed)(jnp.linspace(0.5, 2, 4))
+    chex.assert_trees_all_close((θ, residual), results[0], rtol=1e-6, atol=1e-7)
+
+
+def _some_steps(tx, rate):
+    θ = jnp.linspace(-1, 1, 7)
+    state = tx.init(θ)
+    for _ in range(4):
+        u, state = tx.update(rate * (θ - rate), state, θ)
+        θ = optax.apply_updates(θ, u)
+    return θ, state.residual
+
+
+# What is sent.
+
+
+SHAPES = {"a": (64, 96), "b": (4096,), "c": (2048,)}
+ENTRIES = 64 * 96 + 4096 + 2048
+
+
+def sent_by(tx, *, by_device):
+    """Compile an update of two workers on two devices, and return its collectives."""
+    mesh = jax.make_mesh((2,), ("workers",), (jax.sharding.AxisType.Auto,))
+    state = jax.eval_shape(tx.init, {k: jnp.zeros(shape) for k, shape in SHAPES.items()})
+    θ = _placed(state.slow, mesh, P("workers"))
+    specs = OuterState(P(), P(), P("workers"), P(), P("workers"))
+    placed = OuterState(*(_placed(*each) for each in zip(state, [mesh] * 5, specs, strict=True)))
+    axes = SHARED._replace(residual=None if state.residual is None else 0)
+
+    def one(g, state, θ):
+        u, state = tx.update(g, state, θ)
+        return optax.apply_updates(θ, u), state
+
+    def on_device(g, state, θ):
+        own = state.inner_state, state.residual
+        g, θ, (inner, residual) = jax.tree.map(lambda x: x[0], (g, θ, own))
+        θ, state = one(g, state._replace(inner_state=inner, residual=residual), θ)
+        own = jax.tree.map(lambda x: x[None], (θ, state.inner_state, state.residual))
+        return own[0], state._replace(inner_state=own[1], residual=own[2])
+
+    mapped = jax.vmap(one, (0, axes, 0), (0, axes), axis_name="workers")
+    if by_device:
+        given, returned = (P("workers"), specs, P("workers")), (P("workers"), specs)
+        mapped = jax.shard_map(on_device, mesh=mesh, in_specs=given, out_specs=returned)
+    program = jax.jit(mapped, donate_argnums=(1, 2)).lower(θ, placed, θ)
+    return collectives(fully_optimized(program).as_text())
+
+
+def _placed(tree, mesh, spec):
+    """Return the shapes of a tree on a mesh, with an axis of workers where that is split."""
+    sharding = jax.sharding.NamedSharding(mesh, spec)
+    lead = (2,) if spec else ()
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype, sharding=sharding), tree
+    )
+
+
+@pytest.mark.parametrize("by_device", [True, False], ids=["shard_map", "vmap"])
+def test_workers_send_only_in_the_branch_of_a_round(by_device):
+    tx = outer(sgd(0.1, nesterov(0.9)), 4, axis="workers")
+    found = sent_by(tx, by_device=by_device)
+    assert {each.operation for each in found} == {"all-reduce"}
+    assert len({each.branch for each in found} - {None}) == 1
+    assert all(each.branch for each in found)
+    assert sum(each.bytes for each in found) == 4 * ENTRIES
+    assert sum(each.sent for each in found) == 4 * ENTRIES  # 2 (n - 1) / n of them on a ring.
+
+
+@pytest.mark.parametrize("by_device", [True, False], ids=["shard_map", "vmap"])
+def test_each_fragment_has_a_branch_of_its_own(by_device):
+    tx = outer(sgd(0.1, nesterov(0.9)), 4, axis="workers", fragments=2)
+    found = sent_by(tx, by_device=by_device)
+    sizes = {}
+    for each in found:
+        sizes[each.branch] = sizes.get(each.branch, 0) + each.bytes
+    assert None not in sizes
+    assert sorted(sizes.values()) == [4 * ENTRIES // 2] * 2
+
+
+@pytest.mark.parametrize("by_device", [True, False], ids=["shard_map", "vmap"])
+@pytest.mark.parametrize(
+    ("compression", "dtype", "size"), [("int8", "s8", 1 + 4 / 256), ("bfloat16", "bf16", 2)]
+)
+def test_compressed_workers_send_codes(by_device, compression, dtype, size):
+    tx = outer(sgd(0.1), 4, axis="workers", compression=getattr(storage, compression)())
+    found = sent_by(tx, by_device=by_device)
+    assert all(each.branch for each in found)
+    codes = [each for each in found if each.dtypes == {dtype}]
+    scales = [each for each in found if each.dtypes != {dtype}]
+    assert {each.operation for each in codes} == {"all-to-all", "all-gather"}
+    # Half of the codes, and then half of the codes of the mean.
+    assert sum(each.sent for each in codes) == ENTRIES * int(size)
+    assert sum(each.sent for each in scales) == pytest.approx(ENTRIES * (size - int(size)))
+
+
+def test_mapped_counts_are_compared_and_nothing_else_is_sent_between_rounds():
+    mesh = jax.make_mesh((2,), ("workers",), (jax.sharding.AxisType.Auto,))
+    tx = outer(sgd(0.1), 4, axis="workers")
+    state = jax.vmap(tx.init)({k: jnp.zeros((2, *shape)) for k, shape in SHAPES.items()})
+    state = jax.device_put(state, jax.sharding.NamedSharding(mesh, P("workers")))
+    mapped = jax.vmap(lambda g, s: tx.update(g, s, g), axis_name="workers")
+    found = collectives(fully_optimized(jax.jit(mapped).lower(state.slow, state)).as_text())
+    outside = [each for each in found if not each.branch]
+    assert sum(each.bytes for each in found if each.branch) == 4 * ENTRIES
+    assert [(each.dtypes, each.bytes) for each in outside] == [({"s32"}, 4)]
+
+
+# Dropped rounds.
+
+
+def test_what_a_dropped_worker_has_reaches_no_other():
+    tx = outer(sgd(0.1), 2, axis="workers")
+    takes_part = jnp.array([[True] * W, [True, True, False, True]] * 2)
+    θ = copies(START)
+    state = jax.vmap(tx.init)(θ)
+    bad = jax.tree.map(lambda x: x.at[2].set(jnp.nan), θ)
+    clean, broken = ({}, {})
+    for start, paths in ((θ, clean), (bad, broken)):
+        x, s = start, state
+        for t in range(2):
+            mapped = jax.vmap(functools.partial(step, tx), axis_name="workers")
+            workers = jnp.asarray(SCALES), jax.tree.map(jnp.asarray, CENTRES)
+            x, s = mapped(*jax.tree.map(jnp.float32, (workers, x)), s, takes_part[t])
+        paths |= x
+    chex.assert_trees_all_equal(clean, broken)
+    chex.assert_trees_all_equal(jax.tree.map(lambda x: x[0], clean), jax.tree.map(lambda x: x[2], clean))
+
+
+def test_a_round_without_workers_changes_no_slow_parameter_and_no_velocity():
+    tx = outer(sgd(0.1), 2, axis="workers")
+    everyone = jnp.ones((4, W), bool)
+    _, slow, state = run(tx, 4, everyone)
+    path, kept, after = run(tx, 6, everyone.at[4:].set(False)[jnp.array([0, 1, 2, 3, 3, 3])] & (
+        jnp.arange(6)[:, None] < 4
+    ))
+    chex.assert_trees_all_equal(state.outer_state, after.outer_state)
+    chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[-1], each) for each in (slow, kept)))
+    chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[-1], each) for each in (path, kept)))
+
+
+# Fragments.
+
+
+def test_the_leaves_of_a_fragment_move_after_its_update_of_a_period():
+    tx = outer(sgd(0.1), 6, fragments=3)
+    _, slow, _ = run(tx, 13)
+    moved = {
+        name: [t + 1 for t in range(1, 13) if np.any(x[t, 0] != x[t - 1, 0])]
+        for name, x in slow.items()
+    }
+    assert moved == {"a": [2, 8], "b": [4, 10], "c": [6, 12]}
+
+
+def test_fragments_have_about_equal_sizes_or_are_given():
+    params = {"a": jnp.zeros(8), "b": [jnp.zeros(5), jnp.zeros(4)], "c": jnp.zeros(2)}
+    state = outer(sgd(0.1), 4, fragments=2).init(params)
+    sizes = [sum(x.size for x in jax.tree.leaves(part[0].velocity)) for part in state.outer_state]
+    assert sizes == [10, 9]
+    given = outer(sgd(0.1), 4, fragments={"a": 0, "b": 1, "c": 0}).init(params)
+    sizes = [sum(x.size for x in jax.tree.leaves(part[0].velocity)) for part in given.outer_state]
+    assert sizes == [10, 9]
+
+
+def test_the_hyperparameters_and_velocities_of_fragments_are_found():
+    tx = outer(sgd(0.1, nesterov(0.8)), 4, fragments=2)
+    params = jax.tree.map(jnp.float32, START)
+    state = tx.init(params)
+    for _ in range(6):
+        _, state = tx.update(params, state, params)
+    found = momentax.hyperparameters(state, tx)
+    assert {key: found[key] for key in ("beta", "outer/beta", "count", "outer/count")} == {
+        "beta": 0.8, "outer/beta": 0.9, "count": 5, "outer/count": 0
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="outer_state"):  # It names the three velocities.
+        momentax.velocity(state, path="nothing")
+    chex.assert_trees_all_equal_shapes(momentax.eval_params(params, state), params)
+
+
+# Compression.
+
+
+def test_what_the_codes_lose_is_sent_later():
+    """A large entry, which never vanishes, hides the small ones of its block from the codes."""
+    large, small = 1.0, 1e-6
+    g = jnp.array([large, *[small] * 7])
+    tx = outer(optax.sgd(1.0), 1, optax.sgd(1.0), axis="workers", compression=storage.int8(8))
+
+    def moved(steps, forget):
+        def one(state, _):
+            u, state = tx.update(g, state, jnp.zeros(8))
+            if forget:
+                state = state._replace(residual=jnp.zeros(8))
+            return state._replace(slow=jnp.zeros(8)), u
+
+        def worker(_):
+            return jax.lax.scan(one, tx.init(jnp.zeros(8)), length=steps)[1].sum(0)
+
+        return jax.vmap(worker, axis_name="workers")(jnp.zeros(1))[0]
+
+    steps = 400
+    np.testing.assert_allclose(moved(steps, forget=False)[0], -steps, rtol=1e-5)
+    np.testing.assert_allclose(moved(steps, forget=False)[1:], -steps * small, rtol=0.1)
+    np.testing.assert_array_equal(moved(steps, forget=True)[1:], 0)
+
+
+def test_complex_parameters_and_leaves_without_gradients_are_compressed():
+    tx = outer(optax.sgd(0.1), 1, optax.sgd(1.0), axis="workers", compression=storage.int8(4))
+    exact = outer(optax.sgd(0.1), 1, optax.sgd(1.0), axis="workers")
+    params = {
+        "complex": jnp.linspace(-1, 1, 6) + 1j * jnp.linspace(2, 1, 6),
+        "bfloat16": jnp.ones(3, jnp.bfloat16), "none": jnp.ones(2), "empty": jnp.zeros(0),
+    }  # fmt: skip
+
+    def one(g, state):
+        return tx.update(g | {"none": None}, state, params)
+
+    g = jax.tree.map(lambda x: jnp.stack([0.5 * x, 1.5 * x]), params)
+    state = jax.vmap(tx.init)(copies(params, 2))
+    u, new = jax.jit(jax.vmap(one, axis_name="workers"))(g, state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
+    expected, _ = jax.vmap(lambda g, s: exact.update(g, s, params), axis_name="workers")(
+        g, jax.vmap(exact.init)(copies(params, 2))
+    )
+    assert u.pop("none") is None
+    expected.pop("none")
+    chex.assert_trees_all_close(u, expected, rtol=0.02, atol=2e-3)
+    sent = jax.tree.map(lambda new, old: new - old, new.slow["complex"][0], state.slow["complex"][0])
+    lost = new.residual["complex"].sum(0) / 2  # What the mean has left out.
+    np.testing.assert_allclose(sent - lost, -0.1 * params["complex"], rtol=1e-5, atol=1e-6)
+
+
+def test_a_derivative_through_rounds_is_exact_or_refused():
+    def loss(η, compression):
+        tx = outer(sgd(0.1), 2, sgd(η), axis="workers", compression=compression)
+
+        def worker(rate):
+            θ = jnp.ones(3)
+            state = tx.init(θ)
+            for _ in range(4):
+                u, state = tx.update(rate * θ, state, θ)
+                θ = θ + u
+            return (θ**2).sum()
+
+        return jax.vmap(worker, axis_name="workers")(jnp.array([0.5, 1.5])).sum()
+
+    value = functools.partial(loss, compression=None)
+    numeric = (value(0.71) - value(0.69)) / 0.02
+    np.testing.assert_allclose(jax.grad(value)(0.7), numeric, rtol=1e-2)
+    with pytest.raises(TypeError, match="Int8Array cannot be differentiated .* compression"):
+        jax.grad(loss)(0.7, storage.int8())
+
+
+# Other programs around it.
+
+
+def test_a_map_over_hyperparameters_goes_around_or_within_the_workers():
+    def final(η, order):
+        def worker(rate, η):
+            tx = outer(sgd(0.1), 2, sgd(η), axis="workers")
+            θ = jnp.ones(3)
+            state = tx.init(θ)
+            for _ in range(4):
+                u, state = tx.update(rate * θ, state, θ)
+                θ = θ + u
+            return θ
+
+        rates = jnp.array([0.5, 1.5])
+        if order == "within":
+            mapped = jax.vmap(worker, (None, 0))
+            return jax.vmap(mapped, (0, None), axis_name="workers")(rates, η).swapaxes(0, 1)
+        return jax.vmap(lambda η: jax.vmap(worker, (0, None), axis_name="workers")(rates, η))(η)
+
+    η = jnp.array([0.3, 0.7])
+    np.testing.assert_allclose(final(η, "within"), final(η, "around"), rtol=1e-6)
+
+
+@pytest.mark.oracles
+@jax.numpy_dtype_promotion("standard")
+def test_it_is_local_training_in_a_program_of_drjax_and_runs_within_one():
+    drjax = pytest.importorskip("drjax")
+    K, rates = 3, jnp.linspace(0.5, 2, W)
+    slow_step = sgd(0.7, nesterov(0.9))
+    tx = outer(sgd(0.1), K, slow_step, axis="workers")
+
+    @drjax.program(placements={"workers": W})
+    def theirs(rates, w, b):
+        def train(given):
+            rate, θ = given
+            for _ in range(K):
+                θ = θ - 0.1 * rate * θ  # Without a velocity: K = 3 steps from rest.
+            return θ
+
+        local = drjax.map_fn(train, (rates, drjax.broadcast(w)))
+        Δ = w - drjax.reduce_mean(local)
+        u, b = slow_step.update(Δ, b, w)
+        return w + u, b
+
+    @drjax.program(placements={"workers": W})
+    def ours(rates, w):
+        def worker(rate, θ):
+            state = plain.init(θ)
+            for _ in range(2 * K):
+                u, state = plain.update(rate * θ, state, θ)
+                θ = θ + u
+            return θ
+
+        θ = jax.vmap(worker, axis_name="workers")(rates, drjax.broadcast(w))
+        return drjax.reduce_mean(θ)
+
+    plain = outer(optax.sgd(0.1), K, slow_step, axis="workers")
+    del tx
+    w = jnp.array([1.0, -2.0])
+    first = theirs(rates, w, slow_step.init(w))
+    expected, _ = theirs(rates, *first)
+    np.testing.assert_allclose(ours(rates, w), expected, rtol=1e-6)
+
+
+# What is refused.
+
+
+def test_errors_say_what_to_write():
+    params, grads = jnp.ones(3), jnp.ones(3)
+    tx = outer(sgd(0.1), 2, axis="workers")
+    with pytest.raises(ValueError, match=r"axis names 'workers', .* jax.vmap\(..., axis_name='wor"):
+        tx.update(grads, tx.init(params), params)
+    with pytest.raises(ValueError, match=r"axis names 'workers', and no such axis is mapped"):
+        theory.analyze(tx, 0.5, 1.0)
+    plain = outer(sgd(0.1), 2)
+    with pytest.raises(ValueError, match=r"participating says .* axis=\"workers\""):
+        plain.update(grads, plain.init(params), params, participating=True)
+    for bad in (1, "yes", jnp.ones(1, bool), [True]):
+        with pytest.raises(TypeError, match="participating must be one bool for this worker"):
+            jax.vmap(
+                lambda g, bad=bad: tx.update(g, tx.init(params), params, participating=bad),
+                axis_name="workers",
+            )(grads[None])
+    for bad in (3, "", ("a", "a"), (), ["a"]):
+        with pytest.raises(TypeError, match="axis must be the name of a mapped axis"):
+            outer(sgd(0.1), 2, axis=bad)
+    with pytest.raises(ValueError, match=r"compression needs several workers"):
+        outer(sgd(0.1), 2, compression=storage.int8())
+    with pytest.raises(TypeError, match="compression must be what momentax.storage.bfloat16()"):
+        outer(sgd(0.1), 2, axis="workers", compression="int8")
+    with pytest.raises(ValueError, match="fragments must be at most every, .* got 3 and every=2"):
+        outer(sgd(0.1), 2, fragments=3)
+    with pytest.raises(ValueError, match="each of which occurs, got \\[0, 2\\]"):
+        outer(sgd(0.1), 4, fragments={"a": 0, "b": 2})
+    with pytest.raises(TypeError, match="of whole numbers .* got 0.5"):
+        outer(sgd(0.1), 4, fragments={"a": 0, "b": 0.5})
+    with pytest.raises(ValueError, match="at most the number of arrays in the parameters, 1, got 2"):
+        outer(sgd(0.1), 4, fragments=2).init(params)
+    with pytest.raises(ValueError, match="fragments must be a tree with the structure of params"):
+        outer(sgd(0.1), 4, fragments={"a": 0, "b": 1}).init({"a": params})
+    with pytest.raises(ValueError, match='inner_state must be "keep" with fragments'):
+        outer(sgd(0.1), 4, fragments=2, inner_state="reset")
