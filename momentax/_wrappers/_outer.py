@@ -94,7 +94,8 @@ def outer(
 
     A worker may miss a round. `update(grads, state, params, participating=False)` at the K-th
     update leaves its Δ out of the mean, and it goes on from the new w like all others. If no worker
-    takes part, w and the state of the outer optimizer stay as they are.
+    takes part, w and the state of the outer optimizer stay as they are. A worker whose parameters
+    are NaN cannot go on, since its updates are added to them: give it `eval_params`.
 
     With n fragments, groups of leaves take turns: fragment i of 0, ..., n - 1 has its outer steps
     after the updates t = ⌊(i + 1) K / n⌋ + jK, j = 0, 1, ..., so that each leaf has one in K
@@ -103,7 +104,8 @@ def outer(
     With a compression, a worker sends codes of Δ + e, where e is what its codes have left out so
     far. Each worker receives one part of all these arrays, and sends codes of the mean of that part
     to the others. Each leaf is flattened for this: name all mesh axes along which parameters are
-    split in the same `jax.shard_map`.
+    split in the same `jax.shard_map`. Under `jax.vmap` the steps are the same, and XLA chooses
+    whether devices send codes.
 
     The first outer step follows update K. The authors' class for SNOO tests its counter before
     raising it, so that its first outer step follows update 1 and the others 1 + K, 1 + 2K, ...:

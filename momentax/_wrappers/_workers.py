@@ -68,8 +68,10 @@ class Workers(NamedTuple):
         Under `jax.vmap` a condition with one entry for each worker would make `jax.lax.cond`
         evaluate both of its branches. Devices have conditions of their own.
         """
-        mapped = tuple(name for name in self.axes if name not in _axes_of_devices())
-        return jax.lax.pmax(count, mapped) if mapped else count
+        for name in self.axes:
+            if name not in _axes_of_devices():
+                count = jax.lax.pmax(count, name)
+        return count
 
     def mean(
         self, tree: PyTree, residual: PyTree, takes_part: jax.Array | None
@@ -120,6 +122,8 @@ class _Exchange(NamedTuple):
         sent = _as_rows(x, self._size) + owed
         if self.takes_part is not None:
             sent = jnp.where(self.takes_part, sent, 0)
+        # JAX exchanges wrongly what it knows to be equal in all entries of a vmap.
+        sent = jnp.where(self._index < 0, 0, sent)
         codes = self._encode(sent)
         lost = sent - _decode(codes, sent)
         parts = _decode(self._map(self._send_rows, codes), sent)
@@ -160,8 +164,18 @@ class _Exchange(NamedTuple):
         return jax.vmap(lambda row: codecs.encode_to_nearest(row, storage))(rows)
 
     def _map(self, function: Any, codes: EncodedArray) -> EncodedArray:
-        """Return the encoded array whose plain arrays a function makes of those of another."""
-        return type(codes).unpack(*map(function, codes.pack()))
+        """Return the encoded array whose plain arrays a function makes of those of another.
+
+        The function gets bfloat16 as whole numbers: XLA sends bfloat16 as float32 on CPUs.
+        """
+
+        def apply(part: jax.Array) -> jax.Array:
+            if part.dtype != jnp.bfloat16:
+                return function(part)
+            bits = function(jax.lax.bitcast_convert_type(part, jnp.uint16))
+            return jax.lax.bitcast_convert_type(bits, jnp.bfloat16)
+
+        return type(codes).unpack(*map(apply, codes.pack()))
 
     def _send_rows(self, part: jax.Array) -> jax.Array:
         """Send each row to one of the workers, and return the rows that have been received."""

@@ -138,44 +138,40 @@ def test_with_plain_descent_and_a_round_at_each_update_it_is_data_parallel_momen
 @pytest.mark.parametrize("compression", [None, storage.int8(2)], ids=["plain", "int8"])
 @pytest.mark.usefixtures("x64")
 def test_every_way_to_map_over_workers_gives_the_same_steps(compression):
-    tx = outer(sgd(0.1, nesterov(0.9)), 3, axis="workers", compression=compression, fragments=2)
-    takes_part = jnp.asarray(DROPPED[2])
-    for W, mesh in ((2, jax.make_mesh((2,), ("workers",), (jax.sharding.AxisType.Auto,))),):
-        workers = jnp.asarray(SCALES[:W]), {k: jnp.asarray(v[:W]) for k, v in CENTRES.items()}
-        start = jax.tree.map(jnp.asarray, START)
-        given = workers, takes_part[:W]
+    tx = outer(sgd(0.1, nesterov(0.9)), 2, axis="workers", compression=compression)
+    mesh = jax.make_mesh((2,), ("workers",), (jax.sharding.AxisType.Auto,))
+    workers = jnp.asarray(SCALES[:2]), {"a": jnp.asarray(CENTRES["a"][:2])}
+    start, given = {"a": jnp.asarray(START["a"])}, (workers, jnp.array([True, False]))
 
-        def one(worker, participating, θ, state):
-            for _ in range(7):
-                θ, state = step(tx, worker, θ, state, participating)
-            return θ, state
+    def one(worker, participating, θ, state):
+        def update(carry, participating):
+            return step(tx, worker, *carry, participating), None
 
-        def own(worker, participating, θ):  # From the first update on, θ differs between workers.
-            worker, participating = jax.tree.map(lambda x: x[0], (worker, participating))
-            θ, state = one(worker, participating, θ, tx.init(θ))
-            return jax.tree.map(lambda x: x[None], θ), state.slow
+        carry, _ = update((θ, state), participating)  # θ differs between workers from here on.
+        return jax.lax.scan(update, carry, jnp.stack([participating, True, True]))[0]
 
-        state = tx.init(start)
-        shared = state._replace(
-            inner_state=copies(state.inner_state, W),
-            residual=copies(state.residual, W),
-        )
-        axes = SHARED if compression is not None else SHARED._replace(residual=None)
-        mapped = jax.vmap(one, (0, 0, None, 0), (0, 0), axis_name="workers")
-        whole = jax.vmap(one, (0, 0, None, axes), (0, axes), axis_name="workers")
-        by_device = jax.shard_map(
-            own, mesh=mesh, in_specs=(P("workers"), P("workers"), P()), out_specs=(P("workers"), P())
-        )
+    def on_device(worker, participating, θ):
+        worker, participating = jax.tree.map(lambda x: x[0], (worker, participating))
+        θ, state = one(worker, participating, θ, tx.init(θ))
+        return jax.tree.map(lambda x: x[None], θ), state.slow
 
-        @jax.jit
-        def programs():
-            θ, every = mapped(*given, start, copies(state, W))
-            first, once = whole(*given, start, shared)
-            return (θ, every.slow), (first, copies(once.slow, W)), by_device(*given, start)
+    state = tx.init(start)
+    own = {"inner_state": copies(state.inner_state, 2), "residual": copies(state.residual, 2)}
+    axes = SHARED._replace(residual=None if compression is None else 0)
+    mapped = jax.vmap(one, (0, 0, None, 0), (0, 0), axis_name="workers")
+    shared = jax.vmap(one, (0, 0, None, axes), (0, axes), axis_name="workers")
+    given_specs, returned = (P("workers"), P("workers"), P()), (P("workers"), P())
+    by_device = jax.shard_map(on_device, mesh=mesh, in_specs=given_specs, out_specs=returned)
 
-        (θ, slow), second, (third, replicated) = programs()
-        for found in (second, (third, copies(replicated, W))):
-            chex.assert_trees_all_close(found, (θ, slow), rtol=1e-12, atol=1e-14)
+    @jax.jit
+    def programs():
+        θ, every = mapped(*given, start, copies(state, 2))
+        first, once = shared(*given, start, state._replace(**own))
+        return (θ, every.slow), (first, copies(once.slow, 2)), by_device(*given, start)
+
+    found, second, (third, slow) = programs()
+    for other in (second, (third, copies(slow, 2))):
+        chex.assert_trees_all_close(other, found, rtol=1e-12, atol=1e-14)
 
 
 def test_several_axes_are_one_axis_of_workers():
@@ -188,13 +184,16 @@ def test_several_axes_are_one_axis_of_workers():
         rates = jnp.linspace(0.5, 2, 4).reshape(shape)
         θ, residual = jax.jit(one)(rates)
         results.append((θ.reshape(4, -1), residual.reshape(4, -1)))
-    chex.assert_trees_all_close(*results, rtol=1e-6, atol=1e-7)
+    chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-6)
     tx = outer(sgd(0.1), 2, axis=("workers", "rest"), compression=storage.int8(2))
     mesh = jax.make_mesh((2,), ("workers",), (jax.sharding.AxisType.Auto,))
     mixed = jax.vmap(functools.partial(_some_steps, tx), axis_name="rest")
-    mixed = jax.shard_map(mixed, mesh=mesh, in_specs=P("workers"), out_specs=P("workers"))
+    # JAX checks types of one kind of axes only.
+    mixed = jax.shard_map(
+        mixed, mesh=mesh, in_specs=P("workers"), out_specs=P("workers"), check_vma=False
+    )
     θ, residual = jax.jit(mixed)(jnp.linspace(0.5, 2, 4))
-    chex.assert_trees_all_close((θ, residual), results[0], rtol=1e-6, atol=1e-7)
+    chex.assert_trees_all_close((θ, residual), results[0], rtol=1e-5, atol=1e-6)
 
 
 def _some_steps(tx, rate):
@@ -272,17 +271,16 @@ def test_each_fragment_has_a_branch_of_its_own(by_device):
     assert sorted(sizes.values()) == [4 * ENTRIES // 2] * 2
 
 
-@pytest.mark.parametrize("by_device", [True, False], ids=["shard_map", "vmap"])
 @pytest.mark.parametrize(
-    ("compression", "dtype", "size"), [("int8", "s8", 1 + 4 / 256), ("bfloat16", "bf16", 2)]
+    ("compression", "dtype", "size"), [("int8", "s8", 1 + 4 / 256), ("bfloat16", "u16", 2)]
 )
-def test_compressed_workers_send_codes(by_device, compression, dtype, size):
+def test_compressed_workers_send_codes(compression, dtype, size):
     tx = outer(sgd(0.1), 4, axis="workers", compression=getattr(storage, compression)())
-    found = sent_by(tx, by_device=by_device)
+    found = sent_by(tx, by_device=True)
     assert all(each.branch for each in found)
     codes = [each for each in found if each.dtypes == {dtype}]
     scales = [each for each in found if each.dtypes != {dtype}]
-    assert {each.operation for each in codes} == {"all-to-all", "all-gather"}
+    assert {each.operation for each in found} == {"all-to-all", "all-gather"}
     # Half of the codes, and then half of the codes of the mean.
     assert sum(each.sent for each in codes) == ENTRIES * int(size)
     assert sum(each.sent for each in scales) == pytest.approx(ENTRIES * (size - int(size)))
@@ -303,34 +301,36 @@ def test_mapped_counts_are_compared_and_nothing_else_is_sent_between_rounds():
 # Dropped rounds.
 
 
-def test_what_a_dropped_worker_has_reaches_no_other():
-    tx = outer(sgd(0.1), 2, axis="workers")
-    takes_part = jnp.array([[True] * W, [True, True, False, True]] * 2)
+@pytest.mark.usefixtures("x64")
+def test_what_a_dropped_worker_has_reaches_no_other_and_it_is_caught_up():
+    tx = outer(sgd(0.1), 1, axis="workers")
     θ = copies(START)
-    state = jax.vmap(tx.init)(θ)
-    bad = jax.tree.map(lambda x: x.at[2].set(jnp.nan), θ)
-    clean, broken = ({}, {})
-    for start, paths in ((θ, clean), (bad, broken)):
-        x, s = start, state
-        for t in range(2):
-            mapped = jax.vmap(functools.partial(step, tx), axis_name="workers")
-            workers = jnp.asarray(SCALES), jax.tree.map(jnp.asarray, CENTRES)
-            x, s = mapped(*jax.tree.map(jnp.float32, (workers, x)), s, takes_part[t])
-        paths |= x
-    chex.assert_trees_all_equal(clean, broken)
-    chex.assert_trees_all_equal(jax.tree.map(lambda x: x[0], clean), jax.tree.map(lambda x: x[2], clean))
+    mapped = jax.jit(jax.vmap(functools.partial(step, tx), axis_name="workers"))
+    workers = jnp.asarray(SCALES), jax.tree.map(jnp.asarray, CENTRES)
+    takes_part = jnp.array([True, True, False, True])
+    found = []
+    for value in (0.0, 7.0, jnp.nan):
+        start = jax.tree.map(lambda x, value=value: x.at[2].add(value), θ)
+        found.append(mapped(workers, start, jax.vmap(tx.init)(θ), takes_part))
+    (θ, state), (caught_up, other), (broken, last) = found
+    chex.assert_trees_all_close((caught_up, other.slow), (θ, state.slow), rtol=1e-13, atol=1e-14)
+    chex.assert_trees_all_equal((last.slow, last.outer_state), (state.slow, state.outer_state))
+    chex.assert_trees_all_close(state.slow, θ, rtol=1e-13, atol=1e-14)
+    others = jnp.array([0, 1, 3])
+    chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[others], each) for each in (broken, θ)))
 
 
+@pytest.mark.usefixtures("x64")
 def test_a_round_without_workers_changes_no_slow_parameter_and_no_velocity():
     tx = outer(sgd(0.1), 2, axis="workers")
-    everyone = jnp.ones((4, W), bool)
-    _, slow, state = run(tx, 4, everyone)
-    path, kept, after = run(tx, 6, everyone.at[4:].set(False)[jnp.array([0, 1, 2, 3, 3, 3])] & (
-        jnp.arange(6)[:, None] < 4
-    ))
-    chex.assert_trees_all_equal(state.outer_state, after.outer_state)
-    chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[-1], each) for each in (slow, kept)))
-    chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[-1], each) for each in (path, kept)))
+    takes_part = jnp.broadcast_to(jnp.arange(6)[:, None] < 4, (6, W))
+    path, slow, after = run(tx, 6, takes_part)
+    before = jax.tree.map(lambda x: x[3], slow)
+    assert not np.allclose(before["a"], START["a"])
+    chex.assert_trees_all_equal(jax.tree.map(lambda x: x[5], slow), before)
+    chex.assert_trees_all_close(jax.tree.map(lambda x: x[5], path), before, rtol=1e-14)
+    assert int(after.outer_state.count[0]) == 2
+    assert not np.allclose(path["a"][4], before["a"])  # Local steps were made, and dropped.
 
 
 # Fragments.
@@ -349,10 +349,10 @@ def test_the_leaves_of_a_fragment_move_after_its_update_of_a_period():
 def test_fragments_have_about_equal_sizes_or_are_given():
     params = {"a": jnp.zeros(8), "b": [jnp.zeros(5), jnp.zeros(4)], "c": jnp.zeros(2)}
     state = outer(sgd(0.1), 4, fragments=2).init(params)
-    sizes = [sum(x.size for x in jax.tree.leaves(part[0].velocity)) for part in state.outer_state]
+    sizes = [sum(x.size for x in jax.tree.leaves(part.velocity)) for part in state.outer_state]
     assert sizes == [10, 9]
     given = outer(sgd(0.1), 4, fragments={"a": 0, "b": 1, "c": 0}).init(params)
-    sizes = [sum(x.size for x in jax.tree.leaves(part[0].velocity)) for part in given.outer_state]
+    sizes = [sum(x.size for x in jax.tree.leaves(part.velocity)) for part in given.outer_state]
     assert sizes == [10, 9]
 
 
@@ -390,7 +390,7 @@ def test_what_the_codes_lose_is_sent_later():
         def worker(_):
             return jax.lax.scan(one, tx.init(jnp.zeros(8)), length=steps)[1].sum(0)
 
-        return jax.vmap(worker, axis_name="workers")(jnp.zeros(1))[0]
+        return jax.jit(jax.vmap(worker, axis_name="workers"))(jnp.zeros(1))[0]
 
     steps = 400
     np.testing.assert_allclose(moved(steps, forget=False)[0], -steps, rtol=1e-5)
@@ -402,7 +402,7 @@ def test_complex_parameters_and_leaves_without_gradients_are_compressed():
     tx = outer(optax.sgd(0.1), 1, optax.sgd(1.0), axis="workers", compression=storage.int8(4))
     exact = outer(optax.sgd(0.1), 1, optax.sgd(1.0), axis="workers")
     params = {
-        "complex": jnp.linspace(-1, 1, 6) + 1j * jnp.linspace(2, 1, 6),
+        "complex": jax.lax.complex(jnp.linspace(-1, 1, 6), jnp.linspace(2, 1, 6)),
         "bfloat16": jnp.ones(3, jnp.bfloat16), "none": jnp.ones(2), "empty": jnp.zeros(0),
     }  # fmt: skip
 
@@ -413,9 +413,8 @@ def test_complex_parameters_and_leaves_without_gradients_are_compressed():
     state = jax.vmap(tx.init)(copies(params, 2))
     u, new = jax.jit(jax.vmap(one, axis_name="workers"))(g, state)
     chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
-    expected, _ = jax.vmap(lambda g, s: exact.update(g, s, params), axis_name="workers")(
-        g, jax.vmap(exact.init)(copies(params, 2))
-    )
+    mapped = jax.jit(jax.vmap(lambda g, s: exact.update(g, s, params), axis_name="workers"))
+    expected, _ = mapped(g, jax.vmap(exact.init)(copies(params, 2)))
     assert u.pop("none") is None
     expected.pop("none")
     chex.assert_trees_all_close(u, expected, rtol=0.02, atol=2e-3)
@@ -438,11 +437,15 @@ def test_a_derivative_through_rounds_is_exact_or_refused():
 
         return jax.vmap(worker, axis_name="workers")(jnp.array([0.5, 1.5])).sum()
 
-    value = functools.partial(loss, compression=None)
-    numeric = (value(0.71) - value(0.69)) / 0.02
-    np.testing.assert_allclose(jax.grad(value)(0.7), numeric, rtol=1e-2)
+    @jax.jit
+    def values(η):
+        value = functools.partial(loss, compression=None)
+        return jax.vmap(value)(η + jnp.array([0.01, -0.01])), jax.grad(value)(η)
+
+    (above, below), slope = values(0.7)
+    np.testing.assert_allclose(slope, (above - below) / 0.02, rtol=1e-2)
     with pytest.raises(TypeError, match="Int8Array cannot be differentiated .* compression"):
-        jax.grad(loss)(0.7, storage.int8())
+        jax.eval_shape(jax.grad(functools.partial(loss, compression=storage.int8())), 0.7)
 
 
 # Other programs around it.
@@ -465,8 +468,8 @@ def test_a_map_over_hyperparameters_goes_around_or_within_the_workers():
             return jax.vmap(mapped, (0, None), axis_name="workers")(rates, η).swapaxes(0, 1)
         return jax.vmap(lambda η: jax.vmap(worker, (0, None), axis_name="workers")(rates, η))(η)
 
-    η = jnp.array([0.3, 0.7])
-    np.testing.assert_allclose(final(η, "within"), final(η, "around"), rtol=1e-6)
+    both = jax.jit(lambda η: (final(η, "within"), final(η, "around")))
+    np.testing.assert_allclose(*both(jnp.array([0.3, 0.7])), rtol=1e-6)
 
 
 @pytest.mark.oracles
@@ -525,10 +528,11 @@ def test_errors_say_what_to_write():
         plain.update(grads, plain.init(params), params, participating=True)
     for bad in (1, "yes", jnp.ones(1, bool), [True]):
         with pytest.raises(TypeError, match="participating must be one bool for this worker"):
-            jax.vmap(
+            mapped = jax.vmap(
                 lambda g, bad=bad: tx.update(g, tx.init(params), params, participating=bad),
                 axis_name="workers",
-            )(grads[None])
+            )
+            jax.eval_shape(mapped, grads[None])
     for bad in (3, "", ("a", "a"), (), ["a"]):
         with pytest.raises(TypeError, match="axis must be the name of a mapped axis"):
             outer(sgd(0.1), 2, axis=bad)
