@@ -7,6 +7,7 @@ take longer than the training.
 """
 
 import faulthandler
+import functools
 import sys
 from pathlib import Path
 
@@ -31,9 +32,9 @@ def logits(params, images):
         dimensions = ("NHWC", "HWIO", "NHWC")
         kernel = params[layer]["kernel"]
         x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=dimensions)
-        x = jax.nn.relu(x + params[layer]["bias"])
+        x = jax.nn.relu(x + params[layer]["bias"][None, None, None])
         x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-    return x.reshape(len(x), -1) @ params["last"]["kernel"] + params["last"]["bias"]
+    return x.reshape(len(x), -1) @ params["last"]["kernel"] + params["last"]["bias"][None]
 
 
 def loss(params, images, labels):
@@ -93,13 +94,11 @@ def with_all_processes(params, images, labels):
     found = {"data parallel": jax.jit(data_parallel)(params, images, labels)}
     for make in (outer_momentum, compressed_momentum):
         mapped = jax.shard_map(
-            lambda params, *data, make=make: on_worker(
-                make, jax.lax.pcast(params, "workers", to="varying"), *data
-            ),
+            functools.partial(on_worker, make),
             mesh=mesh,
             in_specs=(P(), P(None, "workers"), P(None, "workers")),
             out_specs=P(),
-            check_vma=False,  # The slow parameters are equal on all workers.
+            check_vma=False,  # Of the carry of a scan JAX would ask which parts differ.
         )
         found[make.__name__] = jax.jit(mapped)(params, images, labels)
     return {name: np.asarray(path.addressable_data(0)) for name, path in found.items()}
@@ -113,11 +112,8 @@ def alone(params, images, labels):
         for array in (images, labels)
     ]
     for make in (outer_momentum, compressed_momentum):
-        workers = jax.vmap(
-            lambda params, *data, make=make: on_worker(make, params, *data),
-            in_axes=(None, 1, 1),
-            axis_name="workers",
-        )
+        mapped = functools.partial(on_worker, make)
+        workers = jax.vmap(mapped, in_axes=(None, 1, 1), axis_name="workers")
         found[make.__name__] = jax.jit(workers)(params, *shares)[0]
     return found
 
