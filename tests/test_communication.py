@@ -58,7 +58,8 @@ def test_sizes_are_written_with_three_digits():
 
 def test_the_tables_are_written(tmp_path):
     communication.write_tables(tmp_path)
-    assert "| 10¹² parameters, velocity replicated | 7 TB |" in (
-        tmp_path / "communication_sent.md"
-    ).read_text()
+    assert (
+        "| 10¹² parameters, velocity replicated | 7 TB |"
+        in (tmp_path / "communication_sent.md").read_text()
+    )
     assert len(list(tmp_path.iterdir())) == 3

@@ -23,7 +23,15 @@ def written_pages() -> list[Path]:
 def write_pages(app: Any, config: Any) -> None:
     """Write every page that is not written by hand, before Sphinx looks for pages."""
     del config
-    from docs.pages import benchmarks, communication, explorer, extending, methods, notebooks, reference
+    from docs.pages import (
+        benchmarks,
+        communication,
+        explorer,
+        extending,
+        methods,
+        notebooks,
+        reference,
+    )
 
     docs = Path(app.srcdir)
     benchmarks.write_tables(docs / "_generated")

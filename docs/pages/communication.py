@@ -133,6 +133,7 @@ def size(count: float) -> str:
 
 
 def number(value: float) -> str:
+    """Write a number of messages."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

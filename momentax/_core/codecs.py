@@ -74,6 +74,7 @@ class Storage(NamedTuple):
         seed = self.seed if arguments.is_traced(self.seed) or self.seed is None else int(self.seed)
         return f"Storage({self.packed_type.__name__}, seed={seed}, limit={self.limit})"
 
+
 def as_storage(name: str, value: Any) -> Storage:
     if not isinstance(value, Storage):
         raise TypeError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -77,8 +75,8 @@ def outer(
     η < 2 (1 + μ) / ((1 + 2μ) (1 - q)).
 
     With `axis` there are several workers, one for each entry of a mapped axis: of the mesh axis of
-    a `jax.shard_map`, or of a `jax.vmap` with that `axis_name`. Each worker makes inner steps on its
-    own θ, with its own gradients and state of tx, and sends nothing. After K updates
+    a `jax.shard_map`, or of a `jax.vmap` with that `axis_name`. Each worker makes inner steps on
+    its own θ, with its own gradients and state of tx, and sends nothing. After K updates
 
         Δ = mean of w - θ_t over the workers
 

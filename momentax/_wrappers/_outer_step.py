@@ -184,7 +184,9 @@ class _Fragment(NamedTuple):
 
 def _where_given(new: PyTree, old: PyTree) -> PyTree:
     """Return a tree with the leaves of another one in the places of None."""
-    return jax.tree.map(lambda new, old: old if new is None else new, new, old, is_leaf=trees.is_none)
+    return jax.tree.map(
+        lambda new, old: old if new is None else new, new, old, is_leaf=trees.is_none
+    )
 
 
 def _where(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:

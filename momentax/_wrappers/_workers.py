@@ -1,4 +1,4 @@
-"""The mean of what several workers have, along the mapped axes of `jax.shard_map` and `jax.vmap`."""
+"""The mean of what several workers have, along mapped axes of `jax.shard_map` and `jax.vmap`."""
 
 from __future__ import annotations
 

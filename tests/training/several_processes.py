@@ -7,7 +7,6 @@ take longer than the training.
 """
 
 import faulthandler
-import functools
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 import optax
 
 import momentax
-from momentax import nesterov, outer, sgd, storage
+from momentax import nesterov, outer, sgd
 
 WORKERS, STEPS, K = 4, 9, 3
 BATCH = 64  # Images of a step, of all workers together.
@@ -26,14 +25,16 @@ P = jax.sharding.PartitionSpec
 
 
 def logits(params, images):
-    """Compute what `momentax._cli._digits.Network` computes."""
+    """Compute what `momentax._cli._digits.Network` computes, in operations that compile soon."""
     x = images
     for layer in ("first", "second"):
-        dimensions = ("NHWC", "HWIO", "NHWC")
-        kernel = params[layer]["kernel"]
-        x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=dimensions)
-        x = jax.nn.relu(x + params[layer]["bias"][None, None, None])
-        x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        kernel, bias = params[layer]["kernel"], params[layer]["bias"]
+        count, height, width, _ = x.shape
+        padded = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+        shifts = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        x = jnp.concatenate(shifts, -1) @ kernel.reshape(-1, kernel.shape[-1])
+        x = jax.nn.relu(x + bias[None, None, None])
+        x = x.reshape(count, height // 2, 2, width // 2, 2, -1).max((2, 4))
     return x.reshape(len(x), -1) @ params["last"]["kernel"] + params["last"]["bias"][None]
 
 
@@ -46,12 +47,8 @@ def momentum():
     return sgd(0.05, nesterov(0.9))
 
 
-def outer_momentum(compression=None):
-    return outer(momentum(), K, sgd(0.7, nesterov(0.9)), axis="workers", compression=compression)
-
-
-def compressed_momentum():
-    return outer_momentum(storage.int8())
+def outer_momentum():
+    return outer(momentum(), K, sgd(0.7, nesterov(0.9)), axis="workers")
 
 
 def train(tx, params, images, labels, evaluate):
@@ -74,13 +71,13 @@ def data_parallel(params, images, labels):
     return train(momentum(), params, images, labels, lambda params, state: params)
 
 
-def on_worker(make, params, images, labels):
+def on_worker(params, images, labels):
     """Train as one of the workers, and return the slow parameters."""
-    return train(make(), params, images, labels, momentax.eval_params)
+    return train(outer_momentum(), params, images, labels, momentax.eval_params)
 
 
 def with_all_processes(params, images, labels):
-    """Return the parameters after each step, from three ways to train on all devices."""
+    """Return the parameters after each step, from two ways to train on all devices."""
     mesh = jax.make_mesh((WORKERS,), ("workers",), (jax.sharding.AxisType.Auto,))
 
     def share(array):
@@ -91,31 +88,29 @@ def with_all_processes(params, images, labels):
 
     images, labels = share(images), share(labels)
     params = jax.device_put(params, jax.sharding.NamedSharding(mesh, P()))
-    found = {"data parallel": jax.jit(data_parallel)(params, images, labels)}
-    for make in (outer_momentum, compressed_momentum):
-        mapped = jax.shard_map(
-            functools.partial(on_worker, make),
-            mesh=mesh,
-            in_specs=(P(), P(None, "workers"), P(None, "workers")),
-            out_specs=P(),
-            check_vma=False,  # Of the carry of a scan JAX would ask which parts differ.
-        )
-        found[make.__name__] = jax.jit(mapped)(params, images, labels)
+    data = P(None, "workers")
+    # Of the carry of a scan JAX would ask which parts differ between devices.
+    workers = jax.shard_map(
+        on_worker, mesh=mesh, in_specs=(P(), data, data), out_specs=P(), check_vma=False
+    )
+    found = {
+        "data parallel": jax.jit(data_parallel)(params, images, labels),
+        "outer": jax.jit(workers)(params, images, labels),
+    }
     return {name: np.asarray(path.addressable_data(0)) for name, path in found.items()}
 
 
 def alone(params, images, labels):
     """Return the same on one device."""
-    found = {"data parallel": jax.jit(data_parallel)(params, images, labels)}
     shares = [
         array.reshape(STEPS, WORKERS, BATCH // WORKERS, *array.shape[2:])
         for array in (images, labels)
     ]
-    for make in (outer_momentum, compressed_momentum):
-        mapped = functools.partial(on_worker, make)
-        workers = jax.vmap(mapped, in_axes=(None, 1, 1), axis_name="workers")
-        found[make.__name__] = jax.jit(workers)(params, *shares)[0]
-    return found
+    workers = jax.vmap(on_worker, in_axes=(None, 1, 1), axis_name="workers")
+    return {
+        "data parallel": jax.jit(data_parallel)(params, images, labels),
+        "outer": jax.jit(workers)(params, *shares)[0],
+    }
 
 
 def read(folder):
@@ -130,6 +125,7 @@ def read(folder):
 
 def main(rank, count, port, folder):
     jax.config.update("jax_num_cpu_devices", WORKERS // count)
+    jax.config.update("jax_disable_most_optimizations", True)  # They take longer than the steps.
     jax.distributed.initialize(f"localhost:{port}", count, rank)
     np.savez(folder / f"{count} {rank}.npz", **with_all_processes(*read(folder)))
 

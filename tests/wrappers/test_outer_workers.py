@@ -418,7 +418,9 @@ def test_complex_parameters_and_leaves_without_gradients_are_compressed():
     assert u.pop("none") is None
     expected.pop("none")
     chex.assert_trees_all_close(u, expected, rtol=0.02, atol=2e-3)
-    sent = jax.tree.map(lambda new, old: new - old, new.slow["complex"][0], state.slow["complex"][0])
+    sent = jax.tree.map(
+        lambda new, old: new - old, new.slow["complex"][0], state.slow["complex"][0]
+    )
     lost = new.residual["complex"].sum(0) / 2  # What the mean has left out.
     np.testing.assert_allclose(sent - lost, -0.1 * params["complex"], rtol=1e-5, atol=1e-6)
 
@@ -444,7 +446,7 @@ def test_a_derivative_through_rounds_is_exact_or_refused():
 
     (above, below), slope = values(0.7)
     np.testing.assert_allclose(slope, (above - below) / 0.02, rtol=1e-2)
-    with pytest.raises(TypeError, match="Int8Array cannot be differentiated .* compression"):
+    with pytest.raises(TypeError, match=r"Int8Array cannot be differentiated .* compression"):
         jax.eval_shape(jax.grad(functools.partial(loss, compression=storage.int8())), 0.7)
 
 
@@ -527,26 +529,28 @@ def test_errors_say_what_to_write():
     with pytest.raises(ValueError, match=r"participating says .* axis=\"workers\""):
         plain.update(grads, plain.init(params), params, participating=True)
     for bad in (1, "yes", jnp.ones(1, bool), [True]):
+
+        def update(g, bad=bad):
+            return tx.update(g, tx.init(params), params, participating=bad)
+
         with pytest.raises(TypeError, match="participating must be one bool for this worker"):
-            mapped = jax.vmap(
-                lambda g, bad=bad: tx.update(g, tx.init(params), params, participating=bad),
-                axis_name="workers",
-            )
-            jax.eval_shape(mapped, grads[None])
+            jax.eval_shape(jax.vmap(update, axis_name="workers"), grads[None])
     for bad in (3, "", ("a", "a"), (), ["a"]):
         with pytest.raises(TypeError, match="axis must be the name of a mapped axis"):
             outer(sgd(0.1), 2, axis=bad)
     with pytest.raises(ValueError, match=r"compression needs several workers"):
         outer(sgd(0.1), 2, compression=storage.int8())
-    with pytest.raises(TypeError, match="compression must be what momentax.storage.bfloat16()"):
+    with pytest.raises(
+        TypeError, match=r"compression must be what momentax\.storage\.bfloat16\(\)"
+    ):
         outer(sgd(0.1), 2, axis="workers", compression="int8")
-    with pytest.raises(ValueError, match="fragments must be at most every, .* got 3 and every=2"):
+    with pytest.raises(ValueError, match=r"fragments must be at most every, .* got 3 and every=2"):
         outer(sgd(0.1), 2, fragments=3)
-    with pytest.raises(ValueError, match="each of which occurs, got \\[0, 2\\]"):
+    with pytest.raises(ValueError, match=r"each of which occurs, got \[0, 2\]"):
         outer(sgd(0.1), 4, fragments={"a": 0, "b": 2})
-    with pytest.raises(TypeError, match="of whole numbers .* got 0.5"):
+    with pytest.raises(TypeError, match=r"of whole numbers .* got 0\.5"):
         outer(sgd(0.1), 4, fragments={"a": 0, "b": 0.5})
-    with pytest.raises(ValueError, match="at most the number of arrays in the parameters, 1, got 2"):
+    with pytest.raises(ValueError, match="number of arrays in the parameters, 1, got 2"):
         outer(sgd(0.1), 4, fragments=2).init(params)
     with pytest.raises(ValueError, match="fragments must be a tree with the structure of params"):
         outer(sgd(0.1), 4, fragments={"a": 0, "b": 1}).init({"a": params})
