@@ -82,8 +82,8 @@ def outer(
 
     and all of them go on from the new w. The collectives are in a branch of `jax.lax.cond`. All
     workers must start from the same parameters and make every update together, so that `guard`
-    belongs around tx, not around this wrapper. Of the state, `inner_state` and `residual` are a
-    worker's own. The other fields are equal on all workers and need not be mapped over:
+    belongs around tx, not around this wrapper. θ is a worker's own, and so are `inner_state` and
+    `residual` of the state. Its other fields are equal on all workers and need not be mapped over:
 
         own = momentax.states.OuterState(None, None, 0, None, 0)      in_axes and out_axes of vmap
         own = momentax.states.OuterState(P(), P(), P("workers"), P(), P("workers"))    specs
