@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from momentax._core.arguments import is_key, is_traced
 from momentax._core.hyperparameters import float_dtype
-from momentax._core.sharding import sharding_in_type
+from momentax._core.sharding import constant_like, sharding_in_type
 from momentax._core.trees import is_array, is_none, only_arrays, require_inexact
 from momentax._core.typing import PyTree, Scalar
 
@@ -69,7 +69,12 @@ def zeros_like(params: PyTree) -> PyTree:
     """
     params = only_arrays(params)
     require_inexact(params)
-    return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype=compute_dtype(leaf)), params)
+
+    def zeros(leaf: Any) -> jax.Array:
+        empty = jnp.zeros_like(leaf, dtype=compute_dtype(leaf))
+        return constant_like(empty, leaf) if is_traced(leaf) else empty
+
+    return jax.tree.map(zeros, params)
 
 
 def zero_update(leaf: Any) -> Any:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, codecs, hyperparameters, trees, xla
+from momentax._core.sharding import placed_as_before
 from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree, Scalar, Schedule
 from momentax._state._velocity import describe_paths, limit_velocities, velocities
@@ -192,6 +193,8 @@ def _update(
         return u, new if limit is None else limit_velocities(new, limit(0))
 
     u, inner = _choose(made, make, lambda: (jax.tree.map(_nothing, u), state.inner_state))
+    # The zeros in the place of entries that are not finite are one constant for all leaves.
+    inner = placed_as_before(state.inner_state, inner)
     counts = {
         name: jnp.where(happened, optax.safe_increment(getattr(state, name)), getattr(state, name))
         for name, happened in counted.items()
