@@ -17,7 +17,8 @@ from momentax._core.typing import PyTree
 def as_axes(name: str, value: Any) -> tuple[str, ...]:
     """Return the names of mapped axes as a tuple, which is empty for None."""
     names = () if value is None else (value,) if isinstance(value, str) else value
-    is_valid = isinstance(names, tuple) and all(isinstance(each, str) and each for each in names)
+    # A tuple with named fields is a record of something else.
+    is_valid = type(names) is tuple and all(isinstance(each, str) and each for each in names)
     if not is_valid or len(set(names)) < len(names) or value == ():
         raise TypeError(
             f'{name} must be the name of a mapped axis, such as "workers", a tuple of different '
