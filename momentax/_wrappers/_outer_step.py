@@ -95,7 +95,7 @@ def update_with_outer_steps(
     arrays, new_states = trees.masked_like(slow, params), []
     for i, part in enumerate(parts):
         lost = None if residual is None else part(residual)
-        own = _Fragment(options, takes_part, *map(part, (updates, u, arrays, slow)), lost)
+        own = _Fragment(options, takes_part, part(updates), part(u), part(arrays), part(slow), lost)
         kept = own.kept(outer_states if single else outer_states[i], inner)
         fires = _fires(count, (i + 1) * options.every // len(parts), options.every)
         chosen = _choose(fires, partial(own.outer_step, kept, params), lambda kept=kept: kept)
