@@ -301,19 +301,19 @@ def test_a_map_over_hyperparameters_goes_around_or_within_the_workers():
 
 
 @pytest.mark.oracles
+@pytest.mark.filterwarnings("ignore:jax.interpreters.pxla:DeprecationWarning")  # DrJAX reads it.
 @jax.numpy_dtype_promotion("standard")
 def test_it_is_local_training_in_a_program_of_drjax_and_runs_within_one():
     drjax = pytest.importorskip("drjax")
     K, rates = 3, jnp.linspace(0.5, 2, W)
     slow_step = sgd(0.7, nesterov(0.9))
-    tx = outer(sgd(0.1), K, slow_step, axis="workers")
+    tx = outer(optax.sgd(0.1), K, slow_step, axis="workers")
 
     @drjax.program(placements={"workers": W})
     def theirs(rates, w, b):
-        def train(given):
-            rate, θ = given
+        def train(rate, θ):
             for _ in range(K):
-                θ = θ - 0.1 * rate * θ  # Without a velocity: K = 3 steps from rest.
+                θ = θ - 0.1 * rate * θ
             return θ
 
         local = drjax.map_fn(train, (rates, drjax.broadcast(w)))
@@ -324,17 +324,15 @@ def test_it_is_local_training_in_a_program_of_drjax_and_runs_within_one():
     @drjax.program(placements={"workers": W})
     def ours(rates, w):
         def worker(rate, θ):
-            state = plain.init(θ)
+            state = tx.init(θ)
             for _ in range(2 * K):
-                u, state = plain.update(rate * θ, state, θ)
+                u, state = tx.update(rate * θ, state, θ)
                 θ = θ + u
             return θ
 
         θ = jax.vmap(worker, axis_name="workers")(rates, drjax.broadcast(w))
         return drjax.reduce_mean(θ)
 
-    plain = outer(optax.sgd(0.1), K, slow_step, axis="workers")
-    del tx
     w = jnp.array([1.0, -2.0])
     first = theirs(rates, w, slow_step.init(w))
     expected, _ = theirs(rates, *first)
