@@ -113,7 +113,7 @@ def split_dimension(array: jax.Array, devices: Devices, dimension: int | None) -
     if all(kind == AxisType.Explicit for kind in axis_types(mesh, devices.axes)):
         return jax.sharding.reshard(array, NamedSharding(mesh, after))
     # A function of explicit axes places what it is given, and says nothing of other axes.
-    place = jax.sharding.explicit_axes(lambda x: x, axes=devices.axes, in_sharding=after)
+    place: Any = jax.sharding.explicit_axes(lambda x: x, axes=devices.axes, in_sharding=after)
     with jax.sharding.use_abstract_mesh(mesh):
         return place(array)
 

@@ -142,7 +142,7 @@ def _packed(part: Any) -> Any:
 # optimizer's arrays for it (`optimizer_sharding`), which `nnx.Optimizer` places once more.
 
 
-def annotations(tree: PyTree) -> dict[Any, tuple[Any, ...]]:
+def partitions(tree: PyTree) -> dict[Any, tuple[Any, ...]]:
     """Return what the metadata of Variables says of the mesh axes that split each leaf."""
     found = {}
     for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_variable):

@@ -164,7 +164,7 @@ def _update(
     """Make the step or skip it, and count."""
     _require_same_options(state, options)
     require_gradients(updates, state.inner_state, params)
-    has_zeros = jnp.array(False)
+    has_zeros, given = jnp.array(False), updates
     if options.on_nonfinite == "zero":
         updates, extra_args, has_zeros = with_zeros(updates, extra_args)
     step = _Step(tx, updates, state.inner_state, params, extra_args)
@@ -193,8 +193,9 @@ def _update(
         return u, new if limit is None else limit_velocities(new, limit(0))
 
     u, inner = _choose(made, make, lambda: (jax.tree.map(_nothing, u), state.inner_state))
-    # The zeros in the place of entries that are not finite are one constant for all leaves.
-    inner = placed_as_before(state.inner_state, inner)
+    if options.on_nonfinite == "zero":
+        # On a mesh the compiler would place gradients of one shape alike, which share these zeros.
+        inner, u = placed_as_before(state.inner_state, inner), placed_as_before(given, u)
     counts = {
         name: jnp.where(happened, optax.safe_increment(getattr(state, name)), getattr(state, name))
         for name, happened in counted.items()

@@ -63,10 +63,10 @@ def shard_velocity(
     devices divides, and which no axis of the mesh splits yet: the first one holds the matrices of
     a stack and the blocks of a storage. If no such dimension is left, then one that another axis
     splits is divided further. The velocity of `storage.int8` needs whole blocks on each device. A
-    parameter without such a dimension keeps its velocity whole, and so does one that is split along
-    `axis` itself. `shard_velocity(...).shares(params)` is a table of all parameters, with the
-    reasons, and its `whole` lists those. Arrays of the state that belong to no parameter, such as
-    counts, are not split.
+    parameter without such a dimension keeps its velocity whole. `tx.shares(params)` of the result
+    tx is a table of all parameters, with the reasons, and its `whole` lists these. The velocity of
+    a parameter that is split along `axis` itself lies where the parameter lies. Arrays of the state
+    that belong to no parameter, such as counts, are not split.
 
     Where the placement comes from. `init` sees how parameters are placed, and places the state;
     `update` leaves the state where it is. So a state that was restored or made elsewhere must be

@@ -25,7 +25,8 @@ class Share(NamedTuple):
     mesh: the mesh on which the parameter lies.
     spec: how mesh axes split the parameter, one entry for each dimension, as far as is known.
     dimension: the dimension that is split over the devices, or None.
-    count: the number of devices.
+    devices: the number of devices.
+    follows: whether the parameter itself is split over the devices, and its velocity with it.
     why: why no dimension is split, or why this one.
     """
 
@@ -33,7 +34,8 @@ class Share(NamedTuple):
     mesh: Any
     spec: tuple[Any, ...]
     dimension: int | None
-    count: int
+    devices: int
+    follows: bool
     why: str
 
     @property
@@ -41,7 +43,7 @@ class Share(NamedTuple):
         """The entries of the velocity that a device holds, as far as is known."""
         axes = [name for entry in self.spec for name in names_in(entry)]
         parts = math.prod(self.mesh.shape[name] for name in axes)
-        return math.prod(self.shape) // parts // (1 if self.dimension is None else self.count)
+        return math.prod(self.shape) // parts // (1 if self.dimension is None else self.devices)
 
 
 class Shares(Mapping[str, Share]):
@@ -66,7 +68,11 @@ class Shares(Mapping[str, Share]):
     @property
     def whole(self) -> tuple[str, ...]:
         """The names of the parameters whose velocity is not split."""
-        return tuple(name for name, share in self._shares.items() if share.dimension is None)
+        return tuple(
+            name
+            for name, share in self._shares.items()
+            if share.dimension is None and not share.follows
+        )
 
     def __repr__(self) -> str:
         rows = [_COLUMNS, *(_row(name, share) for name, share in self._shares.items())]
@@ -121,7 +127,7 @@ def shares_of(params: PyTree, state: PyTree, devices: Devices) -> dict[Any, Shar
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
         if trees.is_array(leaf)
     }
-    annotated = _flax.annotations(params)
+    annotated = _flax.partitions(params)
     owned = _state_leaves(state, leaves)
     shares = {}
     for path, leaf in leaves.items():
@@ -138,10 +144,12 @@ def _share(
     listed = ", ".join(devices.axes)
     n = devices.count
 
-    def share(dimension: int | None, why: str) -> Share:
-        return Share(shape, mesh, tuple(spec), dimension, n, why)
+    follows = any(name in devices.axes for entry in spec for name in names_in(entry))
 
-    if any(name in devices.axes for entry in spec for name in names_in(entry)):
+    def share(dimension: int | None, why: str) -> Share:
+        return Share(shape, mesh, tuple(spec), dimension, n, follows, why)
+
+    if follows:
         return share(None, f"the parameter itself is split along {listed}")
     # The first dimension holds separate matrices in a stack, and whole blocks of a storage.
     order = sorted(range(len(shape)), key=lambda d: spec[d] is not None)
@@ -220,7 +228,7 @@ def _require_mesh(path: Any, mesh: Any, devices: Devices) -> None:
         )
 
 
-def _padded(spec: Sequence[Any], dimensions: int) -> list[Any]:
+def _padded(spec: Any, dimensions: int) -> list[Any]:
     entries = [None if entry is PartitionSpec.UNCONSTRAINED else entry for entry in spec]
     return entries + [None] * (dimensions - len(entries))
 

@@ -1,5 +1,7 @@
 """Placing one array like another, and the collectives of a mesh."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from momentax._core.sharding import (
     Devices,
     automatic_mesh,
+    constant_like,
+    devices_that_share,
     place_like,
     replicate_like,
+    sharing,
+    split_dimension,
     without_ambient_mesh,
 )
 
@@ -43,6 +49,39 @@ def test_an_array_is_placed_like_another_in_a_trace(kind):
     like = split_array(two_devices(kind))
     placed = jax.jit(lambda like: place_like(jnp.zeros(4) + like.sum(), like))(like)
     assert placed.sharding == like.sharding
+
+
+def test_arrays_of_one_shape_are_placed_each_like_its_own():
+    """JAX would place all pairs of one shape alike, and share one constant among them."""
+    mesh = two_devices()
+    split = split_array(mesh)
+    whole = jax.device_put(split, NamedSharding(mesh, PartitionSpec()))
+
+    def place(*likes):
+        zeros = [constant_like(jnp.zeros(4), like) for like in likes]
+        return zeros, [place_like(jnp.sin(like), like) for like in likes]
+
+    for placed in jax.jit(place)(split, whole):
+        assert [array.sharding.is_fully_replicated for array in placed] == [False, True]
+
+
+def test_one_dimension_is_split_and_other_axes_stay():
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = jax.make_mesh((1, 2), ("x", "y"), (kind,) * 2)
+        array = jax.device_put(jnp.ones((2, 4)), NamedSharding(mesh, PartitionSpec(None, "y")))
+        split = partial(split_dimension, devices=Devices(mesh, ("x",)))
+        for dimension, spec in ((0, ("x", "y")), (1, (None, ("y", "x"))), (None, (None, "y"))):
+            placed = jax.jit(partial(split, dimension=dimension))(array)
+            expected = NamedSharding(mesh, PartitionSpec(*spec))
+            assert placed.sharding.is_equivalent_to(expected, 2), (kind, dimension)
+
+
+def test_a_context_names_the_devices_that_share_an_update():
+    devices = Devices(two_devices(), ("x",))
+    assert devices_that_share() is None
+    with sharing(devices):
+        assert devices_that_share() is devices
+    assert devices_that_share() is None
 
 
 def test_a_traced_array_of_another_shape_stays_on_automatic_axes():

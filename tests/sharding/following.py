@@ -51,8 +51,8 @@ def on_automatic_axes_the_state_follows_and_nothing_is_sent():
     states = jax.jit(init)(params)
     wrong = [f"jit(init): {line}" for line in misplaced(states, mesh)]
     compiled = jax.jit(update).lower(params, states, params).compile()
-    sent = collectives(compiled)
-    assert sent["all-reduce"]  # Norms.
+    sent = collectives(compiled, least=SHAPE[1])  # The monitor sends a few numbers.
+    assert collectives(compiled)["all-reduce"]  # Norms.
     if any(sent[kind] for kind in SENDING):
         wrong.append(f"updates send {dict(sent)}")
     for seed in range(UPDATES):
