@@ -219,6 +219,7 @@ def are_all(values: Any, kind: type) -> bool:
 
 
 RULES: dict[str, _Rule] = {
+    "outer.axis": lambda value: isinstance(value, str) and bool(value),
     "orthogonalize.where": lambda value: is_mask(value),
     "orthogonalize.heads": lambda value: is_tree_of_numbers(value, least=-32, most=31),
     "orthogonalize.split": lambda value: is_tree_of_numbers(value, least=1, most=LARGEST),

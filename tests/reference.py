@@ -412,6 +412,79 @@ def outer(gradient, θ, steps, *, inner, every, step, inner_state="keep"):
     return tuple(map(np.stack, zip(*path, strict=True)))
 
 
+def outer_on_workers(
+    gradient, θ, steps, *, inner, every, step, takes_part, fragments, inner_state="keep", code=None
+):
+    """Return the parameters of each worker and the slow ones after each step.
+
+    θ is a list of arrays. gradient(worker, θ) is that of one worker, inner and step are as in
+    `outer`, takes_part[t, worker] says who takes part in a round after step t, fragments are the
+    numbers of the arrays' fragments, and code(x) is what is left of a vector when it was sent.
+    """
+    W, n = takes_part.shape[1], max(fragments) + 1
+    θ, w = [list(θ) for _ in range(W)], list(θ)
+    e = [[0.0 * x for x in w] for _ in range(W)]
+    s, b = [[0.0] * len(w) for _ in range(W)], [0.0] * len(w)
+    start, path, rounds = 0, [], [0] * len(w)
+    for t in range(steps):
+        for i in range(W):
+            g = gradient(i, θ[i])
+            for k in range(len(w)):
+                u, s[i][k] = inner(g[k], s[i][k], t - start)
+                θ[i][k] = θ[i][k] + u
+        present = [i for i in range(W) if takes_part[t, i]]
+        for k, fragment in enumerate(fragments):
+            if (t + 1 - (fragment + 1) * every // n) % every:
+                continue
+            Δ = [w[k] - θ[i][k] for i in range(W)]
+            if code is not None:
+                mean = mean_of_codes(Δ, [e[i][k] for i in range(W)], present, code)
+                for i in range(W):
+                    e[i][k] = mean[1][i]
+            if present:
+                Δ = mean[0] if code is not None else sum(Δ[i] for i in present) / len(present)
+                change, b[k] = step(Δ, w[k], b[k], rounds[k])
+                w[k], rounds[k] = w[k] + change, rounds[k] + 1
+            for i in range(W):
+                θ[i][k] = w[k]
+                s[i][k] = s[i][k] if inner_state == "keep" else 0.0
+            start = t + 1 if inner_state == "reset" else start
+        path.append((np.stack([np.concatenate(each) for each in θ]), np.concatenate(w)))
+    return tuple(map(np.stack, zip(*path, strict=True)))
+
+
+def mean_of_codes(Δ, e, present, code):
+    """Return the mean of vectors that the workers present send in codes, and all residuals."""
+    W, size = len(Δ), len(Δ[0])
+    length = -(-size // W)  # Worker j averages the entries from j length on.
+    parts = [slice(j * length, (j + 1) * length) for j in range(W)]
+    e, mean = [x + np.zeros(size) for x in e], np.zeros(size)
+    sent = {}
+    for i in present:
+        owed = Δ[i] + e[i]
+        sent[i] = np.concatenate([code(owed[part], length) for part in parts])
+        e[i] = owed - sent[i]
+    for j, part in enumerate(parts):
+        exact = sum((sent[i][part] for i in present), np.zeros(len(mean[part])))
+        count = max(len(present), 1)
+        mean[part] = code(exact / count, length)
+        e[j][part] += exact - count * mean[part]
+    return mean, e
+
+
+def int8(x, length, *, block_size):
+    """Return a vector as its codes of 8 bits say; it is filled up with zeros to a length."""
+    out = np.zeros(length)
+    out[: len(x)] = x
+    for at in range(0, length, block_size):
+        v = out[at : at + block_size]
+        s = np.abs(v).max()
+        if s > 0:
+            q = np.round(np.sqrt(np.maximum(np.abs(v) / s * 127**2 - 0.25, 0)))
+            out[at : at + block_size] = np.sign(v) * s * (q / 127) ** 2
+    return out[: len(x)]
+
+
 def directions(step, gradients, *, extra=lambda g: {}, **hyperparameters):
     """The directions of a sequence of gradients, stacked on the first axis, and the velocity."""
     v, out = 0.0, []

@@ -23,10 +23,19 @@ def written_pages() -> list[Path]:
 def write_pages(app: Any, config: Any) -> None:
     """Write every page that is not written by hand, before Sphinx looks for pages."""
     del config
-    from docs.pages import benchmarks, explorer, extending, methods, notebooks, reference
+    from docs.pages import (
+        benchmarks,
+        communication,
+        explorer,
+        extending,
+        methods,
+        notebooks,
+        reference,
+    )
 
     docs = Path(app.srcdir)
     benchmarks.write_tables(docs / "_generated")
+    communication.write_tables(docs / "_generated")
     explorer.write_page(docs / "_generated" / "extra")
     extending.write_pages(docs / "extending")
     methods.write_pages(docs / "methods")

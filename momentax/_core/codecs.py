@@ -13,11 +13,13 @@ A codec is two classes, which are beside the storage that uses them (`momentax/s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 
+from momentax._core import arguments
 from momentax._core.typing import PyTree
 
 
@@ -51,6 +53,45 @@ class EncodedArray(ABC):
         """
 
 
+class Storage(NamedTuple):
+    """How an array is encoded; made by `momentax.storage.bfloat16` or `momentax.storage.int8`.
+
+    encode: a function of an array and of 32 random bits for each entry, or None,
+        that returns the encoded array.
+    packed_type: the NamedTuple of trees in which a state keeps the velocity.
+    seed: the seed of the random bits; None rounds to the nearest.
+    limit: the largest β at which the velocity follows float32.
+    advice: what happens above the limit, and what to use instead.
+    """
+
+    encode: Callable[[jax.Array, jax.Array | None], EncodedArray]
+    packed_type: Any
+    seed: Any
+    limit: float
+    advice: str
+
+    def __repr__(self) -> str:
+        seed = self.seed if arguments.is_traced(self.seed) or self.seed is None else int(self.seed)
+        return f"Storage({self.packed_type.__name__}, seed={seed}, limit={self.limit})"
+
+
+def as_storage(name: str, value: Any) -> Storage:
+    if not isinstance(value, Storage):
+        raise TypeError(
+            f"{name} must be what momentax.storage.bfloat16() or momentax.storage.int8() returns, "
+            f"got {arguments.describe(value)}"
+        )
+    return value
+
+
+def encode_to_nearest(array: jax.Array, storage: Storage) -> EncodedArray:
+    """Encode an array without random bits; refuse a derivative that would be lost."""
+    codec = storage.packed_type.codec
+    if not codec.is_differentiable:
+        array = _without_derivative(array, codec.__name__)
+    return storage.encode(array, None)
+
+
 def is_encoded(leaf: object) -> bool:
     return isinstance(leaf, EncodedArray)
 
@@ -76,9 +117,9 @@ def _without_derivative(array: jax.Array, name: str) -> jax.Array:
 @_without_derivative.defjvp
 def _refuse_derivative(name: str, *_: Any) -> Any:
     raise TypeError(
-        f"a velocity that is stored as {name} cannot be differentiated through, because its codes "
-        "carry no derivative: use momentax.storage.bfloat16(), or no storage, while you "
-        "differentiate an update, or cut the derivative with jax.lax.stop_gradient"
+        f"an array that is stored as {name} cannot be differentiated through, because its codes "
+        "carry no derivative: use momentax.storage.bfloat16(), or neither storage nor compression, "
+        "while you differentiate an update, or cut the derivative with jax.lax.stop_gradient"
     )
 
 

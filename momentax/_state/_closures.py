@@ -177,9 +177,12 @@ def parts_of(update: Update, state: Any) -> Parts | None:
         made = variables["inner_factory"](**others, **values)
         return _single(made.update, _field(state, "inner_state"))
     if maker == "outer" and "options" in variables:
-        inner = Part(variables["options"].tx.update, _field(state, "inner_state"))
-        slow = Part(variables["options"].outer.update, _field(state, "outer_state"))
-        return Parts({"": inner, "outer": slow}, has_stages=True)
+        options = variables["options"]
+        inner = Part(options.tx.update, _field(state, "inner_state"))
+        slow = _field(state, "outer_state")
+        if options.fragment_count > 1:  # The last fragment has made the fewest outer steps.
+            slow = slow[-1]
+        return Parts({"": inner, "outer": Part(options.outer.update, slow)}, has_stages=True)
     if maker == "ema_nesterov" and "average" in variables:
         parts = {"inner_state": variables["tx"], "average": variables["average"]}
         return Parts({key: Part(tx.update, _field(state, key)) for key, tx in parts.items()})

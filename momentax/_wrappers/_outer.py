@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from momentax._core import arguments, arithmetic, trees, xla
+from momentax._core import arguments, arithmetic, codecs, trees
 from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 from momentax._methods._linear import LinearState, linear
-from momentax._state._reset import reset_velocity
 from momentax._state._velocity import describe_paths, velocities
+from momentax._wrappers import _fragments
 from momentax._wrappers._complete import as_optimizer, require_descent
+from momentax._wrappers._outer_step import Options, OuterState, update_with_outer_steps
+from momentax._wrappers._workers import Workers, as_axes
 
 _INNER_STATES = ("keep", "reset_velocity", "reset")
-
-
-class OuterState(NamedTuple):
-    """The state of an optimizer with outer steps.
-
-    since: updates since the last outer step, a 0-d int32 array.
-    slow: w, the slow parameters, shaped like the parameters, in float32 or wider.
-    inner_state: the state of tx.
-    outer_state: the state of the outer optimizer, made for the slow parameters.
-    """
-
-    since: Any
-    slow: PyTree
-    inner_state: Any
-    outer_state: Any
 
 
 class _Nesterov(optax.GradientTransformationExtraArgs):
@@ -55,21 +42,15 @@ def _default_outer(α: float, β: float) -> _Nesterov:
 _NESTEROV = _default_outer(0.7, 0.9)
 
 
-class _Options(NamedTuple):
-    """The checked arguments of `outer`."""
-
-    tx: optax.GradientTransformationExtraArgs
-    every: int
-    outer: optax.GradientTransformationExtraArgs
-    inner_state: str
-
-
 def outer(
     tx: optax.GradientTransformation,
     every: int,
     outer: optax.GradientTransformation = _NESTEROV,
     *,
     inner_state: str = "keep",
+    axis: str | tuple[str, ...] | None = None,
+    fragments: int | PyTree = 1,
+    compression: codecs.Storage | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Move slow parameters w by an outer optimizer after every K steps of an inner optimizer.
 
@@ -82,9 +63,10 @@ def outer(
     optimizer sees Δ as a gradient at w and no other argument, and its schedules count outer steps.
 
         SNOO         outer=sgd(η, nesterov(μ)):      b ← μ b + Δ,    w ← w - η (Δ + μ b)
-        DiLoCo       SNOO with AdamW as tx, on one worker
+        DiLoCo       SNOO with AdamW as tx, on several workers
         Lookahead    outer=sgd(η, heavy_ball(0)):    w ← w + η (θ_t - w)
         SlowMo       outer=sgd(η, heavy_ball(μ)):    b ← μ b + Δ,    w ← w - η b
+        BMUF         SlowMo, with η the block learning rate and μ the block momentum
 
     Lookahead is `optax.lookahead` without its pairs of parameters. SlowMo divides Δ by the inner
     learning rate and multiplies w's step by it, which cancels while that rate is constant. With
@@ -94,6 +76,37 @@ def outer(
     On a quadratic of curvature λ, plain descent as tx gives Δ = (1 - q) (w - w*) with
     q = (1 - αλ)ᴷ: an outer optimizer runs on the curvature 1 - q. SNOO is stable there for
     η < 2 (1 + μ) / ((1 + 2μ) (1 - q)).
+
+    With `axis` there are several workers, one for each entry of a mapped axis: of the mesh axis of
+    a `jax.shard_map`, or of a `jax.vmap` with that `axis_name`. Each worker makes inner steps on
+    its own θ, with its own gradients and state of tx, and sends nothing. After K updates
+
+        Δ = mean of w - θ_t over the workers
+
+    and all of them go on from the new w. The collectives are in a branch of `jax.lax.cond`. All
+    workers must start from the same parameters and make every update together, so that `guard`
+    belongs around tx, not around this wrapper. θ is a worker's own, and so are `inner_state` and
+    `residual` of the state. Its other fields are equal on all workers and need not be mapped over:
+
+        own = momentax.states.OuterState(None, None, 0, None, 0)      in_axes and out_axes of vmap
+        own = momentax.states.OuterState(P(), P(), P("workers"), P(), P("workers"))    specs
+
+    If they are mapped over by `jax.vmap`, the workers compare their counts at each update.
+
+    A worker may miss a round. `update(grads, state, params, participating=False)` at the K-th
+    update leaves its Δ out of the mean, and it goes on from the new w like all others. If no worker
+    takes part, w and the state of the outer optimizer stay as they are. A worker whose parameters
+    are NaN cannot go on, since its updates are added to them: give it `eval_params`.
+
+    With n fragments, groups of leaves take turns: fragment i of 0, ..., n - 1 has its outer steps
+    after the updates t = ⌊(i + 1) K / n⌋ + jK, j = 0, 1, ..., so that each leaf has one in K
+    updates, and an update sends about 1/n of the bytes.
+
+    With a compression, a worker sends codes of Δ + e, where e is what its codes have left out so
+    far. Each worker receives one part of all these arrays, and sends codes of the mean of that part
+    to the others. Each leaf is flattened for this: name all mesh axes along which parameters are
+    split in the same `jax.shard_map`. Under `jax.vmap` the steps are the same, and XLA chooses
+    whether devices send codes.
 
     The first outer step follows update K. The authors' class for SNOO tests its counter before
     raising it, so that its first outer step follows update 1 and the others 1 + K, 1 + 2K, ...:
@@ -115,17 +128,29 @@ def outer(
             `momentax.reset_velocity`; schedules and second moments go on. "reset": the state
             starts again as tx.init(w), with its counts and schedules. Nothing of the old
             values survives a reset, not even a NaN.
+        axis: The mapped axis of the workers, or a tuple of such axes. None: one worker.
+        fragments: n, in [1, K], for n groups of leaves of about the same size. Or a tree like the
+            parameters, or a prefix of one, with the number of each leaf's fragment.
+        compression: `momentax.storage.int8()`, about 1 byte an entry, or
+            `momentax.storage.bfloat16()`, 2 bytes; None sends the dtype of w. Both round to the
+            nearest, without their random bits.
 
     Returns:
         A complete optimizer, whose update needs the parameters. It keeps two arrays like the
-        parameters, w and the velocity of the default outer optimizer, in float32 or wider.
+        parameters, w and the velocity of the default outer optimizer, in float32 or wider, and
+        with a compression e as a third.
 
     Raises:
-        ValueError: every is below 1, inner_state is another word, tx or outer is a method or
-            another transformation whose updates follow the gradient; at init, there is no
-            velocity to reset; at update, params are missing, or trees do not fit each other.
-        TypeError: tx or outer is not a gradient transformation, or every is not a whole number;
-            at init, a parameter is neither floating nor complex.
+        ValueError: every is below 1, inner_state is another word, or not "keep" with fragments;
+            tx or outer is a method or another transformation whose updates follow the gradient;
+            fragments are more than every or leave out a number; compression has no axis; at
+            init, there is no velocity to reset, or fragments do not fit the parameters; at
+            update, axis is not mapped over, participating has no axis, params are missing, or
+            trees do not fit each other.
+        TypeError: tx or outer is not a gradient transformation, every is not a whole number, axis
+            is not a name, fragments are not whole numbers, or compression is not a storage; at
+            init, a parameter is neither floating nor complex; at update, participating is not
+            one bool.
 
     Example:
         >>> slow = momentax.sgd(0.7, momentax.nesterov(0.9))
@@ -134,26 +159,54 @@ def outer(
         >>> params = optax.apply_updates(params, updates)
         >>> averaged = momentax.eval_params(params, state)
 
+        Four workers, each with a copy of the parameters and its own gradients:
+
+        >>> tx = momentax.outer(momentax.sgd(0.1), every=30, outer=slow, axis="workers")
+        >>> copies = jax.tree.map(lambda x: jnp.stack([x] * 4), (params, grads))
+        >>> state = jax.vmap(tx.init)(copies[0])
+        >>> update = jax.vmap(lambda θ, g, state: tx.update(g, state, θ), axis_name="workers")
+        >>> updates, state = update(*copies, state)
+
     Source:
         Kallusky, Rao, Nandavar and Shi, SNOO: step-K Nesterov outer optimizer, 2025,
         arXiv:2510.15830; Zhang, Lucas, Hinton and Ba, Lookahead optimizer: k steps forward,
         1 step back, 2019, arXiv:1907.08610; Wang, Tantia, Ballas and Rabbat, SlowMo: improving
         communication-efficient distributed SGD with slow momentum, 2020, arXiv:1910.00643;
         Douillard et al., DiLoCo: distributed low-communication training of language models,
-        2023, arXiv:2311.08105.
+        2023, arXiv:2311.08105; Chen and Huo, Scalable training of deep learning machines by
+        incremental block training with intra-block parallel optimization and blockwise
+        model-update filtering, 2016; Douillard et al., Streaming DiLoCo with overlapping
+        communication: towards a distributed free lunch, 2025, arXiv:2501.18512.
     """
-    options = _Options(
+    every = arguments.as_count("every", every)
+    workers = Workers(
+        as_axes("axis", axis),
+        None if compression is None else codecs.as_storage("compression", compression),
+    )
+    options = Options(
         optax.with_extra_args_support(as_optimizer("tx", tx, may_ascend=True)),
-        arguments.as_count("every", every),
+        every,
         optax.with_extra_args_support(as_optimizer("outer", outer)),
         arguments.as_option("inner_state", inner_state, _INNER_STATES),
+        workers,
+        _fragments.as_fragments("fragments", fragments, every),
     )
+    if compression is not None and not workers.axes:
+        raise ValueError(
+            "compression needs several workers, which send each other their pseudo-gradients: name "
+            'their mapped axis, as in axis="workers"'
+        )
+    if options.fragment_count > 1 and options.inner_state != "keep":
+        raise ValueError(
+            'inner_state must be "keep" with fragments, since an outer step of one fragment leaves '
+            f"the others within their periods, got {inner_state!r}"
+        )
 
     def init(params):
         return _init(options, params)
 
-    def update(updates, state, params=None, **extra_args):
-        return _update(options, updates, state, params, extra_args)
+    def update(updates, state, params=None, *, participating=None, **extra_args):
+        return update_with_outer_steps(options, updates, state, params, participating, extra_args)
 
     return transformation(init, update, OuterState)
 
@@ -162,7 +215,7 @@ def _copy(x: Any) -> jax.Array:
     return jnp.array(x, arithmetic.compute_dtype(x))
 
 
-def _init(options: _Options, params: PyTree) -> OuterState:
+def _init(options: Options, params: PyTree) -> OuterState:
     arrays = trees.only_arrays(params)
     trees.require_inexact(arrays)
     # A copy, since one buffer cannot be donated both as parameters and as a part of the state.
@@ -172,115 +225,10 @@ def _init(options: _Options, params: PyTree) -> OuterState:
     inner = options.tx.init(params)
     if options.inner_state == "reset_velocity" and not velocities(inner):
         raise ValueError(f'inner_state="reset_velocity" needs a velocity, and {describe_paths({})}')
-    return OuterState(jnp.zeros((), jnp.int32), slow, inner, options.outer.init(slow))
-
-
-def _update(
-    options: _Options,
-    updates: PyTree,
-    state: OuterState,
-    params: PyTree,
-    extra_args: dict[str, Any],
-) -> tuple[PyTree, OuterState]:
-    """Make an inner step, and an outer step after every K of them."""
-    since, slow, inner, outer_state = state
-    remedy = "pass gradients of the parameters that init was given"
-    trees.require_fit("the gradient", updates, "the slow parameter", slow, remedy)
-    if params is None and jax.tree.leaves(updates):
-        raise ValueError("outer needs the parameters: call update(grads, state, params)")
-    trees.require_params(updates, trees.absent_like(slow, params))
-    u, inner = options.tx.update(updates, inner, params, **extra_args)
-    since: Any = optax.safe_increment(since)
-    fires = since >= options.every if options.every > 1 else True
-    moved = _Moved(options, updates, u, params, slow)
-
-    resets = options.inner_state != "keep"
-    # Updates without a gradient may be Python numbers, of which lax.cond would make arrays.
-    kept = moved.with_gradient(u), slow, outer_state, inner if resets else None
-
-    def outer_step() -> tuple[Any, ...]:
-        jump, w, new = moved.outer_step(outer_state)
-        return jump, w, new, _restarted(options, inner, w, params) if resets else None
-
-    chosen, slow, outer_state, restarted = xla.choose(fires, outer_step, lambda: kept)
-    u = jax.tree.map(lambda new, u: u if new is None else new, chosen, u, is_leaf=trees.is_none)
-    inner = restarted if resets else inner
-    since = jnp.where(fires, 0, since)
-    return u, OuterState(since, slow, inner, outer_state)
-
-
-class _Moved(NamedTuple):
-    """An inner step: gradients, updates, the parameters before it, and the slow parameters."""
-
-    options: _Options
-    updates: PyTree
-    u: PyTree
-    params: PyTree
-    slow: PyTree
-
-    def with_gradient(self, tree: PyTree) -> PyTree:
-        """Return a tree like the slow parameters with None where there is no gradient."""
-        return jax.tree.map(
-            lambda g, leaf: None if g is None else leaf, self.updates, tree, is_leaf=trees.is_none
-        )
-
-    def outer_step(self, outer_state: Any) -> tuple[PyTree, PyTree, Any]:
-        """Return the update from the parameters to w, the new w and the new outer state."""
-        w = self.with_gradient(self.slow)
-        before = self.with_gradient(trees.masked_like(self.slow, self.params))
-        # The period has started at w in the precision of the parameters.
-        start, u = _rounded(w, before), self.with_gradient(self.u)
-        Δ = arithmetic.combine((1.0, start), (-1.0, before), (-1.0, u), like=w)
-        U, new = self.options.outer.update(Δ, outer_state, self.slow)
-        _require_same_types("outer", new, outer_state)
-        w = arithmetic.combine((1.0, self.slow), (1.0, self.with_gradient(U)), like=self.slow)
-        end = _rounded(self.with_gradient(w), before)
-        return arithmetic.combine((1.0, end), (-1.0, before), like=u), w, new
-
-
-def _rounded(slow: PyTree, params: PyTree) -> PyTree:
-    """Return slow parameters in the precision of the parameters, and in their own dtypes.
-
-    XLA may leave out a conversion to bfloat16 and back, and does not leave this out.
-    """
-
-    def round_to(w: jax.Array, x: Any) -> jax.Array:
-        if (dtype := jnp.result_type(x)) == w.dtype:
-            return w
-        info = jnp.finfo(dtype)
-        return jax.lax.reduce_precision(w, info.nexp, info.nmant)
-
-    return jax.tree.map(round_to, slow, params)
-
-
-def _restarted(options: _Options, inner: Any, w: PyTree, params: PyTree) -> Any:
-    """Return the inner state as an outer step leaves it that resets a part of it."""
-    if options.inner_state == "reset_velocity":
-        new = inner
-        for path in velocities(inner):
-            new = reset_velocity(new, path=path)
-    else:
-        at = jax.tree.map(
-            lambda leaf, x: leaf if trees.is_absent(leaf) else leaf.astype(jnp.result_type(x)),
-            w,
-            params,
-            is_leaf=trees.is_absent,
-        )
-        new = options.tx.init(at)
-    _require_same_types("tx", new, inner)
-    return jax.tree.map(lambda new, old: arithmetic.cast_like(new, old), new, inner)
-
-
-def _require_same_types(name: str, new: Any, old: Any) -> None:
-    """Refuse a new state whose structure, shapes or dtypes differ from those of the old one."""
-    if found := trees.first_difference(new, old, compare_leaves=_difference):
-        raise ValueError(
-            f"{name} changes its state at {trees.path_name(found.path)}: {found.expected} becomes "
-            f"{found.given}; outer needs a state whose structure, shapes and dtypes do not change, "
-            "and Optax's drop a velocity where a gradient is None"
-        )
-
-
-def _difference(new: Any, old: Any, path: Any) -> trees.Difference | None:
-    given, expected = (f"{jnp.result_type(x)} of shape {jnp.shape(x)}" for x in (new, old))
-    return None if given == expected else trees.Difference(path, given, expected, ValueError)
+    parts = [part(slow) for part in options.parts_of(slow)]
+    outer_states = tuple(map(options.outer.init, parts))
+    outer_state = outer_states[0] if len(parts) == 1 else outer_states
+    residual = None
+    if options.workers.compression is not None:
+        residual = jax.tree.map(partial(trees.computed, jnp.zeros_like), slow)
+    return OuterState(jnp.zeros((), jnp.int32), slow, inner, outer_state, residual)

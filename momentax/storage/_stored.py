@@ -102,11 +102,7 @@ def stored(
         >>> updates, state = tx.update(grads, tx.init(params), params)
     """
     arguments.require_transformation("tx", tx)
-    if not isinstance(storage, Storage):
-        raise TypeError(
-            "storage must be what momentax.storage.bfloat16() or momentax.storage.int8() returns, "
-            f"got {arguments.describe(storage)}"
-        )
+    codecs.as_storage("storage", storage)
     # An empty array is never encoded: it has no blocks.
     least = max(arguments.as_count("min_size", min_size, least=0), 1)
     trees.require_mask("where", where)
