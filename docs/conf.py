@@ -1,4 +1,4 @@
-"""The configuration of Sphinx: `python -m sphinx -W --keep-going docs docs/_build/html`."""
+"""The configuration of Sphinx: `python -m sphinx -W --keep-going -j auto docs docs/_build/html`."""
 
 import sys
 from pathlib import Path
