@@ -1,4 +1,4 @@
-"""The configuration of Sphinx: `python -m sphinx -W --keep-going docs docs/_build/html`."""
+"""The configuration of Sphinx: `python -m sphinx -W --keep-going -j auto docs docs/_build/html`."""
 
 import sys
 from pathlib import Path
@@ -56,6 +56,7 @@ html_css_files = ["momentax.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_math_renderer = "mathml"
+html_context = {"default_mode": "auto"}  # Of colours; the theme warns where it is not set.
 html_theme_options = {
     "logo": {
         "text": "momentax",

@@ -10,7 +10,7 @@ import pytest
 
 import momentax
 from docs.pages import ROOT, written_pages
-from docs.pages.docstrings import read_sections, to_rst
+from docs.pages.docstrings import inline, read_sections, to_rst
 from docs.pages.facts import methods
 from docs.pages.formulas import is_formula, to_inline_mathml, to_mathml
 from docs.pages.links import faults
@@ -141,6 +141,14 @@ def test_docstrings_become_headings_definitions_and_links():
     assert "``x_*`` and a\\_ \\*star\\*" in text
     assert "``beta``\n    β in [0, 1), the share kept each step." in text
     assert ".. rubric:: Raises\n\n``ValueError``\n    beta is wrong." in text
+
+
+def test_letters_in_a_sentence_have_their_subscripts():
+    found = inline("The gradient g_t at θ'_{t-1}, and `x_t` of a_name and |z_0|.")
+    assert found == (
+        r"The gradient g\ :sub:`t`\  at θ'\ :sub:`t−1`\ , and ``x_t`` of a\_name and "
+        r"\|z\ :sub:`0`\ \|."
+    )
 
 
 def test_every_docstring_has_a_page():

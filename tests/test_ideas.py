@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {
     path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs/ideas").glob("*"))
 }
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```([\w{}]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CODE = [
     (name, match.start(), match[2])
     for name, page in PAGES.items()

@@ -24,6 +24,7 @@ _CODE = re.compile(
     re.MULTILINE,
 )
 _ITEM = re.compile(r"^(\**\w+(?:, \**\w+)*): (.*)$")
+_SUBSCRIPT = re.compile(r"(?<!\w)([A-Za-zα-ω][\u0302\u0304]?\d?'?)_(\{[^{}]+\}|\w)(?!\w)")
 Link = Callable[[str], str]
 
 
@@ -160,7 +161,7 @@ def _paragraph(lines: list[str], link: Link) -> list[str]:
 def inline(text: str, link: Link = link_name) -> str:
     """Return a line of text with its code as links or literals, and all else as plain text."""
     parts = re.split(r"`([^`]+)`", text)
-    found = [_escape(part) if i % 2 == 0 else link(part) for i, part in enumerate(parts)]
+    found = [_prose(part) if i % 2 == 0 else link(part) for i, part in enumerate(parts)]
     joined = "".join(
         part if i % 2 == 0 else _separated(part, found[i - 1], found[i + 1])
         for i, part in enumerate(found)
@@ -173,6 +174,16 @@ def _separated(code: str, before: str, after: str) -> str:
     left = "\\ " if before and not re.search(r"[\s(\[{'\"/:<-]$", before) else ""
     right = "\\ " if after and not re.match(r"[\s.,;:!?)\]}'\"/>-]", after) else ""
     return f"{left}{code}{right}"
+
+
+def _prose(text: str) -> str:
+    """Return text without code, in which letters such as v_{t-1} have their subscripts."""
+    first, *rest = _SUBSCRIPT.split(text)
+    found = [_escape(first)]
+    for base, below, after in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
+        below = below.strip("{}").replace("-", "−")
+        found.append(f"{base}\\ :sub:`{below}`\\ {_escape(after)}")
+    return "".join(found)
 
 
 def _escape(text: str) -> str:

@@ -163,7 +163,8 @@ class _Parser:
             return self.root()
         if kind == "open":
             inner = "".join(self.sequence(_CLOSES[text]))
-            return f"<mrow>{_fence(text)}{inner}{_fence(_CLOSES[text])}</mrow>"
+            # The first minus of a row is a sign.
+            return f"<mrow>{_fence(text)}<mrow>{inner}</mrow>{_fence(_CLOSES[text])}</mrow>"
         if kind in ("up", "down", "prime"):  # Without a base, as in 10⁻³ after an operator.
             return f"<msup><mrow></mrow>{_small(text)}</msup>"
         return _operator(text)
