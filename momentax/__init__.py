@@ -84,6 +84,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._wrappers._orthogonalize import orthogonalize as orthogonalize
     from momentax._wrappers._outer import outer as outer
     from momentax._wrappers._restart import restart as restart
+    from momentax._wrappers._shard_velocity import shard_velocity as shard_velocity
     from momentax.diagnostics import curvature as curvature
     from momentax.diagnostics import explain as explain
     from momentax.diagnostics import measurements as measurements

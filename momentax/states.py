@@ -4,7 +4,8 @@ A state is a NamedTuple of arrays. Its docstring says what each field is, and it
 attributes say what restarts with the velocity and whether the velocity sums gradients.
 
 `momentax.states.register_serialization()` lets `jax.export` serialize a program, such as a
-training step, whose arguments or results hold states.
+training step, whose arguments or results hold states. `momentax.states.migrate` puts the arrays
+of a checkpoint back into the classes, also from the layout of an older version.
 """
 
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax._muon._branches import MuonState as MuonState
     from momentax._sgd import DecayState as DecayState
     from momentax._sgd import ScaleState as ScaleState
+    from momentax._state._migrate import migrate as migrate
     from momentax._wrappers._ema_nesterov import EmaNesterovState as EmaNesterovState
     from momentax._wrappers._failures import GuardState as GuardState
     from momentax._wrappers._hyperball import HyperballState as HyperballState
@@ -78,7 +80,8 @@ def register_serialization() -> None:
     from momentax.storage._int8 import Int8Velocity
 
     parts = LastGradient, LastStep, StepAverage, Bfloat16Velocity, Int8Velocity
-    for kind in (*map(__getattr__, __all__), *parts):
+    states = (__getattr__(name) for name in __all__ if name.endswith("State"))
+    for kind in (*states, *parts):
         if kind not in _registered:
             export.register_namedtuple_serialization(
                 kind, serialized_name=f"momentax.{kind.__name__}"

@@ -655,6 +655,13 @@ WRAPPERS = {
             ),
         )
     },
+    "shard_velocity": Case(  # On one device; tests/sharding has more.
+        lambda beta: momentax.shard_velocity(
+            momentax.nesterov(beta), jax.make_mesh((1,), ("data",)), "data"
+        ),
+        _BETA,
+        reference.nesterov,
+    ),
     **{
         f"stored, {name}": Case(
             _wrapped(momentax.stored, case.make(), min_size=1),

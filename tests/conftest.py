@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from tests import compilation
+from tests.optax_suite import summary
 from tests.quick import QUICK
 
 compilation.configure()
@@ -37,6 +38,19 @@ def x64() -> Iterator[None]:
 # Selection.
 
 TESTS = Path(__file__).parent
+
+
+ASKED_FOR = {"browser", "oracles", "wheel"}  # Markers of tests that run only alone.
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no test file without the marker that is asked for, since importing all takes long."""
+    marker = config.option.markexpr
+    if marker not in ASKED_FOR or collection_path.suffix != ".py":
+        return None
+    is_live = collection_path.name.endswith("_live.py")  # tests/oracles/conftest.py marks these.
+    text = collection_path.read_text(encoding="utf-8")
+    return None if is_live or f"pytest.mark.{marker}" in text else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,6 +77,7 @@ UNOPTIMIZED = {
     "wrappers",
     "muon",
     "contracts",
+    "optax_suite",
     "test_bad_arguments.py",
     "test_schedules.py",
     "test_sgd.py",
@@ -81,7 +96,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 GIGABYTE = 1 << 30
 WORKER = 1.5 * GIGABYTE  # The memory that a worker may hold.
-RELEASE_AT = 0.9 * GIGABYTE  # A worker that holds more releases what it can after the test.
+# It may hold more where there is more, and this variable says how much, in gigabytes.
+MOST = float(os.environ.get("MOMENTAX_TEST_MEMORY", "1.5")) * GIGABYTE
+LAST_TEST = 0.6 * GIGABYTE  # What one test may add before memory is released.
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -119,11 +136,13 @@ class Releases:
     """Releases memory when the process has grown, after a test and its fixtures.
 
     Clearing JAX's caches costs time, since later tests compile the same programs again. So it is
-    done only where it does not suffice to collect what no test refers to any longer.
+    done as late as the memory allows, and only where it does not suffice to collect what no test
+    refers to any longer.
     """
 
-    def __init__(self) -> None:
-        self.limit = RELEASE_AT
+    def __init__(self, workers: int) -> None:
+        share = 0.5 * available_memory() / workers
+        self.least = self.limit = max(WORKER - LAST_TEST, min(share, MOST - LAST_TEST))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Iterator[None]:
@@ -133,7 +152,7 @@ class Releases:
             if resident_memory() > self.limit - 0.15 * GIGABYTE:
                 jax.clear_caches()
                 collect_garbage()
-            self.limit = max(RELEASE_AT, resident_memory() + 0.2 * GIGABYTE)
+            self.limit = max(self.least, resident_memory() + 0.2 * GIGABYTE)
         return result
 
 
@@ -146,7 +165,9 @@ def collect_garbage() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Releases())
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    config.pluginmanager.register(Releases(workers))
+    config.pluginmanager.register(summary)
 
 
 PEAKS = pytest.StashKey[list[int]]()

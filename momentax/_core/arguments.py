@@ -79,7 +79,12 @@ def is_a(kind: Any, value: Any) -> bool:
 
 def is_real(value: Any) -> bool:
     """Return whether a value holds real numbers, floating or integer, that JAX takes."""
-    return is_a(jnp.floating, value) or is_a(jnp.integer, value)
+    if type(value) is float:
+        return True
+    dtype = dtype_of(value)
+    return dtype is not None and bool(
+        jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    )
 
 
 def is_key(value: Any) -> bool:
@@ -152,24 +157,24 @@ def as_reals(
     name: str, value: Any, interval: str = ANY_REAL, expected: str = "real numbers"
 ) -> Reals:
     """Return real numbers as a float64 array, with every entry checked."""
-    wrong = f"{name} must be {expected} in {interval}, got {describe(value)}"
     if is_traced(value):
         raise TypeError(
             f"{name} must be concrete: the theory runs in NumPy, outside of jit and vmap"
         )
+    must_be = f"{name} must be {expected} in {interval}"
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):  # Rows of different lengths, or a random key.
-        raise TypeError(wrong) from None
+        raise TypeError(f"{must_be}, got {describe(value)}") from None
     # NumPy has no dtype for integers beyond 64 bits.
     is_large = array.dtype == object and all(type(each) is int for each in array.flat)
     if array.dtype.kind not in "iuf" and not is_large and not is_real(array):
-        raise TypeError(wrong)
+        raise TypeError(f"{must_be}, got {describe(value)}")
     try:
         with np.errstate(over="ignore"):
             array = array.astype(np.float64)
     except OverflowError:
-        raise ValueError(wrong) from None
+        raise ValueError(f"{must_be}, got {describe(value)}") from None
     inside = is_within(interval, array)
     if not np.all(inside):
         raise ValueError(f"{name} must be in {interval}, got {array[~inside].flat[0]!s}")

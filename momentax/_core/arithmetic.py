@@ -7,6 +7,7 @@ dtype that its docstring names. Low-precision parameters therefore cost no preci
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 
 from momentax._core.arguments import is_key, is_traced
 from momentax._core.hyperparameters import float_dtype
-from momentax._core.sharding import sharding_in_type
+from momentax._core.sharding import constant_like, sharding_in_type
 from momentax._core.trees import is_array, is_none, only_arrays, require_inexact
 from momentax._core.typing import PyTree, Scalar
 
@@ -69,7 +70,12 @@ def zeros_like(params: PyTree) -> PyTree:
     """
     params = only_arrays(params)
     require_inexact(params)
-    return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype=compute_dtype(leaf)), params)
+
+    def zeros(leaf: Any) -> jax.Array:
+        empty = jnp.zeros_like(leaf, dtype=compute_dtype(leaf))
+        return constant_like(empty, leaf) if is_traced(leaf) else empty
+
+    return jax.tree.map(zeros, params)
 
 
 def zero_update(leaf: Any) -> Any:
@@ -91,20 +97,28 @@ def combine(*terms: tuple[Scalar, PyTree], like: PyTree) -> PyTree:
     then reads no memory for it, and 0 × ∞ does not occur.
     """
     coefficients, trees = zip(*terms, strict=True)
+    is_used = [not is_zero(coefficient) for coefficient in coefficients]
+
+    # Converted once for all leaves, since this is a part of the time to trace a step.
+    @functools.cache
+    def coefficients_in(dtype: Any) -> list[jax.Array]:
+        return [jnp.asarray(each, dtype) for each in itertools.compress(coefficients, is_used)]
 
     def add(kept: Any, *leaves: Any) -> Any:
         if kept is None or any(leaf is None for leaf in leaves):
             return kept
         dtype = compute_dtype(*leaves)
-        products = [
-            jnp.asarray(coefficient, dtype) * jnp.asarray(leaf, dtype)
-            for coefficient, leaf in zip(coefficients, leaves, strict=True)
-            if not is_zero(coefficient)
-        ]
+        parts = (_in_dtype(leaf, dtype) for leaf in itertools.compress(leaves, is_used))
+        products = [c * x for c, x in zip(coefficients_in(dtype), parts, strict=True)]
         total = sum(products[1:], start=products[0]) if products else jnp.zeros_like(kept)
-        return total.astype(jnp.result_type(kept))
+        return _in_dtype(total, jnp.result_type(kept))
 
     return jax.tree.map(add, like, *trees, is_leaf=is_none)
+
+
+def _in_dtype(leaf: Any, dtype: Any) -> jax.Array:
+    is_there = isinstance(leaf, jax.Array) and leaf.dtype == dtype and not leaf.weak_type
+    return leaf if is_there else jnp.asarray(leaf, dtype)
 
 
 def upcast(tree: PyTree) -> PyTree:

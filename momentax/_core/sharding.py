@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -22,22 +23,118 @@ _R = TypeVar("_R")
 def place_like(array: Any, like: Any) -> jax.Array:
     """Place an array as another one is placed: on the same devices, split in the same way.
 
-    In a trace the placement of `like` is part of its type where its mesh axes are
+    In a trace the placement of `like` is part of its type as far as its mesh axes are
     explicit, and `array` is resharded. Where they are automatic, the compiler is
     told to choose one placement for both, which needs equal shapes. Outside of a
     trace `array` moves only if `like` is committed to its devices.
     """
     if isinstance(array, Tracer) or isinstance(like, Tracer):
         sharding = jax.typeof(like).sharding
-        if AxisType.Explicit in sharding.mesh.axis_types:
-            return jax.sharding.reshard(array, NamedSharding(sharding.mesh, sharding.spec))
-        if np.shape(array) != np.shape(like):
+        types = sharding.mesh.axis_types
+        if AxisType.Explicit in types:
+            array = jax.sharding.reshard(array, NamedSharding(sharding.mesh, sharding.spec))
+        if (types and AxisType.Auto not in types) or np.shape(array) != np.shape(like):
             return array
-        from jax.experimental.shard_alike import shard_alike  # Few programs need it.
-
-        return shard_alike(like, array)[1]
+        return _shard_alike()(like, array)[1]
     is_committed = isinstance(like, jax.Array) and like.committed
     return jax.device_put(array, like.sharding) if is_committed else array
+
+
+def placed_as_before(before: PyTree, after: PyTree) -> PyTree:
+    """Place the leaves of a new state as those of the old one, if both have one structure.
+
+    Leaves of another shape, and those of a trace that lie on no mesh, are left to the compiler.
+    """
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        return after
+
+    def place(old: Any, new: Any) -> Any:
+        is_known = not isinstance(old, Tracer) or is_on_mesh(old)
+        return place_like(new, old) if is_known and np.shape(new) == np.shape(old) else new
+
+    return jax.tree.map(place, before, after)
+
+
+@functools.cache
+def _shard_alike() -> Callable[..., Any]:
+    """Return JAX's function, imported here since few programs need it."""
+    from jax._src.interpreters import mlir
+    from jax.experimental.shard_alike import shard_alike
+
+    # JAX translates a primitive once for equal types. For this one the translation holds the
+    # number of a group of arrays, so that all pairs of one shape would be placed alike.
+    closed = jax.make_jaxpr(shard_alike)(np.zeros(1), np.zeros(1))
+    mlir._uncacheable_primitives.add(closed.eqns[0].primitive)
+    return shard_alike
+
+
+def constant_like(constant: jax.Array, like: jax.Array) -> jax.Array:
+    """Place a constant of a trace as an array is placed."""
+    return place_like(depending_on(like, constant), like) if is_on_mesh(like) else constant
+
+
+def depending_on(earlier: jax.Array, constant: jax.Array) -> jax.Array:
+    """Return a constant of a trace, but make it depend on an array that lies on a mesh.
+
+    The compiler makes one array of equal constants, which can only have one placement, and a
+    program without an argument on the mesh runs on a single device.
+    """
+    if not isinstance(earlier, Tracer):
+        return constant
+    return jax.lax.optimization_barrier((earlier, constant))[1]
+
+
+def detached(array: jax.Array, mesh: Mesh) -> jax.Array:
+    """Return an array of the trace whose placement on automatic mesh axes is its own.
+
+    What is said of the placement of the result then does not say anything of `array`. The mesh is
+    that of arrays whose type names none.
+    """
+    on = mesh if not is_on_mesh(array) else jax.typeof(array).sharding.mesh
+    if AxisType.Auto not in on.axis_types:
+        return array
+    anything = PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * array.ndim)
+    return jax.lax.with_sharding_constraint(array, NamedSharding(on, anything))
+
+
+def split_dimension(array: jax.Array, devices: Devices, dimension: int | None) -> jax.Array:
+    """Split one dimension of an array, or none, over devices.
+
+    How other mesh axes split the array stays as it is. In a trace where these are automatic, the
+    compiler knows, so that only the axes of `devices` may be named.
+    """
+    if not is_on_mesh(array) and AxisType.Explicit not in devices.mesh.axis_types:
+        whole = PartitionSpec(*with_axes([None] * array.ndim, dimension, devices.axes))
+        return jax.lax.with_sharding_constraint(array, NamedSharding(devices.mesh, whole))
+    sharding = jax.typeof(array).sharding
+    mesh = devices.mesh.abstract_mesh if sharding.mesh.empty else sharding.mesh
+    kept = [_without(entry, devices.axes) for entry in sharding.spec]
+    after = PartitionSpec(*with_axes(kept, dimension, devices.axes))
+    if all(kind == AxisType.Explicit for kind in axis_types(mesh, devices.axes)):
+        return jax.sharding.reshard(array, NamedSharding(mesh, after))
+    # A function of explicit axes places what it is given, and says nothing of other axes.
+    place = jax.sharding.explicit_axes(lambda x: x, axes=devices.axes, in_sharding=after)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return place(array)
+
+
+def with_axes(spec: Sequence[Any], dimension: int | None, axes: tuple[str, ...]) -> list[Any]:
+    """Return a spec in which a dimension is split along some more mesh axes."""
+    entries = list(spec)
+    if dimension is not None:
+        both = (*names_in(entries[dimension]), *axes)
+        entries[dimension] = both[0] if len(both) == 1 else both
+    return entries
+
+
+def names_in(entry: Any) -> tuple[str, ...]:
+    """Return the mesh axes in one entry of a spec."""
+    return () if entry is None else entry if isinstance(entry, tuple) else (entry,)
+
+
+def _without(entry: Any, axes: tuple[str, ...]) -> Any:
+    kept = tuple(name for name in names_in(entry) if name not in axes)
+    return None if not kept else kept[0] if len(kept) == 1 else kept
 
 
 def replicate_like(array: jax.Array, like: jax.Array) -> jax.Array:
@@ -46,6 +143,11 @@ def replicate_like(array: jax.Array, like: jax.Array) -> jax.Array:
     if mesh.empty:
         return array
     return jax.sharding.reshard(array, NamedSharding(mesh, PartitionSpec()))
+
+
+def is_on_mesh(array: jax.Array) -> bool:
+    """Return whether the type of an array names a mesh, whatever the kind of its axes."""
+    return not jax.typeof(array).sharding.mesh.empty
 
 
 def sharding_in_type(array: jax.Array, *, whole_rows: bool = False) -> NamedSharding | None:
@@ -161,6 +263,27 @@ class Devices:
     def round_up(self, batch: int, most: int) -> int:
         """Round min(batch, most) up to a multiple of the number of devices."""
         return self.count * -(-min(batch, most) // self.count)
+
+
+# Which devices the heavy parts of an update are divided over. JAX compiles a program anew for
+# another value of this context.
+_sharing = jax.make_user_context(None)
+
+
+def sharing(devices: Devices | None) -> AbstractContextManager[None]:
+    """Return a context in which the heavy parts of an update may be divided over devices."""
+    return _sharing(devices)
+
+
+def devices_that_share() -> Devices | None:
+    """Return the devices of the context `sharing`, or None."""
+    return _sharing.value
+
+
+def axis_types(mesh: Any, axes: Sequence[str]) -> list[AxisType]:
+    """Return the types of some axes of a mesh."""
+    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    return [types[axis] for axis in axes]
 
 
 def automatic_mesh(mesh: Mesh) -> Mesh:

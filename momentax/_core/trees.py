@@ -44,6 +44,16 @@ def is_array(leaf: Any) -> bool:
     return dtype_of(leaf) is not None or hasattr(leaf, "dtype")
 
 
+def computed(function: Callable[[Any], Any], leaf: Any) -> Any:
+    """Return a function of a parameter, or what is known of it if the parameter has no values.
+
+    Optax's transformations accept `jax.ShapeDtypeStruct` in place of parameters at init.
+    """
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.eval_shape(function, leaf)
+    return function(leaf)
+
+
 ARRAYS = (
     "split an Equinox module with eqx.partition(module, eqx.is_inexact_array), and pass the "
     "first part"

@@ -35,8 +35,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from momentax._core import arithmetic
+from momentax._core import arguments, arithmetic
 from momentax._core.typing import PyTree, Scalar
 
 
@@ -77,6 +78,32 @@ def scalar_computed_after(scalar: jax.Array, earlier: jax.Array) -> jax.Array:
 def hide_constant(x: jax.Array) -> jax.Array:
     """Return x, but keep XLA from computing constant expressions of x while it compiles."""
     return jax.lax.optimization_barrier(x)
+
+
+def choose(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+    """Return what one of two functions returns, by a condition that may be traced.
+
+    Outside of a traced function the condition is known, and nothing is compiled. `jax.lax.cond`
+    would compile both functions at each call, since they are new ones.
+    """
+    if arguments.is_traced(condition):
+        return jax.lax.cond(condition, yes, no)
+    return yes() if condition else no()
+
+
+def part_of(stack: jax.Array, start: int, count: int) -> jax.Array:
+    """Return some entries along the first axis, such that equal parts need one compilation.
+
+    XLA:CPU compiles one kernel for all operations that differ in nothing but their operands, and
+    takes about 40 ms for each kernel. It writes the place of a slice into the kernel, and a number
+    that is known as well, but not an array. That of two different numbers does not become a number.
+    """
+    if count == len(stack):
+        return stack
+    place = hide_constant(jnp.asarray(np.array([start, -1, -1], np.int32)))
+    first = jax.lax.index_in_dim(place, 0, keepdims=False)
+    at = (first, *[np.int32(0)] * (stack.ndim - 1))
+    return jax.lax.dynamic_slice(stack, at, (count, *stack.shape[1:]), allow_negative_indices=False)
 
 
 def run_equation(jaxpr: Any, eqn: Any, operands: Sequence[Any]) -> list[Any]:

@@ -91,16 +91,49 @@ def split_by_role(
             raise ValueError("muon needs the parameters: call update(grads, state, params)")
         trees.require_params(updates, params)
         shares = _shares_of(_given_at_init(state, params), roles)
-        hidden, others = (
-            tx.update(share(updates), own, share(params), **extra_args)
-            for tx, share, own in (
-                (make_hidden(params, shares.axes), shares.hidden, state.hidden),
-                (branches["others"], shares.others, state.others),
-            )
+        tx = make_hidden(params, shares.axes)
+        u, hidden = tx.update(
+            shares.hidden(updates), state.hidden, shares.hidden(params), **extra_args
         )
-        return shares.join(hidden[0], others[0], params), MuonState(hidden[1], others[1])
+        own, rest = _update_others(
+            branches["others"], shares.others(updates), state.others, shares.others(params),
+            extra_args,
+        )  # fmt: skip
+        return shares.join(u, own, params), MuonState(hidden, rest)
 
     return transformation(init, update, MuonState)
+
+
+def _update_others(
+    tx: optax.GradientTransformationExtraArgs,
+    updates: PyTree,
+    state: Any,
+    params: PyTree,
+    extra_args: Mapping[str, Any],
+) -> tuple[PyTree, Any]:
+    """Update the other parameters, and keep the moments of those that have no gradient.
+
+    Some optimizers of Optax have None in their place, and fail at the next gradient. Others fail at
+    once, for example `optax.adam`.
+    """
+    missing = [
+        trees.path_name(path)
+        for path, g in jax.tree_util.tree_leaves_with_path(updates, is_leaf=trees.is_none)
+        if g is None
+    ]
+    try:
+        updates, new = tx.update(updates, state, params, **extra_args)
+    except (ValueError, TypeError, AttributeError) as error:
+        if not missing:
+            raise
+        raise ValueError(
+            f"the gradient at {missing[0]} is None, which the optimizer in others may not accept: "
+            "pass zeros in its place, or leave others out, since the default optimizer keeps the "
+            "moments of a parameter without a gradient"
+        ) from error
+    if len(jax.tree.leaves(new)) < len(jax.tree.leaves(state)):
+        new = jax.tree.map(lambda n, o: o if n is None else n, new, state, is_leaf=trees.is_none)
+    return updates, new
 
 
 def _given_at_init(state: MuonState, params: PyTree) -> PyTree:

@@ -119,13 +119,13 @@ def muon(
     Returns:
         A transformation of gradients into updates for `optax.apply_updates`. `update` needs
         `params`. The state is a MuonState, and `momentax.velocity` of it is one tree of all
-        velocities. A parameter whose gradient is None does not change; what happens to its
-        moments is up to `others`, and the default keeps them.
+        velocities. A parameter whose gradient is None does not change, and neither do its
+        moments. In `others` some optimizers of Optax, such as `optax.adamw`, refuse None.
 
     Raises:
         ValueError: A concrete hyperparameter lies outside its interval, or an argument of
             `orthogonalize` is refused; at init, roles do not fit the parameters; at update,
-            `params` are missing.
+            `params` are missing, or a gradient is None and `others` refuses it.
         TypeError: others is not a gradient transformation, or it is a method.
 
     Example:

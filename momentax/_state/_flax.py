@@ -136,3 +136,53 @@ def _packed(part: Any) -> Any:
             if hasattr(kind, "codec") and set(kind._fields) == set(part):
                 return kind(*(part[field] for field in kind._fields))
     return part
+
+
+# How Flax NNX places arrays. A Variable may say it of its own array (`out_sharding`), and of the
+# optimizer's arrays for it (`optimizer_sharding`), which `nnx.Optimizer` places once more.
+
+
+def annotations(tree: PyTree) -> dict[Any, tuple[Any, ...]]:
+    """Return what the metadata of Variables says of the mesh axes that split each leaf."""
+    found = {}
+    for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_variable):
+        sharding = _metadata(node).get("out_sharding")
+        if sharding:
+            entries = tuple(getattr(sharding, "spec", sharding))
+            for inner, _ in jax.tree_util.tree_leaves_with_path(node):
+                found[(*path, *inner)] = entries
+    return found
+
+
+def annotate_state(state: PyTree, specs: Mapping[Any, tuple[Any, ...]]) -> PyTree:
+    """Say in the metadata of Variables in a state how their arrays are split, by their paths.
+
+    `nnx.Optimizer` would otherwise place a velocity like its parameter.
+    """
+
+    def annotate(path: Any, node: Any) -> Any:
+        metadata = _metadata(node)
+        if not metadata.get("out_sharding") or "optimizer_sharding" in metadata:
+            return node
+        spec = next((specs[at] for at in specs if at[: len(path)] == path), None)
+        return node if spec is None else node.copy(optimizer_sharding=spec)
+
+    return jax.tree_util.tree_map_with_path(annotate, state, is_leaf=is_variable)
+
+
+def without_annotations(state: PyTree) -> PyTree:
+    """Undo `annotate_state`, so that the Variables fit those of the gradients."""
+
+    def clean(node: Any) -> Any:
+        metadata = dict(_metadata(node))
+        if metadata.pop("optimizer_sharding", None) is None:
+            return node
+        node = node.copy()
+        node.set_metadata(metadata)
+        return node
+
+    return jax.tree.map(clean, state, is_leaf=is_variable)
+
+
+def _metadata(node: Any) -> Mapping[str, Any]:
+    return node.get_metadata() if is_variable(node) and hasattr(node, "get_metadata") else {}

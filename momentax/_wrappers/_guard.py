@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, codecs, hyperparameters, trees, xla
+from momentax._core.sharding import placed_as_before
 from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree, Scalar, Schedule
 from momentax._state._velocity import describe_paths, limit_velocities, velocities
@@ -191,7 +192,9 @@ def _update(
         limit = options.max_velocity_norm
         return u, new if limit is None else limit_velocities(new, limit(0))
 
-    u, inner = _choose(made, make, lambda: (jax.tree.map(_nothing, u), state.inner_state))
+    u, inner = xla.choose(made, make, lambda: (jax.tree.map(_nothing, u), state.inner_state))
+    # The zeros in the place of entries that are not finite are one constant for all leaves.
+    inner = placed_as_before(state.inner_state, inner)
     counts = {
         name: jnp.where(happened, optax.safe_increment(getattr(state, name)), getattr(state, name))
         for name, happened in counted.items()
@@ -303,13 +306,6 @@ def _nothing(u: Any) -> Any:
     if not arguments.is_a(jnp.inexact, u):
         return jnp.zeros_like(u)
     return -jnp.zeros_like(u)
-
-
-def _choose(made: Any, make: Callable[[], Any], skip: Callable[[], Any]) -> Any:
-    """Return what the first function returns if a step is made, else what the second does."""
-    if arguments.is_traced(made):
-        return jax.lax.cond(made, make, skip)
-    return make() if made else skip()
 
 
 def _raise_if_known(finite: Any, updates: PyTree, extra_args: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -125,11 +126,14 @@ def _radii(params: PyTree, where: Any, roles: Mapping[str, str] | None) -> PyTre
         )  # fmt: skip
     named, structure = jax.tree_util.tree_flatten_with_path(arrays)
     rows = zip(named, found, chosen, strict=True)
-    radii = [_radius(path, x, leaf) if keep else None for (path, x), leaf, keep in rows]
+    radii = [
+        trees.computed(partial(_radius, path, leaf), x) if keep else None
+        for (path, x), leaf, keep in rows
+    ]
     return jax.tree.unflatten(structure, radii)
 
 
-def _radius(path: Any, x: Any, leaf: Leaf) -> jax.Array:
+def _radius(path: Any, leaf: Leaf, x: Any) -> jax.Array:
     """Return the norm of a parameter, or those of the matrices that are stacked in it."""
     is_stack = "b" in leaf.axes and leaf.role != "vector"
     own = tuple(i for i, letter in enumerate(leaf.axes) if letter != "b") if is_stack else None

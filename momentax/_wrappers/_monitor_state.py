@@ -56,8 +56,8 @@ class MonitorState(NamedTuple):
     latest_count: the count of the update of the latest readings, -1 before the first, a 0-d int32
         array.
     history: the last readings, of the shape (history, groups, columns). Reading number r, from 0,
-        is in the place r modulo history.
-    history_counts: the count of each of them, -1 in places not yet filled, int32.
+        is in the place r modulo history. None without a history: Orbax writes no empty array.
+    history_counts: the count of each of them, -1 in places not yet filled, int32; or None.
     names: the names of the groups in UTF-8, a row of bytes for each, uint8. A byte of 0 separates
         parts of a name, and bytes of 255 fill the row.
     rows: the number of the group of each leaf of the parameters, int32.
@@ -69,8 +69,8 @@ class MonitorState(NamedTuple):
     every: jax.Array
     latest: jax.Array
     latest_count: jax.Array
-    history: jax.Array
-    history_counts: jax.Array
+    history: jax.Array | None
+    history_counts: jax.Array | None
     names: jax.Array
     rows: jax.Array
     previous: LastGradient | LastStep
@@ -122,8 +122,8 @@ def first_state(inner: Any, params: PyTree, options: Options) -> MonitorState:
         jnp.asarray(options.every, jnp.int32),
         jnp.zeros((groups, COLUMNS), dtype),
         jnp.full((), -1, jnp.int32),
-        jnp.zeros((options.history, groups, COLUMNS), dtype),
-        jnp.full(options.history, -1, jnp.int32),
+        jnp.zeros((options.history, groups, COLUMNS), dtype) if options.history else None,
+        jnp.full(options.history, -1, jnp.int32) if options.history else None,
         encode_names(names),
         jnp.asarray(rows, jnp.int32),
         previous,
@@ -173,9 +173,9 @@ def _labels_of(params: PyTree, per: Any) -> list[str]:
 def encode_names(names: list[tuple[str, ...]]) -> jax.Array:
     """Return names in UTF-8, as in a MonitorState."""
     rows = [np.frombuffer("\0".join(parts).encode(), np.uint8) for parts in names]
-    width = max(map(len, rows), default=0)
+    width = max(map(len, rows), default=0) or 1  # Orbax writes no empty array.
     padded = [np.pad(row, (0, width - len(row)), constant_values=255) for row in rows]
-    return jnp.asarray(np.stack(padded) if padded else np.zeros((0, 0), np.uint8))
+    return jnp.asarray(np.stack(padded) if padded else np.zeros((0, 1), np.uint8))
 
 
 def decode_names(names: np.ndarray) -> list[tuple[str, ...]]:

@@ -165,12 +165,12 @@ def _every(count: Any, options: Options, function: Callable[[], Any], otherwise:
     )
 
 
-def _read(options: Options, now: Moment, state: MonitorState) -> dict[str, jax.Array]:
+def _read(options: Options, now: Moment, state: MonitorState) -> dict[str, jax.Array | None]:
     """Return the fields of the state that hold the readings, with a new reading."""
     measured = _measure(options, now, state)
     row = as_row(measured, len(state.latest)).astype(state.latest.dtype)
     history, counts = state.history, state.history_counts
-    if len(history):
+    if history is not None and counts is not None:
         reading = jax.lax.div(state.monitor_count, jnp.int32(options.every))
         place = jax.lax.rem(reading, jnp.int32(len(history)))
         history, counts = history.at[place].set(row), counts.at[place].set(state.monitor_count)

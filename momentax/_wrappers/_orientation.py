@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from momentax._core import arguments, arithmetic, trees
+from momentax._core import arguments, arithmetic, trees, xla
 from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 
@@ -59,7 +59,7 @@ def orient_updates(
 
         detected = [o != 0 for o in jax.tree.leaves(orientation)]
         all_detected = functools.reduce(operator.and_, detected, jnp.array(True))
-        orientation = jax.lax.cond(all_detected, lambda: orientation, detect)
+        orientation = xla.choose(all_detected, lambda: orientation, detect)
 
         def refine_leaf(u: Any, g: Any, o: Any) -> jax.Array:
             dtype = arithmetic.compute_dtype(u, g)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,12 @@ import numpy as np
 import optax
 
 from momentax._core import arguments, arithmetic, trees
-from momentax._core.sharding import place_like, replicate_like, sharding_in_type
+from momentax._core.sharding import (
+    devices_that_share,
+    place_like,
+    replicate_like,
+    sharding_in_type,
+)
 from momentax._core.transformations import Method, transformation
 from momentax._core.typing import PyTree, Reals
 from momentax._methods._quasi_hyperbolic import quasi_hyperbolic
@@ -25,7 +31,7 @@ from momentax._wrappers._matrices import (
     layouts_of,
     require_choices,
 )
-from momentax._wrappers._newton_schulz import polar_factors
+from momentax._wrappers._polar_blocks import polar_blocks
 
 
 class OrthogonalizeState(NamedTuple):
@@ -263,15 +269,7 @@ def _require_squares(squares: PyTree, after: str | None, *, has_matrices: bool) 
         )
 
 
-# The tree: the matrices of equal shapes are stacked and iterated together.
-
-
-class _Block(NamedTuple):
-    """One stack of matrices in a tree: the number of its leaf and of the block in it."""
-
-    leaf: int
-    number: int
-    is_tall: bool
+# The tree.
 
 
 def _row_squares(params: PyTree, layouts: Mapping[Any, Layout]) -> PyTree:
@@ -279,12 +277,15 @@ def _row_squares(params: PyTree, layouts: Mapping[Any, Layout]) -> PyTree:
         layout = layouts.get(path)
         if layout is None:
             return None
-        pairs = zip(leaf.shape, layout.axes, strict=True)
-        shape = [1 if letter == "i" else n for n, letter in pairs]
-        part = jax.lax.slice(jnp.asarray(leaf), (0,) * len(shape), shape)
-        return jnp.zeros_like(part, dtype=arithmetic.compute_dtype(part.real))
+        inputs = tuple(axis for axis, letter in enumerate(layout.axes) if letter == "i")
+        return trees.computed(partial(_zeros_over, inputs), leaf)
 
     return jax.tree_util.tree_map_with_path(zeros, params)
+
+
+def _zeros_over(axes: tuple[int, ...], leaf: Any) -> jax.Array:
+    """Return real zeros of length 1 along some axes, split over devices along the others."""
+    return jnp.sum(arithmetic.zeros_like(leaf).real, axis=axes, keepdims=True)
 
 
 def _orthogonalize_tree(
@@ -299,12 +300,39 @@ def _orthogonalize_tree(
     chosen = {
         i: layouts[path] for i, (path, g) in enumerate(named) if g is not None and path in layouts
     }
-    wide = {i: _replicated(leaves[i]) for i in chosen}
-    factors = _polar_blocks({i: blocks_of(wide[i], chosen[i]) for i in chosen}, to)
-    for i, layout in chosen.items():
-        blocks = factors[i]
+    given = [leaves[i] for i in chosen], [averages[i] for i in chosen]
+    change = partial(_orthogonalize_arrays, to, list(chosen.values()))
+    changed, kept = _in_automatic_axes(change, given)(*given)
+    for i, array, average in zip(chosen, changed, kept, strict=True):
+        leaves[i], averages[i] = array, average
+    after = None if squares is None else structure.unflatten(averages)
+    return structure.unflatten(leaves), after
+
+
+def _in_automatic_axes(change: Callable[..., Any], given: Any) -> Callable[..., Any]:
+    """Let the compiler place what lies between the arrays and the results of a function.
+
+    Devices that share an update iterate whole matrices each, and the types of explicit mesh axes
+    have no name for what is sent on the way there and back.
+    """
+    shardings = jax.tree.map(sharding_in_type, given)
+    if devices_that_share() is None or not jax.tree.leaves(shardings):
+        return change
+    places = jax.tree.map(lambda x: jax.typeof(x).sharding, given)
+    return jax.sharding.auto_axes(change, out_sharding=places)
+
+
+def _orthogonalize_arrays(
+    to: _Map, layouts: Sequence[Layout], arrays: Sequence[Any], averages: Sequence[Any]
+) -> tuple[list[Any], list[Any]]:
+    """Return arrays whose matrices are replaced, and the new averages of squares."""
+    wide = [_replicated(array) for array in arrays]
+    factors = polar_blocks(
+        [blocks_of(*pair) for pair in zip(wide, layouts, strict=True)], to.rows, to.dtype
+    )
+    new, new_averages = [], []
+    for array, kept, layout, blocks in zip(arrays, averages, layouts, factors, strict=True):
         if to.after is not None:
-            kept = averages[i]
             before = [None] * len(blocks)
             if kept is not None:
                 before = blocks_of(_replicated(kept), layout)
@@ -312,13 +340,13 @@ def _orthogonalize_tree(
             blocks = [o for o, _ in pairs]
             if kept is not None:
                 w = from_blocks([w for _, w in pairs], layout, kept.shape)
-                averages[i] = _placed_like(w, kept)
+                kept = _placed_like(w, kept)
         if to.scale is not None:
             blocks = [o * _SCALES[to.scale](o.shape[1], o.shape[2]) for o in blocks]
-        whole = from_blocks(blocks, layout, wide[i].shape).astype(leaves[i].dtype)
-        leaves[i] = _placed_like(whole, leaves[i])
-    after = None if squares is None else structure.unflatten(averages)
-    return structure.unflatten(leaves), after
+        whole = from_blocks(blocks, layout, array.shape).astype(array.dtype)
+        new.append(_placed_like(whole, array))
+        new_averages.append(kept)
+    return new, new_averages
 
 
 def _replicated(leaf: Any) -> jax.Array:
@@ -329,33 +357,6 @@ def _replicated(leaf: Any) -> jax.Array:
 
 def _placed_like(array: jax.Array, leaf: jax.Array) -> jax.Array:
     return array if sharding_in_type(leaf) is None else place_like(array, leaf)
-
-
-def _polar_blocks(
-    blocks: Mapping[int, Sequence[jax.Array]], to: _Map
-) -> dict[int, list[jax.Array]]:
-    """Return the polar factors of all blocks, by the number of their leaf."""
-    groups: dict[Any, list[_Block]] = {}
-    factors: dict[int, list[Any]] = {i: list(each) for i, each in blocks.items()}
-    for i, each in blocks.items():
-        for number, x in enumerate(each):
-            _, inputs, outputs = x.shape
-            n, m = sorted((inputs, outputs))
-            groups.setdefault((n, m, x.dtype), []).append(_Block(i, number, inputs > outputs))
-    for members in groups.values():
-        stacks = [_turned(factors[b.leaf][b.number], b.is_tall) for b in members]
-        joined = stacks[0] if len(stacks) == 1 else jax.lax.concatenate(stacks, 0)
-        joined = polar_factors(joined, to.rows, to.dtype)
-        start = 0
-        for b, stack in zip(members, stacks, strict=True):
-            part = jax.lax.slice_in_dim(joined, start, start + len(stack), axis=0)
-            factors[b.leaf][b.number] = _turned(part, b.is_tall)
-            start += len(stack)
-    return factors
-
-
-def _turned(stack: jax.Array, is_tall: bool) -> jax.Array:
-    return jax.lax.transpose(stack, (0, 2, 1)) if is_tall else stack
 
 
 def _normalize_rows(o: jax.Array, w: jax.Array | None) -> tuple[jax.Array, Any]:

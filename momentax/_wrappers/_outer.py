@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from momentax._core import arguments, arithmetic, trees
+from momentax._core import arguments, arithmetic, trees, xla
 from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
 from momentax._methods._linear import LinearState, linear
@@ -157,11 +158,15 @@ def outer(
     return transformation(init, update, OuterState)
 
 
+def _copy(x: Any) -> jax.Array:
+    return jnp.array(x, arithmetic.compute_dtype(x))
+
+
 def _init(options: _Options, params: PyTree) -> OuterState:
     arrays = trees.only_arrays(params)
     trees.require_inexact(arrays)
     # A copy, since one buffer cannot be donated both as parameters and as a part of the state.
-    slow = jax.tree.map(lambda x: jnp.array(x, arithmetic.compute_dtype(x)), arrays)
+    slow = jax.tree.map(partial(trees.computed, _copy), arrays)
     require_descent("tx", options.tx, params, may_ascend=True)
     require_descent("outer", options.outer, slow)
     inner = options.tx.init(params)
@@ -197,7 +202,7 @@ def _update(
         jump, w, new = moved.outer_step(outer_state)
         return jump, w, new, _restarted(options, inner, w, params) if resets else None
 
-    chosen, slow, outer_state, restarted = _choose(fires, outer_step, lambda: kept)
+    chosen, slow, outer_state, restarted = xla.choose(fires, outer_step, lambda: kept)
     u = jax.tree.map(lambda new, u: u if new is None else new, chosen, u, is_leaf=trees.is_none)
     inner = restarted if resets else inner
     since = jnp.where(fires, 0, since)
@@ -279,9 +284,3 @@ def _require_same_types(name: str, new: Any, old: Any) -> None:
 def _difference(new: Any, old: Any, path: Any) -> trees.Difference | None:
     given, expected = (f"{jnp.result_type(x)} of shape {jnp.shape(x)}" for x in (new, old))
     return None if given == expected else trees.Difference(path, given, expected, ValueError)
-
-
-def _choose(condition: Any, yes: Any, no: Any) -> Any:
-    if arguments.is_traced(condition):
-        return jax.lax.cond(condition, yes, no)
-    return yes() if condition else no()

@@ -14,7 +14,9 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.conventions._mapping import Counterpart as Counterpart
     from momentax.conventions._mapping import export_params as export_params
     from momentax.conventions._mapping import import_params as import_params
-    from momentax.conventions._optax import Optax as Optax
+    from momentax.conventions._optax._record import Optax as Optax
+    from momentax.conventions._optax._state import export_optax_state as export_optax_state
+    from momentax.conventions._optax._state import import_optax_state as import_optax_state
     from momentax.conventions._papers import PID as PID
     from momentax.conventions._papers import AcceleratedSGD as AcceleratedSGD
     from momentax.conventions._papers import Aggregated2 as Aggregated2

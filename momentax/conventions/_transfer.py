@@ -164,7 +164,7 @@ def fill_velocity(
     for place in found:
         state = _velocity.map_node(state, place, source.fill)
     return (
-        state if count is None else _set_counts(state, arguments.as_count("count", count, least=0))
+        state if count is None else set_counts(state, arguments.as_count("count", count, least=0))
     )
 
 
@@ -220,7 +220,7 @@ def _is_count(path: Any, leaf: Any) -> bool:
     return named and leaf.ndim == 0 and jnp.issubdtype(leaf.dtype, jnp.integer)
 
 
-def _set_counts(state: PyTree, count: int) -> PyTree:
+def set_counts(state: PyTree, count: int) -> PyTree:
     """Set every count in a state, so that its schedules continue from there."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.asarray(count, leaf.dtype) if _is_count(path, leaf) else leaf, state

@@ -187,13 +187,17 @@ def measurements(state: PyTree, *, path: str | None = None, separator: str = "/"
             "one of them: momentax.measurements(jax.tree.map(lambda leaf: leaf[0], state))"
         )
     groups = join_names(decode_names(np.asarray(found.names)), separator)
-    order = np.argsort(counts := np.asarray(found.history_counts))
+    last, counts = np.asarray(found.latest)[None], np.zeros(0, np.int32)
+    rows = last[:0]
+    if found.history is not None:
+        rows, counts = np.asarray(found.history), np.asarray(found.history_counts)
+    order = np.argsort(counts)
     order = order[counts[order] >= 0]
     known = int(found.latest_count) >= 0
-    latest = _by_key(np.asarray(found.latest)[None], groups, separator) if known else {}
+    latest = _by_key(last, groups, separator) if known else {}
     measured = Measurements(
         {key: values[0] for key, values in latest.items()},
-        _by_key(np.asarray(found.history)[order], groups, separator),
+        _by_key(rows[order], groups, separator),
         counts[order],
         int(found.every),
     )
@@ -239,7 +243,7 @@ def _is_monitor(node: Any) -> bool:
     """Return whether a node is the state of a monitor; Flax NNX makes a mapping of it."""
     if isinstance(node, MonitorState):
         return True
-    fields = {"monitor_count", "latest", "history_counts"}
+    fields = {"monitor_count", "latest", "latest_count"}
     return isinstance(node, Mapping) and fields <= set(node)
 
 

@@ -9,10 +9,13 @@ import { SURFACES } from "./runs.js";
  *   extra: number, noise: number, x: number, y: number, steps: number}} Settings
  * @typedef {{low: number, high: number, scale: "linear" | "log" | "momentum", step?: number}} Range
  * @typedef {{label: string, symbol: string, call: (beta: string, extra: string) => string}} MethodChoice
- * @typedef {{label: string, formula: string, symbol: string, meaning: string, shape: Range,
- *   view: number[], at: string}} SurfaceChoice
+ * @typedef {{label: string, formula: string, meaning: string, shape: Range, view: number[],
+ *   at: string}} SurfaceChoice
  * @typedef {{title: string, text: string, settings: () => Settings}} Preset
  */
+
+/** @type {(low: number, high: number, scale: Range["scale"], step?: number) => Range} */
+const range = (low, high, scale, step) => ({ low, high, scale, step });
 
 /** @type {Record<string, MethodChoice>} */
 export const METHOD_CHOICES = {
@@ -70,50 +73,47 @@ export function short(value, digits = 6) {
   return String(Number(value.toPrecision(digits)));
 }
 
+const AROUND_ZERO = [-1.5, 1.5, -1.3, 1.3]; // The least and the largest x, then those of y.
+
 /** @type {Record<string, SurfaceChoice>} */
 export const SURFACE_CHOICES = {
   ravine: {
     label: "Ravine",
     formula: "f = κ x² + y²",
-    symbol: "κ",
     meaning: "Condition number κ",
-    shape: { low: 1, high: 1000, scale: "log" },
-    view: [-1.5, 1.5, -1.3, 1.3],
+    shape: range(1, 1000, "log"),
+    view: AROUND_ZERO,
     at: "the minimum",
   },
   saddle: {
     label: "Saddle",
     formula: "f = x²/2 − c y²/2",
-    symbol: "c",
     meaning: "Downward curvature c",
-    shape: { low: 0.01, high: 2, scale: "log" },
-    view: [-1.5, 1.5, -1.3, 1.3],
+    shape: range(0.01, 2, "log"),
+    view: AROUND_ZERO,
     at: "the saddle",
   },
   plateau: {
     label: "Plateau",
     formula: "f = s |x| − s²/2 + y²/2 beyond |x| = s, x²/2 + y²/2 within",
-    symbol: "s",
     meaning: "Slope of the plateau s",
-    shape: { low: 0.005, high: 1, scale: "log" },
-    view: [-1.5, 1.5, -1.3, 1.3],
+    shape: range(0.005, 1, "log"),
+    view: AROUND_ZERO,
     at: "the minimum",
   },
   rosenbrock: {
     label: "Rosenbrock",
     formula: "f = (1 − x)² + b (y − x²)²",
-    symbol: "b",
     meaning: "Wall steepness b",
-    shape: { low: 1, high: 100, scale: "log" },
+    shape: range(1, 100, "log"),
     view: [-1.8, 1.8, -0.7, 2.2],
     at: "the minimum",
   },
   double_well: {
     label: "Double well",
     formula: "∂f/∂x = (x² − 1)(x − p), ∂f/∂y = y",
-    symbol: "p",
     meaning: "Place of the pass p",
-    shape: { low: 0, high: 0.9, scale: "linear" },
+    shape: range(0, 0.9, "linear"),
     view: [-2, 2, -1.3, 1.3],
     at: "the deeper well",
   },
@@ -125,16 +125,15 @@ export const LARGEST_BETA = 0.995;
 export function rangesOf({ method, surface }) {
   const { extra, leastBeta } = METHODS[method];
   const { shape, view } = SURFACE_CHOICES[surface];
-  const extraRange = extra ?? { low: 0, high: 0 };
   return {
-    alpha: { low: 1e-4, high: 10, scale: "log" },
-    beta: { low: leastBeta, high: LARGEST_BETA, scale: "momentum" },
+    alpha: range(1e-4, 10, "log"),
+    beta: range(leastBeta, LARGEST_BETA, "momentum"),
     shape,
-    extra: { ...extraRange, scale: "linear", step: extra?.integer ? 1 : undefined },
-    noise: { low: 0, high: 5, scale: "linear", step: 0.05 },
-    steps: { low: 10, high: 500, scale: "linear", step: 1 },
-    x: { low: view[0], high: view[1], scale: "linear", step: 0.01 },
-    y: { low: view[2], high: view[3], scale: "linear", step: 0.01 },
+    extra: range(extra?.low ?? 0, extra?.high ?? 0, "linear", extra?.integer ? 1 : undefined),
+    noise: range(0, 5, "linear", 0.05),
+    steps: range(10, 500, "linear", 1),
+    x: range(view[0], view[1], "linear", 0.01),
+    y: range(view[2], view[3], "linear", 0.01),
   };
 }
 

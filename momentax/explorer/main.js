@@ -1,6 +1,6 @@
 /** The page: it keeps the settings, listens to the person, and draws each change once. */
 
-import { readColors } from "./charts.js";
+import { MARGIN, forgetSizes, readColors } from "./charts.js";
 import {
   METHOD_CHOICES,
   PRESETS,
@@ -17,15 +17,17 @@ import { addSlider, element, showValue, write } from "./controls.js";
 import { METHODS } from "./methods.js";
 import { drawMap, drawSurface, mapPoint, surfacePoint } from "./maps.js";
 import { bestOf, compute, curvaturesOf, isBestKnown } from "./model.js";
-import { summaryText, writeEquations, writeNotes, writeTiles } from "./texts.js";
+import { summaryText, writeEquations, writeNotes, writeTiles, writeUpdate } from "./texts.js";
 import { drawKernel, drawLoss, drawOscillation, drawPhase } from "./views.js";
 
 /** @typedef {import("./choices.js").Settings} Settings */
 /** @typedef {import("./controls.js").NumberName} NumberName */
 /** @typedef {import("./controls.js").Slider} Slider */
+/** @typedef {import("./model.js").Model} Model */
 
 const STEPS_PER_SECOND = 30;
 const QUIET = 180; // Milliseconds without a change, after which slower work begins.
+const TAP = 10; // Pixels that a finger may move during a tap.
 
 /** @type {{settings: Settings, at: number | null, playing: number, frame: number, quiet: number}} */
 const page = { settings: fromAddress(location.hash), at: null, playing: 0, frame: 0, quiet: 0 };
@@ -40,9 +42,22 @@ const canvas = (id) => /** @type {HTMLCanvasElement} */ (element(id));
 /** @type {(id: string) => HTMLSelectElement} */
 const select = (id) => /** @type {HTMLSelectElement} */ (element(id));
 
-/** Draw everything before the next frame, once for all changes since the last. */
+/** What takes the most time, by its element. @type {Record<string, (model: Model, at: number | null) => void>} */
+const VIEWS = {
+  path: (model, at) => drawSurface(canvas("path"), model, at),
+  map: (model) => drawMap(canvas("map"), model, knownBest(model.settings)),
+  loss: (model, at) => drawLoss(canvas("loss"), model, at),
+  oscillation: (model, at) => drawOscillation(canvas("oscillation"), model, at),
+  kernel: (model) => drawKernel(canvas("kernel"), model),
+  phase: (model, at) => drawPhase(canvas("phase"), model, at),
+  equations: writeEquations,
+};
+/** The views on the screen; the others follow when a person pauses or scrolls to them. */
+const onScreen = new Set(Object.keys(VIEWS));
+
+/** Draw before the next frame, once for all changes since the last. */
 function schedule() {
-  if (page.frame === 0) page.frame = requestAnimationFrame(render);
+  if (page.frame === 0) page.frame = requestAnimationFrame(() => render(onScreen));
 }
 
 /** @type {(changes: Partial<Settings>) => void} */
@@ -60,25 +75,24 @@ function finish() {
   history.replaceState(null, "", toAddress(page.settings));
   bestOf(page.settings);
   write("status", summaryText(compute(page.settings)));
-  schedule();
+  render(Object.keys(VIEWS));
 }
 
-function render() {
+/** @type {(settings: Settings) => ReturnType<typeof bestOf>} */
+const knownBest = (settings) => (isBestKnown(settings) ? bestOf(settings) : null);
+
+/** Draw some views, and write all numbers. @type {(names: Iterable<string>) => void} */
+function render(names) {
+  if (page.frame) cancelAnimationFrame(page.frame);
   page.frame = 0;
   const { settings, at } = page;
   const model = compute(settings);
-  const isKnown = isBestKnown(settings);
-  const best = isKnown ? bestOf(settings) : null;
+  const best = knownBest(settings);
   showSettings();
-  drawSurface(canvas("path"), model, at);
-  drawMap(canvas("map"), model, best);
-  drawLoss(canvas("loss"), model, at);
-  drawOscillation(canvas("oscillation"), model, at);
-  drawKernel(canvas("kernel"), model);
-  drawPhase(canvas("phase"), model, at);
-  writeTiles(model, best, isKnown);
+  for (const name of names) VIEWS[name](model, at);
+  writeTiles(model, best, isBestKnown(settings));
   writeNotes(model);
-  writeEquations(model);
+  writeUpdate(model);
   const button = /** @type {HTMLButtonElement} */ (element("best"));
   button.disabled = best === null;
 }
@@ -191,21 +205,44 @@ function changeNumbers(changes) {
   change(Object.fromEntries(clamped));
 }
 
-/** Call a function with the place of the pointer while it is down. @type {(id: string, move: (at: number[]) => void) => void} */
+/**
+ * Call a function with the place of the pointer while it is down.
+ *
+ * A finger that moves up or down scrolls the page and must change nothing. Its place therefore
+ * counts from the moment on at which it has moved sideways, or at the end of a tap.
+ * @type {(id: string, move: (at: number[]) => void) => void}
+ */
 function onDrag(id, move) {
   const target = canvas(id);
+  /** @type {number[] | null} */
+  let undecided = null; // Where a finger went down.
   const at = (/** @type {PointerEvent} */ event) => {
     const box = target.getBoundingClientRect();
     move([event.clientX - box.left, event.clientY - box.top]);
   };
   target.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || !event.isPrimary) return;
     target.setPointerCapture(event.pointerId);
-    at(event);
+    undecided = event.pointerType === "mouse" ? null : [event.clientX, event.clientY];
+    if (!undecided) at(event);
   });
   target.addEventListener("pointermove", (event) => {
-    if (target.hasPointerCapture(event.pointerId)) at(event);
+    if (!target.hasPointerCapture(event.pointerId)) return;
+    if (undecided) {
+      const [x, y] = undecided;
+      const across = Math.abs(event.clientX - x);
+      if (across < TAP || across < Math.abs(event.clientY - y)) return;
+      undecided = null;
+    }
+    at(event);
   });
+  target.addEventListener("pointerup", (event) => {
+    if (!undecided || !event.isPrimary) return;
+    const [x, y] = undecided;
+    if (Math.hypot(event.clientX - x, event.clientY - y) < TAP) at(event);
+    undecided = null;
+  });
+  target.addEventListener("pointercancel", () => (undecided = null));
 }
 
 /** Move along two settings with the arrow keys. @type {(id: string, across: NumberName, up: NumberName) => void} */
@@ -235,7 +272,8 @@ function onHover(id) {
   const target = canvas(id);
   target.addEventListener("pointermove", (event) => {
     const box = target.getBoundingClientRect();
-    const share = (event.clientX - box.left - 46) / (box.width - 58); // The margins of a chart.
+    const { left, right } = MARGIN;
+    const share = (event.clientX - box.left - left) / (box.width - left - right);
     page.at = Math.round(Math.min(Math.max(share, 0), 1) * page.settings.steps);
     stop();
     schedule();
@@ -289,7 +327,8 @@ function build() {
     changeNumbers({ x: Number(x.toFixed(3)), y: Number(y.toFixed(3)) });
   });
   onDrag("map", (at) => {
-    const [α, β] = mapPoint(canvas("map"), compute(page.settings), at);
+    const [, L] = curvaturesOf(page.settings);
+    const [α, β] = mapPoint(canvas("map"), page.settings, L, at);
     const changes = { alpha: Number(α.toPrecision(4)), beta: 1 - Number((1 - β).toPrecision(4)) };
     changeNumbers(METHODS[page.settings.method].usesBeta ? changes : { alpha: changes.alpha });
   });
@@ -306,7 +345,17 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   readColors();
   schedule();
 });
-new ResizeObserver(schedule).observe(element("path"));
+new ResizeObserver(() => {
+  forgetSizes();
+  schedule();
+}).observe(element("path"));
+const watcher = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) onScreen.add(target.id);
+    else onScreen.delete(target.id);
+  }
+  schedule();
+});
+for (const name of Object.keys(VIEWS)) watcher.observe(element(name));
 window.addEventListener("hashchange", () => change(fromAddress(location.hash)));
-render();
 finish();

@@ -14,6 +14,7 @@ import {
   openChart,
   prepare,
   rgbOf,
+  sizeOf,
   viridis,
 } from "./charts.js";
 import { LARGEST_BETA, SURFACE_CHOICES, rangesOf } from "./choices.js";
@@ -48,7 +49,7 @@ export function surfacePoint(canvas, surface, [u, v]) {
 
 /** The place of a chart, without drawing. @type {(canvas: HTMLCanvasElement, margin: typeof SURFACE_MARGIN) => Chart} */
 function openSize(canvas, { left, right, top, bottom }) {
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  const [width, height] = sizeOf(canvas);
   const ctx = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   return {
     ctx,
@@ -223,8 +224,8 @@ function mapScales(chart, settings, L) {
   };
 }
 
-/** The α and β at a place on the canvas. @type {(canvas: HTMLCanvasElement, model: Model, at: number[]) => number[]} */
-export function mapPoint(canvas, { settings, L }, [u, v]) {
+/** The α and β at a place on the canvas. @type {(canvas: HTMLCanvasElement, settings: Settings, L: number, at: number[]) => number[]} */
+export function mapPoint(canvas, settings, L, [u, v]) {
   const { x, y } = mapScales(openSize(canvas, MAP_MARGIN), settings, L);
   return [invert(x, u), 1 - invert(y, v)];
 }

@@ -205,12 +205,16 @@ function kernelEquation({ kernel: { a, betas, c } }) {
 const CHARACTERISTIC =
   "<div>(<i>z</i> − 1) + α λ <i>H</i>(<i>z</i>) = 0, &nbsp; <i>H</i>(<i>z</i>) = Σ <i>h<sub>k</sub> z</i><sup>−<i>k</i></sup></div>";
 
-/** Show the equations with the current numbers. @type {(model: Model) => void} */
+/** Show one step with the current numbers, and its rate. @type {(model: Model) => void} */
+export function writeUpdate(model) {
+  writeHtml("update", `${updateEquations(model)}<div>ρ = <b>${model.rate.toFixed(4)}</b></div>`);
+}
+
+/** Show the equations of the theory with the current numbers. @type {(model: Model) => void} */
 export function writeEquations(model) {
   const { settings, rate, edge, mu: μ, L, summary } = model;
   const sum = Number.isFinite(edge) ? `α λ &lt; <b>${readable(edge)}</b>` : "every α λ";
   const effective = settings.alpha * summary.total;
-  const update = [updateEquations(model), `<div>ρ = <b>${rate.toFixed(4)}</b></div>`].join("");
   const left = [
     kernelEquation(model),
     CHARACTERISTIC,
@@ -219,7 +223,6 @@ export function writeEquations(model) {
     `<div>α Σ <i>h<sub>k</sub></i> = <b>${readable(effective)}</b>, the effective learning rate</div>`,
   ].join("");
   const html = `<div class="columns"><div class="equation">${left}</div><div>${directionTable(model)}</div></div>`;
-  writeHtml("update", update);
   writeHtml("equations", html);
   const from = METHODS[settings.method].usesBeta ? "import momentax" : "import momentax, optax";
   write(

@@ -87,7 +87,7 @@ export function drawTimed(chart, x, y, xs, ys, color, at) {
     return;
   }
   const t = Math.min(at, xs.length - 1);
-  drawLine(chart, x, y, xs, ys, { color, alpha: 0.25 });
+  drawLine(chart, x, y, xs, ys, { color, width: 1, alpha: 0.4 });
   drawLine(chart, x, y, xs, ys, { color }, t + 1);
   drawDisc(chart, x(xs[t]), y(ys[t]), 4.5, color, chart.colors.card);
 }

@@ -209,7 +209,7 @@ def _require_whole_blocks(path: Any, leaf: Any, storage: Storage) -> None:
 
 def _is_encodable(leaf: Any, least: int) -> bool:
     dtype = jnp.result_type(leaf)
-    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 4 and jnp.size(leaf) >= least
+    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 4 and np.size(leaf) >= least
 
 
 # At update: run tx on the decoded velocity and encode the new one before the direction reads it.

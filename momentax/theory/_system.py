@@ -120,6 +120,7 @@ def reachable_basis(A: Reals, X: Reals, phase: Any = 0) -> Reals:
     size = np.linalg.norm(X, axis=0)
     new = X[:, size > 0] / size[size > 0]
     basis, scale = np.zeros((len(A), 0), np.float64), 1.0
+    largest = max(np.linalg.norm(A, 2), 1e-300) if new.size else 0.0
     while new.size:
         for _ in range(2):  # The second projection removes what rounding left of the first.
             new = new - basis @ (basis.T @ new)
@@ -131,7 +132,7 @@ def reachable_basis(A: Reals, X: Reals, phase: Any = 0) -> Reals:
             found.append(np.zeros((len(A), len(s)))[:, independent])
             found[-1][rows] = u[:, independent]
         basis = np.concatenate([basis, *found], axis=1)
-        new, scale = A @ np.concatenate(found, axis=1), max(np.linalg.norm(A, 2), 1e-300)
+        new, scale = A @ np.concatenate(found, axis=1), largest
     return basis
 
 

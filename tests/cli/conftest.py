@@ -11,12 +11,13 @@ import matplotlib.pyplot as plt
 import pytest
 
 from momentax.__main__ import main
-from momentax._cli import _sweep
 
 
 @pytest.fixture(autouse=True)
 def _close_and_keep_devices(monkeypatch):
     """Close all figures, and keep the command from starting JAX with other devices."""
+    from momentax._cli import _sweep  # It loads Flax, which most folders of tests do not need.
+
     monkeypatch.setattr(_sweep, "use_all_cores", lambda count=None: jax.device_count())
     yield
     plt.close("all")

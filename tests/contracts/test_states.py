@@ -166,6 +166,14 @@ def test_eval_shape_of_init(name):
 
 
 @every_transformation
+def test_parameters_without_values_have_a_state(name):
+    tx, params = build(name), tree()
+    without_values = jax.eval_shape(lambda: params)
+    expected = jax.eval_shape(tx.init, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(tx.init(without_values), expected)
+
+
+@every_transformation
 def test_sharding_follows_the_parameters(name):
     mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
     axes = TRANSFORMATIONS[name].axes

@@ -1,5 +1,7 @@
 """The functions that keep XLA from copying change no value and add the dependence."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +58,26 @@ def test_computed_after_avoids_copies_of_arrays_that_are_read_later(after, copie
     assert len(found.copies) == copies
 
 
+def kernels(program):
+    """Return the different bodies of fused operations, without the numbers in their names."""
+    bodies = re.findall(r"^%fused_computation.*?^}", program.as_text(), re.MULTILINE | re.DOTALL)
+    return {re.sub(r"(?<=[a-z])[._][\d.]+|, metadata=\{.*?\}", "", body) for body in bodies}
+
+
+@pytest.mark.parametrize(
+    ("take", "count"),
+    [(xla.part_of, 1), (lambda x, start, n: jax.lax.slice_in_dim(x, start, start + n), 5)],
+    ids=["parts", "slices"],
+)
+def test_equal_parts_of_a_stack_need_one_kernel(take, count):
+    stack = jnp.arange(80.0).reshape(10, 2, 4)
+    program = jax.jit(lambda x: [2 * take(x, i, 2) for i in range(0, 10, 2)]).lower(stack).compile()
+    for i, part in enumerate(program(stack)):
+        np.testing.assert_array_equal(part, 2 * stack[2 * i : 2 * i + 2])
+    assert len(kernels(program)) == count
+    assert xla.part_of(stack, 0, 10) is stack
+
+
 def test_evaluate_runs_a_traced_program():
     closed = jax.make_jaxpr(lambda x, y: (x + y, x * y))(1.0, 2.0)
     assert [float(x) for x in xla.evaluate(closed, 3.0, 4.0)] == [7.0, 12.0]
@@ -73,3 +95,14 @@ def test_value_and_gradients_are_those_of_jax(single_device):
     expected = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     found = jax.jit(lambda p: xla.value_and_grad_before_writes(loss, p, single_device))(params)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def refuse():
+    raise AssertionError
+
+
+def test_a_known_condition_calls_one_function_only():
+    assert xla.choose(jnp.array(True), lambda: 1, refuse) == 1
+    assert xla.choose(jnp.array(False), refuse, lambda: 2) == 2
+    traced = jax.jit(lambda x: xla.choose(x > 0, lambda: -x, lambda: 2 * x))
+    assert (traced(1.0), traced(-1.0)) == (-1.0, -2.0)

@@ -1,6 +1,7 @@
 """The explorer in a browser: what its tests do with the page."""
 
 import re
+import time
 
 CANVASES = ("path", "map", "loss", "oscillation", "kernel", "phase")
 
@@ -84,6 +85,31 @@ class Page:
         chain = ActionChains(self.driver).move_to_element_with_offset(canvas, *places[0])
         chain.click_and_hold().move_to_element_with_offset(canvas, *places[1]).release().perform()
         self.settle()
+
+    def touch(self, name, start, end=None):
+        """Touch a share of a canvas, move the finger to another one, and lift it after a rest.
+
+        Returns how far the canvas went up on the screen.
+        """
+        target = self.driver.find_element("id", name)
+        self.run("arguments[0].scrollIntoView({block: 'center'})", target)
+        where = "return arguments[0].getBoundingClientRect().toJSON()"
+        box = self.run(where, target)
+
+        def at(u, v):
+            return [{"x": box["x"] + u * box["width"], "y": box["y"] + v * box["height"]}]
+
+        def send(kind, points):
+            command = {"type": kind, "touchPoints": points}
+            self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", command)
+
+        send("touchStart", at(*start))
+        for i in range(1, 11 if end else 1):
+            send("touchMove", at(*(u + i / 10 * (v - u) for u, v in zip(start, end, strict=True))))
+        time.sleep(0.2)  # A finger that is lifted while it moves lets the page scroll on.
+        send("touchEnd", [])
+        self.settle()
+        return round(box["top"] - self.run(where, target)["top"])
 
     def settings(self):
         """The settings in the address."""

@@ -304,6 +304,28 @@ def test_a_width_of_380_pixels_works(page):
     assert 0 <= top < 100
 
 
+@pytest.mark.parametrize("name", ["map", "path"])
+def test_a_finger_scrolls_or_moves_the_setting_and_never_both(page, name):
+    page.resize(*NARROW)
+    page.load()
+    page.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        before = page.settings()
+        assert page.touch(name, (0.5, 0.8), (0.52, 0.1)) > 50
+        assert page.touch(name, (0.5, 0.2), (0.48, 0.9)) < -50
+        assert page.settings() == before
+        assert page.touch(name, (0.4, 0.5)) == 0  # A tap.
+        tapped = page.settings()
+        assert tapped != before
+        assert page.touch(name, (0.4, 0.5), (0.7, 0.3)) == 0  # Sideways.
+        after = page.settings()
+        across, up = ("alpha", "beta") if name == "map" else ("x", "y")
+        assert float(after[across]) > float(tapped[across])
+        assert float(after[up]) > float(tapped[up])
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
 def test_play_moves_unless_less_motion_is_preferred(page):
     page.run("document.getElementById('play').click()")
     assert page.text("play") == "Stop"
@@ -329,15 +351,13 @@ let count = 0;
 const frame = (now) => {
   times.push(now);
   if (++count > 120) {
-    const gaps = times.slice(1).map((t, i) => t - times[i]).sort((a, b) => a - b);
     work.sort((a, b) => a - b);
     done({mean: 1000 * (times.length - 1) / (times.at(-1) - times[0]),
-          slowest: gaps.at(-1), work: work[60], worst: work.at(-1)});
+          least: work[0], work: work[60]});
     return;
   }
   slider.value = String(150 + Math.round(40 * Math.sin(count / 10)));
   slider.dispatchEvent(new Event('input'));
-  const begin = performance.now();
   requestAnimationFrame(frame);
   // Runs after the callbacks of the next frame, those that draw included.
   requestAnimationFrame((at) => work.push(performance.now() - at));
@@ -346,16 +366,29 @@ setTimeout(() => requestAnimationFrame(frame), 400);
 """
 
 
+def processor_time(page):
+    """The milliseconds that the page's main thread has computed, which other programs do not slow.
+
+    Drawing is part of them, which happens after the scripts of a frame.
+    """
+    found = page.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    return 1000 * next(each["value"] for each in found if each["name"] == "TaskDuration")
+
+
 @pytest.mark.parametrize("method", ["heavy_ball", "aggregated"])
 def test_frames_at_500_steps_are_measured(page, method, capsys):
-    page.driver.set_script_timeout(60)
+    page.driver.set_script_timeout(120)
+    page.driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    before = processor_time(page)
     measured = page.driver.execute_async_script(
         FRAMES, f"#method={method}&extra=3&beta=0.95&steps=500&noise=0.5"
     )
+    used = (processor_time(page) - before) / 120
     with capsys.disabled():
         print(
-            f"\n{method}: {measured['mean']:.1f} frames/s at 500 steps while α moves; drawing "
-            f"takes {measured['work']:.1f} ms (median), {measured['worst']:.1f} ms (worst)"
+            f"\n{method}: {measured['mean']:.1f} frames/s at 500 steps while α moves; a frame "
+            f"takes {used:.1f} ms of processor time, and until its scripts end "
+            f"{measured['least']:.1f} ms (least) and {measured['work']:.1f} ms (median)"
         )
     assert measured["mean"] > 0
 

@@ -1,6 +1,6 @@
 """The formulas of the explorer in a JavaScript engine, against the theory and the methods."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,11 @@ METHODS = {
         [1.0, 0.5],
     ),
 }
-HEAVY_BALL = theory.state_space(optax.sgd(1.0, momentum=0.9))
+
+
+@cache
+def heavy_ball():
+    return theory.state_space(optax.sgd(1.0, momentum=0.9))
 
 
 def settings(formulas, name):
@@ -64,7 +68,7 @@ def at_learning_rate(space, α):
 
 
 def test_a_scaled_state_space_is_that_of_the_learning_rate():
-    scaled = at_learning_rate(HEAVY_BALL, 0.1)
+    scaled = at_learning_rate(heavy_ball(), 0.1)
     expected = theory.rate_at(optax.sgd(0.1, momentum=0.9), [1.0, 30.0])
     np.testing.assert_allclose(theory.rate_at(scaled, [1.0, 30.0]), expected, rtol=1e-12)
 

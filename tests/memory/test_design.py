@@ -5,6 +5,7 @@ import pytest
 
 import momentax
 from momentax import memory, theory
+from momentax.memory import _design
 
 MU, L = 1.0, 100.0
 FASTEST = theory.optimal_heavy_ball(MU, L)
@@ -39,6 +40,17 @@ def test_a_mixture_is_not_slower_than_heavy_ball_under_the_same_bound():
     assert found.rate <= found.heavy_ball["rate"] * (1 + 1e-9)
     assert found.noise_floor <= 0.5 * (1 + 1e-3)
     assert found.speedup >= 1 - 1e-9
+
+
+@pytest.mark.parametrize("averages", [1, 2, 4])
+def test_the_search_computes_the_noise_floor_of_the_theory(averages):
+    problem = _design._Problem(MU, L, 0.7, 1.0)
+    rng = np.random.default_rng(averages)
+    for _ in range(5):
+        x = np.append(rng.uniform(0.05, 2.0, averages), rng.uniform(0.01, 0.3, averages))
+        space = problem.system(x)
+        found = problem.noise_of_stable(space, problem.loops(space))
+        np.testing.assert_allclose(found, problem.noise(space), rtol=1e-9)
 
 
 def test_errors_name_the_argument():

@@ -255,6 +255,44 @@ def test_a_missing_gradient_leaves_its_parameter_as_it_is():
     chex.assert_trees_all_equal(v["dense"], held["dense"])
 
 
+MISSING = {
+    "sgd": lambda: optax.sgd(0.1, momentum=0.9, nesterov=True),
+    "rmsprop": lambda: optax.rmsprop(0.1, momentum=0.9),
+    "chain": lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9)),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_an_optimizer_of_optax_keeps_moments_where_a_gradient_is_missing(name):
+    params = {"embed": {"embedding": normal(3, 4)}, "a": {"bias": normal(3)}}
+    params = jax.tree.map(jnp.float32, params | {"b": {"bias": normal(3, seed=1)}})
+    tx = muon(0.02, others=MISSING[name]())
+    missing = {**params, "a": {"bias": None}, "embed": {"embedding": None}}
+
+    def step(state, g):
+        updates, state = tx.update(g, state, params)
+        return state, updates
+
+    with jax.numpy_dtype_promotion("standard"):
+        state, _ = step(tx.init(params), params)
+        held, u = step(state, missing)
+        again, _ = jax.lax.scan(step, state, jax.tree.map(lambda x: x[None], missing))
+        _, after = step(held, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(held, state)
+    chex.assert_trees_all_close(again, held, rtol=1e-6)
+    assert not u["a"]["bias"].any()
+    assert not u["embed"]["embedding"].any()
+    assert u["b"]["bias"].all()
+    assert all(leaf.all() for leaf in jax.tree.leaves(after))
+    before, kept = ([x for x in jax.tree.leaves(s) if x.shape] for s in (state, held))
+    changed = sum(bool((x != y).any()) for x, y in zip(before, kept, strict=True))
+    # Of the three parameters one has a gradient, and its moments change.
+    assert changed == sum(leaf.shape == (3,) for leaf in before) // 2 > 0
+    refusing = muon(0.02, others=optax.adamw(0.1))
+    with pytest.raises(ValueError, match=r"^the gradient at \['a'\]\['bias'\] is None, .* zeros"):
+        refusing.update(missing, refusing.init(params), params)
+
+
 # Models.
 
 INPUTS = jnp.asarray(normal(16, 6), jnp.float32)

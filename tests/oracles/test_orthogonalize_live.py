@@ -11,6 +11,7 @@ from pytorch_optimizer.optimizer.muon import normuon
 from pytorch_optimizer.optimizer.utils import zero_power_via_newton_schulz_5
 
 import momentax
+from momentax._wrappers import _orthogonalize
 from momentax._wrappers._coefficients import COEFFICIENTS
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -31,17 +32,27 @@ def test_the_iteration_is_that_of_pytorch_optimizer(name):
 
 
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5)])
-def test_normuon_is_that_of_pytorch_optimizer(shape, monkeypatch):
+@pytest.mark.parametrize("eps", [0.0, 1e-10])
+def test_normuon_is_that_of_pytorch_optimizer(shape, eps, monkeypatch):
     monkeypatch.setattr(normuon, "zero_power_via_newton_schulz_5", in_float64)
+    monkeypatch.setattr(_orthogonalize, "_ROW_EPS", eps)
     weight = torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64))
-    theirs = NorMuon([{"params": [weight], "use_muon": True}], lr=1.0, foreach=False)
+    groups = [{"params": [weight], "use_muon": True}]
+    theirs = NorMuon(groups, lr=1.0, eps=eps, foreach=False)
     tx = momentax.orthogonalize(
         coefficients="jordan", dtype=jnp.float64, where="oi", after="normuon"
     )
-    state, ours = tx.init(np.zeros(shape)), np.zeros(shape)
+    state, ours, scale = (
+        tx.init(np.zeros(shape)),
+        np.zeros(shape),
+        max(1, shape[0] / shape[1]) ** 0.5,
+    )
     for g in np.random.default_rng(1).normal(size=(8, *shape)):
         weight.grad = torch.tensor(g)
         theirs.step()
         d, state = tx.update(g, state)
-        ours = ours - d
-        np.testing.assert_allclose(ours, weight.detach().numpy(), atol=1e-10)
+        # They add ε to the norm of the divided matrix as well, so that their steps are shorter.
+        undivided = d * (np.sqrt(state.row_squares) + eps)
+        norm = np.linalg.norm(d) ** 2 / (scale * np.linalg.norm(undivided))
+        ours = ours - d * norm / (norm + eps)
+        np.testing.assert_allclose(ours, weight.detach().numpy(), rtol=0, atol=1e-12)

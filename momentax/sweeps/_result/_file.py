@@ -20,9 +20,9 @@ import numpy as np
 from momentax._core.arguments import describe, is_real, printable
 from momentax._core.files import write_file
 from momentax._core.typing import PyTree
+from momentax._core.version import momentax_version
 from momentax.sweeps._axes import as_objects
 from momentax.sweeps._points import Points
-from momentax.sweeps._version import momentax_version
 
 FORMAT = 1
 _QUIET_NAN = 0x7FC00000  # In float32; its 22 low bits are free for a payload.

@@ -12,12 +12,12 @@ import numpy as np
 from momentax._core import arguments
 from momentax._core.metrics import known_mode
 from momentax._core.typing import PyTree
+from momentax._core.version import momentax_version
 from momentax.sweeps._axes import as_objects, describe_point, describe_value
 from momentax.sweeps._points import Points
 from momentax.sweeps._result import _file
 from momentax.sweeps._result._records import Best, Report
 from momentax.sweeps._result._statistics import group_by_setting, mean_of_groups
-from momentax.sweeps._version import momentax_version
 
 if TYPE_CHECKING:
     import pandas

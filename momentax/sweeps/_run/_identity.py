@@ -12,11 +12,11 @@ import numpy as np
 
 from momentax._core import arguments
 from momentax._core.stores import CannotKeepError
+from momentax._core.version import momentax_version
 from momentax.sweeps._axes import describe_value
 from momentax.sweeps._points import Points
 from momentax.sweeps._run._program import Traced
 from momentax.sweeps._run._references import UnknownContentError, digest
-from momentax.sweeps._version import momentax_version
 
 FUNCTION_FILE = "function.txt"
 _MOST_LINES = 6  # Of a difference between two functions.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optax
+from numpy.typing import NDArray
 
 from momentax._core.typing import Reals
 from momentax.theory._curvature import real_range
@@ -17,6 +18,8 @@ from momentax.theory._system import LinearSystem, Phase, StateSpace
 # A system is stable if its largest root is below this, since rounding may move a root from the unit
 # circle into it.
 _STABLE = 1 - 1e-13
+
+_STEEPER = 8
 
 
 def _crossings(system: LinearSystem, r: float) -> Reals:
@@ -55,29 +58,67 @@ def _middles(edges: Reals) -> Reals:
     return (edges[1:] + edges[:-1]) / 2
 
 
-def _refine_peaks(phases: list[Phase], points: Reals) -> tuple[Reals, Reals]:
-    """Add curvatures around each place where the radius may peak; return all, and the radii.
+class _Samples(NamedTuple):
+    """Curvatures in order, the size of the largest root at each, and the |cos| of its angle."""
 
-    A peak can be narrow only where two complex roots meet, on the real axis.
+    at: Reals
+    size: Reals
+    turn: Reals
+
+    @classmethod
+    def take(cls, phases: list[Phase], at: Reals) -> _Samples:
+        at = np.unique(at)
+        size, cosine = largest_root(phases, at)
+        return cls(at, size, np.abs(cosine))
+
+    def join(self, other: _Samples) -> _Samples:
+        _, kept = np.unique(np.concatenate([self.at, other.at]), return_index=True)
+        return _Samples(*(np.concatenate(pair)[kept] for pair in zip(self, other, strict=True)))
+
+
+def _peaks(heights: Reals, level: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the samples on both sides of each peak that may reach a level.
+
+    Next to a sample that is higher than its neighbors, a peak is taken to rise at most _STEEPER
+    times as far above the sample as the sample rises above the lower neighbor.
     """
-    furthest = np.abs(points).max()
-    heights_of: tuple[Callable[[Reals], Any], ...] = (
-        lambda λ: np.abs(largest_root(phases, λ)[1]),
-        lambda λ: largest_root(phases, λ)[0],
+    rise = np.diff(heights, prepend=-np.inf, append=-np.inf)
+    tops = np.flatnonzero((rise[:-1] >= 0) & (rise[1:] <= 0) & (rise[:-1] > rise[1:]))
+    left, right = np.maximum(tops - 1, 0), np.minimum(tops + 1, len(heights) - 1)
+    rises = heights[tops] - np.minimum(heights[left], heights[right])
+    may_reach = (rises > 0) & (heights[tops] + _STEEPER * rises >= level)
+    chosen = np.flatnonzero(may_reach)
+    chosen = chosen[np.argsort(heights[tops[chosen]])][-64:]
+    return left[chosen], right[chosen]
+
+
+def _refine_peaks(phases: list[Phase], points: Reals, level: float | None = None) -> _Samples:
+    """Add samples around each place where the radius may peak, and return all.
+
+    A peak can be narrow only where two complex roots meet, on the real axis. Only peaks that may
+    reach the level are refined; without a level, those that may exceed the highest sample.
+    """
+    samples, furthest = _Samples.take(phases, points), np.abs(points).max()
+
+    def height(samples: _Samples) -> tuple[Reals, float]:
+        if level is None:
+            return samples.size, samples.size.max() * (1 + 1e-13)
+        return np.minimum(samples.size, level), level
+
+    goals: tuple[Callable[[_Samples], tuple[Reals, float]], ...] = (
+        lambda samples: (samples.turn, 1.0),
+        height,
     )
-    for height in heights_of:
-        at = points
+    for goal in goals:
         while True:
-            heights = height(at)
-            rise = np.diff(heights, prepend=-np.inf, append=-np.inf)
-            tops = np.flatnonzero((rise[:-1] >= 0) & (rise[1:] <= 0) & (rise[:-1] > rise[1:]))
-            tops = tops[np.argsort(heights[tops])][-64:]
-            low, high = at[np.maximum(tops - 1, 0)], at[np.minimum(tops + 1, len(at) - 1)]
-            if np.all(high - low <= 1e-13 * np.maximum(np.abs(high), 1e-12 * furthest)):
+            left, right = _peaks(*goal(samples))
+            low, high = samples.at[left], samples.at[right]
+            wide = high - low > 1e-13 * np.maximum(np.abs(high), 1e-12 * furthest)
+            if not np.any(wide):
                 break
-            at = np.unique(np.linspace(low, high, 9))
-            points = np.unique(np.concatenate([points, at]))
-    return points, largest_root(phases, points)[0]
+            between = np.linspace(low[wide], high[wide], 33)
+            samples = samples.join(_Samples.take(phases, between))
+    return samples
 
 
 def worst_rate(system: LinearSystem, μ: float, L: float) -> float:
@@ -89,7 +130,7 @@ def worst_rate(system: LinearSystem, μ: float, L: float) -> float:
         points = np.linspace(low, high, count)
         if low > 0:
             points = np.concatenate([points, np.geomspace(low, high, count)])
-        return float(_refine_peaks(normal.phases, np.unique(points))[1].max())
+        return float(_refine_peaks(normal.phases, points).size.max())
     best = radius(normal, [low, high]).max()
     while low < high:
         inner = _crossings(normal, best * (1 + 1e-13) + 1e-15)
@@ -104,7 +145,7 @@ def worst_rate(system: LinearSystem, μ: float, L: float) -> float:
 def _periodic_edge(system: LinearSystem) -> float:
     """Find the edge of a normalized system with a period, by search and bisection."""
     grid = np.geomspace(1e-6, 1e6, 1024 + 256 * system.period)
-    points, radii = _refine_peaks(system.phases, grid)
+    points, radii, _ = _refine_peaks(system.phases, grid, _STABLE)
     unstable = radii >= _STABLE
     if unstable[0] or not unstable.any():
         return 0.0 if unstable[0] else np.inf

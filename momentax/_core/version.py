@@ -1,4 +1,4 @@
-"""What the files of sweeps say of the library that wrote them."""
+"""The version of momentax, which files that it writes and reads state."""
 
 from __future__ import annotations
 

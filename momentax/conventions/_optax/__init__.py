@@ -1,0 +1,1 @@
+"""The convention of Optax: its hyperparameters and its states."""

@@ -1,0 +1,21 @@
+"""Optax's tests of sharding, which need 8 devices, over every optimizer.
+
+`python -m tests.optax_suite.eight_devices [NAME ...]` runs them and prints, as JSON, the outcome of
+each: an error, or None.
+"""
+
+import json
+import sys
+
+import jax
+
+from tests.optax_suite.loading import load, outcomes
+from tests.optax_suite.optimizers import every_optimizer
+
+if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", 8)
+    every = every_optimizer()
+    chosen = sys.argv[1:] or list(every)
+    made = {name: every[name].make(**every[name].numbers) for name in chosen}
+    suite = load("optax._src.sharding_test", {"OPTIMIZERS": made}).ShardingTest
+    print(json.dumps(outcomes(suite)))
