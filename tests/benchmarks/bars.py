@@ -137,6 +137,17 @@ BARS = [
         platform="cpu",
         reason=_READING,
     ),
+    *(
+        Bar(
+            f"a training step with {name} over one without",
+            "network",
+            "resnet18",
+            (f"step of a network, {name}",),
+            "step of a network",
+            1.03,
+        )
+        for name in ("monitor", "monitor every 10 steps")
+    ),
     Bar(
         "one step a call over 10",
         "leaves",

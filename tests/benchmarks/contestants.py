@@ -14,6 +14,7 @@ import momentax
 from tests.benchmarks import peers
 from tests.benchmarks.limit import Loop
 from tests.benchmarks.measure import Contestant, Maker, bytes_of, compiled, stepping
+from tests.benchmarks.networks import network_step
 from tests.benchmarks.workloads import Arena
 from tests.cases import METHODS
 from tests.storage.cases import STORAGES, wrap
@@ -303,6 +304,11 @@ CONTESTANTS: dict[str, Maker] = {
     "monitor(heavy_ball), curvature": monitored(1, curvature=True),
     "heavy_ball, norms each step": measured(1),
     "heavy_ball, norms every 10 steps": measured(10),
+    "step of a network": network_step(heavy_ball),
+    "step of a network, monitor": network_step(lambda: momentax.monitor(heavy_ball())),
+    "step of a network, monitor every 10 steps": network_step(
+        lambda: momentax.monitor(heavy_ball(), every=10), every=10
+    ),
     "nothing": nothing,
     **{
         f"{name}{on}": make

@@ -114,6 +114,13 @@ SUITES = {
         "heavy_ball",
         limit=False,
     ),
+    "network": Suite(
+        "Training steps of ResNet-18 on 16 images of 96 by 96 pixels",
+        ["resnet18"],
+        ["step of a network, monitor", "step of a network, monitor every 10 steps"],
+        "step of a network",
+        limit=False,
+    ),
 }
 # Measured as whole processes.
 PROCESSES = {

@@ -4,10 +4,11 @@ import math
 import shutil
 from pathlib import Path
 
+import jax
 import pytest
 
 from tests.benchmarks import __main__ as program
-from tests.benchmarks import record, workloads
+from tests.benchmarks import networks, record, workloads
 from tests.benchmarks.bars import BARS, Bar
 from tests.benchmarks.contestants import CONTESTANTS
 from tests.benchmarks.suites import LINEAR, MEMORY, PROCESSES, SUITES
@@ -63,6 +64,17 @@ def test_the_networks_have_the_leaves_and_parameters_of_the_real_ones():
     assert counted(workloads.resnet18()) == (62, 11_689_512)
     assert counted(workloads.gpt2()) == (148, 124_439_808)
     assert counted(workloads.small(1000))[0] == 1000
+
+
+def test_the_loss_of_resnet18_uses_every_leaf():
+    params = [jax.ShapeDtypeStruct(shape, "float32") for shape in workloads.resnet18()]
+    images = jax.ShapeDtypeStruct(networks.IMAGES, "float32")
+    program = jax.make_jaxpr(networks.resnet18_loss)(params, images).jaxpr
+    used = {id(given) for equation in program.eqns for given in equation.invars}
+    assert all(id(variable) in used for variable in program.invars)
+    loss, gradient = jax.eval_shape(jax.value_and_grad(networks.resnet18_loss), params, images)
+    assert loss.shape == ()
+    assert [leaf.shape for leaf in gradient] == workloads.resnet18()
 
 
 def test_suites_and_bars_name_contestants_and_workloads_that_exist():
