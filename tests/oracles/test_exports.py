@@ -116,7 +116,7 @@ def test_no_worst_case_exceeds_its_certificate_or_is_below_that_of_quadratics(st
     bound = rate ** (2 * steps) * (start @ P @ start) / inner
     path = theory.trajectory(tx, np.diag(np.linspace(MU, L, 50)), np.ones(50), steps)
     found = worst_case(tx, mu=MU, L=L, steps=steps)
-    assert np.max(path[-1] ** 2) - 1e-6 <= found <= bound + 1e-6
+    assert np.max(path[-1] ** 2) - 1e-5 <= found <= bound + 1e-5  # The solver is not exact.
 
 
 @pytest.mark.parametrize("to", ["autolyap", "pepit"])

@@ -1,0 +1,107 @@
+"""Haiku, NumPyro and Optuna with momentax inside, each compared with a run without it."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import momentax
+from momentax import sgd
+from tests.neighbours.regression import (
+    BATCH,
+    NESTEROV,
+    STEPS,
+    assert_trained,
+    mean_squared_error,
+    start,
+)
+
+pytestmark = [pytest.mark.oracles, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(autouse=True)
+def relaxed():
+    """Other libraries promote dtypes and ranks."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def test_haiku_makes_the_steps_that_numpy_makes():
+    haiku = importlib.import_module("haiku")
+    model = haiku.without_apply_rng(haiku.transform(lambda x: haiku.Linear(1)(x)))
+    kernel, bias = start()
+    params = {"linear": {"w": kernel, "b": bias}}
+    assert jax.tree.structure(params) == jax.tree.structure(model.init(jax.random.key(0), BATCH[0]))
+    state = NESTEROV.init(params)
+
+    @jax.jit
+    def step(params, state, x, y):
+        grads = jax.grad(lambda params: mean_squared_error(model.apply(params, x), y))(params)
+        updates, state = NESTEROV.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(STEPS):
+        params, state = step(params, state, *BATCH)
+    found, velocity = params["linear"], momentax.velocity(state)["linear"]
+    assert_trained(found["w"], found["b"], [velocity["w"], velocity["b"]])
+
+
+def test_stochastic_variational_inference_of_numpyro_descends_as_with_optax():
+    """The posterior of a mean is normal, and known: 20 observations of variance 1, prior N(0, 1)."""
+    numpyro = importlib.import_module("numpyro")
+    distributions = importlib.import_module("numpyro.distributions")
+    infer = importlib.import_module("numpyro.infer")
+    wrap = importlib.import_module("numpyro.optim").optax_to_numpyro
+    data = jnp.asarray(np.random.default_rng(0).normal(1.0, 1.0, 20), jnp.float32)
+
+    def model():
+        mean = numpyro.sample("mean", distributions.Normal(0.0, 1.0))
+        with numpyro.plate("data", 20):
+            numpyro.sample("x", distributions.Normal(mean, 1.0), obs=data)
+
+    guide = importlib.import_module("numpyro.infer.autoguide").AutoNormal(model)
+
+    def run(tx):
+        svi = infer.SVI(model, guide, wrap(tx), infer.Trace_ELBO(num_particles=8))
+        return svi.run(jax.random.key(0), 400, progress_bar=False)
+
+    own, theirs = run(sgd(0.002, momentax.heavy_ball(0.9))), run(optax.sgd(0.002, momentum=0.9))
+    np.testing.assert_allclose(own.losses, theirs.losses, rtol=1e-3)
+    np.testing.assert_allclose(own.params["mean_auto_loc"], data.sum() / 21, atol=0.05)
+    np.testing.assert_allclose(own.params["mean_auto_scale"], 1 / np.sqrt(21), atol=0.05)
+    assert momentax.velocity(own.state.optim_state[1][1]).keys() == own.params.keys()
+
+
+def test_a_batch_of_optunas_trials_is_one_program():
+    optuna = importlib.import_module("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    ravine, traces = momentax.problems.ravine(kappa=10), []
+
+    def run(learning_rate, beta):
+        traces.append(None)
+        tx = sgd(learning_rate, momentax.heavy_ball(beta))
+        return {"loss": ravine.loss(momentax.rollout(ravine.loss, ravine.start, tx, 30).params)}
+
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, constant_liar=True))
+    expected, counts = [], []
+    for _ in range(3):
+        trials = [study.ask() for _ in range(8)]
+        points = momentax.sweeps.zipped(
+            learning_rate=[t.suggest_float("learning_rate", 1e-3, 1, log=True) for t in trials],
+            beta=[t.suggest_float("beta", 0.0, 0.99) for t in trials],
+        )
+        losses = momentax.sweep(run, points).values["loss"]
+        for trial, loss in zip(trials, losses, strict=True):
+            study.tell(trial, float(loss), skip_if_finished=True)  # A loss of NaN is a failure.
+            expected.append((trial.params, float(loss)))
+        counts.append(len(traces))
+    assert counts[0] == counts[-1]  # Later batches run the program of the first.
+    for trial, (params, value) in zip(study.trials, expected, strict=True):
+        assert trial.params == params
+        if trial.value is not None:
+            alone = float(run(**{k: jnp.float32(v) for k, v in params.items()})["loss"])
+            assert trial.value == value == pytest.approx(alone, rel=1e-3)
+    assert study.best_value < 1e-3 * ravine.loss(ravine.start)
