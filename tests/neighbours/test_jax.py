@@ -15,8 +15,6 @@ METHODS = {
     "heavy_ball": momentax.heavy_ball,
     "nesterov": momentax.nesterov,
     "quasi_hyperbolic": lambda β: momentax.quasi_hyperbolic(β, 0.7),
-    "nadam": lambda β: momentax.nadam(beta1=β),
-    "orthogonal momentum": lambda β: momentax.orthogonalize(momentax.nesterov(β)),
 }
 
 

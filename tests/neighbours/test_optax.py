@@ -125,7 +125,7 @@ def test_microbatches_of_optax_and_accumulation_make_the_steps_of_the_whole_batc
     params, state = start(), NESTEROV.init(start())
     other, other_state = start(), NESTEROV.init(start())
     step = momentax.train_step(loss, NESTEROV, accumulation=4)
-    parts = [each.reshape((4, -1) + each.shape[1:]) for each in BATCH]
+    parts = [each.reshape((4, -1, *each.shape[1:])) for each in BATCH]
 
     @jax.jit
     def by_microbatches(params, state):

@@ -50,7 +50,7 @@ def test_haiku_makes_the_steps_that_numpy_makes():
 
 
 def test_stochastic_variational_inference_of_numpyro_descends_as_with_optax():
-    """The posterior of a mean is normal, and known: 20 observations of variance 1, prior N(0, 1)."""
+    """The posterior of the mean of 20 observations is known: both variances are 1."""
     numpyro = importlib.import_module("numpyro")
     distributions = importlib.import_module("numpyro.distributions")
     infer = importlib.import_module("numpyro.infer")
