@@ -131,5 +131,5 @@ def export(
             f"mu must be below L for PEPit, got mu={μ} and L={largest}; theory.rate is exact there"
         )
     n = 1 if steps is None else as_count("steps", steps)
-    measure = as_option("measure", "distance" if measure is None else measure, MEASURES)
-    return to_pepit(_load(to), coefficients(tx, n), μ, largest, measure)
+    chosen = as_option("measure", "distance" if measure is None else measure, MEASURES)
+    return to_pepit(_load(to), coefficients(tx, n), μ, largest, chosen)
