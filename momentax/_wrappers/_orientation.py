@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from momentax._core import arguments, arithmetic, trees, xla
@@ -74,7 +75,7 @@ def orient_updates(
 
 def is_comparable(leaf: Any) -> bool:
     """Return whether the update of a parameter can be compared with its gradient."""
-    return jnp.size(leaf) > 0 and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    return np.size(leaf) > 0 and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
 def _initial_orientation(leaf: Any) -> jax.Array:

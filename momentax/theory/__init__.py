@@ -26,7 +26,7 @@ read at a `step`, `around` a point, or of the parameter at a `path`.
     rate, rate_at, sharpness_limit, damping, escape_rate
     stationary_variance, noise_floor
     impulse_response, frequency_response, signal_to_noise_gain, mean_age
-    certify, analyze, advise
+    certify, analyze, advise, export
 
 Searches take a factory, a function from hyperparameters to transformations.
 
@@ -79,6 +79,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.theory._closed_forms._worst_case import WorstCaseTuning as WorstCaseTuning
     from momentax.theory._closed_forms._worst_case import robust_momentum as robust_momentum
     from momentax.theory._closed_forms._worst_case import triple_momentum as triple_momentum
+    from momentax.theory._export._export import export as export
     from momentax.theory._properties._closed_loop import Damping as Damping
     from momentax.theory._properties._closed_loop import closed_loop as closed_loop
     from momentax.theory._properties._closed_loop import damping as damping

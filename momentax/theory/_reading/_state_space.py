@@ -198,6 +198,18 @@ def _example(params: Any, path: str | None) -> tuple[Any, int | None]:
     return structure.unflatten(small), None if path is None else names.index(path)
 
 
+def require_readable(
+    tx: optax.GradientTransformation, alternative: str = ""
+) -> optax.GradientTransformation:
+    """Return the transformation whose steps are read, or refuse what is none."""
+    if isinstance(tx, optax.MultiSteps):
+        tx = tx.gradient_transformation()
+    arguments.require_transformation("tx", tx, alternative)
+    while isinstance(tx, Observed):
+        tx = tx.observed
+    return tx
+
+
 def read_system(
     tx: optax.GradientTransformation,
     step: int | None = None,
@@ -206,13 +218,9 @@ def read_system(
     path: str | None = None,
 ) -> LinearSystem:
     """Read the LinearSystem of tx; `state_space` is the public form."""
-    if isinstance(tx, optax.MultiSteps):
-        tx = tx.gradient_transformation()
     if isinstance(tx, StateSpace):
         raise TypeError("tx is already a StateSpace; use it directly")
-    arguments.require_transformation("tx", tx)
-    while isinstance(tx, Observed):
-        tx = tx.observed
+    tx = require_readable(tx)
     steps = 0 if step is None else arguments.as_count("step", step, least=0)
     point = None
     if around is not None:

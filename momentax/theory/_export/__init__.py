@@ -1,0 +1,1 @@
+"""A transformation in the terms of other packages: each file builds what one of them takes."""
