@@ -160,7 +160,7 @@ def every_point(space: Space) -> np.ndarray:
 def choose(
     space: Space, model: Model, taken: np.ndarray, best: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return the point of the greatest value that is not taken, among many candidates.
+    """Return the point of the greatest value, among many candidates apart from those taken.
 
     Args:
         space: The space.
@@ -169,22 +169,24 @@ def choose(
         best: The coordinates of the best points.
         rng: The source of random numbers.
     """
+    if space.size <= _MOST_ENUMERATED:
+        pool = _apart(space, every_point(space), taken)
+        return pool[np.argmax(model.value(space.features(pool)))]
     while True:
-        if space.size <= _MOST_ENUMERATED:
-            pool = _without(every_point(space), taken)
-            return pool[np.argmax(model.value(space.features(pool)))]
         anywhere = rng.random((_GLOBAL, len(space.axes)))
         steps = 10 ** rng.uniform(-3, -0.5, (_LOCAL, 1))
         pool = np.concatenate([anywhere, _vary(space, best, _LOCAL, steps, rng)])
-        pool = _without(space.round(pool), taken)
+        pool = _apart(space, space.round(pool), taken)
+        if not len(pool):  # As in a space of choices of which few are left.
+            continue
         value = model.value(space.features(pool))
         for step in _STEPS:
             top = pool[np.argsort(-value, kind="stable")[:_PARENTS]]
-            near = _without(space.round(_vary(space, top, _REFINED, step, rng)), taken)
+            near = _vary(space, top, _REFINED, step, rng)
+            near = _apart(space, space.round(near), taken)
             pool = np.concatenate([pool, near])
             value = np.concatenate([value, model.value(space.features(near))])
-        if len(pool):
-            return pool[np.argmax(value)]
+        return pool[np.argmax(value)]
 
 
 def _vary(
@@ -200,11 +202,17 @@ def _vary(
     return np.where(rng.random(rows.shape) < 0.5, moved, rows)
 
 
-def _without(rows: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Return the different rows that are not taken, in order."""
-    seen = {row.tobytes() for row in taken}
-    kept = {row.tobytes(): i for i, row in reversed(list(enumerate(rows)))}
-    return rows[sorted(i for row, i in kept.items() if row not in seen)]
+def _apart(space: Space, rows: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Return the rows that are not taken, nor so near to one that nothing would be learned.
+
+    Points with the same choices are near if each other coordinate differs by less than a
+    twentieth of the distance between as many points that are spread evenly.
+    """
+    has_range = np.array([isinstance(values, Distribution) for values in space.axes.values()])
+    nearest = 0.05 * len(taken) ** (-1 / max(has_range.sum(), 1))
+    limits = np.where(has_range, nearest, 1e-9)
+    is_near = (np.abs(rows[:, None] - taken[None]) < limits).all(-1).any(1)
+    return rows[~is_near]
 
 
 def _normal_scores(cost: np.ndarray) -> np.ndarray:
@@ -221,9 +229,10 @@ def _fit(features: np.ndarray, level: np.ndarray) -> Any:
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
+    # The bounds keep a few results from saying that an axis is noise, or does not matter.
     scales = np.full(features.shape[1], 0.5)
-    kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(scales, (0.05, 10.0), nu=2.5)
-    kernel += WhiteKernel(1e-3, (1e-6, 1.0))
+    kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(scales, (0.1, 2.0), nu=2.5)
+    kernel += WhiteKernel(1e-3, (1e-6, 0.1))
     with warnings.catch_warnings():  # A scale at its bound is no fault.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return GaussianProcessRegressor(kernel, alpha=1e-8).fit(features, level)

@@ -55,7 +55,7 @@ def search(
     fitted to the ranks of the metric at the points of all batches before. Within a
     batch the model takes what it expects at a point as its result. A point that
     diverged, as in `sweep`, or whose metric is not finite, counts as the worst. No
-    point is proposed twice.
+    point is proposed twice, nor one that is almost equal to another.
 
     Each batch runs as in `sweep`, and all of them run in one compiled program: a batch
     of fewer points is padded. A batch with several static values runs one program for

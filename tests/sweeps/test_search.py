@@ -1,0 +1,390 @@
+"""Search by a model: what it proposes, how it runs and continues, and what it refuses."""
+
+import pickle
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+import momentax
+from momentax import grid, search, sweep
+from momentax.sweeps import (
+    SearchResult,
+    SweepResult,
+    log_uniform,
+    momentum_uniform,
+    random_points,
+    uniform,
+)
+from momentax.sweeps._proposals import Model, draw_design, expected_improvement
+from momentax.sweeps._run._outputs import Outputs
+from momentax.sweeps._space import as_space
+
+SQUARE = {"x": uniform(-1.0, 1.0), "y": uniform(0.0, 1.0)}
+
+
+def distance(x, y):
+    return {"loss": (x - 0.3) ** 2 + (y - 0.2) ** 2, "sum": x + y}
+
+
+find = partial(search, distance, SQUARE, metric="loss", progress=False)
+
+
+def bits(result):
+    """Return the bytes of everything in a result but its report."""
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(result)]
+
+
+# Functions with known optimum
+
+
+def branin(x, y):
+    """Branin's function on [-5, 10] × [0, 15], less its minimum 0.397887."""
+    parabola = y - 5.1 / (4 * jnp.pi**2) * x**2 + 5 / jnp.pi * x - 6
+    return {"regret": parabola**2 + 10 * (1 - 1 / (8 * jnp.pi)) * jnp.cos(x) + 10 - 0.397887}
+
+
+MU, L = 0.01, 1.0
+LEAST_RATE = (1 - MU**0.5) / (1 + MU**0.5)  # √β* with β* = ((√κ - 1)/(√κ + 1))².
+
+
+def rate_of_heavy_ball(learning_rate, beta):
+    """The rate on quadratics with curvatures in [μ, L], less the least possible one."""
+
+    def radius(curvature):
+        trace = 1 + beta - learning_rate * curvature
+        discriminant = trace**2 - 4 * beta
+        real = (jnp.abs(trace) + jnp.sqrt(jnp.maximum(discriminant, 0))) / 2
+        return jnp.where(discriminant < 0, jnp.sqrt(beta), real)
+
+    return {"regret": jnp.maximum(radius(MU), radius(L)) - LEAST_RATE}
+
+
+KNOWN = {
+    "branin": (branin, {"x": uniform(-5.0, 10.0), "y": uniform(0.0, 15.0)}),
+    "heavy_ball": (
+        rate_of_heavy_ball,
+        {"learning_rate": log_uniform(0.1, 10.0), "beta": momentum_uniform(0.0, 0.99)},
+    ),
+}
+
+
+def test_the_known_optima_are_optima():
+    for x, y in ((-np.pi, 12.275), (np.pi, 2.275), (9.42478, 2.475)):
+        assert abs(float(branin(x, y)["regret"])) < 1e-4
+    best = dict(learning_rate=4 / (1 + MU**0.5) ** 2, beta=LEAST_RATE**2)
+    rate = momentax.theory.rate(momentax.sgd(best["learning_rate"], momentax.heavy_ball(best["beta"])), MU, L)
+    assert rate == pytest.approx(LEAST_RATE, abs=1e-3)
+    with jax.enable_x64(True):
+        assert float(rate_of_heavy_ball(**best)["regret"]) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KNOWN)
+def test_search_is_better_than_random_points_at_the_same_budget(name):
+    run, space = KNOWN[name]
+    budget, seeds = 24, 20
+    keys = [jax.random.key(seed) for seed in range(seeds)]
+    found = [
+        search(run, space, budget=budget, key=key, progress=False).best_so_far[-1] for key in keys
+    ]
+    drawn = [
+        float(jax.vmap(lambda p: run(**p)["regret"])(random_points(key, budget, **space).axes).min())
+        for key in keys
+    ]
+    assert min(found) > -1e-5
+    better = int(np.sum(np.array(found) < np.array(drawn)))
+    assert np.median(found) < np.median(drawn)
+    assert scipy.stats.binomtest(better, seeds, alternative="greater").pvalue < 0.05
+
+
+# The engine
+
+
+def test_every_point_is_in_the_space_and_has_the_values_of_a_sweep():
+    def run(learning_rate, beta, width, method):
+        assert method in ("a", "b")
+        return {"loss": learning_rate * beta + width * (1.0 if method == "a" else 2.0)}
+
+    space = {
+        "learning_rate": log_uniform(1e-3, 1e3),
+        "beta": momentum_uniform(0.0, 0.999),
+        "width": [16, 8, 32],
+        "method": ["a", "b"],
+    }
+    result = search(run, space, budget=20, batch_size=4, progress=False)
+    assert isinstance(result, SweepResult)
+    assert result.points.shape == (20,)
+    axes = result.points.axes
+    assert list(axes) == list(space)
+    assert axes["learning_rate"].dtype == axes["beta"].dtype == np.float32
+    assert axes["width"].dtype == np.int32
+    assert (axes["learning_rate"] >= 1e-3).all()
+    assert (axes["learning_rate"] <= 1e3).all()
+    assert (axes["beta"] >= 0).all()
+    assert (axes["beta"] <= 0.999).all()
+    assert set(axes["width"]) == {8, 16, 32}
+    assert set(axes["method"]) == {"a", "b"}
+    assert len({tuple(point.values()) for point in result.points}) == 20
+    swept = sweep(run, result.points, progress=False)
+    np.testing.assert_allclose(result["loss"], swept["loss"], rtol=1e-6)
+    assert result.report.programs == 2  # One for each method.
+
+
+def test_all_batches_run_in_one_program_traced_once():
+    traced = []
+
+    def run(x, y):
+        traced.append(1)
+        return distance(x, y)
+
+    result = search(run, SQUARE, budget=19, batch_size=8, metric="loss", progress=False)
+    assert result.report.programs == 1
+    assert result.report.batch_size == 8
+    assert len(traced) == 1
+
+
+def test_the_key_decides_and_a_larger_budget_begins_with_the_same_points():
+    short, long = find(budget=11), find(budget=20)
+    for name, values in short.points.axes.items():
+        np.testing.assert_array_equal(values, long.points.axes[name][:11])
+    np.testing.assert_array_equal(short["loss"], long["loss"][:11])
+    assert bits(find(budget=11, key=jax.random.key(0))) == bits(short)
+    assert bits(find(budget=11, key=jax.random.PRNGKey(0))) == bits(short)
+    assert bits(find(budget=11, key=jax.random.key(1))) != bits(short)
+
+
+def test_more_is_better_where_the_mode_says_so():
+    def negative(x, y):
+        return {"score": -distance(x, y)["loss"]}
+
+    least = find(budget=20)
+    most = search(negative, SQUARE, budget=20, mode="max", progress=False)
+    np.testing.assert_array_equal(least.points.axes["x"], most.points.axes["x"])
+    np.testing.assert_array_equal(least.best_so_far, -most.best_so_far)
+    assert most.best().value == most["score"].max()
+    assert least.best().value < 0.01
+
+
+def test_a_bare_number_has_the_mode_that_the_name_of_the_function_says():
+    def accuracy(x):
+        return -((x - 0.25) ** 2)
+
+    result = search(accuracy, {"x": uniform(0.0, 1.0)}, budget=12, progress=False)
+    assert result.metric == "value"
+    assert result.best().value == result["value"].max()
+    with pytest.raises(ValueError, match='give mode="max" or mode="min": the name value'):
+        search(lambda x: x, {"x": uniform(0.0, 1.0)}, budget=12)
+
+
+# Runs that diverge
+
+
+def test_diverged_runs_count_as_the_worst():
+    def run(x, y):
+        loss = jnp.where(x > 0, jnp.nan, jnp.where(y > 0.5, jnp.inf, (x + 0.5) ** 2 + y**2))
+        return {"loss": loss}
+
+    result = search(run, SQUARE, budget=24, progress=False)
+    assert 0 < result.diverged.sum() < 24
+    assert (~result.diverged[12:]).sum() >= 6  # It stays where runs do not diverge.
+    assert result.best().value < 0.05
+    counted = np.where(result.diverged, np.inf, result["loss"])
+    expected = np.minimum.accumulate(counted)
+    np.testing.assert_array_equal(result.best_so_far[~np.isinf(expected)], expected[~np.isinf(expected)])
+    assert np.isnan(result.best_so_far[np.isinf(expected)]).all()
+
+
+def test_what_run_says_of_divergence_counts():
+    def run(x, y):
+        return {"loss": x, "diverged": x < 0}
+
+    result = search(run, SQUARE, budget=20, metric="loss", progress=False)
+    assert result.best()["x"] >= 0
+    assert result.best_so_far[-1] == result["loss"][~result.diverged].min()
+
+
+@pytest.mark.parametrize("value", [jnp.nan, 1.0])
+def test_results_without_differences_spread_the_points_over_the_space(value):
+    result = search(lambda x, y: {"loss": value + 0 * x}, SQUARE, budget=24, progress=False)
+    assert len({tuple(point.values()) for point in result.points}) == 24
+    later = np.stack([axis[8:] for axis in result.points.axes.values()])
+    assert ((later[0] < 0).mean(), (later[1] < 0.5).mean()) == pytest.approx((0.5, 0.5), abs=0.3)
+    assert np.isnan(result.best_so_far).all() == np.isnan(value)
+
+
+# Continuing
+
+
+class StoppedError(Exception):
+    """An error in the middle of a search."""
+
+
+def stop_after(monkeypatch, batches):
+    add, left = Outputs.add, [batches]
+
+    def stopping(self, index, out):
+        if not left[0]:
+            raise StoppedError
+        left[0] -= 1
+        return add(self, index, out)
+
+    monkeypatch.setattr(Outputs, "add", stopping)
+
+
+@pytest.mark.parametrize("batches", [0, 1, 3, 5])
+def test_a_stopped_search_continues_to_the_same_bits(monkeypatch, tmp_path, batches):
+    def run(x, method):
+        return {"loss": (x - 0.3) ** 2 + (0.1 if method == "a" else 0.0)}
+
+    call = partial(
+        search, run, {"x": uniform(-1.0, 1.0), "method": ["a", "b"]}, budget=14, batch_size=4,
+        progress=False,
+    )  # fmt: skip
+    whole = call()
+    with monkeypatch.context() as patch:
+        stop_after(patch, batches)
+        with pytest.raises(StoppedError):
+            call(store=tmp_path)
+    again = call(store=tmp_path)
+    assert (again.report.resumed > 0) == (batches > 0)
+    assert bits(again) == bits(whole)
+    complete = call(store=tmp_path)
+    assert complete.report.resumed == 14
+    assert complete.report.programs == 0
+    assert bits(complete) == bits(whole)
+
+
+def test_a_store_is_continued_with_a_larger_budget_and_read_with_a_smaller_one(tmp_path):
+    find(budget=11, store=tmp_path)
+    longer = find(budget=20, store=tmp_path)
+    assert longer.report.resumed == 11
+    assert bits(longer) == bits(find(budget=20))
+    shorter = find(budget=5, store=tmp_path)
+    assert (shorter.report.resumed, shorter.report.programs) == (5, 0)
+    assert bits(shorter) == bits(find(budget=5))
+
+
+def test_a_damaged_batch_runs_again(tmp_path):
+    whole = find(budget=24, store=tmp_path)
+    damaged = sorted(tmp_path.glob("batch-*"))[1]
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="1 damaged file in the store"):
+        again = find(budget=24, store=tmp_path)
+    assert again.report.resumed == 16
+    assert bits(again) == bits(whole)
+
+
+OTHERS = {
+    "space": ({"space": SQUARE | {"x": uniform(-2.0, 1.0)}}, "space was .*low=-1.0.* and is .*low=-2"),
+    "metric": ({"metric": "sum", "mode": "min"}, "metric was 'loss' and is 'sum'"),
+    "mode": ({"mode": "max"}, "mode was 'min' and is 'max'"),
+    "initial": ({"initial": 12}, "initial was 8 and is 12"),
+    "key": ({"key": jax.random.key(3)}, "key was "),
+    "batch size": ({"batch_size": 4}, "was started with batch_size=8, got 4"),
+    "function": ({"run": lambda x, y: {"loss": x + y, "sum": x}}, "its function differs"),
+}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Return the store of a search."""
+    store = tmp_path_factory.mktemp("search")
+    find(budget=3, store=store)
+    return store
+
+
+@pytest.mark.parametrize(("change", "message"), OTHERS.values(), ids=OTHERS)
+def test_a_store_of_another_search_is_refused(kept, change, message):
+    mine = dict(run=distance, space=SQUARE, budget=3, metric="loss", store=kept, progress=False)
+    with pytest.raises(ValueError, match=message):
+        search(**(mine | change))
+
+
+def test_a_store_of_a_sweep_is_refused(kept, tmp_path):
+    points = grid(x=[0.0], y=[0.5])
+    with pytest.raises(ValueError, match="was started by search and is given to sweep"):
+        sweep(distance, points, store=kept)
+    sweep(distance, points, store=tmp_path)
+    with pytest.raises(ValueError, match="was started by sweep and is given to search"):
+        find(budget=3, store=tmp_path)
+
+
+# Spaces of choices
+
+
+def test_a_space_of_choices_is_exhausted_without_a_repetition():
+    space = {"a": [1, 2, 4], "b": ["p", "q"], "c": [0.5]}
+    result = search(
+        lambda a, b, c: {"loss": a * c + (b == "p")}, space, budget=6, batch_size=2, progress=False
+    )
+    assert len({tuple(point.values()) for point in result.points}) == 6
+    assert result.best().point == {"a": 1, "b": "q", "c": 0.5}
+
+
+def test_the_model_sees_the_order_of_numbers_and_the_difference_of_words():
+    space = as_space({"x": uniform(0.0, 4.0), "width": [32, 8, 16], "method": ["a", "b"], "c": [1]})
+    unit = space.round(np.array([[0.5, 0.1, 0.9, 0.3], [0.25, 0.4, 0.1, 0.9]]))
+    points = space.points(unit)
+    assert points.axes["width"].tolist() == [32, 8]
+    assert points.axes["method"].tolist() == ["b", "a"]
+    assert points.axes["x"].tolist() == [2.0, 1.0]
+    half = 0.5**0.5
+    expected = [[0.5, 1.0, 0.0, half, 0.0], [0.25, 0.0, half, 0.0, 0.0]]
+    np.testing.assert_allclose(space.features(unit), expected)
+    assert space.size == np.inf
+
+
+def test_static_numbers_reach_run_as_python_numbers():
+    def run(x, width):
+        return {"loss": jnp.zeros(width).size * x**2}
+
+    result = search(
+        run, {"x": uniform(0.0, 1.0), "width": [1, 2]}, budget=8, static=["width"], progress=False
+    )
+    assert result.report.programs == 2
+
+
+# The model
+
+
+def test_expected_improvement_is_the_mean_of_the_positive_part():
+    gain, deviation = np.array([-1.0, 0.0, 0.5]), np.array([0.5, 1.0, 2.0])
+    draws = gain + deviation * scipy.stats.norm.ppf((np.arange(200_000)[:, None] + 0.5) / 200_000)
+    np.testing.assert_allclose(
+        expected_improvement(gain, deviation), np.maximum(draws, 0).mean(0), rtol=1e-4
+    )
+
+
+def test_the_model_is_the_same_for_every_increasing_function_of_the_cost():
+    rng = np.random.default_rng(0)
+    features, cost = rng.random((12, 2)), rng.normal(size=12)
+    cost[3] = np.inf
+    asked = rng.random((5, 2))
+    one, other = (Model(features, each).value(asked) for each in (cost, np.exp(3 * cost)))
+    np.testing.assert_array_equal(one, other)
+    believed = Model(features, cost)
+    believed.believe(asked[:1])
+    assert believed.value(asked[:1]) < one[0]
+
+
+def test_a_model_of_many_results_keeps_the_best():
+    rng = np.random.default_rng(0)
+    features = rng.random((1000, 1))
+    cost = (features[:, 0] - 0.7) ** 2
+    model = Model(features, cost)
+    assert len(model._features) == 400
+    assert model._features[np.argmin(model._level)] == features[np.argmin(cost)]
+
+
+def test_the_design_is_even_and_a_shorter_one_is_its_beginning():
+    space = as_space(SQUARE)
+    design = draw_design(space, 64, [7])
+    np.testing.assert_array_equal(design[:10], draw_design(space, 10, [7]))
+    counts, *_ = np.histogram2d(*design.T, bins=4, range=[(0, 1)] * 2)
+    assert counts.min() >= 2
+    assert not np.array_equal(design, draw_design(space, 64, [8]))
