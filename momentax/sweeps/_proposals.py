@@ -81,8 +81,7 @@ class Proposals:
 class Model:
     """A Gaussian process of the cost, or, if all costs are equal, of nothing but distances.
 
-    The costs enter by their ranks, as quantiles of the normal distribution: the model is the same
-    for the loss and its logarithm, and no diverged run bends it.
+    The costs enter as `levels_of` returns them, so that no diverged run bends the model.
 
     Args:
         features: The features of the points that ran, of shape (points, features).
@@ -96,9 +95,9 @@ class Model:
             others = np.linspace(half, len(cost) - 1, half).astype(int)
             chosen = np.sort(order[np.concatenate([np.arange(half), others])])
             features, cost = features[chosen], cost[chosen]
-        self._features, self._level = features, _normal_scores(cost)
-        self._process: Any = None
+        self._features, self._process = features, None
         if len(set(cost.tolist())) > 1:
+            self._level = levels_of(cost)
             self._process = _fit(self._features, self._level)
             self._noise = self._process.kernel_.k2.noise_level
             self._best = self._process.predict(self._features).min()
@@ -215,12 +214,22 @@ def _apart(space: Space, rows: np.ndarray, taken: np.ndarray) -> np.ndarray:
     return rows[~is_near]
 
 
-def _normal_scores(cost: np.ndarray) -> np.ndarray:
-    """Return the quantiles of the normal distribution at the ranks; equal costs share one."""
-    from scipy.special import ndtri
-    from scipy.stats import rankdata
+def levels_of(cost: np.ndarray) -> np.ndarray:
+    """Return costs on the scale on which they are modelled, of mean 0 and deviation 1.
 
-    return ndtri((rankdata(cost) - 0.5) / len(cost))
+        z = (c - m)/(m - min c),    above the median m    log(1 + z)
+
+    It is the same for every unit of the cost. Costs far above the median, such as those of runs
+    that nearly diverge, are only a little above it, and an infinite one is above all others.
+    """
+    finite = cost[np.isfinite(cost)]
+    middle = np.median(finite)
+    spread = middle - finite.min() or finite.max() - middle or 1.0
+    with np.errstate(over="ignore"):
+        level = (cost - middle) / spread
+    level = np.where(level > 0, np.log1p(np.maximum(level, 0)), level)
+    level[~np.isfinite(level)] = level[np.isfinite(level)].max() + 1
+    return (level - level.mean()) / level.std()
 
 
 def _fit(features: np.ndarray, level: np.ndarray) -> Any:

@@ -52,7 +52,8 @@ def search(
 
     The first points are spread evenly over the space. Each further one maximizes the
     expected improvement of a Gaussian process (Matérn 5/2, scikit-learn's), which is
-    fitted to the ranks of the metric at the points of all batches before. Within a
+    fitted to the metric at the points of all batches before; values far worse than the
+    median are compressed by a logarithm. Within a
     batch the model takes what it expects at a point as its result. A point that
     diverged, as in `sweep`, or whose metric is not finite, counts as the worst. No
     point is proposed twice, nor one that is almost equal to another.

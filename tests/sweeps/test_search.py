@@ -20,7 +20,7 @@ from momentax.sweeps import (
     random_points,
     uniform,
 )
-from momentax.sweeps._proposals import Model, draw_design, expected_improvement
+from momentax.sweeps._proposals import Model, draw_design, expected_improvement, levels_of
 from momentax.sweeps._run._outputs import Outputs
 from momentax.sweeps._space import as_space
 
@@ -108,7 +108,7 @@ def test_search_is_better_than_random_points_at_the_same_budget(name):
 def test_every_point_is_in_the_space_and_has_the_values_of_a_sweep():
     def run(learning_rate, beta, width, method):
         assert method in ("a", "b")
-        return {"loss": learning_rate * beta + width * (1.0 if method == "a" else 2.0)}
+        return {"loss": learning_rate * beta + width.astype(float) * (1.0 if method == "a" else 2.0)}
 
     space = {
         "learning_rate": log_uniform(1e-3, 1e3),
@@ -285,7 +285,7 @@ OTHERS = {
     "mode": ({"mode": "max"}, "mode was 'min' and is 'max'"),
     "initial": ({"initial": 12}, "initial was 8 and is 12"),
     "key": ({"key": jax.random.key(3)}, "key was "),
-    "batch size": ({"batch_size": 4}, "was started with batch_size=8, got 4"),
+    "batch size": ({"batch_size": 4, "initial": 8}, "was started with batch_size=8, got 4"),
     "function": ({"run": lambda x, y: {"loss": x + y, "sum": x}}, "its function differs"),
 }
 
@@ -320,7 +320,7 @@ def test_a_store_of_a_sweep_is_refused(kept, tmp_path):
 def test_a_space_of_choices_is_exhausted_without_a_repetition():
     space = {"a": [1, 2, 4], "b": ["p", "q"], "c": [0.5]}
     result = search(
-        lambda a, b, c: {"loss": a * c + (b == "p")}, space, budget=6, batch_size=2, progress=False
+        lambda a, b, c: {"loss": a.astype(float) * c + float(b == "p")}, space, budget=6, batch_size=2, progress=False
     )
     assert len({tuple(point.values()) for point in result.points}) == 6
     assert result.best().point == {"a": 1, "b": "q", "c": 0.5}
@@ -360,16 +360,26 @@ def test_expected_improvement_is_the_mean_of_the_positive_part():
     )
 
 
-def test_the_model_is_the_same_for_every_increasing_function_of_the_cost():
+def test_the_model_is_the_same_for_every_unit_and_expects_what_it_believes():
     rng = np.random.default_rng(0)
     features, cost = rng.random((12, 2)), rng.normal(size=12)
     cost[3] = np.inf
     asked = rng.random((5, 2))
-    one, other = (Model(features, each).value(asked) for each in (cost, np.exp(3 * cost)))
-    np.testing.assert_array_equal(one, other)
+    one, other = (Model(features, each).value(asked) for each in (cost, 1000 * cost + 7))
+    np.testing.assert_allclose(one, other, rtol=1e-3)
     believed = Model(features, cost)
     believed.believe(asked[:1])
     assert believed.value(asked[:1]) < one[0]
+
+
+def test_costs_far_above_the_median_are_compressed_and_a_diverged_run_is_above_all():
+    level = levels_of(np.array([0.0, 1.0, 2.0, 3.0, 1e30, np.inf, 1e300]))
+    assert (np.argsort(level) == [0, 1, 2, 3, 4, 6, 5]).all()
+    np.testing.assert_allclose(level.mean(), 0, atol=1e-12)
+    np.testing.assert_allclose(level.std(), 1)
+    # The median of the finite costs is 2.5, and 0.5 above it is log(1.2) where 0.5 below is -0.2.
+    ratio = (level[3] - level[2]) / (level[2] - level[1])
+    assert ratio == pytest.approx((np.log(1.2) + 0.2) / 0.4)
 
 
 def test_a_model_of_many_results_keeps_the_best():
@@ -388,3 +398,111 @@ def test_the_design_is_even_and_a_shorter_one_is_its_beginning():
     counts, *_ = np.histogram2d(*design.T, bins=4, range=[(0, 1)] * 2)
     assert counts.min() >= 2
     assert not np.array_equal(design, draw_design(space, 64, [8]))
+
+
+# The result
+
+
+def test_the_result_is_that_of_a_sweep_with_the_metric_of_the_search(tmp_path):
+    result = find(budget=10)
+    assert isinstance(result, SearchResult)
+    assert result.best() == result.best("loss")
+    assert result.best().value == result.best_so_far[-1] == result["loss"].min()
+    assert result.to_dataframe().columns.tolist() == ["x", "y", "loss", "sum", "diverged"]
+    assert len(result.to_dataframe()) == 10
+    assert result.where(x=lambda x: x > 0).metric == "loss"
+    again = pickle.loads(pickle.dumps(jax.tree.map(np.asarray, result)))
+    assert again.metric == "loss"
+    np.testing.assert_array_equal(again.best_so_far, result.best_so_far)
+    result.save(tmp_path / "search.npz")
+    loaded = SweepResult.load(tmp_path / "search.npz")
+    assert loaded.best("loss").point == result.best().point
+    assert loaded.modes == {"loss": "min"}
+
+
+def test_the_result_draws_the_metric_of_the_search():
+    axes = find(budget=10).plot()
+    assert axes.figure is not None
+
+
+def test_reduce_gives_the_metrics():
+    def run(x):
+        return {"path": x * jnp.ones(3), "loss": x**2}
+
+    result = search(
+        run, {"x": uniform(0.0, 1.0)}, budget=8, reduce=lambda value: {"loss": value["loss"]},
+        progress=False,
+    )  # fmt: skip
+    assert list(result.metrics()) == ["loss"]
+
+
+# Errors
+
+
+WRONG = {
+    "a range as a tuple": ({"space": {"x": (0.0, 1.0)}}, TypeError, "axis x of space must be a distr"),
+    "a number": ({"space": {"x": 0.5}}, ValueError, "space is wrong: axis x must be a sequence"),
+    "an interval": (
+        {"space": {"beta": uniform(0.0, 1.0)}},
+        ValueError,
+        r"space is wrong: axis beta must be in \[0, 1\), got 1.0",
+    ),
+    "points": ({"space": grid(x=[0.0])}, TypeError, "space must be a dictionary from the name"),
+    "no axis": ({"space": {}}, ValueError, "space must have at least one axis"),
+    "budget": ({"budget": 0}, ValueError, "budget must be a whole number, at least 1"),
+    "a small space": (
+        {"space": {"x": [0.0, 1.0], "y": [0.5]}},
+        ValueError,
+        "budget must be at most 2, the number of points in the space, got 12; momentax.sweep",
+    ),
+    "batch": ({"batch_size": "auto"}, TypeError, "batch_size must be a whole number"),
+    "which metric": (
+        {"metric": None},
+        ValueError,
+        "give metric, the name of what is optimized: the metrics that run returns .* are: loss, sum",
+    ),
+    "no metric": ({"metric": "accuracy"}, ValueError, "metric must be one of loss, sum, got 'accuracy'"),
+    "a vector": (
+        {"run": lambda x, y: {"loss": jnp.ones(2) * x}},
+        ValueError,
+        "metric must be one of none, got 'loss', which is not one real number per point",
+    ),
+    "mode": ({"metric": "sum"}, ValueError, 'give mode="max" or mode="min": the name sum'),
+    "a static distribution": (
+        {"static": ["x"]},
+        ValueError,
+        "static needs a list of values .* and the axis x has a distribution",
+    ),
+    "key": ({"key": 0}, TypeError, "key must be a random key"),
+    "run": ({"run": lambda x: x}, TypeError, "run failed at the point x=-1.0, y=0.0: TypeError"),
+    "nothing": ({"run": lambda x, y: None}, TypeError, "run must return at least one array"),
+}
+
+
+@pytest.mark.parametrize(("change", "kind", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_argument_is_refused_in_a_sentence(change, kind, message):
+    mine = dict(run=distance, space=SQUARE, budget=12, metric="loss", progress=False)
+    with pytest.raises(kind, match=message):
+        search(**(mine | change))
+
+
+def test_the_missing_library_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.gaussian_process", None)
+    with pytest.raises(ModuleNotFoundError, match="needs scikit-learn, .* install the extra search"):
+        find(budget=2)
+
+
+def test_a_search_in_a_traced_function_is_refused():
+    with pytest.raises(TypeError, match="search cannot run inside of a function that JAX traces"):
+        jax.jit(lambda: find(budget=2)["loss"])()
+
+
+def test_an_error_while_it_runs_names_a_point():
+    def fail(x):
+        raise ValueError("no such file")
+
+    def run(x):
+        return {"loss": jax.pure_callback(fail, jax.ShapeDtypeStruct((), jnp.float32), x, vmap_method="sequential")}  # fmt: skip
+
+    with pytest.raises(RuntimeError, match=r"run failed at a point from x=.* to x=.*no such file"):
+        search(run, {"x": uniform(0.0, 1.0)}, budget=4, progress=False)
