@@ -14,6 +14,7 @@ from momentax.sweeps._space import Space
 _GLOBAL, _LOCAL = 1000, 500  # Numbers of candidates: anywhere, and near the best points.
 _REFINED, _STEPS = 200, (0.02, 0.004)  # Candidates near the best candidates, and how near.
 _PARENTS = 5  # The number of points or candidates near which further candidates are drawn.
+_SHARE, _SHARE_IN_BATCH = 0.05, 0.25  # Of the spacing: how near points may be to one another.
 _MOST_ENUMERATED = 4096  # A space with more points is not listed but sampled.
 _MOST_RESULTS = 400  # To which a model is fitted; the time grows with the cube.
 
@@ -71,7 +72,7 @@ class Proposals:
                         model.believe(self._space.features(pending[None]))
                 best = unit[np.argsort(cost, kind="stable")[:_PARENTS]]
                 rng = np.random.default_rng([*self._seed, 1, i])
-                row = choose(self._space, model, rows, best, rng)
+                row = choose(self._space, model, rows, len(unit), best, rng)
             if model is not None:
                 model.believe(self._space.features(row[None]))
             rows = np.concatenate([rows, row[None]])
@@ -126,7 +127,7 @@ class Model:
 def expected_improvement(gain: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """Return E max(0, G) of a normal variable G with this mean and standard deviation.
 
-        E max(0, G) = m Φ(m/s) + s φ(m/s)
+    E max(0, G) = m Φ(m/s) + s φ(m/s)
     """
     from scipy.special import ndtr
 
@@ -139,7 +140,8 @@ def draw_design(space: Space, count: int, seed: list[int]) -> np.ndarray:
     """Return so many different points of a randomized Halton sequence; fewer are a part of more."""
     from scipy.stats import qmc
 
-    sequence = qmc.Halton(len(space.axes), seed=np.random.default_rng([*seed, 0]))
+    halton: Any = qmc.Halton  # Releases of SciPy call the argument `seed` or `rng`.
+    sequence = halton(len(space.axes), seed=np.random.default_rng([*seed, 0]))
     found: dict[bytes, np.ndarray] = {}
     while len(found) < count:
         rows = space.round(sequence.random(256))
@@ -157,32 +159,38 @@ def every_point(space: Space) -> np.ndarray:
 
 
 def choose(
-    space: Space, model: Model, taken: np.ndarray, best: np.ndarray, rng: np.random.Generator
+    space: Space,
+    model: Model,
+    taken: np.ndarray,
+    done: int,
+    best: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Return the point of the greatest value, among many candidates apart from those taken.
 
     Args:
         space: The space.
         model: The model.
-        taken: The coordinates of the points that ran or will run.
+        taken: The coordinates of the points that ran, and of those that run together with this one.
+        done: How many of them ran.
         best: The coordinates of the best points.
         rng: The source of random numbers.
     """
     if space.size <= _MOST_ENUMERATED:
-        pool = _apart(space, every_point(space), taken)
+        pool = _apart(space, every_point(space), taken, done)
         return pool[np.argmax(model.value(space.features(pool)))]
     while True:
         anywhere = rng.random((_GLOBAL, len(space.axes)))
         steps = 10 ** rng.uniform(-3, -0.5, (_LOCAL, 1))
         pool = np.concatenate([anywhere, _vary(space, best, _LOCAL, steps, rng)])
-        pool = _apart(space, space.round(pool), taken)
+        pool = _apart(space, space.round(pool), taken, done)
         if not len(pool):  # As in a space of choices of which few are left.
             continue
         value = model.value(space.features(pool))
         for step in _STEPS:
             top = pool[np.argsort(-value, kind="stable")[:_PARENTS]]
             near = _vary(space, top, _REFINED, step, rng)
-            near = _apart(space, space.round(near), taken)
+            near = _apart(space, space.round(near), taken, done)
             pool = np.concatenate([pool, near])
             value = np.concatenate([value, model.value(space.features(near))])
         return pool[np.argmax(value)]
@@ -201,16 +209,18 @@ def _vary(
     return np.where(rng.random(rows.shape) < 0.5, moved, rows)
 
 
-def _apart(space: Space, rows: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Return the rows that are not taken, nor so near to one that nothing would be learned.
+def _apart(space: Space, rows: np.ndarray, taken: np.ndarray, done: int) -> np.ndarray:
+    """Return the rows that are not so near to a taken one that little would be learned from both.
 
-    Points with the same choices are near if each other coordinate differs by less than a
-    twentieth of the distance between as many points that are spread evenly.
+    Points with the same choices are near if each other coordinate differs by less than a share of
+    the distance between as many points that are spread evenly. The share is larger for the points
+    that run together, since none of them knows the result of another.
     """
     has_range = np.array([isinstance(values, Distribution) for values in space.axes.values()])
-    nearest = 0.05 * len(taken) ** (-1 / max(has_range.sum(), 1))
-    limits = np.where(has_range, nearest, 1e-9)
-    is_near = (np.abs(rows[:, None] - taken[None]) < limits).all(-1).any(1)
+    spacing = len(taken) ** (-1 / max(has_range.sum(), 1))
+    shares = np.where(np.arange(len(taken)) < done, _SHARE, _SHARE_IN_BATCH)[:, None]
+    limits = np.where(has_range, shares * spacing, 1e-9)
+    is_near = (np.abs(rows[:, None] - taken[None]) < limits).all(-1).any(-1)
     return rows[~is_near]
 
 
@@ -239,7 +249,7 @@ def _fit(features: np.ndarray, level: np.ndarray) -> Any:
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
     # The bounds keep a few results from saying that an axis is noise, or does not matter.
-    scales = np.full(features.shape[1], 0.5)
+    scales: Any = np.full(features.shape[1], 0.5)
     kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(scales, (0.1, 2.0), nu=2.5)
     kernel += WhiteKernel(1e-3, (1e-6, 0.1))
     with warnings.catch_warnings():  # A scale at its bound is no fault.
@@ -251,5 +261,6 @@ def _condition(kernel: Any, features: np.ndarray, level: np.ndarray) -> Any:
     """Return the Gaussian process of a kernel that is fitted already."""
     from sklearn.gaussian_process import GaussianProcessRegressor
 
-    process = GaussianProcessRegressor(kernel, alpha=1e-8, optimizer=None)
+    no_optimizer: Any = None
+    process = GaussianProcessRegressor(kernel, alpha=1e-8, optimizer=no_optimizer)
     return process.fit(features, level)

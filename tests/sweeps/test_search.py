@@ -48,52 +48,51 @@ def branin(x, y):
     return {"regret": parabola**2 + 10 * (1 - 1 / (8 * jnp.pi)) * jnp.cos(x) + 10 - 0.397887}
 
 
-MU, L = 0.01, 1.0
-LEAST_RATE = (1 - MU**0.5) / (1 + MU**0.5)  # √β* with β* = ((√κ - 1)/(√κ + 1))².
+PEAKS = np.array([1.0, 1.2, 3.0, 3.2], np.float32)
+WIDTHS = np.array([[3, 10, 30], [0.1, 10, 35], [3, 10, 30], [0.1, 10, 35]], np.float32)
+CENTERS = np.array(
+    [
+        [0.3689, 0.1170, 0.2673],
+        [0.4699, 0.4387, 0.7470],
+        [0.1091, 0.8732, 0.5547],
+        [0.0381, 0.5743, 0.8828],
+    ],
+    np.float32,
+)
 
 
-def rate_of_heavy_ball(learning_rate, beta):
-    """The rate on quadratics with curvatures in [μ, L], less the least possible one."""
-
-    def radius(curvature):
-        trace = 1 + beta - learning_rate * curvature
-        discriminant = trace**2 - 4 * beta
-        real = (jnp.abs(trace) + jnp.sqrt(jnp.maximum(discriminant, 0))) / 2
-        return jnp.where(discriminant < 0, jnp.sqrt(beta), real)
-
-    return {"regret": jnp.maximum(radius(MU), radius(L)) - LEAST_RATE}
+def hartmann(a, b, c):
+    """Hartmann's function on the unit cube, less its minimum -3.86278."""
+    squares = (WIDTHS * (jnp.stack([a, b, c])[None] - CENTERS) ** 2).sum(1)
+    return {"regret": 3.86278 - (PEAKS * jnp.exp(-squares)).sum()}
 
 
 KNOWN = {
     "branin": (branin, {"x": uniform(-5.0, 10.0), "y": uniform(0.0, 15.0)}),
-    "heavy_ball": (
-        rate_of_heavy_ball,
-        {"learning_rate": log_uniform(0.1, 10.0), "beta": momentum_uniform(0.0, 0.99)},
-    ),
+    "hartmann": (hartmann, {name: uniform(0.0, 1.0) for name in "abc"}),
 }
 
 
 def test_the_known_optima_are_optima():
     for x, y in ((-np.pi, 12.275), (np.pi, 2.275), (9.42478, 2.475)):
-        assert abs(float(branin(x, y)["regret"])) < 1e-4
-    best = dict(learning_rate=4 / (1 + MU**0.5) ** 2, beta=LEAST_RATE**2)
-    rate = momentax.theory.rate(momentax.sgd(best["learning_rate"], momentax.heavy_ball(best["beta"])), MU, L)
-    assert rate == pytest.approx(LEAST_RATE, abs=1e-3)
-    with jax.enable_x64(True):
-        assert float(rate_of_heavy_ball(**best)["regret"]) == pytest.approx(0, abs=1e-6)
+        assert abs(float(branin(np.float32(x), np.float32(y))["regret"])) < 1e-4
+    best = np.array([0.114614, 0.555649, 0.852547], np.float32)
+    assert abs(float(hartmann(*best)["regret"])) < 1e-4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 def test_search_is_better_than_random_points_at_the_same_budget(name):
     run, space = KNOWN[name]
-    budget, seeds = 24, 20
+    budget, seeds = 32, 20
     keys = [jax.random.key(seed) for seed in range(seeds)]
     found = [
         search(run, space, budget=budget, key=key, progress=False).best_so_far[-1] for key in keys
     ]
     drawn = [
-        float(jax.vmap(lambda p: run(**p)["regret"])(random_points(key, budget, **space).axes).min())
+        float(
+            jax.vmap(lambda p: run(**p)["regret"])(random_points(key, budget, **space).axes).min()
+        )
         for key in keys
     ]
     assert min(found) > -1e-5
@@ -108,7 +107,9 @@ def test_search_is_better_than_random_points_at_the_same_budget(name):
 def test_every_point_is_in_the_space_and_has_the_values_of_a_sweep():
     def run(learning_rate, beta, width, method):
         assert method in ("a", "b")
-        return {"loss": learning_rate * beta + width.astype(float) * (1.0 if method == "a" else 2.0)}
+        return {
+            "loss": learning_rate * beta + width.astype(float) * (1.0 if method == "a" else 2.0)
+        }
 
     space = {
         "learning_rate": log_uniform(1e-3, 1e3),
@@ -195,7 +196,9 @@ def test_diverged_runs_count_as_the_worst():
     assert result.best().value < 0.05
     counted = np.where(result.diverged, np.inf, result["loss"])
     expected = np.minimum.accumulate(counted)
-    np.testing.assert_array_equal(result.best_so_far[~np.isinf(expected)], expected[~np.isinf(expected)])
+    np.testing.assert_array_equal(
+        result.best_so_far[~np.isinf(expected)], expected[~np.isinf(expected)]
+    )
     assert np.isnan(result.best_so_far[np.isinf(expected)]).all()
 
 
@@ -280,7 +283,10 @@ def test_a_damaged_batch_runs_again(tmp_path):
 
 
 OTHERS = {
-    "space": ({"space": SQUARE | {"x": uniform(-2.0, 1.0)}}, "space was .*low=-1.0.* and is .*low=-2"),
+    "space": (
+        {"space": SQUARE | {"x": uniform(-2.0, 1.0)}},
+        "space was .*low=-1.0.* and is .*low=-2",
+    ),
     "metric": ({"metric": "sum", "mode": "min"}, "metric was 'loss' and is 'sum'"),
     "mode": ({"mode": "max"}, "mode was 'min' and is 'max'"),
     "initial": ({"initial": 12}, "initial was 8 and is 12"),
@@ -320,7 +326,11 @@ def test_a_store_of_a_sweep_is_refused(kept, tmp_path):
 def test_a_space_of_choices_is_exhausted_without_a_repetition():
     space = {"a": [1, 2, 4], "b": ["p", "q"], "c": [0.5]}
     result = search(
-        lambda a, b, c: {"loss": a.astype(float) * c + float(b == "p")}, space, budget=6, batch_size=2, progress=False
+        lambda a, b, c: {"loss": a.astype(float) * c + float(b == "p")},
+        space,
+        budget=6,
+        batch_size=2,
+        progress=False,
     )
     assert len({tuple(point.values()) for point in result.points}) == 6
     assert result.best().point == {"a": 1, "b": "q", "c": 0.5}
@@ -406,7 +416,7 @@ def test_the_design_is_even_and_a_shorter_one_is_its_beginning():
 def test_the_result_is_that_of_a_sweep_with_the_metric_of_the_search(tmp_path):
     result = find(budget=10)
     assert isinstance(result, SearchResult)
-    assert result.best() == result.best("loss")
+    assert result.best().index == result.best("loss").index
     assert result.best().value == result.best_so_far[-1] == result["loss"].min()
     assert result.to_dataframe().columns.tolist() == ["x", "y", "loss", "sum", "diverged"]
     assert len(result.to_dataframe()) == 10
@@ -440,7 +450,11 @@ def test_reduce_gives_the_metrics():
 
 
 WRONG = {
-    "a range as a tuple": ({"space": {"x": (0.0, 1.0)}}, TypeError, "axis x of space must be a distr"),
+    "a range as a tuple": (
+        {"space": {"x": (0.0, 1.0)}},
+        TypeError,
+        "axis x of space must be a distr",
+    ),
     "a number": ({"space": {"x": 0.5}}, ValueError, "space is wrong: axis x must be a sequence"),
     "an interval": (
         {"space": {"beta": uniform(0.0, 1.0)}},
@@ -461,7 +475,11 @@ WRONG = {
         ValueError,
         "give metric, the name of what is optimized: the metrics that run returns .* are: loss, sum",
     ),
-    "no metric": ({"metric": "accuracy"}, ValueError, "metric must be one of loss, sum, got 'accuracy'"),
+    "no metric": (
+        {"metric": "accuracy"},
+        ValueError,
+        "metric must be one of loss, sum, got 'accuracy'",
+    ),
     "a vector": (
         {"run": lambda x, y: {"loss": jnp.ones(2) * x}},
         ValueError,
@@ -488,7 +506,9 @@ def test_a_wrong_argument_is_refused_in_a_sentence(change, kind, message):
 
 def test_the_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.gaussian_process", None)
-    with pytest.raises(ModuleNotFoundError, match="needs scikit-learn, .* install the extra search"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"needs scikit-learn, .* install the extra search"
+    ):
         find(budget=2)
 
 
@@ -504,5 +524,7 @@ def test_an_error_while_it_runs_names_a_point():
     def run(x):
         return {"loss": jax.pure_callback(fail, jax.ShapeDtypeStruct((), jnp.float32), x, vmap_method="sequential")}  # fmt: skip
 
-    with pytest.raises(RuntimeError, match=r"run failed at a point from x=.* to x=.*no such file"):
+    with pytest.raises(
+        RuntimeError, match=r"(?s)run failed at a point from x=.* to x=.*no such file"
+    ):
         search(run, {"x": uniform(0.0, 1.0)}, budget=4, progress=False)
