@@ -129,12 +129,12 @@ def search(
     shown = as_progress(progress)
     folder = None if store is None else arguments.as_path("store", store)
     devices = as_devices(mesh)
-    static = _as_static(static, checked)
+    _require_lists(static, checked)
     require_library()
-    corners = checked.corners()
-    groups = group_points(corners, static)
-    traces = [trace_group(run, reduce, group, corners) for group in groups]
-    require_same_shapes(traces, groups, corners)
+    examples = checked.examples(_names(static))
+    groups = group_points(examples, static)
+    traces = [trace_group(run, reduce, group, examples) for group in groups]
+    require_same_shapes(traces, groups, examples)
     values = traces[0].out[0]
     metric = _as_metric(metric, values)
     mode = _as_mode(mode, metric, values, run)
@@ -149,7 +149,7 @@ def search(
     proposals = Proposals(checked, seed, initial)
     goal = Goal(metric, -1 if mode == "max" else 1)
     shapes = jax.ShapeDtypeStruct((len(checked.axes),), np.float32), *traces[0].out
-    with Session(devices, corners, traces, batch_size, batch_size, folder, **settings) as session:
+    with Session(devices, examples, traces, batch_size, batch_size, folder, **settings) as session:
         outputs = session.open_outputs(shapes, count=budget)
         session.resumed = int(outputs.is_done.sum())
         with ProgressBar(
@@ -269,16 +269,21 @@ def _as_seed(key: Any) -> list[int]:
     return np.ravel(jax.random.key_data(jax.random.fold_in(key, 0))).tolist()
 
 
-def _as_static(static: Any, space: Space) -> Any:
-    """Return the argument `static`, unless it names an axis that has a distribution."""
-    names = [static] if isinstance(static, str) else static
-    for name, values in space.axes.items():
-        if isinstance(values, Distribution) and isinstance(names, Sequence) and name in names:
+def _require_lists(static: Any, space: Space) -> None:
+    """Raise if the argument `static` names an axis that has a distribution."""
+    for name in _names(static):
+        if isinstance(space.axes.get(name), Distribution):
             raise ValueError(
-                f"static needs a list of values to choose from, since a program is compiled for "
+                "static needs a list of values to choose from, since a program is compiled for "
                 f"each, and the axis {arguments.printable(name)} has a distribution"
             )
-    return static
+
+
+def _names(static: Any) -> list[str]:
+    """Return the names that the argument `static` holds, which is checked later."""
+    each = [static] if isinstance(static, str) else static
+    is_several = isinstance(each, list | tuple | set | frozenset)
+    return [name for name in each if isinstance(name, str)] if is_several else []
 
 
 def _as_metric(metric: Any, values: PyTree) -> str:

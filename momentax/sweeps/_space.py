@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,17 +73,18 @@ class Space:
                 columns.append(order[_place(share, len(values))])
         return np.stack(columns, axis=1)
 
-    def corners(self) -> Points:
-        """Return a point for each combination of the choices, with the least of each distribution.
+    def examples(self, static: Collection[Any]) -> Points:
+        """Return a point for each combination of static values, with any numbers on other axes.
 
-        They have every static value, and an axis' dtype.
+        static: the names of the axes of numbers that are static.
         """
         dims: dict[str, Any] = {}
         for name, values in self.axes.items():
             if isinstance(values, Distribution):
                 dims[name] = {name: as_axis(name, [values.low])}
             else:
-                dims[name] = {name: values}
+                every = is_static(values) or name in static
+                dims[name] = {name: values if every else values[:1]}
         return Points(dims)
 
     def describe(self) -> list[str]:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import scipy.stats
 
-import momentax
 from momentax import grid, search, sweep
 from momentax.sweeps import (
     SearchResult,
@@ -306,7 +305,7 @@ def kept(tmp_path_factory):
 
 @pytest.mark.parametrize(("change", "message"), OTHERS.values(), ids=OTHERS)
 def test_a_store_of_another_search_is_refused(kept, change, message):
-    mine = dict(run=distance, space=SQUARE, budget=3, metric="loss", store=kept, progress=False)
+    mine = {"run": distance, "space": SQUARE, "budget": 3, "metric": "loss", "store": kept}
     with pytest.raises(ValueError, match=message):
         search(**(mine | change))
 
@@ -473,7 +472,7 @@ WRONG = {
     "which metric": (
         {"metric": None},
         ValueError,
-        "give metric, the name of what is optimized: the metrics that run returns .* are: loss, sum",
+        "give metric, the name of what is optimized: the metrics .* are: loss, sum",
     ),
     "no metric": (
         {"metric": "accuracy"},
@@ -499,7 +498,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("change", "kind", "message"), WRONG.values(), ids=WRONG)
 def test_a_wrong_argument_is_refused_in_a_sentence(change, kind, message):
-    mine = dict(run=distance, space=SQUARE, budget=12, metric="loss", progress=False)
+    mine = {"run": distance, "space": SQUARE, "budget": 12, "metric": "loss"}
     with pytest.raises(kind, match=message):
         search(**(mine | change))
 
@@ -522,7 +521,8 @@ def test_an_error_while_it_runs_names_a_point():
         raise ValueError("no such file")
 
     def run(x):
-        return {"loss": jax.pure_callback(fail, jax.ShapeDtypeStruct((), jnp.float32), x, vmap_method="sequential")}  # fmt: skip
+        out = jax.ShapeDtypeStruct((), jnp.float32)
+        return {"loss": jax.pure_callback(fail, out, x, vmap_method="sequential")}
 
     with pytest.raises(
         RuntimeError, match=r"(?s)run failed at a point from x=.* to x=.*no such file"

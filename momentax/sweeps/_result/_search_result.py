@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from momentax._core import arguments
+from momentax._core.metrics import require_mode
 from momentax.sweeps._result._records import Best
 from momentax.sweeps._result._selection import UnknownNameError, listed
 from momentax.sweeps._result._sweep_result import SweepResult
@@ -80,6 +81,8 @@ class SearchResult(SweepResult):
             ValueError: As in `top`, or metric is None and the result has no metric of a search.
             KeyError: There is no metric of this name.
         """
+        if mode is not None:
+            require_mode("", mode)
         return super().best(self._known_metric() if metric is None else metric, mode)
 
     def plot(self, metric: str | None = None, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One run of `sweep`, `halve` or `search`: its devices, batch folder, batch size, progress and report."""
+"""One call of `sweep`, `halve` or `search`: its devices, batch folder, batch size and report."""
 
 from __future__ import annotations
 
