@@ -15,6 +15,7 @@ _GLOBAL, _LOCAL = 1000, 500  # Numbers of candidates: anywhere, and near the bes
 _REFINED, _STEPS = 200, (0.02, 0.004)  # Candidates near the best candidates, and how near.
 _PARENTS = 5  # The number of points or candidates near which further candidates are drawn.
 _SHARE, _SHARE_IN_BATCH = 0.05, 0.25  # Of the spacing: how near points may be to one another.
+_BOX = 0.2  # Half of the side of the box around the best point.
 _MOST_ENUMERATED = 4096  # A space with more points is not listed but sampled.
 _MOST_RESULTS = 400  # To which a model is fitted; the time grows with the cube.
 
@@ -70,9 +71,9 @@ class Proposals:
                     model = Model(self._space.features(unit), cost)
                     for pending in rows[len(unit) :]:
                         model.believe(self._space.features(pending[None]))
-                best = unit[np.argsort(cost, kind="stable")[:_PARENTS]]
+                best = unit[np.argsort(cost, kind="stable")[: 1 if i % 2 else _PARENTS]]
                 rng = np.random.default_rng([*self._seed, 1, i])
-                row = choose(self._space, model, rows, len(unit), best, rng)
+                row = choose(self._space, model, rows, len(unit), best, rng, is_near=bool(i % 2))
             if model is not None:
                 model.believe(self._space.features(row[None]))
             rows = np.concatenate([rows, row[None]])
@@ -154,7 +155,7 @@ def draw_design(space: Space, count: int, seed: list[int]) -> np.ndarray:
 
 def every_point(space: Space) -> np.ndarray:
     """Return the coordinates of all points of a space of choices."""
-    places = [(np.arange(len(values)) + 0.5) / len(values) for values in space.axes.values()]  # pyright: ignore
+    places = [(np.arange(len(values)) + 0.5) / len(values) for values in space.axes.values()]
     return space.round(np.array(list(itertools.product(*places))))
 
 
@@ -165,6 +166,7 @@ def choose(
     done: int,
     best: np.ndarray,
     rng: np.random.Generator,
+    is_near: bool = False,
 ) -> np.ndarray:
     """Return the point of the greatest value, among many candidates apart from those taken.
 
@@ -175,6 +177,8 @@ def choose(
         done: How many of them ran.
         best: The coordinates of the best points.
         rng: The source of random numbers.
+        is_near: Whether the point is to be near one of the best, where a model that is wrong
+            about the whole space is less so.
     """
     if space.size <= _MOST_ENUMERATED:
         pool = _apart(space, every_point(space), taken, done)
@@ -182,6 +186,8 @@ def choose(
     while True:
         anywhere = rng.random((_GLOBAL, len(space.axes)))
         steps = 10 ** rng.uniform(-3, -0.5, (_LOCAL, 1))
+        if is_near:
+            anywhere = _vary_around(space, best, anywhere)
         pool = np.concatenate([anywhere, _vary(space, best, _LOCAL, steps, rng)])
         pool = _apart(space, space.round(pool), taken, done)
         if not len(pool):  # As in a space of choices of which few are left.
@@ -207,6 +213,13 @@ def _vary(
         if not isinstance(values, Distribution):
             moved[:, column] = anywhere[:, column]
     return np.where(rng.random(rows.shape) < 0.5, moved, rows)
+
+
+def _vary_around(space: Space, parents: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Move points of the whole space into boxes around the parents; choices stay anywhere."""
+    centers = parents[np.arange(len(unit)) % len(parents)]
+    has_range = [isinstance(values, Distribution) for values in space.axes.values()]
+    return np.where(has_range, centers + _BOX * (2 * unit - 1), unit)
 
 
 def _apart(space: Space, rows: np.ndarray, taken: np.ndarray, done: int) -> np.ndarray:

@@ -53,10 +53,10 @@ def search(
     The first points are spread evenly over the space. Each further one maximizes the
     expected improvement of a Gaussian process (Matérn 5/2, scikit-learn's), which is
     fitted to the metric at the points of all batches before; values far worse than the
-    median are compressed by a logarithm. Within a
-    batch the model takes what it expects at a point as its result. A point that
-    diverged, as in `sweep`, or whose metric is not finite, counts as the worst. No
-    point is proposed twice, nor one that is almost equal to another.
+    median are compressed by a logarithm. Every other point is sought near the best one
+    only. Within a batch the model takes what it expects at a point as its result. A
+    point that diverged, as in `sweep`, or whose metric is not finite, counts as the
+    worst. No point is proposed twice, nor one that is almost equal to another.
 
     Each batch runs as in `sweep`, and all of them run in one compiled program: a batch
     of fewer points is padded. A batch with several static values runs one program for

@@ -1,8 +1,11 @@
 """Search by a model: what it proposes, how it runs and continues, and what it refuses."""
 
+import json
 import pickle
+import re
 import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +26,7 @@ from momentax.sweeps._proposals import Model, draw_design, expected_improvement,
 from momentax.sweeps._run._outputs import Outputs
 from momentax.sweeps._space import as_space
 
+ROOT = Path(__file__).parents[2]
 SQUARE = {"x": uniform(-1.0, 1.0), "y": uniform(0.0, 1.0)}
 
 
@@ -98,6 +102,20 @@ def test_search_is_better_than_random_points_at_the_same_budget(name):
     better = int(np.sum(np.array(found) < np.array(drawn)))
     assert np.median(found) < np.median(drawn)
     assert scipy.stats.binomtest(better, seeds, alternative="greater").pvalue < 0.05
+
+
+def test_the_table_of_the_guide_is_that_of_the_record():
+    record = json.loads((ROOT / "tests/benchmarks/search.json").read_text(encoding="utf-8"))
+    guide = (ROOT / "docs/guides/sweep.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\|.*\| ([\d.]+) \| ([\d.]+) \| (\d+) of (\d+) seeds \|$", guide, re.MULTILINE
+    )
+    measured = [
+        (each["search"][-1], each["random"][-1], each["better"], each["seeds"])
+        for each in record["results"]
+    ]
+    assert [tuple(map(float, row)) for row in rows] == measured
+    assert {each["points"][-1] for each in record["results"]} == {32}
 
 
 # The engine
