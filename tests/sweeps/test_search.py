@@ -22,8 +22,6 @@ from momentax.sweeps import (
     random_points,
     uniform,
 )
-from momentax.sweeps._proposals import Model, draw_design, expected_improvement, levels_of
-from momentax.sweeps._run._outputs import Outputs
 from momentax.sweeps._space import as_space
 
 ROOT = Path(__file__).parents[2]
@@ -237,106 +235,6 @@ def test_results_without_differences_spread_the_points_over_the_space(value):
     assert np.isnan(result.best_so_far).all() == np.isnan(value)
 
 
-# Continuing
-
-
-class StoppedError(Exception):
-    """An error in the middle of a search."""
-
-
-def stop_after(monkeypatch, batches):
-    add, left = Outputs.add, [batches]
-
-    def stopping(self, index, out):
-        if not left[0]:
-            raise StoppedError
-        left[0] -= 1
-        return add(self, index, out)
-
-    monkeypatch.setattr(Outputs, "add", stopping)
-
-
-@pytest.mark.parametrize("batches", [0, 1, 3, 5])
-def test_a_stopped_search_continues_to_the_same_bits(monkeypatch, tmp_path, batches):
-    def run(x, method):
-        return {"loss": (x - 0.3) ** 2 + (0.1 if method == "a" else 0.0)}
-
-    call = partial(
-        search, run, {"x": uniform(-1.0, 1.0), "method": ["a", "b"]}, budget=14, batch_size=4,
-        progress=False,
-    )  # fmt: skip
-    whole = call()
-    with monkeypatch.context() as patch:
-        stop_after(patch, batches)
-        with pytest.raises(StoppedError):
-            call(store=tmp_path)
-    again = call(store=tmp_path)
-    assert (again.report.resumed > 0) == (batches > 0)
-    assert bits(again) == bits(whole)
-    complete = call(store=tmp_path)
-    assert complete.report.resumed == 14
-    assert complete.report.programs == 0
-    assert bits(complete) == bits(whole)
-
-
-def test_a_store_is_continued_with_a_larger_budget_and_read_with_a_smaller_one(tmp_path):
-    find(budget=11, store=tmp_path)
-    longer = find(budget=20, store=tmp_path)
-    assert longer.report.resumed == 11
-    assert bits(longer) == bits(find(budget=20))
-    shorter = find(budget=5, store=tmp_path)
-    assert (shorter.report.resumed, shorter.report.programs) == (5, 0)
-    assert bits(shorter) == bits(find(budget=5))
-
-
-def test_a_damaged_batch_runs_again(tmp_path):
-    whole = find(budget=24, store=tmp_path)
-    damaged = sorted(tmp_path.glob("batch-*"))[1]
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="1 damaged file in the store"):
-        again = find(budget=24, store=tmp_path)
-    assert again.report.resumed == 16
-    assert bits(again) == bits(whole)
-
-
-OTHERS = {
-    "space": (
-        {"space": SQUARE | {"x": uniform(-2.0, 1.0)}},
-        "space was .*low=-1.0.* and is .*low=-2",
-    ),
-    "metric": ({"metric": "sum", "mode": "min"}, "metric was 'loss' and is 'sum'"),
-    "mode": ({"mode": "max"}, "mode was 'min' and is 'max'"),
-    "initial": ({"initial": 12}, "initial was 8 and is 12"),
-    "key": ({"key": jax.random.key(3)}, "key was "),
-    "batch size": ({"batch_size": 4, "initial": 8}, "was started with batch_size=8, got 4"),
-    "function": ({"run": lambda x, y: {"loss": x + y, "sum": x}}, "its function differs"),
-}
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    """Return the store of a search."""
-    store = tmp_path_factory.mktemp("search")
-    find(budget=3, store=store)
-    return store
-
-
-@pytest.mark.parametrize(("change", "message"), OTHERS.values(), ids=OTHERS)
-def test_a_store_of_another_search_is_refused(kept, change, message):
-    mine = {"run": distance, "space": SQUARE, "budget": 3, "metric": "loss", "store": kept}
-    with pytest.raises(ValueError, match=message):
-        search(**(mine | change))
-
-
-def test_a_store_of_a_sweep_is_refused(kept, tmp_path):
-    points = grid(x=[0.0], y=[0.5])
-    with pytest.raises(ValueError, match="was started by search and is given to sweep"):
-        sweep(distance, points, store=kept)
-    sweep(distance, points, store=tmp_path)
-    with pytest.raises(ValueError, match="was started by sweep and is given to search"):
-        find(budget=3, store=tmp_path)
-
-
 # Spaces of choices
 
 
@@ -374,57 +272,6 @@ def test_static_numbers_reach_run_as_python_numbers():
         run, {"x": uniform(0.0, 1.0), "width": [1, 2]}, budget=8, static=["width"], progress=False
     )
     assert result.report.programs == 2
-
-
-# The model
-
-
-def test_expected_improvement_is_the_mean_of_the_positive_part():
-    gain, deviation = np.array([-1.0, 0.0, 0.5]), np.array([0.5, 1.0, 2.0])
-    draws = gain + deviation * scipy.stats.norm.ppf((np.arange(200_000)[:, None] + 0.5) / 200_000)
-    np.testing.assert_allclose(
-        expected_improvement(gain, deviation), np.maximum(draws, 0).mean(0), rtol=1e-4
-    )
-
-
-def test_the_model_is_the_same_for_every_unit_and_expects_what_it_believes():
-    rng = np.random.default_rng(0)
-    features, cost = rng.random((12, 2)), rng.normal(size=12)
-    cost[3] = np.inf
-    asked = rng.random((5, 2))
-    one, other = (Model(features, each).value(asked) for each in (cost, 1000 * cost + 7))
-    np.testing.assert_allclose(one, other, rtol=1e-3)
-    believed = Model(features, cost)
-    believed.believe(asked[:1])
-    assert believed.value(asked[:1]) < one[0]
-
-
-def test_costs_far_above_the_median_are_compressed_and_a_diverged_run_is_above_all():
-    level = levels_of(np.array([0.0, 1.0, 2.0, 3.0, 1e30, np.inf, 1e300]))
-    assert (np.argsort(level) == [0, 1, 2, 3, 4, 6, 5]).all()
-    np.testing.assert_allclose(level.mean(), 0, atol=1e-12)
-    np.testing.assert_allclose(level.std(), 1)
-    # The median of the finite costs is 2.5, and 0.5 above it is log(1.2) where 0.5 below is -0.2.
-    ratio = (level[3] - level[2]) / (level[2] - level[1])
-    assert ratio == pytest.approx((np.log(1.2) + 0.2) / 0.4)
-
-
-def test_a_model_of_many_results_keeps_the_best():
-    rng = np.random.default_rng(0)
-    features = rng.random((1000, 1))
-    cost = (features[:, 0] - 0.7) ** 2
-    model = Model(features, cost)
-    assert len(model._features) == 400
-    assert model._features[np.argmin(model._level)] == features[np.argmin(cost)]
-
-
-def test_the_design_is_even_and_a_shorter_one_is_its_beginning():
-    space = as_space(SQUARE)
-    design = draw_design(space, 64, [7])
-    np.testing.assert_array_equal(design[:10], draw_design(space, 10, [7]))
-    counts, *_ = np.histogram2d(*design.T, bins=4, range=[(0, 1)] * 2)
-    assert counts.min() >= 2
-    assert not np.array_equal(design, draw_design(space, 64, [8]))
 
 
 # The result
