@@ -155,7 +155,8 @@ def draw_design(space: Space, count: int, seed: list[int]) -> np.ndarray:
 
 def every_point(space: Space) -> np.ndarray:
     """Return the coordinates of all points of a space of choices."""
-    places = [(np.arange(len(values)) + 0.5) / len(values) for values in space.axes.values()]
+    choices: list[Any] = list(space.axes.values())
+    places = [(np.arange(len(values)) + 0.5) / len(values) for values in choices]
     return space.round(np.array(list(itertools.product(*places))))
 
 
