@@ -91,6 +91,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.storage import stored as stored
     from momentax.sweeps import grid as grid
     from momentax.sweeps import halve as halve
+    from momentax.sweeps import search as search
     from momentax.sweeps import sweep as sweep
     from momentax.sweeps import use_all_cores as use_all_cores
 

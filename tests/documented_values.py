@@ -242,6 +242,7 @@ RULES: dict[str, _Rule] = {
     "Best.point": lambda value: isinstance(value, dict),
     "SweepResult.values": has_no_leaves,
     "HalvingResult.values": has_no_leaves,
+    "SearchResult.values": has_no_leaves,
     "HalvingResult.states": lambda value: (
         has_no_leaves(value) or getattr(value, "shape", None) == (0,)
     ),
@@ -255,7 +256,9 @@ RULES: dict[str, _Rule] = {
     "SweepResult.load.path": is_path,
     "SweepResult.save.path": is_path,
     "HalvingResult.load.path": is_path,
+    "SearchResult.load.path": is_path,
     "HalvingResult.save.path": is_path,
+    "SearchResult.save.path": is_path,
     "Counterpart.axes": lambda value: isinstance(value, list | np.ndarray) and len(value) == 0,
     "Counterpart.name": lambda value: isinstance(value, str) or (_is_number(value) and value >= 0),
     "where.beta": lambda value: _is_number(value) and value == 0,

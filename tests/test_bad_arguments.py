@@ -95,6 +95,7 @@ SLOW = (
     "momentax.plotting.animate",
     "momentax.plotting.surface",
     "momentax.rollout",
+    "momentax.search",
     "momentax.sweep",
     "momentax.use_all_cores",
     "momentax.plotting.spectral_map",

@@ -22,8 +22,10 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.sweeps._result._records import Best as Best
     from momentax.sweeps._result._records import Mean as Mean
     from momentax.sweeps._result._records import Report as Report
+    from momentax.sweeps._result._search_result import SearchResult as SearchResult
     from momentax.sweeps._result._sweep_result import SweepResult as SweepResult
     from momentax.sweeps._run._devices import use_all_cores as use_all_cores
+    from momentax.sweeps._search import search as search
     from momentax.sweeps._sweep import sweep as sweep
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

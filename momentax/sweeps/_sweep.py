@@ -123,8 +123,8 @@ def sweep(
     folder = None if store is None else arguments.as_path("store", store)
     devices = as_devices(mesh)
     groups = group_points(points, static)
-    traces = [_trace(run, reduce, group, points) for group in groups]
-    _require_same_shapes(traces, groups, points)
+    traces = [trace_group(run, reduce, group, points) for group in groups]
+    require_same_shapes(traces, groups, points)
     most = max(len(group.indices) for group in groups)
     with Session(devices, points, traces, batch_size, most, folder) as session:
         outputs = session.open_outputs(traces[0].out)
@@ -145,7 +145,7 @@ def sweep(
     return SweepResult(points, values, diverged, session.report())
 
 
-def _trace(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
+def trace_group(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
     """Trace the function (point) -> (reduced value of run, whether it diverged) for a group."""
 
     def make(reference: Callable[[], Any]) -> Any:
@@ -204,7 +204,7 @@ def _has_diverged(value: PyTree) -> jax.Array:
     return has_diverged
 
 
-def _require_same_shapes(traces: Sequence[Traced], groups: Sequence[Group], points: Points) -> None:
+def require_same_shapes(traces: Sequence[Traced], groups: Sequence[Group], points: Points) -> None:
     """Raise if the results of different static values cannot be stacked."""
     first = traces[0].out[0]
     for trace, group in zip(traces[1:], groups[1:], strict=True):

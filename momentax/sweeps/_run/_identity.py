@@ -20,6 +20,7 @@ from momentax.sweeps._run._references import UnknownContentError, digest
 
 FUNCTION_FILE = "function.txt"
 _MOST_LINES = 6  # Of a difference between two functions.
+_MAKERS = {"rungs": "halve", "space": "search"}  # By an entry that only they write.
 # Entries whose differences are described in sentences of their own.
 _OWN_SENTENCES = ("points", "data", "references", "batch", "function")
 
@@ -79,8 +80,8 @@ def describe_differences(
 ) -> list[str]:
     """Describe how the identity of a store, as it was read, differs from a new one."""
     differences = []
-    if ("rungs" in old) != ("rungs" in new):
-        names = ("halve", "sweep") if "rungs" in old else ("sweep", "halve")
+    names = [next((f for e, f in _MAKERS.items() if e in each), "sweep") for each in (old, new)]
+    if names[0] != names[1]:
         differences.append("it was started by {} and is given to {}".format(*names))
     differences += [
         f"{name} was {old.get(name)!r} and is {new[name]!r}"

@@ -34,9 +34,10 @@ class Outputs:
         if self._folder is None:
             return
         for index, kept in self._folder.read(self._part):
-            self.is_done[index] = True
+            is_here = index < len(self.is_done)  # A search may have run with a larger budget.
+            self.is_done[index[is_here]] = True
             for leaf, part in zip(self._leaves, kept, strict=True):
-                leaf[index] = part.view(leaf.dtype)
+                leaf[index[is_here]] = part.view(leaf.dtype)[is_here]
         self.is_done, *self._leaves = self._devices.broadcast([self.is_done, *self._leaves])
 
     def add(self, index: np.ndarray, out: PyTree) -> PyTree:

@@ -1,4 +1,4 @@
-"""One run of `sweep` or `halve`: its devices, batch folder, batch size, progress and report."""
+"""One call of `sweep`, `halve` or `search`: its devices, batch folder, batch size and report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from momentax.sweeps._run._program import Program, Traced
 
 
 class Session:
-    """The devices, batch folder and batch size of one call of `sweep` or `halve`.
+    """The devices, batch folder and batch size of one call of `sweep`, `halve` or `search`.
 
     devices: the devices over which the points are split.
     folder: the batch folder; None without the argument `store`.
@@ -69,9 +69,13 @@ class Session:
         if self.folder is not None:
             self.folder.close()
 
-    def open_outputs(self, out: PyTree, part: str = "") -> Outputs:
-        """Return outputs of these shapes at all points; read those in a part of the folder."""
-        outputs = Outputs(self.devices, out, self._count, self.folder, part)
+    def open_outputs(self, out: PyTree, part: str = "", count: int | None = None) -> Outputs:
+        """Return outputs of these shapes at all points; read those in a part of the folder.
+
+        count: the number of points, if they are not all known when the session starts.
+        """
+        count = self._count if count is None else count
+        outputs = Outputs(self.devices, out, count, self.folder, part)
         outputs.read()
         return outputs
 
