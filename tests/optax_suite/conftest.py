@@ -18,7 +18,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.name != "test_suite.py":
             continue
-        item.add_marker(pytest.mark.oracles)
         item.add_marker(pytest.mark.filterwarnings("ignore"))
         test = item.nodeid.partition("::")[2]
         for pattern, reason in EXCUSES.items():

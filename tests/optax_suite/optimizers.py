@@ -1,4 +1,4 @@
-"""Every optimizer of momentax as Optax's tests need it: a function of named numbers.
+"""The optimizers of momentax as Optax's tests need them: functions of named numbers.
 
 The transformations are those of tests/cases.py. Methods and wrappers return directions, so that
 they become optimizers in `momentax.sgd`. The learning rates are such that the optimizer solves the
@@ -6,6 +6,7 @@ problems of Optax's tests in the steps that these make.
 """
 
 import inspect
+import os
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -134,9 +135,23 @@ def _optimizer(name: str) -> Optimizer:
     return Optimizer(factory, numbers)
 
 
-def every_optimizer() -> dict[str, Optimizer]:
+# One of each kind. All of them take a quarter of an hour of processor time.
+_OF_EACH_KIND = (
+    *("heavy_ball", "average", "aggregated, averages", "quasi_hyperbolic_adam", "lion", "sgd"),
+    *("sgd, parameter units, decoupled", "muon", "restart, every 4", "guard", "monitor"),
+    *("stored, int8", "outer, every 3"),
+)
+
+
+def chosen_names() -> list[str]:
+    """Return the transformations to test: one of each kind, or all if the environment says so."""
+    everything = os.environ.get("MOMENTAX_OPTAX_SUITE") == "all"
+    return list(TRANSFORMATIONS) if everything else list(_OF_EACH_KIND)
+
+
+def chosen_optimizers() -> dict[str, Optimizer]:
     """Return each optimizer by a name that can be a part of the name of a test."""
-    return {as_part_of_a_name(name): _optimizer(name) for name in TRANSFORMATIONS}
+    return {as_part_of_a_name(name): _optimizer(name) for name in chosen_names()}
 
 
 def as_part_of_a_name(name: str) -> str:

@@ -5,18 +5,25 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-from tests.cases import TRANSFORMATIONS
+import pytest
+
 from tests.contracts.harness import build
 from tests.optax_suite.loading import load
-from tests.optax_suite.optimizers import as_part_of_a_name, every_optimizer, plain_descent
+from tests.optax_suite.optimizers import (
+    as_part_of_a_name,
+    chosen_names,
+    chosen_optimizers,
+    plain_descent,
+)
 from tests.sweeps.processes import ENVIRONMENT, ROOT
 
-EVERY = every_optimizer()
+pytestmark = pytest.mark.oracles
+CHOSEN = chosen_optimizers()
 
 
 def renamed(name):
     """Return the optimizers by their names; Optax's tests pass the loss by name of an optimizer."""
-    return {name if each == "momentum_polyak" else each: tx for each, tx in EVERY.items()}
+    return {name if each == "momentum_polyak" else each: tx for each, tx in CHOSEN.items()}
 
 
 def cases(optimizers):
@@ -51,7 +58,7 @@ ContribTest = load(
 
 Float64Test = load(
     "optax._src.float64_test",
-    {"ALL_MODULES": [(name, tx.make, tx.numbers) for name, tx in EVERY.items()]},
+    {"ALL_MODULES": [(name, tx.make, tx.numbers) for name, tx in CHOSEN.items()]},
 ).Float64Test
 
 
@@ -65,7 +72,7 @@ def constructors():
         make.__name__ = name
         return make
 
-    return [(as_part_of_a_name(name), constructor(name)) for name in TRANSFORMATIONS]
+    return [(as_part_of_a_name(name), constructor(name)) for name in chosen_names()]
 
 
 TransformTest = load(
@@ -99,8 +106,8 @@ ConditionalityTest = load(
 
 AccumulationTest = load(
     "optax.transforms._accumulation_test",
-    {"OPTIMIZERS_TO_TEST": cases(EVERY)},
-    helpers={"alias": SimpleNamespace(**makers(EVERY))},
+    {"OPTIMIZERS_TO_TEST": cases(CHOSEN)},
+    helpers={"alias": SimpleNamespace(**makers(CHOSEN))},
 ).AccumulationTest
 
 
@@ -112,6 +119,6 @@ def test_sharding_on_eight_devices(record_property):
     )
     outcomes = json.loads(done.stdout.splitlines()[-1])
     failed = {name: error for name, error in outcomes.items() if error}
-    assert len(outcomes) == 3 * len(EVERY)
+    assert len(outcomes) == 3 * len(CHOSEN)
     record_property("optax", {"passed": len(outcomes) - len(failed), "failed": len(failed)})
     assert not failed, "\n".join([*failed, *failed.values()])
