@@ -22,7 +22,8 @@ def pytest_collection_modifyitems(items):
         test = item.nodeid.partition("::")[2]
         for pattern, reason in EXCUSES.items():
             if re.fullmatch(pattern, test):
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+                # Not strict, since the other parts of such a test pass.
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
 
 
 @pytest.fixture(autouse=True)

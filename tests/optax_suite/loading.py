@@ -108,7 +108,9 @@ def outcomes(tests: type[unittest.TestCase]) -> dict[str, str | None]:
     result = unittest.TestResult()
     for test in found:
         test(result)
-    errors = dict(result.errors + result.failures)
+    # A part of a test, `subTest`, fails under a name of its own.
+    failed = result.errors + result.failures
+    errors = {getattr(test, "test_case", test): error for test, error in failed}
     return {test.id().rpartition(".")[2]: errors.get(test) for test in found}
 
 

@@ -159,7 +159,11 @@ def as_part_of_a_name(name: str) -> str:
 
 
 def plain_descent() -> dict[str, Callable[[], optax.GradientTransformation]]:
-    """Return optimizers that descend without momentum, by θ ← θ - g."""
+    """Return optimizers that descend without momentum, by θ ← θ - g.
+
+    Optax's tests of masks pass no parameters, which `outer` needs. Its test of `apply_if_finite`
+    expects that a gradient that is not finite reaches the updates, which `guard` prevents.
+    """
     directions = {
         "heavy_ball": lambda: momentax.heavy_ball(0.0),
         "nesterov": lambda: momentax.nesterov(0.0),
@@ -169,15 +173,11 @@ def plain_descent() -> dict[str, Callable[[], optax.GradientTransformation]]:
         "linear": lambda: momentax.linear(1.0, 0.0, 0.9),
         "aggregated": lambda: momentax.aggregated((0.0,)),
         "generalized_primal_averaging": lambda: momentax.generalized_primal_averaging(0.0, 1.0),
-        "proportional_integral_derivative": lambda: momentax.proportional_integral_derivative(
-            0.0, ki=1.0, kd=0.0
-        ),
         "amplified": lambda: momentax.amplified(0.0, factor=0.0),
         "lazy": lambda: momentax.lazy(momentax.heavy_ball(0.0)),
         "recursive_momentum": lambda: _with_previous_gradient(momentax.recursive_momentum(0.0)),
         "restart": lambda: momentax.restart(momentax.heavy_ball(0.0)),
         "monitor": lambda: momentax.monitor(momentax.heavy_ball(0.0)),
-        "guard": lambda: momentax.guard(momentax.heavy_ball(0.0)),
         "grams": lambda: momentax.grams(momentax.heavy_ball(0.0)),
         "stored": lambda: momentax.stored(
             momentax.linear(1.0, 0.0, 0.9), momentax.storage.int8(), min_size=1
@@ -190,8 +190,5 @@ def plain_descent() -> dict[str, Callable[[], optax.GradientTransformation]]:
     return made | {
         "parameter_units": lambda: momentax.sgd(
             1.0, momentax.heavy_ball(0.0), velocity_units="parameter"
-        ),
-        "outer": lambda: momentax.outer(
-            momentax.sgd(1.0, momentax.heavy_ball(0.0)), 1, optax.sgd(1.0)
         ),
     }

@@ -65,7 +65,7 @@ def test_a_list_that_optax_no_longer_has_is_named():
 @functools.cache
 def outcomes_of_optax():
     """Return the outcome of each of Optax's tests for `optax.sgd`, by its name without a case."""
-    sgd = case("sgd", learning_rate=1e-3, momentum=0.9)
+    sgd = case("sgd", learning_rate=1e-3, momentum=0.9, nesterov=True)
     suite = alias_test([sgd], {"sgd": optax.sgd}, without=()).AliasTest
     return {f"AliasTest::{name}": error for name, error in outcomes(suite).items()}
 
