@@ -43,7 +43,7 @@ def test_every_golden_state_continues_to_the_recorded_updates(path):
     updates = golden.next_updates(states)
     for name, found in updates.items():
         expected = golden.read(content[name]["updates"])
-        chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6, custom_message=name)
+        chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5, custom_message=name)
 
 
 def test_every_state_has_a_golden_checkpoint():

@@ -397,7 +397,7 @@ def test_the_warning_and_the_guide_state_the_same_shortfalls():
     for β in (0.9, 0.98, 0.99):
         assert f"{table[β]:g} %" in warning
     guide = (Path(__file__).parents[2] / "docs/guides/storage.md").read_text(encoding="utf-8")
-    (heading,) = re.findall(r"lost under steady gradients at β = ([\d., ]+) \|", guide)
+    (heading,) = re.findall(r"lost under steady gradients\nat β = ([\d., ]+)\. ", guide)
     (row,) = re.findall(r"^\| `storage\.bfloat16\(stochastic=False\)`.*$", guide, re.MULTILINE)
     shares = ", ".join(f"{table[float(β)]:g} %" for β in heading.split(", "))
     assert f"| {shares} |" in row
