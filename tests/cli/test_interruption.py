@@ -46,7 +46,7 @@ def interrupt(process):
         if before[-1] == WAITING:
             break
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert out == ""
     return before, err
 
@@ -59,7 +59,7 @@ def test_an_interrupt_keeps_the_finished_points_and_the_same_command_goes_on(sta
     assert (process.returncode, after) == (130, kept)
 
     process = start("--output", "out")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     assert (process.returncode, err) == (0, "4 runs of slow:train on 1 core, compiling …\n")
     assert "2 results were read from an interrupted run in out" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["sweep.json", "sweep.png"]

@@ -10,7 +10,8 @@ import pytest
 import momentax
 from momentax import states
 
-STATES = {name: getattr(states, name) for name in states.__all__}
+NAMES = {name: getattr(states, name) for name in states.__all__}
+STATES = {name: each for name, each in NAMES.items() if isinstance(each, type)}
 WITH_VELOCITY = {name: state for name, state in STATES.items() if "velocity" in state._fields}
 
 
