@@ -49,15 +49,15 @@ def names_of(like: PyTree, kind: type) -> list[Name]:
 def migrate(old: PyTree, like: PyTree, *, version: str) -> PyTree:
     """Put the arrays of a checkpoint into a state, from the layout of any version of momentax.
 
-    The arrays are matched by the names of their fields, keys and numbers in tuples. So a checkpoint
-    may have lost the classes of the state, as one that Orbax restores without a target or
-    `flax.serialization.to_state_dict`. Where the layout of a state has changed since the version
-    that wrote the checkpoint, its arrays are moved to their new places. Within a version the layout
-    does not change; the tests of momentax keep a checkpoint of each state.
+    Arrays are matched by their path: the names of fields, the keys of dictionaries and the indices
+    in tuples. So the checkpoint need not have the classes of the state: what Orbax restores without
+    a target, or what `flax.serialization.to_state_dict` returns, is enough. If the layout of a
+    state has changed since the version that wrote the checkpoint, its arrays are moved to their new
+    places. The layout does not change within a version.
 
     Args:
         old: The state as it was restored: a pytree of dictionaries, lists, tuples or NamedTuples.
-        like: What the state must be like: `jax.eval_shape(tx.init, params)`.
+        like: The structure, shapes and dtypes of the result: `jax.eval_shape(tx.init, params)`.
         version: The `momentax.__version__` that wrote the checkpoint, such as "0.1.0". Save it with
             the checkpoint.
 
@@ -68,7 +68,7 @@ def migrate(old: PyTree, like: PyTree, *, version: str) -> PyTree:
         ValueError: An array of like has no counterpart in old, or an array of old has none in like,
             a shape or a dtype differs, or the version is newer than the installed one. The message
             names the array.
-        TypeError: An argument is no state, or version is no string.
+        TypeError: old or like holds something that is not an array, or version is not a string.
 
     Example:
         >>> tx = momentax.heavy_ball(0.9)
@@ -130,7 +130,7 @@ def _require_equal_names(leaves: Leaves, expected: Leaves, version: str) -> None
     if missing or unused:
         differences = [
             f"old {verb} {_text(names[0])}{f' and {len(names) - 1} more' if names[1:] else ''}"
-            for verb, names in (("has no array at", missing), ("has an array of no use at", unused))
+            for verb, names in (("has no array at", missing), ("has an extra array at", unused))
             if names
         ]
         raise ValueError(

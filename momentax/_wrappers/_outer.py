@@ -55,7 +55,7 @@ def outer(
     """Move slow parameters w by an outer optimizer after every K steps of an inner optimizer.
 
         θ_t = θ_{t-1} + u_t                                 u_t from tx and the gradient at θ_{t-1}
-        after t = K, 2K, ...:    Δ = w - θ_t                how far the last K steps have come
+        after t = K, 2K, ...:    Δ = w - θ_t                minus the sum of the last K steps
                                  w ← w + outer(Δ at w)      Δ takes the place of the gradient
                                  θ_t ← w
 
@@ -68,13 +68,13 @@ def outer(
         SlowMo       outer=sgd(η, heavy_ball(μ)):    b ← μ b + Δ,    w ← w - η b
         BMUF         SlowMo, with η the block learning rate and μ the block momentum
 
-    Lookahead is `optax.lookahead` without its pairs of parameters. SlowMo divides Δ by the inner
-    learning rate and multiplies w's step by it, which cancels while that rate is constant. With
-    K = 1 and plain descent at a rate α as tx, Δ = α g, so that SNOO is
-    `sgd(η α, nesterov(μ))`. With η = 1 and μ = 0 the updates are those of tx.
+    Lookahead takes the steps of `optax.lookahead`, without its pairs of fast and slow parameters.
+    SlowMo divides Δ by the inner learning rate and multiplies the step of w by it. Both cancel
+    while that rate is constant. With K = 1 and plain descent at a rate α as tx, Δ = α g, so that
+    SNOO is `sgd(η α, nesterov(μ))`. With η = 1 and μ = 0 the updates are those of tx.
 
     On a quadratic of curvature λ, plain descent as tx gives Δ = (1 - q) (w - w*) with
-    q = (1 - αλ)ᴷ: an outer optimizer runs on the curvature 1 - q. SNOO is stable there for
+    q = (1 - αλ)ᴷ, so the outer optimizer sees the curvature 1 - q. SNOO is stable there if
     η < 2 (1 + μ) / ((1 + 2μ) (1 - q)).
 
     With `axis` there are several workers, one for each entry of a mapped axis: of the mesh axis of
@@ -84,45 +84,45 @@ def outer(
         Δ = mean of w - θ_t over the workers
 
     and all of them go on from the new w. The collectives are in a branch of `jax.lax.cond`. All
-    workers must start from the same parameters and make every update together, so that `guard`
-    belongs around tx, not around this wrapper. θ is a worker's own, and so are `inner_state` and
-    `residual` of the state. Its other fields are equal on all workers and need not be mapped over:
+    workers must start from the same parameters and make every update together. So put `guard`
+    around tx, not around this wrapper. Each worker has its own θ, and its own `inner_state` and
+    `residual` in the state. The other fields are equal on all workers and need not be mapped over:
 
         own = momentax.states.OuterState(None, None, 0, None, 0)      in_axes and out_axes of vmap
         own = momentax.states.OuterState(P(), P(), P("workers"), P(), P("workers"))    specs
 
-    If they are mapped over by `jax.vmap`, the workers compare their counts at each update.
+    If `jax.vmap` maps over these fields too, the workers compare their counts at each update.
 
     A worker may miss a round. `update(grads, state, params, participating=False)` at the K-th
     update leaves its Δ out of the mean, and it goes on from the new w like all others. If no worker
-    takes part, w and the state of the outer optimizer stay as they are. A worker whose parameters
-    are NaN cannot go on, since its updates are added to them: give it `eval_params`.
+    takes part, w and the state of the outer optimizer stay as they are. If the parameters of a
+    worker are NaN, adding an update leaves them NaN: replace them by `eval_params(params, state)`.
 
-    With n fragments, groups of leaves take turns: fragment i of 0, ..., n - 1 has its outer steps
-    after the updates t = ⌊(i + 1) K / n⌋ + jK, j = 0, 1, ..., so that each leaf has one in K
-    updates, and an update sends about 1/n of the bytes.
+    With n fragments, groups of leaves have their outer steps in turn: fragment i of 0, ..., n - 1
+    after the updates t = ⌊(i + 1) K / n⌋ + jK, j = 0, 1, .... Each leaf then has one outer step in
+    K updates, and one update sends about 1/n of the bytes.
 
-    With a compression, a worker sends codes of Δ + e, where e is what its codes have left out so
-    far. Each worker receives one part of all these arrays, and sends codes of the mean of that part
-    to the others. Each leaf is flattened for this: name all mesh axes along which parameters are
-    split in the same `jax.shard_map`. Under `jax.vmap` the steps are the same, and XLA chooses
-    whether devices send codes.
+    With a compression, a worker sends codes of Δ + e, where e is the rounding error that it has not
+    sent yet. Each worker receives its part of these arrays from all others, and sends codes of the
+    mean of this part to them. Each leaf is flattened for this. So the `jax.shard_map` must also map
+    over all mesh axes along which parameters are split. Under `jax.vmap` the steps are the same,
+    and XLA chooses whether devices send codes.
 
-    The first outer step follows update K. The authors' class for SNOO tests its counter before
-    raising it, so that its first outer step follows update 1 and the others 1 + K, 1 + 2K, ...:
-    `tx.init(params)._replace(since=jnp.int32(K - 1))` starts like it.
+    The first outer step follows update K. The SNOO class of the authors tests its counter before
+    raising it, so its first outer step follows update 1, and the next ones 1 + K, 1 + 2K, ....
+    Start with `tx.init(params)._replace(since=jnp.int32(K - 1))` to do the same.
 
-    A gradient of None keeps its leaf as it is: θ, w and the outer velocity. Where an outer step
-    finds no gradient, the leaf's next outer step covers both periods.
+    Where the gradient of a leaf is None, its θ, w and outer velocity stay as they are. If that is
+    so at an outer step, the next outer step of the leaf covers both periods.
 
-    `every` counts calls of update. Put `optax.MultiSteps` around this wrapper, where K counts the
-    steps that are made. Inside, K would count gradients. A step that `guard` skips around
-    this wrapper does not count.
+    `every` counts calls of update. Put `optax.MultiSteps` around this wrapper, so that K counts
+    steps; inside, K would count gradients. A step that a `guard` around this wrapper skips does
+    not count.
 
     Args:
         tx: The inner optimizer, complete: its updates descend.
         every: K, the updates from one outer step to the next, at least 1.
-        outer: The outer optimizer, complete: its updates descend.
+        outer: The outer optimizer, complete: its updates descend. The default is that of DiLoCo.
         inner_state: What an outer step does to the state of tx. "keep": nothing, as SNOO, DiLoCo
             and `optax.lookahead` do. "reset_velocity": the velocities are set to zero, as by
             `momentax.reset_velocity`; schedules and second moments go on. "reset": the state
@@ -133,7 +133,7 @@ def outer(
             parameters, or a prefix of one, with the number of each leaf's fragment.
         compression: `momentax.storage.int8()`, about 1 byte an entry, or
             `momentax.storage.bfloat16()`, 2 bytes; None sends the dtype of w. Both round to the
-            nearest, without their random bits.
+            nearest value here, and not randomly.
 
     Returns:
         A complete optimizer, whose update needs the parameters. It keeps two arrays like the

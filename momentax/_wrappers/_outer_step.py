@@ -239,8 +239,8 @@ def _require_same_types(name: str, new: Any, old: Any) -> None:
     if found := trees.first_difference(new, old, compare_leaves=_difference):
         raise ValueError(
             f"{name} changes its state at {trees.path_name(found.path)}: {found.expected} becomes "
-            f"{found.given}; outer needs a state whose structure, shapes and dtypes do not change, "
-            "and Optax's drop a velocity where a gradient is None"
+            f"{found.given}; outer needs a state whose structure, shapes and dtypes do not change. "
+            "Some transformations of Optax drop a velocity where a gradient is None"
         )
 
 

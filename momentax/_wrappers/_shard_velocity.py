@@ -56,39 +56,40 @@ def shard_velocity(
         v_t = β v_{t-1} + g_t, and all else that tx computes, on this part
         updates, a part on each device  ->  whole on each device: one all-gather for each parameter
 
-    The numbers are those of tx. Parameters are whole on all devices along `axis`, or are split
-    along other axes of the mesh, which stay as they are.
+    The updates are those of tx. Parameters are whole on all devices along `axis`. Other axes of
+    the mesh may split them, and these splits stay as they are.
 
-    Which dimension is split. Of each parameter the first dimension whose length the number of
-    devices divides, and which no axis of the mesh splits yet: the first one holds the matrices of
-    a stack and the blocks of a storage. If no such dimension is left, then one that another axis
-    splits is divided further. The velocity of `storage.int8` needs whole blocks on each device. A
-    parameter without such a dimension keeps its velocity whole. `tx.shares(params)` of the result
-    tx is a table of all parameters, with the reasons, and its `whole` lists these. The velocity of
-    a parameter that is split along `axis` itself lies where the parameter lies. Arrays of the state
-    that belong to no parameter, such as counts, are not split.
+    Which dimension is split. In each parameter it is the first dimension that no axis of the mesh
+    splits yet and whose length is a multiple of the number of devices. In a stack of matrices the
+    first dimension counts the matrices. If there is no such dimension, one that another axis splits
+    is divided further. With `storage.int8` each device must hold whole blocks. A parameter without
+    a fitting dimension keeps its velocity whole. If the parameter itself is split along `axis`, its
+    velocity is placed like the parameter. Arrays of the state that belong to no parameter, such as
+    counts, are not split. `tx.shares(params)`, where tx is the result, is a table of all parameters
+    with the reasons. Its attribute `whole` lists the parameters whose velocity is whole.
 
-    Where the placement comes from. `init` sees how parameters are placed, and places the state;
-    `update` leaves the state where it is. So a state that was restored or made elsewhere must be
-    placed like that of `init` first. Within `jax.jit`, `init` sees what explicit mesh axes do, and
-    what the metadata of `flax.nnx` says; where automatic axes other than `axis` split parameters,
-    call it outside of `jit`.
+    Where the placement comes from. `init` reads how the parameters are placed, and places the
+    state. `update` leaves the state where it is. So place a state that was restored or made
+    elsewhere like that of `init` first. Inside `jax.jit`, `init` knows the placement on explicit
+    mesh axes and the metadata of `flax.nnx`, and nothing else. If automatic axes other than `axis`
+    split parameters, call `init` outside of `jit`.
 
-    Matrices. In `momentax.muon` and `momentax.orthogonalize` each device iterates 1/n of the
-    matrices of one shape. The parts of a matrix are sent to its device and those of its polar
-    factor back, by two all-to-alls for all matrices of one shape; a stack whose number of matrices
-    the devices divide is not sent at all.
+    Matrices. In `momentax.muon` and `momentax.orthogonalize` each device orthogonalizes 1/n of the
+    matrices of one shape. Two all-to-alls for each shape send the parts of a matrix to its device
+    and the parts of the result back. Nothing is sent for a stack whose number of matrices is a
+    multiple of the number of devices.
 
     Args:
-        tx: The transformation, of momentax, Optax or one's own.
+        tx: Any transformation: of momentax, of Optax or your own.
         mesh: The mesh of the parameters, with automatic or with explicit axes.
         axis: The name of a mesh axis, or a tuple of several, along which all devices have the
             same parameters; usually that of the batch.
 
     Returns:
-        A transformation whose updates are placed as the parameters. Its state is that of tx, so
-        that one of either can be used for the other. The attribute `shares` is a function from the
-        parameters to a mapping from their names to what each device holds, printed as a table.
+        A transformation whose updates are placed like the parameters. Its state has the structure
+        and the values of the state of tx, so that each can be used in place of the other. The
+        attribute `shares` is a function from the parameters to a mapping, from the name of each
+        parameter to what a device holds of its velocity. The mapping prints as a table.
 
     Raises:
         TypeError: tx is not a gradient transformation, mesh is not a mesh, or axis is not a name.

@@ -58,7 +58,7 @@ class Workers(NamedTuple):
                 jax.lax.axis_size(name)
             except NameError:
                 raise ValueError(
-                    f"axis names {name!r}, and no such axis is mapped over here: call update in a "
+                    f"axis names {name!r}, which is not a mapped axis here: call update in a "
                     f"function that is mapped by jax.shard_map over a mesh with the axis {name!r}, "
                     f"or by jax.vmap(..., axis_name={name!r})"
                 ) from None

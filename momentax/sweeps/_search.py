@@ -50,24 +50,24 @@ def search(
 ) -> SearchResult:
     """Search a space for its best point, batch by batch, with a model of the results so far.
 
-    The first points are spread evenly over the space. Each further one maximizes the
-    expected improvement of a Gaussian process (Matérn 5/2, scikit-learn's), which is
-    fitted to the metric at the points of all batches before; values far worse than the
-    median are compressed by a logarithm. Every other point is sought near the best one
-    only. Within a batch the model takes what it expects at a point as its result. A
-    point that diverged, as in `sweep`, or whose metric is not finite, counts as the
-    worst. No point is proposed twice, nor one that is almost equal to another.
+    The first points are spread evenly over the space. Each further point maximizes the
+    expected improvement of a Gaussian process (Matérn 5/2, of scikit-learn), which is
+    fitted to the metric at the points of all earlier batches. Values worse than the
+    median are compressed by a logarithm. If the space has more than 4096 points, every
+    second point is sought only near the best one. Results of the same batch are not
+    known yet: there the model uses its own predictions. A point that diverged, as in
+    `sweep`, or whose metric is not finite, counts as the worst. The model proposes no
+    point that is equal or almost equal to an earlier one.
 
-    Each batch runs as in `sweep`, and all of them run in one compiled program: a batch
-    of fewer points is padded. A batch with several static values runs one program for
-    each of them.
+    Each batch runs as in `sweep`, and all batches run in one compiled program: a smaller
+    batch is padded. With static values there is one program for each combination.
 
     Args:
         run: As in `sweep`.
         space: For each axis `uniform`, `log_uniform` or `momentum_uniform` of
             `momentax.sweeps`, or a list of the values to choose from, as in `grid`. The
-            order of numbers in a list means something to the model, and words,
-            functions and the like are different from each other and no more.
+            model uses the order of the numbers in a list. Words, functions and the like
+            have no order for it.
         budget: The number of points to run, at least 1.
         metric: The name of the metric to optimize, as in `SweepResult.metrics`. None
             takes the only one with one real number per point.
@@ -77,9 +77,10 @@ def search(
             on several devices the program is padded to a multiple of their number. A
             larger batch uses devices better, and a smaller one needs fewer points.
         initial: The number of points that are spread evenly before the model proposes
-            any, at least 1; the first batch always is. None takes 2 (d + 1) for d axes.
-        key: A random key; the same key gives the same points. None means
-            jax.random.key(0).
+            any, at least 1. The first batch is always spread evenly. So a budget up to
+            initial or batch_size does not use the model. None takes 2 (d + 1) for d axes.
+        key: A random key; a search with the same key and arguments has the same points.
+            None means jax.random.key(0).
         mesh: As in `sweep`.
         store: As in `sweep`. A larger budget with the same store continues the search.
         progress: As in `sweep`.
@@ -102,7 +103,7 @@ def search(
             traceable or returns nothing or something that is not an array; the message
             names the point.
         RuntimeError: `run` raised; the message names the point.
-        ModuleNotFoundError: scikit-learn is not installed, which the extra `search` has.
+        ModuleNotFoundError: scikit-learn is not installed; the extra `search` installs it.
         OSError: The store cannot be read or written, or another process uses it. What
             is in it stays.
 
@@ -305,7 +306,7 @@ def _as_metric(metric: Any, values: PyTree) -> str:
     if not isinstance(metric, str):
         raise TypeError(f"metric must be a name, got {arguments.describe(metric)}")
     if metric not in ranked:
-        what = "is not one real number per point" if metric in leaves else "is none of them"
+        what = "is not one real number per point" if metric in leaves else "run does not return"
         raise ValueError(
             f"metric must be one of {listed(ranked)}, got {arguments.describe(metric)}, which "
             f"{what}"

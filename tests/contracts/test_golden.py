@@ -115,7 +115,7 @@ def test_a_state_of_another_layout_is_refused_by_name():
     now = momentax.__version__
     with pytest.raises(ValueError, match=r"old has no array at '1/count'"):
         migrate(raw | {"1": {"velocity": raw["1"]["velocity"]}}, LIKE, version=now)
-    with pytest.raises(ValueError, match=r"old has an array of no use at '1/more'"):
+    with pytest.raises(ValueError, match=r"old has an extra array at '1/more'"):
         migrate(raw | {"1": raw["1"] | {"more": np.ones(2)}}, LIKE, version=now)
     other = raw | {"1": raw["1"] | {"count": np.float32(0)}}
     with pytest.raises(ValueError, match=r"got float32\[\] at '1/count', where like has int32\[\]"):

@@ -347,7 +347,7 @@ def test_errors_say_what_to_write():
     tx = outer(sgd(0.1), 2, axis="workers")
     with pytest.raises(ValueError, match=r"axis names 'workers', .* jax.vmap\(..., axis_name='wor"):
         tx.update(grads, tx.init(params), params)
-    with pytest.raises(ValueError, match=r"axis names 'workers', and no such axis is mapped"):
+    with pytest.raises(ValueError, match=r"axis names 'workers', which is not a mapped axis"):
         theory.analyze(tx, 0.5, 1.0)
     plain = outer(sgd(0.1), 2)
     with pytest.raises(ValueError, match=r"participating says .* axis=\"workers\""):

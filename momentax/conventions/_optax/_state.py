@@ -78,9 +78,9 @@ def _require_units(tx: optax.GradientTransformation, params: PyTree, count: int)
             )
         if not abs(gain - 1) < 0.02:  # Storages round.
             raise ValueError(
-                "the velocity of tx must be in the units of Optax's, got one that gradients enter "
-                f"{gain:.4g} times as strongly, as they do if the learning rate comes first or "
-                f"the method has another gain: give scale={gain:.6g}"
+                "the velocity of tx must be in the units of Optax's, got one that is "
+                f"{gain:.4g} times as large, as when the learning rate multiplies the gradients "
+                f"first or the method has another gain: give scale={gain:.6g}"
             )
 
 
@@ -169,7 +169,8 @@ def import_optax_state(
 ) -> PyTree:
     """Make the state with which an optimizer of momentax continues a run of Optax.
 
-    The velocity v, the second moment s and the count move:
+    The velocity v, the second moment s and the count of tx come from Optax's velocity m, second
+    moment n and count, with a factor c that is 1 unless `scale` says otherwise:
 
         of Optax               v        s         continues in
         trace, sgd             c m                heavy_ball, nesterov
@@ -178,11 +179,14 @@ def import_optax_state(
         nadam, nadamw          c m      c² n      nadam
         lion                   c m                lion
 
-    The sums of weights that debias a velocity are those of tx after as many steps. All else starts
-    anew: accumulated gradients, averages of parameters, hyperparameters of
-    `optax.inject_hyperparams`. The states of other transformations are refused. `optax.adam`
-    continues exactly with the same β1, β2 and ε, and `optax.nadam`, whose weight of the velocity is
-    constant, in `nadam` with a large ψ such as 1e6. `optax.ema` continues if it debiases.
+    The sums of weights that debias a velocity are those of tx after as many steps. Everything else
+    starts anew: accumulated gradients, averages of parameters and the hyperparameters of
+    `optax.inject_hyperparams`. A velocity of any other transformation is refused.
+
+    Neither state holds its hyperparameters, so give tx the same ones. `optax.adam` continues
+    exactly with the same β1, β2 and ε. The weight of the velocity in `optax.nadam` is constant: it
+    continues in `nadam` with a large ψ such as 1e6. `optax.ema` continues exactly with debias=True;
+    a state made with debias=False looks the same and is not refused.
 
     Args:
         optax_state: The state of Optax, at any depth: in `chain`, `masked`, `inject_hyperparams`,
@@ -192,8 +196,8 @@ def import_optax_state(
         count: The number of steps made so far, at least 0, from which schedules continue. None is
             the count in optax_state, and 0 where it has none, as in `optax.sgd` with a constant
             learning rate.
-        scale: c, other than 0. None is 1, and a velocity of tx in other units is refused: with
-            `velocity_units="parameter"` c = -α, and in `quasi_hyperbolic` c = 1 - β.
+        scale: c, other than 0. None is 1, and then a velocity of tx in other units is refused.
+            With `velocity_units="parameter"` c = -α, and in `quasi_hyperbolic` c = 1 - β.
 
     Returns:
         The state of tx. Numbers are rounded to the dtypes that tx keeps them in.
@@ -202,7 +206,7 @@ def import_optax_state(
         ValueError: optax_state has no velocity or one without a counterpart, tx keeps the state of
             another recurrence or velocity in other units, params fit neither, or there are several
             counts.
-        TypeError: optax_state is no state, or tx no gradient transformation.
+        TypeError: optax_state is not a state, or tx is not a gradient transformation.
 
     Example:
         >>> theirs = optax.sgd(0.1, momentum=0.9).init(params)
@@ -244,6 +248,8 @@ def export_optax_state(
     """Make the state with which an optimizer of Optax continues a run of momentax.
 
         m = v / c,    n = s / c²
+
+    m and n are the velocity and the second moment of Optax, v and s those of momentax.
 
     Args:
         params: The parameters that both states belong to.

@@ -64,18 +64,18 @@ def export(
         z_t = A z_{t-1} + B g_t,    θ_t = C z_t
 
     - "control": a `control.StateSpace` in discrete time, dt = 1. Its input is the gradient and
-      its output the parameter, both unchanged in sign: x[k+1] = A x[k] + B u[k],
+      its output the parameter, both with their own sign: x[k+1] = A x[k] + B u[k],
       y[k] = C x[k], with y[k] = θ_k and u[k] the gradient there. D is 0. On a curvature λ the
-      gradient is λ θ, so that the loop is `control.feedback(system, λ, sign=1)`. A transformation
-      with a period of p steps has p inputs and p outputs, as StateSpace describes; its loop is
-      `control.feedback(system, λ * np.eye(p), sign=1)`.
+      gradient is λ θ, so the closed loop is `control.feedback(system, λ, sign=1)`. A transformation
+      with a period of p steps has p inputs and p outputs, as StateSpace describes; its closed loop
+      is `control.feedback(system, λ * np.eye(p), sign=1)`.
     - "autolyap": an `autolyap.algorithms.Algorithm` with one function, whose gradient it takes.
-      One iteration is one step or, with a period, all p steps of it, at p gradients. The rates of
-      AutoLyap are those of squared distances: ρ² or, with a period, ρ²ᵖ.
+      One iteration is one step or, with a period, all p steps of the period, with p gradients.
+      AutoLyap returns rates of squared distances: ρ² or, with a period, ρ²ᵖ.
     - "pepit": a `PEPit.PEP` whose `solve()` returns the worst case after n steps from rest,
-      over all μ-strongly convex, L-smooth functions with ‖θ_0 - θ*‖² ≤ 1. These are the steps
-      that tx makes first, with the coefficients of each step under a schedule. A StateSpace
-      has the same coefficients at every step.
+      over all μ-strongly convex, L-smooth functions with ‖θ_0 - θ*‖² ≤ 1. The steps are the first
+      n steps of tx, and follow its schedules. The steps of a StateSpace all have the same
+      coefficients.
 
     Args:
         tx: A linear transformation that includes its learning rate, or its StateSpace.
