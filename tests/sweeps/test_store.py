@@ -170,7 +170,7 @@ def test_another_batch_size_is_refused(store):
     before = contents(store)
     with pytest.raises(
         ValueError,
-        match='was started with batch_size=4, got 6; batch_size="auto" continues with that of',
+        match="was started with batch_size=4, got 6: pass batch_size=4",
     ):
         sweep(run, POINTS, batch_size=6, store=store)
     assert contents(store) == before

@@ -199,8 +199,8 @@ class BatchFolder:
         given = self._about["batch"]
         if kept and given and kept != given:
             raise ValueError(
-                f"the store {self.path} was started with batch_size={kept}, got {given}; "
-                'batch_size="auto" continues with that of the store'
+                f"the store {self.path} was started with batch_size={kept}, got {given}: pass "
+                f"batch_size={kept}, or use another folder"
             )
         self._about["batch"] = kept or given
 
