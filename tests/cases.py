@@ -657,7 +657,9 @@ WRAPPERS = {
     },
     "shard_velocity": Case(  # On one device; tests/sharding has more.
         lambda beta: momentax.shard_velocity(
-            momentax.nesterov(beta), jax.make_mesh((1,), ("data",)), "data"
+            momentax.nesterov(beta),
+            jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Explicit,)),
+            "data",
         ),
         _BETA,
         reference.nesterov,
