@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -87,25 +88,27 @@ def migrate(old: PyTree, like: PyTree, *, version: str) -> PyTree:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")[:3]))
+    """Return the three numbers of a version such as "0.1.0" or "0.1.0rc1", or none."""
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 def _as_version(version: Any) -> tuple[int, ...]:
     installed = momentax_version()
     text = arguments.as_text("version", version, '"0.1.0"')
-    parts = text.split(".")
-    if len(parts) < 3 or not all(part.isdecimal() for part in parts[:3]):
+    written = _numbers(text)
+    if not written:
         raise ValueError(
             "version must be the momentax.__version__ that wrote the checkpoint, such as "
             f"{installed!r}, got {arguments.describe(version)}"
         )
-    if _numbers(text) > _numbers(installed):
+    if written > (_numbers(installed) or written):
         raise ValueError(
             f"version must be at most that of the installed momentax, {installed}, got "
             f"{arguments.describe(version)}: install the version that wrote the checkpoint, or a "
             "newer one"
         )
-    return _numbers(text)
+    return written
 
 
 def _leaves(argument: str, state: PyTree) -> dict[Name, Any]:

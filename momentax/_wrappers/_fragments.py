@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -66,9 +65,9 @@ def number_leaves(fragments: Any, tree: PyTree) -> PyTree:
         )
     numbers, sizes = [0] * len(leaves), [0] * fragments
     # The largest leaf first, each to the fragment that is the smallest so far.
-    for i in sorted(range(len(leaves)), key=lambda i: -jnp.size(leaves[i])):
+    for i in sorted(range(len(leaves)), key=lambda i: -np.size(leaves[i])):
         numbers[i] = min(range(fragments), key=lambda each: sizes[each])
-        sizes[numbers[i]] += max(jnp.size(leaves[i]), 1)
+        sizes[numbers[i]] += max(np.size(leaves[i]), 1)
     return structure.unflatten(numbers)
 
 

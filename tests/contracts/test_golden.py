@@ -109,6 +109,17 @@ def test_the_containers_of_a_restored_state_do_not_matter():
         chex.assert_trees_all_equal(found, state)
 
 
+@pytest.mark.parametrize("suffix", ["rc1", ".dev3", "+local"])
+def test_candidates_and_local_builds_have_the_layout_of_their_release(monkeypatch, suffix):
+    state = TX.init(golden.PARAMS)
+    raw, version = golden.read(golden.write(state)), momentax.__version__ + suffix
+    chex.assert_trees_all_equal(migrate(raw, LIKE, version=version), state)
+    monkeypatch.setattr(momentax, "__version__", version)  # That of the installed momentax.
+    chex.assert_trees_all_equal(migrate(raw, LIKE, version=version), state)
+    with pytest.raises(ValueError, match=r"version must be .* got 'latest'"):
+        migrate(raw, LIKE, version="latest")
+
+
 def test_a_state_of_another_layout_is_refused_by_name():
     state = TX.init(golden.PARAMS)
     raw = golden.read(golden.write(state))

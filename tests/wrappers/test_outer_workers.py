@@ -256,6 +256,9 @@ def test_fragments_have_about_equal_sizes_or_are_given():
     state = outer(sgd(0.1), 4, fragments=2).init(params)
     sizes = [sum(x.size for x in jax.tree.leaves(part.velocity)) for part in state.outer_state]
     assert sizes == [10, 9]
+    shapes = jax.eval_shape(lambda: params)
+    abstract = outer(sgd(0.1), 4, fragments=2).init(shapes)
+    chex.assert_trees_all_equal_shapes_and_dtypes(abstract, state)
     given = outer(sgd(0.1), 4, fragments={"a": 0, "b": 1, "c": 0}).init(params)
     sizes = [sum(x.size for x in jax.tree.leaves(part.velocity)) for part in given.outer_state]
     assert sizes == [10, 9]
