@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from momentax._core.arguments import is_key, is_traced
 from momentax._core.hyperparameters import float_dtype
-from momentax._core.sharding import constant_like, sharding_in_type
+from momentax._core.sharding import constant_like
 from momentax._core.trees import is_array, is_none, only_arrays, require_inexact
 from momentax._core.typing import PyTree, Scalar
 
@@ -205,24 +205,6 @@ def scale_leaves(scalars: PyTree, tree: PyTree) -> PyTree:
         return None if leaf is None else _upcast(leaf) * c.astype(compute_dtype(leaf))
 
     return jax.tree.map(multiply, tree, scalars, is_leaf=is_none)
-
-
-def broadcast_rows(row: jax.Array, leaf: jax.Array) -> jax.Array:
-    """Reshape one number per row so that it broadcasts against a leaf."""
-    return jnp.reshape(row, jnp.shape(row) + (1,) * (jnp.ndim(leaf) - jnp.ndim(row)))
-
-
-def read_rows(leaf: jax.Array, rows: jax.Array) -> jax.Array:
-    """Return rows of a leaf; a row beyond the last is zeros."""
-    leaf = jnp.asarray(leaf)
-    out = sharding_in_type(leaf, whole_rows=True)
-    return leaf.at[rows].get(mode="fill", fill_value=0, out_sharding=out)
-
-
-def write_rows(leaf: jax.Array, rows: jax.Array, new: jax.Array) -> jax.Array:
-    """Return a leaf with some rows replaced; rows beyond the last are ignored."""
-    leaf = jnp.asarray(leaf)
-    return leaf.at[rows].set(new, mode="drop", out_sharding=sharding_in_type(leaf))
 
 
 def inner_product(tree: PyTree, other: PyTree) -> jax.Array:

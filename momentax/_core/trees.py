@@ -1,4 +1,4 @@
-"""Pytrees: paths, parts left to others, the first difference of two trees, masks and rows.
+"""Pytrees: paths, parts left to others, the first difference of two trees, and masks.
 
 Parameters may contain None and `optax.MaskedNode`, which Optax puts where another
 transformation is responsible. Gradients may be None where there is no gradient this step.
@@ -241,42 +241,6 @@ def as_mask(name: str, value: Any, params: PyTree) -> PyTree:
             f"{name} must be a tree of bools with the structure of params, or a prefix of it, or a "
             f"function from params to one: {error}"
         ) from None
-
-
-def as_rows(value: PyTree, velocity: PyTree) -> PyTree:
-    """Return row numbers as integer arrays, for each leaf that the velocity has.
-
-    A number that is no row of its leaf, negative or too large for any integer dtype, becomes
-    the number of rows: JAX would take -1 as the last row.
-    """
-    wrong = (
-        "rows must be a tree like the parameters of 1-d arrays of whole numbers, got "
-        f"{describe(value)}"
-    )
-
-    def as_index(leaf: Any, part: Any) -> Any:
-        if is_absent(leaf):
-            return leaf
-        is_index = np.ndim(part) == 1 and jnp.issubdtype(jnp.result_type(part), jnp.integer)
-        if not is_index or not np.ndim(leaf):
-            raise ValueError(wrong)
-        return _rows_or_beyond(part, len(leaf))
-
-    try:
-        return jax.tree.map(as_index, velocity, value, is_leaf=is_absent)
-    except (TypeError, ValueError):  # There is a node or None where an array belongs.
-        raise ValueError(wrong) from None
-
-
-def _rows_or_beyond(rows: Any, count: int) -> jax.Array:
-    """Return rows from 0 to count - 1 as they are, and the count in place of all others.
-
-    Numbers are bounded before they become int32, which would change those that it cannot hold.
-    """
-    numpy = jnp if isinstance(rows, jax.Array) else np
-    most = numpy.asarray(min(count, jnp.iinfo(rows.dtype).max), rows.dtype)
-    bounded = numpy.minimum(rows, most).astype(np.int32)
-    return jnp.asarray(numpy.where(rows >= 0, bounded, count))
 
 
 def _children(tree: PyTree) -> tuple[list[Any], Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from momentax._core import arguments, arithmetic, hyperparameters, transformations, trees
+from momentax._core.rows import as_rows, broadcast_rows, read_rows, write_rows
 from momentax._core.typing import PyTree
 from momentax._methods._keywords import explain_keywords
 
@@ -111,8 +112,8 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
         count = optax.safe_increment(state.count)
         v, last = state.velocity, state.last
         if rows is not None:
-            rows = trees.as_rows(rows, v)
-            v, last = (jax.tree.map(arithmetic.read_rows, tree, rows) for tree in (v, last))
+            rows = as_rows(rows, v)
+            v, last = (jax.tree.map(read_rows, tree, rows) for tree in (v, last))
         trees.require_gradients(updates, v)
         if rows is not None:
             updates = _without_other_rows(updates, state.velocity, rows)
@@ -122,13 +123,13 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
         def next_velocity(row: Any, v: Any, g: Any) -> Any:
             if row is None:
                 return v
-            share = jnp.where(arithmetic.broadcast_rows(row, v), β, 1)
+            share = jnp.where(broadcast_rows(row, v), β, 1)
             return arithmetic.combine((share, v), (γ, g), like=v)
 
         def direction(row: Any, v: Any, g: Any) -> Any:
             if row is None:
                 return None
-            share = jnp.where(arithmetic.broadcast_rows(row, v), b, 0)
+            share = jnp.where(broadcast_rows(row, v), b, 0)
             return arithmetic.combine((a, g), (share, v), like=g)
 
         def next_last(row: Any, n: Any) -> Any:
@@ -142,8 +143,8 @@ def lazy(method: optax.GradientTransformation) -> optax.GradientTransformationEx
         v = map_rows(next_velocity, v, updates)
         d, last = map_rows(direction, v, updates), map_rows(next_last, last)
         if rows is not None:
-            v = jax.tree.map(arithmetic.write_rows, state.velocity, rows, v)
-            last = jax.tree.map(arithmetic.write_rows, state.last, rows, last)
+            v = jax.tree.map(write_rows, state.velocity, rows, v)
+            last = jax.tree.map(write_rows, state.last, rows, last)
         return d, state._replace(count=count, velocity=v, last=last)
 
     return transformations.method(init, update, LazyState)
@@ -155,7 +156,7 @@ def _without_other_rows(updates: PyTree, velocity: PyTree, rows: PyTree) -> PyTr
     def clear(v: Any, g: Any, row: Any) -> Any:
         if trees.is_absent(g):
             return g
-        return jnp.where(arithmetic.broadcast_rows(row < len(v), g), g, 0)
+        return jnp.where(broadcast_rows(row < len(v), g), g, 0)
 
     return jax.tree.map(clear, velocity, updates, rows, is_leaf=trees.is_masked)
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from momentax._core import arithmetic, trees
+from momentax._core.rows import as_rows, broadcast_rows, read_rows, write_rows
 from momentax._core.typing import PyTree, Scalar
 from momentax._methods._lazy import LazyState
 from momentax._state import _flax
@@ -72,7 +73,7 @@ def catch_up(
     leaves, structure = jax.tree.flatten(node.velocity, is_leaf=trees.is_absent)
     indices = [None] * len(leaves)
     if rows is not None:
-        indices = structure.flatten_up_to(trees.as_rows(rows, node.velocity))
+        indices = structure.flatten_up_to(as_rows(rows, node.velocity))
     columns = (structure.flatten_up_to(tree) for tree in (plain, node.velocity, node.last))
     results = [_catch_up_leaf(node, α, *each) for each in zip(*columns, indices, strict=True)]
     new, v, last = (structure.unflatten([each[i] for each in results]) for i in range(3))
@@ -93,8 +94,8 @@ def _catch_up_leaf(
         return param, v, last
     leaves = param, v, last
     if index is not None:
-        param, v, last = (arithmetic.read_rows(leaf, index) for leaf in leaves)
-    k = arithmetic.broadcast_rows(node.count - last, v).astype(node.kept.dtype)
+        param, v, last = (read_rows(leaf, index) for leaf in leaves)
+    k = broadcast_rows(node.count - last, v).astype(node.kept.dtype)
     log_power = jnp.where(k == 0, 0, k * jnp.log1p(node.kept - 1))  # log βᵏ without cancellation.
     distance = -node.coast * jnp.expm1(log_power) / (1 - node.kept)
     new = (
@@ -105,6 +106,6 @@ def _catch_up_leaf(
     if index is None:
         return new
     new_param, new_v, new_last = (
-        arithmetic.write_rows(leaf, index, rows) for leaf, rows in zip(leaves, new, strict=True)
+        write_rows(leaf, index, rows) for leaf, rows in zip(leaves, new, strict=True)
     )
     return new_param, new_v, new_last
