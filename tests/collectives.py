@@ -2,12 +2,13 @@
 
 import math
 import re
+from collections import Counter
 from typing import NamedTuple
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
 _COLLECTIVE = re.compile(
-    r"= (.*?) (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)"
-    r"(?:-start)?\((.*)"
+    r"= (.*?) (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute|"
+    r"collective-broadcast)(?:-start)?\((.*)"
 )
 _SHAPE = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.-]+)")
@@ -22,6 +23,7 @@ class Collective(NamedTuple):
 
     operation: its name, such as "all-reduce".
     dtypes: the dtypes of the arrays.
+    entries: the entries of the largest array of the result on one device.
     bytes: the bytes of the result on one device.
     sent: the bytes that each device sends if it has one neighbour to send to, as on a ring.
     branch: the computation that contains it if that is a branch of a conditional, or None.
@@ -29,6 +31,7 @@ class Collective(NamedTuple):
 
     operation: str
     dtypes: frozenset[str]
+    entries: int
     bytes: int
     sent: float
     branch: str | None
@@ -55,6 +58,15 @@ def collectives(program: str) -> list[Collective]:
     ]
 
 
+def count_collectives(compiled, least=1):
+    """Count the collectives of each kind in a compiled program.
+
+    Those whose results all have fewer entries than `least` are left out.
+    """
+    found = collectives(compiled.as_text())
+    return Counter(each.operation for each in found if each.entries >= least)
+
+
 def _mark(name, branch, bodies, roots):
     """Note the branch of a computation and of all that it calls."""
     if name in roots:
@@ -65,16 +77,19 @@ def _mark(name, branch, bodies, roots):
 
 
 def _read(found, branch):
-    shapes = _SHAPE.findall(found[1])
-    size = sum(
-        math.prod(int(dim) for dim in dims.split(",") if dim) * _itemsize(dtype)
-        for dtype, dims in shapes
-    )
-    count = _group_size(found[3])
+    shapes = [(dtype, _entries(dims)) for dtype, dims in _SHAPE.findall(found[1])]
+    size = sum(entries * _itemsize(dtype) for dtype, entries in shapes)
+    # A permutation lists pairs of devices, and each of them sends its whole array.
+    count = 2 if found[2] == "collective-permute" else _group_size(found[3])
     share = (count - 1) / count
     sent = {"all-reduce": 2 * share, "reduce-scatter": count - 1, "collective-permute": 1}
     dtypes = frozenset(dtype for dtype, _ in shapes)
-    return Collective(found[2], dtypes, size, size * sent.get(found[2], share), branch)
+    largest = max((entries for _, entries in shapes), default=1)
+    return Collective(found[2], dtypes, largest, size, size * sent.get(found[2], share), branch)
+
+
+def _entries(dims):
+    return math.prod(int(dim) for dim in dims.split(",") if dim)
 
 
 def _itemsize(dtype):

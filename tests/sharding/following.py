@@ -6,8 +6,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tests.cases import TRANSFORMATIONS
+from tests.collectives import count_collectives
 from tests.contracts.harness import build
-from tests.sharding.collectives import collectives
 
 SHAPE = (8, 512)  # Each shard holds whole blocks of `storage.int8`.
 # Two arrays of one shape, which must not be mixed up.
@@ -54,8 +54,8 @@ def on_automatic_axes_the_state_follows_and_nothing_is_sent():
     states = jax.jit(init)(params)
     wrong = [f"jit(init): {line}" for line in misplaced(states, mesh)]
     compiled = jax.jit(update).lower(params, states, params).compile()
-    sent = collectives(compiled, least=SHAPE[1])  # The monitor sends a few numbers.
-    assert collectives(compiled)["all-reduce"]  # Norms.
+    sent = count_collectives(compiled, least=SHAPE[1])  # The monitor sends a few numbers.
+    assert count_collectives(compiled)["all-reduce"]  # Norms.
     if {kind: sent[kind] for kind in SENDING if sent[kind]} != GUARDED:
         wrong.append(f"updates send {dict(sent)}")
     for seed in range(UPDATES):

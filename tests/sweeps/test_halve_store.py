@@ -13,7 +13,6 @@ from momentax.sweeps import (
     repeat,
     uniform,
 )
-from momentax.sweeps._run._outputs import Outputs
 from tests.sweeps.halving import (
     QUADRATIC,
     count_batch_shapes,
@@ -27,22 +26,7 @@ from tests.sweeps.halving import (
     shift,
     without_typed_keys,
 )
-
-
-class StoppedError(Exception):
-    """An error in the middle of a halving."""
-
-
-def stop_after(monkeypatch, batches):
-    add, left = Outputs.add, [batches]
-
-    def stopping(self, index, out):
-        if not left[0]:
-            raise StoppedError
-        left[0] -= 1
-        return add(self, index, out)
-
-    monkeypatch.setattr(Outputs, "add", stopping)
+from tests.sweeps.stopping import StoppedError, stop_after
 
 
 @pytest.mark.parametrize("resample", [None, mutate(jax.random.key(2))], ids=["halve", "resample"])

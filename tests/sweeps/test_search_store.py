@@ -7,24 +7,8 @@ import pytest
 
 from momentax import grid, search, sweep
 from momentax.sweeps import uniform
-from momentax.sweeps._run._outputs import Outputs
+from tests.sweeps.stopping import StoppedError, stop_after
 from tests.sweeps.test_search import SQUARE, bits, distance, find
-
-
-class StoppedError(Exception):
-    """An error in the middle of a search."""
-
-
-def stop_after(monkeypatch, batches):
-    add, left = Outputs.add, [batches]
-
-    def stopping(self, index, out):
-        if not left[0]:
-            raise StoppedError
-        left[0] -= 1
-        return add(self, index, out)
-
-    monkeypatch.setattr(Outputs, "add", stopping)
 
 
 @pytest.mark.parametrize("batches", [0, 1, 3, 5])
