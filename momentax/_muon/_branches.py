@@ -95,10 +95,8 @@ def split_by_role(
         u, hidden = tx.update(
             shares.hidden(updates), state.hidden, shares.hidden(params), **extra_args
         )
-        own, rest = _update_others(
-            branches["others"], shares.others(updates), state.others, shares.others(params),
-            extra_args,
-        )  # fmt: skip
+        mine, gradients = shares.others(params), shares.others(updates)
+        own, rest = _update_others(branches["others"], gradients, state.others, mine, extra_args)
         return shares.join(u, own, params), MuonState(hidden, rest)
 
     return transformation(init, update, MuonState)
@@ -123,7 +121,7 @@ def _update_others(
     ]
     try:
         updates, new = tx.update(updates, state, params, **extra_args)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:  # As their code meets the None.
         if not missing:
             raise
         raise ValueError(
