@@ -155,6 +155,21 @@ def test_a_stored_velocity_is_encoded(make):
     chex.assert_trees_all_close(export_optax_state(point, moved, ours, theirs), state, rtol=1e-2)
 
 
+def test_the_scale_multiplies_the_velocity_and_its_square_the_second_moment():
+    theirs, ours = optax.adam(0.1, 0.9, 0.99), momentax.sgd(0.1, adam)
+    point, state = run(theirs, theirs.init(params()), params(), 0, 4)
+    moved = import_optax_state(state, point, ours, scale=-0.5)
+    # Exported without the scale, it shows what tx keeps.
+    kept = export_optax_state(point, moved, ours, theirs, scale=1.0)[0]
+    expected = state[0]._replace(
+        mu=jax.tree.map(lambda m: -0.5 * m, state[0].mu),
+        nu=jax.tree.map(lambda n: 0.25 * n, state[0].nu),
+    )
+    chex.assert_trees_all_close(kept, expected, rtol=1e-6)
+    back = export_optax_state(point, moved, ours, theirs, scale=-0.5)
+    chex.assert_trees_all_close(back, state, rtol=1e-6)
+
+
 def test_a_bfloat16_trace_becomes_a_float32_velocity_and_back():
     point = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params())
     theirs, ours = optax.sgd(0.1, 0.9), momentax.sgd(0.1)
