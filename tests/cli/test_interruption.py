@@ -22,11 +22,14 @@ COMMAND = [*GRID, "--model", "slow:train", "--batch-size", "1", "--devices", "1"
 
 @pytest.fixture
 def start(tmp_path):
-    """Start the command in a folder that holds the module `slow`."""
+    """Start the command in a folder that holds the module `slow`; it ends with the test."""
     shutil.copy(Path(__file__).parent / "slow.py", tmp_path)
+    # A shell starts what it runs in the background with interrupts ignored, as would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    processes = []
 
     def run(*arguments, **environment):
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "momentax", *COMMAND, *arguments],
             cwd=tmp_path,
             env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | environment,
@@ -34,8 +37,14 @@ def start(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
         )
+        processes.append(process)
+        return process
 
-    return run
+    yield run
+    signal.signal(signal.SIGINT, before)
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def interrupt(process):
