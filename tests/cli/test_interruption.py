@@ -126,7 +126,7 @@ def test_points_of_another_version_of_the_function_are_not_used(own, mine, monke
         patch.setattr(_sweep.shutil, "rmtree", lambda *args, **how: None)  # As if interrupted.
         main([*own, "--batch-size", "2"])
     text = (mine / "mine.py").read_text(encoding="utf-8")
-    (mine / "mine.py").write_text(text.replace("range(5)", "range(6)"), encoding="utf-8")
+    (mine / "mine.py").write_text(text.replace("range(5)", "range(12)"), encoding="utf-8")
     sys.modules.pop("mine", None)
     capsys.readouterr()
     main([*own, "--batch-size", "2"])

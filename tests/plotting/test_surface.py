@@ -45,8 +45,11 @@ def test_a_path_lies_a_little_above_the_surface_and_is_drawn_over_it():
 def test_the_surface_is_the_loss_up_to_a_level_edge():
     run, path = known_run()
     ax = surface({"a": run}, loss)
-    (sheet,) = ax.collections  # Matplotlib before 3.11 keeps the corners as columns of _vec.
-    corners = sheet._vec[:3].T if hasattr(sheet, "_vec") else np.concatenate([*sheet._faces])
+    (sheet,) = ax.collections
+    if hasattr(sheet, "_vec"):  # Matplotlib before 3.11 keeps the corners as columns.
+        corners = sheet._vec[:3].T
+    else:  # Faces with fewer corners than others are filled up with arbitrary numbers.
+        corners = sheet._faces[~np.broadcast_to(sheet._invalid_vertices, sheet._faces.shape[:2])]
     corners = corners[np.isfinite(corners).all(axis=1)]
     heights = np.einsum("ti,ij,tj->t", corners[:, :2], HESSIAN, corners[:, :2]) / 2
     start = path.params[0] @ HESSIAN @ path.params[0] / 2
