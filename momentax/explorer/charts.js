@@ -26,45 +26,69 @@ export function readColors() {
 }
 
 /**
- * The sizes of the canvases. The page would have to lay out its changed text at each question for
- * one.
- * @type {Map<HTMLCanvasElement, number[]>}
+ * The canvases at their sizes on the screen. The page would have to lay out its changed text at
+ * each question for a size.
+ * @type {Map<HTMLCanvasElement, {ctx: CanvasRenderingContext2D, width: number, height: number, ratio: number}>}
  */
-const sizes = new Map();
-
-/** @type {(canvas: HTMLCanvasElement) => number[]} */
-export function sizeOf(canvas) {
-  const size = sizes.get(canvas) ?? [canvas.clientWidth, canvas.clientHeight];
-  sizes.set(canvas, size);
-  return size;
-}
+const fitted = new Map();
 
 /** Measure the canvases anew. */
-export const forgetSizes = () => sizes.clear();
+export const forgetSizes = () => fitted.clear();
 
-/**
- * Clear a canvas, fit its pixels to its size on the screen, and return the place for a chart.
- * @type {(canvas: HTMLCanvasElement, margin?: Partial<typeof MARGIN>) => Chart}
- */
-export function openChart(canvas, margin = {}) {
-  const [width, height] = sizeOf(canvas);
+/** Fit the pixels of a canvas to its size on the screen. @type {(canvas: HTMLCanvasElement) => {ctx: CanvasRenderingContext2D, width: number, height: number}} */
+function fit(canvas) {
   const ratio = window.devicePixelRatio || 1;
+  const known = fitted.get(canvas);
+  if (known?.ratio === ratio) return known;
+  const { clientWidth: width, clientHeight: height } = canvas;
   const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
   if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
-  const ctx = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  prepare(ctx, ratio);
-  ctx.clearRect(0, 0, width, height);
-  const { left, right, top, bottom } = { ...MARGIN, ...margin };
-  const place = { left, top, right: Math.max(width - right, left + 1) };
-  return { ctx, width, height, ...place, bottom: height - bottom, colors: palette };
+  const found = { ctx: contextOf(canvas, ratio), width, height, ratio };
+  fitted.set(canvas, found);
+  return found;
 }
 
-/** Set the unit, the font and the lines of a canvas. @type {(ctx: CanvasRenderingContext2D, ratio: number) => CanvasRenderingContext2D} */
-export function prepare(ctx, ratio) {
+/** What draws on a canvas, with its unit, font and lines. @type {(canvas: HTMLCanvasElement, ratio: number) => CanvasRenderingContext2D} */
+function contextOf(canvas, ratio) {
+  const ctx = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
   ctx.font = FONT;
   ctx.lineJoin = ctx.lineCap = "round";
   return ctx;
+}
+
+/** The place of a chart on a canvas. @type {(canvas: HTMLCanvasElement, margin?: typeof MARGIN) => Chart} */
+export function placeChart(canvas, { left, right, top, bottom } = MARGIN) {
+  const { ctx, width, height } = fit(canvas);
+  const place = { left, top, right: Math.max(width - right, left + 1), bottom: height - bottom };
+  return { ctx, width, height, ...place, colors: palette };
+}
+
+/** Clear a canvas, and return the place for a chart. @type {typeof placeChart} */
+export function openChart(canvas, margin) {
+  const chart = placeChart(canvas, margin);
+  chart.ctx.clearRect(0, 0, chart.width, chart.height);
+  return chart;
+}
+
+/** @type {Map<string, {key: string, canvas: HTMLCanvasElement}>} */
+const layers = new Map();
+
+/**
+ * Draw what seldom changes. It is kept as a picture, and drawn anew only if its key, the colours
+ * or the size of the canvas change.
+ * @type {(chart: Chart, name: string, parts: (string | number)[], draw: (chart: Chart) => void) => void}
+ */
+export function drawLayer(chart, name, parts, draw) {
+  const { width, height } = chart.ctx.canvas;
+  const key = [...parts, width, height, chart.colors.card].join();
+  const canvas = layers.get(name)?.canvas ?? document.createElement("canvas");
+  if (layers.get(name)?.key !== key) {
+    Object.assign(canvas, { width, height }); // This clears it too.
+    draw({ ...chart, ctx: contextOf(canvas, width / chart.width) });
+    layers.set(name, { key, canvas });
+  }
+  chart.ctx.drawImage(canvas, 0, 0, chart.width, chart.height);
 }
 
 /** @type {(low: number, high: number, from: number, to: number, log?: boolean) => Scale} */
@@ -132,6 +156,17 @@ export function clipped({ ctx, left, top, right, bottom }, draw) {
   ctx.restore();
 }
 
+/** The widths of texts, whose measuring takes longer than their drawing. @type {Map<string, number>} */
+const widths = new Map();
+
+/** @type {(ctx: CanvasRenderingContext2D, text: string) => number} */
+function widthOf(ctx, text) {
+  const width = widths.get(text) ?? ctx.measureText(text).width;
+  if (widths.size > 1000) widths.clear();
+  widths.set(text, width);
+  return width;
+}
+
 /**
  * Draw the frame: a grid, ticks and their labels, and the names of both axes.
  * @type {(chart: Chart, x: Scale, y: Scale, names: {x: string, y: string},
@@ -143,17 +178,19 @@ export function drawAxes(chart, x, y, names, ticks, { grid = true } = {}) {
   ctx.fillStyle = colors.muted;
   ctx.strokeStyle = colors.grid;
   ctx.textBaseline = "top";
+  ctx.textAlign = "center";
   const label = (/** @type {Ticks} */ { label: text = String }, /** @type {number} */ value) =>
     text(value);
+  ctx.beginPath();
   let end = -Infinity;
   for (const value of ticks.x.values) {
     const at = Math.round(x(value)) + 0.5;
-    line(chart, [at, at], grid ? [top, bottom + 4] : [bottom, bottom + 4]);
+    ctx.moveTo(at, grid ? top : bottom);
+    ctx.lineTo(at, bottom + 4);
     const text = label(ticks.x, value);
-    const half = ctx.measureText(text).width / 2;
+    const half = widthOf(ctx, text) / 2;
     const middle = Math.min(Math.max(at, half), chart.width - half);
     if (middle - half < end + 6) continue;
-    ctx.textAlign = "center";
     ctx.fillText(text, middle, bottom + 6);
     end = middle + half;
   }
@@ -161,27 +198,26 @@ export function drawAxes(chart, x, y, names, ticks, { grid = true } = {}) {
   ctx.textBaseline = "middle";
   for (const value of ticks.y.values) {
     const at = Math.round(y(value)) + 0.5;
-    line(chart, grid ? [left - 4, right] : [left - 4, left], [at, at]);
+    ctx.moveTo(left - 4, at);
+    ctx.lineTo(grid ? right : left, at);
     ctx.fillText(label(ticks.y, value), left - 7, at);
   }
+  ctx.stroke();
   ctx.textBaseline = "bottom";
   ctx.fillText(names.x, right, chart.height - 1);
   ctx.textBaseline = "top";
   ctx.textAlign = "left";
   ctx.fillText(names.y, 2, 3);
   ctx.strokeStyle = colors.muted;
-  line(chart, [left + 0.5, left + 0.5, right], [top, bottom + 0.5, bottom + 0.5]);
-}
-
-/** Stroke a line through places, in the style that is set. @type {(chart: Chart, xs: number[], ys: number[]) => void} */
-function line({ ctx }, xs, ys) {
   ctx.beginPath();
-  xs.forEach((x, i) => ctx.lineTo(x, ys[i]));
+  ctx.moveTo(left + 0.5, top);
+  ctx.lineTo(left + 0.5, bottom + 0.5);
+  ctx.lineTo(right, bottom + 0.5);
   ctx.stroke();
 }
 
 const MANY = 120;
-const FAR = 1e5; // Beyond this a canvas draws wrongly.
+const BEYOND = 8; // Pixels that a line goes on beyond its chart, more than half of its width.
 // Three lines of one pixel that look like one of two pixels in every direction. Without a graphics
 // processor, browsers draw a line of many points ten times as fast if it is one pixel wide.
 const OFFSETS = [
@@ -189,26 +225,48 @@ const OFFSETS = [
   [0.52, 0.3],
   [-0.52, 0.3],
 ];
-const inReach = (/** @type {number} */ place) => Math.max(-FAR, Math.min(FAR, place));
+/**
+ * The shares of the way from one place to another at which it comes into an interval and leaves
+ * it; the second is the smaller one if it never is there.
+ * @type {(from: number, to: number, low: number, high: number) => number[]}
+ */
+function sharesWithin(from, to, low, high) {
+  if (from === to) return from >= low && from <= high ? [0, 1] : [1, 0];
+  const [first, second] = [(low - from) / (to - from), (high - from) / (to - from)];
+  return first < second ? [first, second] : [second, first];
+}
 
-/** The path through values, with gaps where a value is not finite. @type {(x: Scale, y: Scale, xs: ArrayLike<number>, ys: ArrayLike<number>, until: number) => Path2D} */
-function pathThrough(x, y, xs, ys, until) {
+/**
+ * The path through values, as far as it lies within the chart, with gaps where a value is not
+ * finite. Without this cut, a browser dashes a line that leaves the chart to its far end.
+ * @type {(chart: Chart, x: Scale, y: Scale, xs: ArrayLike<number>, ys: ArrayLike<number>, until: number) => Path2D}
+ */
+export function pathThrough({ left, right, top, bottom }, x, y, xs, ys, until) {
   const path = new Path2D();
-  let isBroken = true;
-  for (let i = 0; i < Math.min(xs.length, until); i++) {
-    const [u, v] = [inReach(x(xs[i])), inReach(y(ys[i]))];
-    if (!Number.isFinite(u + v)) isBroken = true;
-    else if (isBroken) {
-      path.moveTo(u, v);
-      isBroken = false;
-    } else path.lineTo(u, v);
+  const [west, east] = [left - BEYOND, right + BEYOND];
+  const [north, south] = [top - BEYOND, bottom + BEYOND];
+  const count = Math.min(xs.length, until);
+  let [u, v, wasWithin] = [NaN, NaN, false];
+  for (let i = 0; i < count; i++) {
+    const [p, q] = [x(xs[i]), y(ys[i])];
+    const isWithin = p >= west && p <= east && q >= north && q <= south;
+    if (isWithin && wasWithin) path.lineTo(p, q);
+    else if (Number.isFinite(u - p + v - q)) {
+      const [across, down] = [sharesWithin(u, p, west, east), sharesWithin(v, q, north, south)];
+      const [first, last] = [Math.max(0, across[0], down[0]), Math.min(1, across[1], down[1])];
+      if (first <= last) {
+        if (!wasWithin) path.moveTo(u + first * (p - u), v + first * (q - v));
+        path.lineTo(u + last * (p - u), v + last * (q - v));
+      }
+    } else if (isWithin) path.moveTo(p, q);
+    [u, v, wasWithin] = [p, q, isWithin];
   }
   return path;
 }
 
 /** Draw a line through values. @type {(chart: Chart, x: Scale, y: Scale, xs: ArrayLike<number>, ys: ArrayLike<number>, style: LineStyle, until?: number) => void} */
 export function drawLine(
-  { ctx },
+  chart,
   x,
   y,
   xs,
@@ -216,12 +274,13 @@ export function drawLine(
   { color, width = 2, dash = [], alpha = 1 },
   until = Infinity,
 ) {
+  const { ctx } = chart;
   ctx.save();
   Object.assign(ctx, { strokeStyle: color, lineWidth: width, globalAlpha: alpha });
   if (xs.length > MANY) ctx.lineJoin = "bevel";
   if (dash.length) Object.assign(ctx, { lineJoin: "bevel", lineCap: "butt" });
   ctx.setLineDash(dash);
-  const path = pathThrough(x, y, xs, ys, until);
+  const path = pathThrough(chart, x, y, xs, ys, until);
   if (xs.length > MANY && width === 2 && ctx.getTransform().a === 1) {
     ctx.lineWidth = 1;
     for (const [right, down] of OFFSETS) {

@@ -16,10 +16,48 @@ export function element(id) {
   return found;
 }
 
-/** Set a text, without touching the page where it is the same. @type {(id: string, text: string) => void} */
+/*
+ * A browser works on whatever is set, even if it was the same before. These functions leave alone
+ * what is, and keep the elements of the page where only their texts differ.
+ */
+
+/** Set properties of an element. @type {(target: Node, properties: Record<string, unknown>) => void} */
+export function set(target, properties) {
+  const now = /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (target));
+  for (const [name, value] of Object.entries(properties)) {
+    if (now[name] !== value) now[name] = value;
+  }
+}
+
+/** Set the text of an element. @type {(id: string | HTMLElement, text: string) => void} */
 export function write(id, text) {
-  const node = element(id);
-  if (node.textContent !== text) node.textContent = text;
+  const target = typeof id === "string" ? element(id) : id;
+  const node = target.firstChild;
+  if (node instanceof Text) set(node, { data: text });
+  else if (text !== "") target.textContent = text;
+}
+
+/** What was written as HTML: its tags, its texts and their nodes. @type {Map<string, {tags: string, texts: string[], nodes: Text[]}>} */
+const written = new Map();
+
+/** Set the content of an element. @type {(id: string, html: string) => void} */
+export function writeHtml(id, html) {
+  const parts = html.split(/(<[^>]*>)/);
+  const tags = parts.map((part) => (part === "" || part[0] === "<" ? part : "_")).join("");
+  const texts = parts.filter((part) => part !== "" && part[0] !== "<");
+  const known = written.get(id);
+  const changes = texts.flatMap((text, i) => (known?.texts[i] === text ? [] : [i]));
+  // A text node would show an entity, such as &lt;, as it is written.
+  if (known?.tags === tags && !changes.some((i) => texts[i].includes("&"))) {
+    for (const i of changes) known.nodes[i].data = texts[i];
+    known.texts = texts;
+    return;
+  }
+  const target = element(id);
+  target.innerHTML = html;
+  const walker = document.createTreeWalker(target, NodeFilter.SHOW_TEXT);
+  const nodes = texts.map(() => /** @type {Text} */ (walker.nextNode()));
+  written.set(id, { tags, texts, nodes });
 }
 
 /**
@@ -65,10 +103,8 @@ export function valueAt(share, limits) {
 export function showValue({ range, field, label }, value, limits) {
   const [low, high] = [toScale(limits.low, limits), toScale(limits.high, limits)];
   const share = high > low ? (toScale(value, limits) - low) / (high - low) : 0;
-  const place = String(Math.round(PLACES * share));
-  if (range.value !== place) range.value = place;
   const text = short(value, 4);
-  range.setAttribute("aria-valuetext", text);
-  field.setAttribute("aria-label", `${label.textContent}, exact value`);
-  if (document.activeElement !== field) field.value = text;
+  set(range, { value: String(Math.round(PLACES * share)), ariaValueText: text });
+  set(field, { ariaLabel: `${label.textContent}, exact value` });
+  if (document.activeElement !== field) set(field, { value: text });
 }

@@ -13,7 +13,7 @@ import {
   toAddress,
   toScale,
 } from "./choices.js";
-import { addSlider, element, showValue, write } from "./controls.js";
+import { addSlider, element, set, showValue, write } from "./controls.js";
 import { METHODS } from "./methods.js";
 import { drawMap, drawSurface, mapPoint, surfacePoint } from "./maps.js";
 import { bestOf, compute, curvaturesOf, isBestKnown } from "./model.js";
@@ -36,6 +36,7 @@ const page = { settings: fromAddress(location.hash), at: null, playing: 0, frame
 const sliders = {};
 /** @type {HTMLButtonElement[]} */
 const presetButtons = [];
+const PRESET_ADDRESSES = PRESETS.map((preset) => toAddress(preset.settings()));
 
 /** @type {(id: string) => HTMLCanvasElement} */
 const canvas = (id) => /** @type {HTMLCanvasElement} */ (element(id));
@@ -93,8 +94,7 @@ function render(names) {
   writeTiles(model, best, isBestKnown(settings));
   writeNotes(model);
   writeUpdate(model);
-  const button = /** @type {HTMLButtonElement} */ (element("best"));
-  button.disabled = best === null;
+  set(element("best"), { disabled: best === null });
 }
 
 /** Show the settings on the sliders, the lists and the presets. */
@@ -103,21 +103,21 @@ function showSettings() {
   const ranges = rangesOf(settings);
   const { extra, usesBeta } = METHODS[settings.method];
   const { meaning, formula } = SURFACE_CHOICES[settings.surface];
-  sliders.extra.row.hidden = extra === null;
-  sliders.beta.range.disabled = sliders.beta.field.disabled = !usesBeta;
-  sliders.extra.label.textContent = METHOD_CHOICES[settings.method].symbol;
-  sliders.shape.label.textContent = meaning;
+  set(sliders.extra.row, { hidden: extra === null });
+  for (const each of [sliders.beta.range, sliders.beta.field]) set(each, { disabled: !usesBeta });
+  write(sliders.extra.label, METHOD_CHOICES[settings.method].symbol);
+  write(sliders.shape.label, meaning);
   write("formula", formula);
-  select("method").value = settings.method;
-  select("surface").value = settings.surface;
+  set(select("method"), { value: settings.method });
+  set(select("surface"), { value: settings.surface });
   for (const [name, slider] of Object.entries(sliders)) {
     showValue(slider, settings[/** @type {NumberName} */ (name)], ranges[name]);
   }
   const address = toAddress(settings);
   let text = "Your own settings. Choose a step of the story to go back to it.";
   presetButtons.forEach((button, i) => {
-    const isShown = toAddress(PRESETS[i].settings()) === address;
-    button.setAttribute("aria-pressed", String(isShown));
+    const isShown = PRESET_ADDRESSES[i] === address;
+    set(button, { ariaPressed: String(isShown) });
     if (isShown) text = PRESETS[i].text;
   });
   write("story", text);

@@ -5,6 +5,7 @@ import {
   drawAxes,
   drawCross,
   drawDisc,
+  drawLayer,
   drawLine,
   drawStar,
   invert,
@@ -12,9 +13,8 @@ import {
   makeScale,
   niceTicks,
   openChart,
-  prepare,
+  placeChart,
   rgbOf,
-  sizeOf,
   viridis,
 } from "./charts.js";
 import { LARGEST_BETA, SURFACE_CHOICES, rangesOf } from "./choices.js";
@@ -43,47 +43,26 @@ function surfaceScales(chart, surface) {
 
 /** The point of the surface at a place on the canvas. @type {(canvas: HTMLCanvasElement, surface: string, at: number[]) => number[]} */
 export function surfacePoint(canvas, surface, [u, v]) {
-  const { x, y } = surfaceScales(openSize(canvas, SURFACE_MARGIN), surface);
+  const { x, y } = surfaceScales(placeChart(canvas, SURFACE_MARGIN), surface);
   return [invert(x, u), invert(y, v)];
 }
 
-/** The place of a chart, without drawing. @type {(canvas: HTMLCanvasElement, margin: typeof SURFACE_MARGIN) => Chart} */
-function openSize(canvas, { left, right, top, bottom }) {
-  const [width, height] = sizeOf(canvas);
-  const ctx = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  return {
-    ctx,
-    width,
-    height,
-    left,
-    top,
-    right: width - right,
-    bottom: height - bottom,
-    colors: {},
-  };
-}
+/** @typedef {(pixels: Uint8ClampedArray, width: number, height: number) => void} Paint */
 
-/** The last picture of a background, which is drawn again only if its key changes. */
-/** @type {Map<string, {key: string, picture: HTMLCanvasElement}>} */
-const pictures = new Map();
-
-/** @type {(name: string, key: string, width: number, height: number, paint: (pixels: Uint8ClampedArray, width: number, height: number) => void) => HTMLCanvasElement} */
-function cachedPicture(name, key, width, height, paint) {
-  const known = pictures.get(name);
-  if (known?.key === key) return known.picture;
+/** A picture of pixels. @type {(width: number, height: number, paint: Paint) => HTMLCanvasElement} */
+function paintPicture(width, height, paint) {
   const picture = document.createElement("canvas");
   Object.assign(picture, { width, height });
   const ctx = /** @type {CanvasRenderingContext2D} */ (picture.getContext("2d"));
   const image = ctx.createImageData(width, height);
   paint(image.data, width, height);
   ctx.putImageData(image, 0, 0);
-  pictures.set(name, { key, picture });
   return picture;
 }
 
 /**
  * Shade a surface by its height, with lines of equal height.
- * @type {(settings: Settings, colors: Record<string, string>) => (pixels: Uint8ClampedArray, width: number, height: number) => void}
+ * @type {(settings: Settings, colors: Record<string, string>) => Paint}
  */
 function paintSurface({ surface, shape }, colors) {
   const { loss } = SURFACES[surface];
@@ -123,25 +102,26 @@ function paintSurface({ surface, shape }, colors) {
   };
 }
 
+/** Draw what does not move with a run: the surface and the axes. @type {(chart: Chart, settings: Settings, x: Scale, y: Scale) => void} */
+function drawSurfaceGround(chart, settings, x, y) {
+  const { left, top, right, bottom, colors } = chart;
+  const ratio = Math.min(window.devicePixelRatio || 1, 1.5);
+  const [width, height] = [right - left, bottom - top];
+  const size = [width, height].map((side) => Math.round(ratio * side));
+  const picture = paintPicture(size[0], size[1], paintSurface(settings, colors));
+  chart.ctx.drawImage(picture, left, top, width, height);
+  const ticks = { x: niceTicks(x, 6), y: niceTicks(y, 5) };
+  drawAxes(chart, x, y, { x: "x", y: "y" }, ticks, { grid: false });
+}
+
 /** @type {(canvas: HTMLCanvasElement, model: Model, at: number | null) => void} */
 export function drawSurface(canvas, model, at) {
   const chart = openChart(canvas, SURFACE_MARGIN);
   const { ctx, colors } = chart;
   const { settings, run } = model;
   const { x, y } = surfaceScales(chart, settings.surface);
-  const ratio = Math.min(window.devicePixelRatio || 1, 1.5);
-  const sides = [chart.right - chart.left, chart.bottom - chart.top];
-  const size = sides.map((side) => Math.round(ratio * side));
-  const key = [settings.surface, settings.shape, colors.low, ...size].join();
-  const picture = cachedPicture("surface", key, size[0], size[1], paintSurface(settings, colors));
-  ctx.drawImage(picture, chart.left, chart.top, chart.right - chart.left, chart.bottom - chart.top);
-  drawAxes(
-    chart,
-    x,
-    y,
-    { x: "x", y: "y" },
-    { x: niceTicks(x, 6), y: niceTicks(y, 5) },
-    { grid: false },
+  drawLayer(chart, "surface", [settings.surface, settings.shape], (layer) =>
+    drawSurfaceGround(layer, settings, x, y),
   );
   const [px, py] = SURFACES[settings.surface].point(settings.shape);
   clipped(chart, () => {
@@ -226,13 +206,13 @@ function mapScales(chart, settings, L) {
 
 /** The α and β at a place on the canvas. @type {(canvas: HTMLCanvasElement, settings: Settings, L: number, at: number[]) => number[]} */
 export function mapPoint(canvas, settings, L, [u, v]) {
-  const { x, y } = mapScales(openSize(canvas, MAP_MARGIN), settings, L);
+  const { x, y } = mapScales(placeChart(canvas, MAP_MARGIN), settings, L);
   return [invert(x, u), 1 - invert(y, v)];
 }
 
 /**
  * Colour the rates, bright being fast, on a log scale of 1 − ρ; leave what is unstable clear.
- * @type {(model: Model) => (pixels: Uint8ClampedArray, width: number, height: number) => void}
+ * @type {(model: Model) => Paint}
  */
 function paintRates({ settings, mu: μ, L }) {
   return (pixels, width, height) => {
@@ -289,15 +269,26 @@ function drawHaloed(chart, x, y, xs, ys, color, halo, dash = []) {
   drawLine(chart, x, y, xs, ys, { color, width: 2, dash });
 }
 
+/** The last picture of rates, which takes longer than all else. @type {{key: string, picture: HTMLCanvasElement | null}} */
+const rates = { key: "", picture: null };
+
+/** @type {(model: Model, key: string) => HTMLCanvasElement} */
+function pictureOfRates(model, key) {
+  const { columns, betas } = rowsOf(model.settings);
+  const isKnown = rates.key === key && rates.picture;
+  const picture = isKnown || paintPicture(columns, betas.length, paintRates(model));
+  Object.assign(rates, { key, picture });
+  return picture;
+}
+
 /**
  * Draw what does not move with α and β: the colours, the edge, critical damping and the axes.
  * @type {(chart: Chart, model: Model, x: Scale, y: Scale) => void}
  */
 function drawMapGround(chart, model, x, y) {
   const { settings, mu: μ, L } = model;
-  const { columns, betas, edges } = rowsOf(settings);
-  const key = [settings.method, settings.extra, μ, L].join();
-  const picture = cachedPicture("map", key, columns, betas.length, paintRates(model));
+  const { betas, edges } = rowsOf(settings);
+  const picture = pictureOfRates(model, [settings.method, settings.extra, μ, L].join());
   const { left, top, right, bottom } = chart;
   clipped(chart, () => {
     chart.ctx.drawImage(picture, left, top, right - left, bottom - top);
@@ -327,23 +318,14 @@ function drawCriticalDamping(chart, { settings, mu: μ, L }, x, y) {
   }
 }
 
-/** @type {{key: string, layer: HTMLCanvasElement}} */
-const ground = { key: "", layer: document.createElement("canvas") };
-
 /** @type {(canvas: HTMLCanvasElement, model: Model, best: {alpha: number, beta: number} | null) => void} */
 export function drawMap(canvas, model, best) {
   const chart = openChart(canvas, MAP_MARGIN);
   const { settings, mu: μ, L } = model;
   const { x, y } = mapScales(chart, settings, L);
-  const { width, height } = canvas;
-  const key = [settings.method, settings.extra, μ, L, width, height, chart.colors.card].join();
-  if (ground.key !== key) {
-    Object.assign(ground.layer, { width, height });
-    const ctx = /** @type {CanvasRenderingContext2D} */ (ground.layer.getContext("2d"));
-    drawMapGround({ ...chart, ctx: prepare(ctx, width / chart.width) }, model, x, y);
-    ground.key = key;
-  }
-  chart.ctx.drawImage(ground.layer, 0, 0, chart.width, chart.height);
+  drawLayer(chart, "map", [settings.method, settings.extra, μ, L], (layer) =>
+    drawMapGround(layer, model, x, y),
+  );
   if (best) drawStar(chart, x(best.alpha), y(1 - best.beta), 10, "#d55e00", "#ffffff");
   const α = Math.min(Math.max(settings.alpha, x.low), x.high);
   drawDisc(chart, x(α), y(1 - settings.beta), 7.5, "transparent", "#000000", 5);

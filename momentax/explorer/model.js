@@ -73,7 +73,7 @@ export function compute(settings) {
     directions,
     rate: rate(kernel, alpha, μ, L),
     edge: edge(kernel),
-    floor: isMinimum ? noiseFloor(kernel, alpha, values, noise ** 2) : NaN,
+    floor: isMinimum && noise > 0 ? noiseFloor(kernel, alpha, values, noise ** 2) : isMinimum ? 0 : NaN,
     weights: kernelWeights(kernel, lagsOf(kernel)),
     summary: kernelSummary(kernel),
   };

@@ -2,7 +2,7 @@
 
 import { powerLabel, withMinus } from "./charts.js";
 import { METHOD_CHOICES, SURFACE_CHOICES, short } from "./choices.js";
-import { element, write } from "./controls.js";
+import { element, set, write, writeHtml } from "./controls.js";
 import { halfLife } from "./formulas.js";
 import { METHODS } from "./methods.js";
 import { pythonCall } from "./model.js";
@@ -83,10 +83,10 @@ export function writeNotes(model) {
   write("loss-title", Number.isNaN(model.least) ? "Distance from the saddle" : "Loss");
   write("loss-note", `${readable(values[0], 3)} → ${readable(values[values.length - 1], 3)}`);
   const hasCurves = model.coefficients.betas.length === 1;
-  element("flat-key").hidden = !hasCurves || !(model.mu > 0);
-  element("steep-key").hidden = !hasCurves;
-  element("best-key").hidden = !(model.mu > 0);
-  element("noise-key").hidden = !(model.floor > 0 && Number.isFinite(model.floor));
+  set(element("flat-key"), { hidden: !hasCurves || !(model.mu > 0) });
+  set(element("steep-key"), { hidden: !hasCurves });
+  set(element("best-key"), { hidden: !(model.mu > 0) });
+  set(element("noise-key"), { hidden: !(model.floor > 0 && Number.isFinite(model.floor)) });
   const [flat, steep] = directions;
   write("oscillation-note", `flat: ${kindOf(flat)}; steep: ${kindOf(steep)}`);
   write(
@@ -229,12 +229,6 @@ export function writeEquations(model) {
     "python",
     `${from}\ntx = ${pythonCall(settings)}\nmomentax.theory.rate(tx, ${short(μ, 12)}, ${short(L, 12)})  # ${rate.toFixed(4)}`,
   );
-}
-
-/** @type {(id: string, html: string) => void} */
-function writeHtml(id, html) {
-  const node = element(id);
-  if (node.dataset.html !== html) node.innerHTML = node.dataset.html = html;
 }
 
 /** Say in one sentence where the run stands, for those who do not see the views. @type {(model: Model) => string} */

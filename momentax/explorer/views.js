@@ -4,6 +4,7 @@ import {
   clipped,
   drawAxes,
   drawDisc,
+  drawLayer,
   drawLevel,
   drawLine,
   logTicks,
@@ -128,10 +129,14 @@ export function drawPhase(canvas, model, at) {
     x: "position, as a share of its largest",
     y: "velocity, as a share of its largest",
   };
-  drawAxes(chart, x, y, names, { x: niceTicks(x, 5), y: niceTicks(y, 5) });
+  drawLayer(chart, "phase", [], (layer) => {
+    drawAxes(layer, x, y, names, { x: niceTicks(x, 5), y: niceTicks(y, 5) });
+    clipped(layer, () => {
+      drawLine(layer, x, y, [0, 0], [-2, 2], { color: colors.muted, width: 1 });
+      drawLine(layer, x, y, [-2, 2], [0, 0], { color: colors.muted, width: 1 });
+    });
+  });
   clipped(chart, () => {
-    drawLine(chart, x, y, [0, 0], [-2, 2], { color: colors.muted, width: 1 });
-    drawLine(chart, x, y, [-2, 2], [0, 0], { color: colors.muted, width: 1 });
     model.directions.forEach(({ position, velocity }, i) => {
       const color = i ? colors.steep : colors.flat;
       // A run that diverges shows its beginning, not its last and largest steps only.
@@ -155,9 +160,15 @@ function near(position) {
 
 /** @type {(canvas: HTMLCanvasElement, model: Model) => void} */
 export function drawKernel(canvas, model) {
-  const chart = openChart(canvas);
+  const { method, extra, beta } = model.settings; // All that a kernel depends on.
+  drawLayer(openChart(canvas), "kernel", [method, extra, beta], (layer) =>
+    drawWeights(layer, model),
+  );
+}
+
+/** @type {(chart: Chart, model: Model) => void} */
+function drawWeights(chart, { weights, summary }) {
   const { ctx, colors } = chart;
-  const { weights, summary } = model;
   const [low, high] = [Math.min(0, ...weights), Math.max(0, ...weights)];
   const spread = 0.06 * (high - low || 1);
   const x = makeScale(-0.7, weights.length - 0.3, chart.left, chart.right);
