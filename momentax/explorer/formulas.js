@@ -234,12 +234,20 @@ export function damping(kernel, x) {
 }
 
 /** @type {(A: number[][], B: number[][]) => number[][]} */
-const matmul = (A, B) => A.map((row) => B[0].map((_, j) => sum(row.map((u, k) => u * B[k][j]))));
+function matmul(A, B) {
+  const product = A.map(() => new Array(B[0].length).fill(0));
+  // Loops, since this runs a hundred times for a frame.
+  for (let i = 0; i < A.length; i++) {
+    for (let k = 0; k < B.length; k++) {
+      for (let j = 0; j < B[0].length; j++) product[i][j] += A[i][k] * B[k][j];
+    }
+  }
+  return product;
+}
 /** @type {(A: number[][]) => number[][]} */
 const transpose = (A) => A[0].map((_, j) => A.map((row) => row[j]));
-/** @type {(...terms: number[][][]) => number[][]} */
-const total = (...terms) =>
-  terms[0].map((row, i) => row.map((_, j) => sum(terms.map((T) => T[i][j]))));
+/** @type {(A: number[][], B: number[][]) => number[][]} */
+const plus = (A, B) => A.map((row, i) => row.map((value, j) => value + B[i][j]));
 
 /**
  * The variance that gradient noise of variance σ² sustains along a curvature λ.
@@ -251,6 +259,7 @@ const total = (...terms) =>
 export function stationaryVariance(kernel, α, λ, variance) {
   const { a, betas, c } = kernel;
   if (!(λ > 0) || radius(kernel, α * λ) >= 1 - 1e-13) return Infinity;
+  if (variance === 0) return 0;
   const b = -α * (a + sum(c));
   const B = [b, ...betas.map(() => 1)];
   let change = [
@@ -260,9 +269,10 @@ export function stationaryVariance(kernel, α, λ, variance) {
   let Q = B.map((u) => B.map((v) => u * v));
   for (let round = 0; round < 64; round++) {
     const moved = matmul(change, Q);
-    const added = total(Q, moved, transpose(moved), matmul(moved, transpose(change)));
-    Q = total(Q, added);
-    change = total(change, change, matmul(change, change));
+    const both = plus(plus(Q, moved), transpose(moved));
+    const added = plus(both, matmul(moved, transpose(change)));
+    Q = plus(Q, added);
+    change = plus(plus(change, change), matmul(change, change));
     if (added.every((row, i) => Math.abs(row[i]) <= 1e-15 * Math.abs(Q[i][i]))) break;
   }
   return variance * Q[0][0];

@@ -40,11 +40,35 @@ export function curvaturesOf({ surface, shape }) {
   return eigen(SURFACES[surface].hessian(shape)).values;
 }
 
-/** @type {(settings: Settings) => Model} */
-export function compute(settings) {
-  const { method, surface, shape, alpha, beta, extra, noise, x, y, steps } = settings;
+/**
+ * What depends on the method and β only.
+ * @typedef {Pick<Model, "coefficients" | "kernel" | "edge" | "weights" | "summary">} Facts
+ * @type {{key: string, facts: Facts | null}}
+ */
+const last = { key: "", facts: null };
+
+/** @type {(settings: Settings) => Facts} */
+function factsOf({ method, beta, extra }) {
+  const key = [method, beta, extra].join();
+  if (last.facts && last.key === key) return last.facts;
   const coefficients = METHODS[method].coefficients(beta, extra);
   const kernel = kernelOf(coefficients);
+  const facts = {
+    coefficients,
+    kernel,
+    edge: edge(kernel),
+    weights: kernelWeights(kernel, lagsOf(kernel)),
+    summary: kernelSummary(kernel),
+  };
+  Object.assign(last, { key, facts });
+  return facts;
+}
+
+/** @type {(settings: Settings) => Model} */
+export function compute(settings) {
+  const { surface, shape, alpha, noise, x, y, steps } = settings;
+  const facts = factsOf(settings);
+  const { coefficients, kernel } = facts;
   const { point, hessian, loss, isMinimum } = SURFACES[surface];
   const [px, py] = point(shape);
   const { values, vectors } = eigen(hessian(shape));
@@ -63,19 +87,15 @@ export function compute(settings) {
     };
   });
   return {
+    ...facts,
     settings,
-    coefficients,
-    kernel,
     run,
     least: isMinimum ? loss(px, py, shape) : NaN,
     mu: μ,
     L,
     directions,
     rate: rate(kernel, alpha, μ, L),
-    edge: edge(kernel),
-    floor: isMinimum && noise > 0 ? noiseFloor(kernel, alpha, values, noise ** 2) : isMinimum ? 0 : NaN,
-    weights: kernelWeights(kernel, lagsOf(kernel)),
-    summary: kernelSummary(kernel),
+    floor: isMinimum ? noiseFloor(kernel, alpha, values, noise ** 2) : NaN,
   };
 }
 
