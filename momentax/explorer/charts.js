@@ -50,7 +50,9 @@ function fit(canvas) {
 
 /** What draws on a canvas, with its unit, font and lines. @type {(canvas: HTMLCanvasElement, ratio: number) => CanvasRenderingContext2D} */
 function contextOf(canvas, ratio) {
-  const ctx = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  // A browser need not blend an opaque canvas with what is behind it.
+  const options = { alpha: false };
+  const ctx = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", options));
   ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
   ctx.font = FONT;
   ctx.lineJoin = ctx.lineCap = "round";
@@ -64,10 +66,16 @@ export function placeChart(canvas, { left, right, top, bottom } = MARGIN) {
   return { ctx, width, height, ...place, colors: palette };
 }
 
+/** Fill the ground of a chart. @type {(chart: Chart) => void} */
+function clear({ ctx, width, height, colors }) {
+  ctx.fillStyle = colors.card;
+  ctx.fillRect(0, 0, width, height);
+}
+
 /** Clear a canvas, and return the place for a chart. @type {typeof placeChart} */
 export function openChart(canvas, margin) {
   const chart = placeChart(canvas, margin);
-  chart.ctx.clearRect(0, 0, chart.width, chart.height);
+  clear(chart);
   return chart;
 }
 
@@ -75,8 +83,8 @@ export function openChart(canvas, margin) {
 const layers = new Map();
 
 /**
- * Draw what seldom changes. It is kept as a picture, and drawn anew only if its key, the colours
- * or the size of the canvas change.
+ * Draw the ground of a chart, which seldom changes, over all that was there. It is kept as a
+ * picture, and drawn anew only if its key, the colours or the size of the canvas change.
  * @type {(chart: Chart, name: string, parts: (string | number)[], draw: (chart: Chart) => void) => void}
  */
 export function drawLayer(chart, name, parts, draw) {
@@ -84,8 +92,10 @@ export function drawLayer(chart, name, parts, draw) {
   const key = [...parts, width, height, chart.colors.card].join();
   const canvas = layers.get(name)?.canvas ?? document.createElement("canvas");
   if (layers.get(name)?.key !== key) {
-    Object.assign(canvas, { width, height }); // This clears it too.
-    draw({ ...chart, ctx: contextOf(canvas, width / chart.width) });
+    Object.assign(canvas, { width, height });
+    const layer = { ...chart, ctx: contextOf(canvas, width / chart.width) };
+    clear(layer);
+    draw(layer);
     layers.set(name, { key, canvas });
   }
   chart.ctx.drawImage(canvas, 0, 0, chart.width, chart.height);

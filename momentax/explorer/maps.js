@@ -12,7 +12,6 @@ import {
   logTicks,
   makeScale,
   niceTicks,
-  openChart,
   placeChart,
   rgbOf,
   viridis,
@@ -116,7 +115,7 @@ function drawSurfaceGround(chart, settings, x, y) {
 
 /** @type {(canvas: HTMLCanvasElement, model: Model, at: number | null) => void} */
 export function drawSurface(canvas, model, at) {
-  const chart = openChart(canvas, SURFACE_MARGIN);
+  const chart = placeChart(canvas, SURFACE_MARGIN);
   const { ctx, colors } = chart;
   const { settings, run } = model;
   const { x, y } = surfaceScales(chart, settings.surface);
@@ -320,7 +319,7 @@ function drawCriticalDamping(chart, { settings, mu: μ, L }, x, y) {
 
 /** @type {(canvas: HTMLCanvasElement, model: Model, best: {alpha: number, beta: number} | null) => void} */
 export function drawMap(canvas, model, best) {
-  const chart = openChart(canvas, MAP_MARGIN);
+  const chart = placeChart(canvas, MAP_MARGIN);
   const { settings, mu: μ, L } = model;
   const { x, y } = mapScales(chart, settings, L);
   drawLayer(chart, "map", [settings.method, settings.extra, μ, L], (layer) =>

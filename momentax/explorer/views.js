@@ -11,6 +11,7 @@ import {
   makeScale,
   niceTicks,
   openChart,
+  placeChart,
 } from "./charts.js";
 import { distances } from "./model.js";
 
@@ -121,7 +122,7 @@ export function drawOscillation(canvas, model, at) {
 
 /** @type {(canvas: HTMLCanvasElement, model: Model, at: number | null) => void} */
 export function drawPhase(canvas, model, at) {
-  const chart = openChart(canvas);
+  const chart = placeChart(canvas);
   const { colors } = chart;
   const x = makeScale(-1.15, 1.15, chart.left, chart.right);
   const y = makeScale(-1.15, 1.15, chart.bottom, chart.top);
@@ -161,7 +162,7 @@ function near(position) {
 /** @type {(canvas: HTMLCanvasElement, model: Model) => void} */
 export function drawKernel(canvas, model) {
   const { method, extra, beta } = model.settings; // All that a kernel depends on.
-  drawLayer(openChart(canvas), "kernel", [method, extra, beta], (layer) =>
+  drawLayer(placeChart(canvas), "kernel", [method, extra, beta], (layer) =>
     drawWeights(layer, model),
   );
 }

@@ -4,6 +4,7 @@ import re
 import time
 
 CANVASES = ("path", "map", "loss", "oscillation", "kernel", "phase")
+WIDE, NARROW = (1280, 900), (380, 800)
 
 
 class Page:
@@ -110,6 +111,13 @@ class Page:
         send("touchEnd", [])
         self.settle()
         return round(box["top"] - self.run(where, target)["top"])
+
+    def metrics(self):
+        """What the browser counts of the page, and the seconds that its main thread computed."""
+        # Other programs do not slow this time, as they do the time on a clock.
+        self.driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+        found = self.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        return {each["name"]: each["value"] for each in found}
 
     def settings(self):
         """The settings in the address."""

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import time
 from pathlib import Path
 
@@ -11,45 +10,12 @@ import optax
 import pytest
 
 import momentax
-from tests.explorer.browser import CANVASES, Page
+from tests.explorer.browser import CANVASES, NARROW, WIDE
 
 pytestmark = pytest.mark.browser
 
 CONTROLS = {"alpha", "beta", "method", "surface", "shape", "noise", "steps", "x", "y"}
 BUTTONS = {"play", "best", "share"}
-WIDE, NARROW = (1280, 900), (380, 800)
-
-
-@pytest.fixture(scope="module")
-def driver():
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    service = shutil.which("chromedriver")
-    assert browser, "chromium is not installed"
-    assert service, "chromedriver is not installed; Debian's package is chromium-driver"
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(service))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture
-def page(driver, tmp_path):
-    """The page as it opens at a common width, in light colours and with motion."""
-    path = tmp_path / "explore.html"
-    path.write_text(momentax.explorer.page(), encoding="utf-8")
-    page = Page(driver, path.as_uri())
-    page.resize(*WIDE)
-    page.prefer()
-    page.load()
-    yield page
-    assert page.messages() == []
 
 
 def test_loads_without_a_message_and_without_a_request(page):
@@ -340,57 +306,6 @@ def test_play_moves_unless_less_motion_is_preferred(page):
     time.sleep(0.3)
     assert page.picture("path") == first
     assert page.text("play") == "Play"
-
-
-FRAMES = """
-const [settings, done] = [arguments[0], arguments[arguments.length - 1]];
-location.hash = settings;
-const slider = document.getElementById('alpha');
-const [times, work] = [[], []];
-let count = 0;
-const frame = (now) => {
-  times.push(now);
-  if (++count > 120) {
-    work.sort((a, b) => a - b);
-    done({mean: 1000 * (times.length - 1) / (times.at(-1) - times[0]),
-          least: work[0], work: work[60]});
-    return;
-  }
-  slider.value = String(150 + Math.round(40 * Math.sin(count / 10)));
-  slider.dispatchEvent(new Event('input'));
-  requestAnimationFrame(frame);
-  // Runs after the callbacks of the next frame, those that draw included.
-  requestAnimationFrame((at) => work.push(performance.now() - at));
-};
-setTimeout(() => requestAnimationFrame(frame), 400);
-"""
-
-
-def processor_time(page):
-    """The milliseconds that the page's main thread has computed, which other programs do not slow.
-
-    Drawing is part of them, which happens after the scripts of a frame.
-    """
-    found = page.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-    return 1000 * next(each["value"] for each in found if each["name"] == "TaskDuration")
-
-
-@pytest.mark.parametrize("method", ["heavy_ball", "aggregated"])
-def test_frames_at_500_steps_are_measured(page, method, capsys):
-    page.driver.set_script_timeout(120)
-    page.driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
-    before = processor_time(page)
-    measured = page.driver.execute_async_script(
-        FRAMES, f"#method={method}&extra=3&beta=0.95&steps=500&noise=0.5"
-    )
-    used = (processor_time(page) - before) / 120
-    with capsys.disabled():
-        print(
-            f"\n{method}: {measured['mean']:.1f} frames/s at 500 steps while α moves; a frame "
-            f"takes {used:.1f} ms of processor time, and until its scripts end "
-            f"{measured['least']:.1f} ms (least) and {measured['work']:.1f} ms (median)"
-        )
-    assert measured["mean"] > 0
 
 
 def test_the_written_file_is_the_page(tmp_path):
