@@ -113,7 +113,7 @@ export function drawOscillation(canvas, model, at) {
       const color = i ? colors.steep : colors.flat;
       for (const sign of [1, -1]) {
         const envelope = all.map((t) => sign * Math.abs(position[0]) * factor ** t);
-        drawLine(chart, x, y, all, envelope, { color, dash: [2, 4], width: 1.25, alpha: 0.8 });
+        drawLine(chart, x, y, all, envelope, { color, dash: [2, 4], width: 1 });
       }
       drawTimed(chart, x, y, stepsOf(model), position, color, at);
     });
