@@ -288,8 +288,10 @@ export function drawLine(
   ctx.save();
   Object.assign(ctx, { strokeStyle: color, lineWidth: width, globalAlpha: alpha });
   if (xs.length > MANY) ctx.lineJoin = "bevel";
-  if (dash.length) Object.assign(ctx, { lineJoin: "bevel", lineCap: "butt" });
-  ctx.setLineDash(dash);
+  if (dash.length) {
+    Object.assign(ctx, { lineJoin: "bevel", lineCap: "butt" });
+    ctx.setLineDash(dash);
+  }
   const path = pathThrough(chart, x, y, xs, ys, until);
   if (xs.length > MANY && width === 2 && ctx.getTransform().a === 1) {
     ctx.lineWidth = 1;
