@@ -258,7 +258,8 @@ export function pathThrough({ left, right, top, bottom }, x, y, xs, ys, until) {
   const count = Math.min(xs.length, until);
   let [u, v, wasWithin] = [NaN, NaN, false];
   for (let i = 0; i < count; i++) {
-    const [p, q] = [x(xs[i]), y(ys[i])];
+    const p = x(xs[i]);
+    const q = y(ys[i]);
     const isWithin = p >= west && p <= east && q >= north && q <= south;
     if (isWithin && wasWithin) path.lineTo(p, q);
     else if (Number.isFinite(u - p + v - q)) {
@@ -269,7 +270,9 @@ export function pathThrough({ left, right, top, bottom }, x, y, xs, ys, until) {
         path.lineTo(u + last * (p - u), v + last * (q - v));
       }
     } else if (isWithin) path.moveTo(p, q);
-    [u, v, wasWithin] = [p, q, isWithin];
+    u = p;
+    v = q;
+    wasWithin = isWithin;
   }
   return path;
 }

@@ -17,7 +17,14 @@ import { addSlider, element, set, showValue, write } from "./controls.js";
 import { METHODS } from "./methods.js";
 import { drawMap, drawSurface, mapPoint, surfacePoint } from "./maps.js";
 import { bestOf, compute, curvaturesOf, isBestKnown } from "./model.js";
-import { summaryText, writeEquations, writeNotes, writeTiles, writeUpdate } from "./texts.js";
+import {
+  summaryText,
+  writeEquations,
+  writeLabels,
+  writeNotes,
+  writeTiles,
+  writeUpdate,
+} from "./texts.js";
 import { drawKernel, drawLoss, drawOscillation, drawPhase } from "./views.js";
 
 /** @typedef {import("./choices.js").Settings} Settings */
@@ -71,11 +78,16 @@ function change(changes) {
   page.quiet = window.setTimeout(finish, QUIET);
 }
 
-/** Do what may wait until a person pauses: the address, the search for the best, the summary. */
+/**
+ * Do what may wait until a person pauses: the address, the search for the best, what only a screen
+ * reader says.
+ */
 function finish() {
   history.replaceState(null, "", toAddress(page.settings));
   bestOf(page.settings);
-  write("status", summaryText(compute(page.settings)));
+  const model = compute(page.settings);
+  write("status", summaryText(model));
+  writeLabels(model);
   render(Object.keys(VIEWS));
 }
 

@@ -68,18 +68,22 @@ function decay({ damping: { halfLife: halves }, factor }) {
   return `half in ${inSteps(halves)}`;
 }
 
+/** @type {(model: Model) => string} */
+function endOf({ run: { x, y } }) {
+  const last = x.length - 1;
+  return `θ = (${readable(x[last], 3)}, ${readable(y[last], 3)}) after ${last} steps`;
+}
+
 /** Show the notes beside the titles of the cards. @type {(model: Model) => void} */
 export function writeNotes(model) {
   const { run, settings, directions, summary } = model;
-  const last = run.x.length - 1;
-  const end = `θ = (${readable(run.x[last], 3)}, ${readable(run.y[last], 3)}) after ${last} steps`;
-  write("path-note", run.diverged ? `left all bounds at step ${last + 1}` : end);
+  write("path-note", run.diverged ? `left all bounds at step ${run.x.length}` : endOf(model));
   write("path-key", SURFACE_CHOICES[settings.surface].at.replace(/^the /, ""));
   write(
     "map-note",
     `α = ${readable(settings.alpha)}, β = ${readable(settings.beta)}; bright is fast, hatched ${model.mu > 0 ? "is unstable" : "blows up along L"}`,
   );
-  const { values, name } = measureOf(model);
+  const { values } = measureOf(model);
   write("loss-title", Number.isNaN(model.least) ? "Distance from the saddle" : "Loss");
   write("loss-note", `${readable(values[0], 3)} → ${readable(values[values.length - 1], 3)}`);
   const hasCurves = model.coefficients.betas.length === 1;
@@ -94,9 +98,16 @@ export function writeNotes(model) {
     `sum ${readable(summary.total, 3)}, mean age ${readable(summary.meanAge, 3)} steps`,
   );
   write("phase-note", `flat: ${decay(flat)}; steep: ${decay(steep)}`);
+}
+
+/** Describe the views, for those who do not see them. @type {(model: Model) => void} */
+export function writeLabels(model) {
+  const { settings, directions, summary } = model;
+  const { values, name } = measureOf(model);
+  const [flat, steep] = directions;
   label(
     "path",
-    `Path on the surface ${settings.surface.replace("_", " ")}. ${end}. Arrow keys move the start.`,
+    `Path on the surface ${settings.surface.replace("_", " ")}. ${endOf(model)}. Arrow keys move the start.`,
   );
   label(
     "map",
@@ -118,9 +129,7 @@ export function writeNotes(model) {
 }
 
 /** @type {(id: string, text: string) => void} */
-function label(id, text) {
-  if (element(id).getAttribute("aria-label") !== text) element(id).setAttribute("aria-label", text);
-}
+const label = (id, text) => set(element(id), { ariaLabel: text });
 
 /** @type {(factor: number, name: string) => string} */
 function term(factor, name) {
