@@ -12,6 +12,7 @@ from momentax._core.lazy import lazy_exports
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_exports.
+    from momentax import bench as bench
     from momentax import conventions as conventions
     from momentax import diagnostics as diagnostics
     from momentax import explorer as explorer

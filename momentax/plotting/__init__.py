@@ -3,7 +3,7 @@
     theory          kernel, kernel_fit, frequency_response, spectral_map, rate_vs_condition,
                     analysis
     runs            trajectory, phase_portrait, components, surface, animate, race, history
-    comparisons     compare, panels
+    comparisons     compare, panels, speed_ups
     measurements    spectrum, dashboard
     sweeps          heatmap, curves, parallel, theory_overlay
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.plotting._rate_vs_condition import rate_vs_condition as rate_vs_condition
     from momentax.plotting._spectral_map import spectral_map as spectral_map
     from momentax.plotting._spectrum import spectrum as spectrum
+    from momentax.plotting._speed_ups import speed_ups as speed_ups
     from momentax.plotting._surface import surface as surface
     from momentax.plotting._theory_overlay import theory_overlay as theory_overlay
     from momentax.plotting._trajectory import trajectory as trajectory

@@ -1,0 +1,216 @@
+"""The entries of the comparison: fifteen methods with their search spaces.
+
+The rate of a velocity is searched as the effective rate α Σ w, where Σ w is the sum of the kernel's
+weights, 1/(1 - β) for heavy ball. The effective rate and β are nearly independent, and the best
+effective rate of methods with and without momentum is about the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from momentax import schedules
+from momentax._methods._adan import adan
+from momentax._methods._aggregated import aggregated
+from momentax._methods._heavy_ball import heavy_ball
+from momentax._methods._lion import lion
+from momentax._methods._nadam import nadam
+from momentax._methods._nesterov import nesterov
+from momentax._methods._quasi_hyperbolic import quasi_hyperbolic
+from momentax._methods._sign_average import sign_average
+from momentax._muon._muon import muon
+from momentax._sgd import sgd
+from momentax._wrappers._restart import restart
+from momentax.bench._entry import Entry, Horizon
+from momentax.bench._named import Named
+from momentax.sweeps import log_uniform, momentum_uniform, uniform
+
+_MOST_POLES = 4
+
+# The first range, up to 30, cut off the best rates of the ridge task.
+_EFFECTIVE = {"effective_rate": log_uniform(1e-3, 300)}
+_BETA = {"beta": momentum_uniform(0.5, 0.997)}
+_SIGN = {"learning_rate": log_uniform(1e-5, 0.05)}
+_AGES = {**_EFFECTIVE, "longest_age": log_uniform(1, 300), "poles": uniform(2, 5)}
+_ADAM = {
+    "learning_rate": log_uniform(1e-4, 0.3),
+    "beta1": momentum_uniform(0.5, 0.98),
+    "beta2": momentum_uniform(0.8, 0.999),
+}
+_EPS = {"eps": log_uniform(1e-10, 1e-3)}
+
+
+def _plain(horizon: Horizon, learning_rate: jax.Array) -> Any:
+    return sgd(horizon.learning_rate(learning_rate), optax.identity())
+
+
+def _heavy_ball(horizon: Horizon, effective_rate: jax.Array, beta: jax.Array) -> Any:
+    return sgd(horizon.learning_rate(effective_rate * (1 - beta)), heavy_ball(beta))
+
+
+def _nesterov(horizon: Horizon, effective_rate: jax.Array, beta: jax.Array) -> Any:
+    return sgd(horizon.learning_rate(effective_rate * (1 - beta)), nesterov(beta))
+
+
+def _quasi_hyperbolic(
+    horizon: Horizon, effective_rate: jax.Array, beta: jax.Array, nu: jax.Array
+) -> Any:
+    return sgd(horizon.learning_rate(effective_rate), quasi_hyperbolic(beta, nu))
+
+
+def _betas(longest_age: jax.Array, poles: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return four β, and the share of each in a plain average over the first K of them.
+
+    Their mean ages β/(1 - β) are 0 and K - 1 others, evenly spaced on a log scale up to the
+    longest, such that age + 1 grows from 1 by equal factors.
+    """
+    K = jnp.floor(poles)
+    place = jnp.arange(_MOST_POLES, dtype=jnp.float32)
+    age = (1 + longest_age) ** (place / (K - 1)) - 1
+    is_used = place < K
+    return jnp.where(is_used, age / (1 + age), 0.0), jnp.where(is_used, 1 / K, 0.0)
+
+
+def _aggregated(
+    horizon: Horizon, effective_rate: jax.Array, longest_age: jax.Array, poles: jax.Array
+) -> Any:
+    β, share = _betas(longest_age, poles)
+    total = jnp.sum(share / (1 - β))
+    return sgd(horizon.learning_rate(effective_rate / total), aggregated(β, share))
+
+
+def _kernel(
+    horizon: Horizon, effective_rate: jax.Array, longest_age: jax.Array, poles: jax.Array
+) -> Any:
+    β, share = _betas(longest_age, poles)
+    return sgd(horizon.learning_rate(effective_rate), aggregated(β, share, gain="average"))
+
+
+def _annealed(
+    horizon: Horizon,
+    effective_rate: jax.Array,
+    beta: jax.Array,
+    longest_age: jax.Array,
+    share: jax.Array,
+) -> Any:
+    slow = schedules.anneal_age(beta, longest_age / (1 + longest_age), horizon.steps)
+    mixture = aggregated((beta, slow), (1 - share, share), gain="average")
+    return sgd(horizon.learning_rate(effective_rate), mixture)
+
+
+def _restarted(horizon: Horizon, effective_rate: jax.Array, beta: jax.Array) -> Any:
+    α = horizon.learning_rate(effective_rate * (1 - beta))
+    return restart(sgd(α, nesterov(beta)), "gradient")
+
+
+def _signum(horizon: Horizon, learning_rate: jax.Array, beta: jax.Array) -> Any:
+    return sgd(horizon.learning_rate(learning_rate), sign_average(beta))
+
+
+def _lion(horizon: Horizon, learning_rate: jax.Array, beta1: jax.Array, beta2: jax.Array) -> Any:
+    return sgd(horizon.learning_rate(learning_rate), lion(beta1, beta2))
+
+
+def _adam(
+    horizon: Horizon, learning_rate: jax.Array, beta1: jax.Array, beta2: jax.Array, eps: jax.Array
+) -> Any:
+    return optax.adam(horizon.learning_rate(learning_rate), beta1, beta2, eps)
+
+
+def _nadam(
+    horizon: Horizon, learning_rate: jax.Array, beta1: jax.Array, beta2: jax.Array, eps: jax.Array
+) -> Any:
+    return sgd(horizon.learning_rate(learning_rate), nadam(beta1, beta2, eps))
+
+
+def _adan(
+    horizon: Horizon, learning_rate: jax.Array, beta1: jax.Array, beta2: jax.Array, beta3: jax.Array
+) -> Any:
+    return sgd(horizon.learning_rate(learning_rate), adan(beta1, beta2, beta3))
+
+
+def _muon(
+    horizon: Horizon, learning_rate: jax.Array, beta: jax.Array, adam_ratio: jax.Array
+) -> Any:
+    others = optax.adam(horizon.learning_rate(learning_rate * adam_ratio))
+    return muon(horizon.learning_rate(learning_rate), beta=beta, others=others)
+
+
+def _schedule_free(horizon: Horizon, learning_rate: jax.Array, beta: jax.Array) -> Any:
+    α = horizon.learning_rate(learning_rate)
+    return optax.contrib.schedule_free(optax.sgd(α), α, b1=beta)
+
+
+_AGES_AT_FIRST = {"effective_rate": 0.5, "longest_age": 99.0, "poles": 3.5}
+_ADAM_AT_FIRST = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999}
+
+_ALL = (
+    Entry(
+        "sgd", _plain, {"learning_rate": log_uniform(1e-3, 30)}, {"learning_rate": 0.1},
+        description="gradient descent without momentum",
+    ),
+    Entry("heavy_ball", _heavy_ball, {**_EFFECTIVE, **_BETA}, {"effective_rate": 0.5, "beta": 0.9}),
+    Entry("nesterov", _nesterov, {**_EFFECTIVE, **_BETA}, {"effective_rate": 0.5, "beta": 0.9}),
+    Entry(
+        "quasi_hyperbolic", _quasi_hyperbolic,
+        {**_EFFECTIVE, "beta": momentum_uniform(0.5, 0.9997), "nu": momentum_uniform(0, 0.99)},
+        {"effective_rate": 0.5, "beta": 0.999, "nu": 0.7},
+    ),
+    Entry(
+        "aggregated", _aggregated, _AGES, _AGES_AT_FIRST,
+        description="2 to 4 velocities that sum gradients, weighted equally",
+    ),
+    Entry(
+        "kernel", _kernel, _AGES, _AGES_AT_FIRST,
+        description="2 to 4 averages of geometric ages, weighted equally: about 1 / (1 + lag)",
+    ),
+    Entry(
+        "annealed", _annealed,
+        {
+            **_EFFECTIVE, **_BETA, "longest_age": log_uniform(1, 300),
+            "share": uniform(0.05, 0.95),
+        },
+        {"effective_rate": 0.5, "beta": 0.9, "longest_age": 100.0, "share": 0.5},
+        description="a short average, and one whose age grows during training",
+    ),
+    Entry(
+        "restart", _restarted, {**_EFFECTIVE, **_BETA}, {"effective_rate": 0.5, "beta": 0.9},
+        shape="constant", description="Nesterov, restarted when the step would go uphill",
+    ),
+    Entry(
+        "lion", _lion,
+        {**_SIGN, "beta1": momentum_uniform(0.5, 0.97), "beta2": momentum_uniform(0.8, 0.998)},
+        {"learning_rate": 1e-4, "beta1": 0.9, "beta2": 0.99},
+    ),
+    Entry(
+        "signum", _signum, {**_SIGN, **_BETA}, {"learning_rate": 1e-4, "beta": 0.9},
+        description="the sign of an average",
+    ),
+    Entry("adam", _adam, {**_ADAM, **_EPS}, {**_ADAM_AT_FIRST, "eps": 1e-8}),
+    Entry("nadam", _nadam, {**_ADAM, **_EPS}, {**_ADAM_AT_FIRST, "eps": 1e-8}),
+    Entry(
+        "adan", _adan, {**_ADAM, "beta3": momentum_uniform(0.8, 0.999)},
+        {"learning_rate": 1e-3, "beta1": 0.98, "beta2": 0.92, "beta3": 0.99},
+    ),
+    Entry(
+        "muon", _muon,
+        {
+            "learning_rate": log_uniform(1e-3, 1), "beta": momentum_uniform(0.7, 0.98),
+            "adam_ratio": log_uniform(0.03, 3),
+        },
+        {"learning_rate": 0.02, "beta": 0.95, "adam_ratio": 0.15},
+        description="orthogonalized momentum for matrices, Adam for the others",
+    ),
+    Entry(
+        "schedule_free", _schedule_free,
+        {"learning_rate": log_uniform(1e-2, 30), "beta": momentum_uniform(0.5, 0.98)},
+        {"learning_rate": 1.0, "beta": 0.9}, shape="constant",
+        description="gradient descent whose iterates are averaged, from Optax",
+    ),
+)  # fmt: skip
+
+entries: Named[Entry] = Named("entry", *_ALL)

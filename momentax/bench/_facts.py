@@ -1,0 +1,78 @@
+"""What results depend on besides the methods: versions, the processor, the code of the tasks."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import platform
+import sys
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from momentax._core.version import momentax_version
+from momentax.bench import _data, _layers, _task
+from momentax.bench._task import Task
+
+COMPARED = ("momentax", "jax", "optax")  # Other versions of these may give other numbers.
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of momentax and of the packages that decide the numbers."""
+    packages = {name: version(name) for name in ("jax", "jaxlib", "optax", "numpy")}
+    return {"momentax": momentax_version(), **packages, "python": platform.python_version()}
+
+
+def about(hours: float = 0.0) -> dict[str, Any]:
+    """Return the versions, the processor, the devices and the day.
+
+    Args:
+        hours: The time that the runs took.
+    """
+    return {
+        "versions": versions(),
+        "processor": processor(),
+        "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
+        "date": date.today().isoformat(),
+        "hours": round(hours, 3),
+    }
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # Only Linux has this file.
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def task_hash(task: Task) -> str:
+    """Return a hash of a task's data and code; comments and docstrings do not change it."""
+    modules = [sys.modules[task.loss.__module__], _data, _layers, _task]
+    code = map(_code_of, modules)
+    sizes = [task.name, task.checksum, task.batch_size, task.steps, task.infimum, task.floor]
+    return hashlib.sha256("\n".join([*code, repr(sizes)]).encode()).hexdigest()[:16]
+
+
+def _code_of(module: Any) -> str:
+    """Return the code of a module as Python understands it."""
+    tree = ast.parse(inspect.getsource(module))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            body[0].value = ast.Constant("")
+    return ast.unparse(tree)
+
+
+def _is_docstring(statement: Any) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )

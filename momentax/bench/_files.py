@@ -1,0 +1,102 @@
+"""The files of results and of the reference: JSON that people can read, rounded to 6 digits."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from momentax._core.files import write_file
+from momentax.bench._protocol import Cell, Protocol
+
+FORMAT = 1
+_DIGITS = 6
+_ARRAYS = ("tuning", "finals", "again", "evaluation", "validation", "checkpoints")
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """Return the contents of a file that comes with momentax.
+
+    Args:
+        name: "reference" or "results" or "constant".
+
+    Raises:
+        FileNotFoundError: This version of momentax has no such file.
+    """
+    file = resources.files("momentax.bench") / "recorded" / f"{name}.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"this version of momentax has no recorded {name}") from None
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file with one line for each entry of its dictionaries of cells or tasks."""
+    parts = []
+    for key, value in content.items():
+        if key in ("cells", "tasks"):
+            lines = (f"  {json.dumps(name)}: {_line(each)}" for name, each in value.items())
+            text = "{\n" + ",\n".join(lines) + "\n }"
+        else:
+            text = _line(value)
+        parts.append(f" {json.dumps(key)}: {text}")
+    text = "{\n" + ",\n".join(parts) + "\n}\n"
+    write_file(path, lambda file: file.write(text.encode()))
+
+
+def as_content(
+    cells: Mapping[tuple[str, str], Cell],
+    protocol: Protocol,
+    about: Mapping[str, Any],
+    tasks: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return what the file of a result holds.
+
+    tasks: the hash of each task.
+    """
+    return {
+        "format": FORMAT,
+        "about": dict(about),
+        "protocol": protocol._asdict(),
+        "tasks": dict(tasks),
+        "cells": {f"{task}/{entry}": cell._asdict() for (task, entry), cell in cells.items()},
+    }
+
+
+def cells_of(content: Mapping[str, Any]) -> dict[tuple[str, str], Cell]:
+    """Return the cells of a file, by task and entry."""
+    cells = {}
+    for name, fields in content["cells"].items():
+        task, entry = name.split("/", 1)
+        cells[task, entry] = as_cell(fields)
+    return cells
+
+
+def as_cell(fields: Mapping[str, Any]) -> Cell:
+    """Return a cell from its fields as JSON has them, with None for NaN."""
+    arrays = {
+        name: np.asarray([math.nan if x is None else x for x in fields[name]], np.float64)
+        for name in _ARRAYS
+    }
+    return Cell(**{**fields, **arrays, "diverged": tuple(fields["diverged"])})
+
+
+def _line(value: Any) -> str:
+    return json.dumps(_rounded(value), ensure_ascii=False, allow_nan=False)
+
+
+def _rounded(value: Any) -> Any:
+    """Return a value for JSON; what is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_rounded(each) for each in value]
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        return float(f"{number:.{_DIGITS}g}") if math.isfinite(number) else None
+    return value.item() if isinstance(value, np.generic) else value

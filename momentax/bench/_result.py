@@ -1,0 +1,412 @@
+"""The result of a comparison: its cells, and what the statistics say of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from momentax._core import arguments, lazy
+from momentax.bench import _facts, _files, statistics
+from momentax.bench._protocol import Cell, Protocol
+from momentax.bench._reference import reference_curves
+from momentax.bench._table import Table
+from momentax.bench._tasks import tasks
+from momentax.bench.statistics import Comparison, ReferenceCurve, SpeedUps
+
+if TYPE_CHECKING:
+    import pandas
+
+CONTROL = "nesterov"
+_SMALLEST = 1e-3  # In units of log₁₀: 0.2% of a loss. Rounding alone makes smaller differences.
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """Methods that were tuned and evaluated on tasks by one protocol.
+
+    cells: a Cell for each pair of a task and a method, by their names.
+    protocol: the numbers of runs.
+    about: the versions, the processor and the hours that the runs took.
+    hashes: of each task, the hash of its data and code.
+
+    Raises:
+        TypeError: A field is of another type, or lacks an entry.
+
+    The scores of a cell are y = log₁₀(loss above the infimum) on the evaluation seeds. A cell whose
+    choice lies at an edge of its search range has no rank: a wider range might have been better.
+    """
+
+    cells: Mapping[tuple[str, str], Cell]
+    protocol: Protocol
+    about: Mapping[str, Any]
+    hashes: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cells, Mapping) or not all(
+            isinstance(key, tuple) and len(key) == 2 and isinstance(each, Cell)
+            for key, each in self.cells.items()
+        ):
+            raise TypeError(
+                "cells must map each pair of a task and a method to a Cell, as "
+                f"momentax.bench.run makes them, got {arguments.describe(self.cells)}"
+            )
+        if not isinstance(self.protocol, Protocol):
+            raise TypeError(f"protocol must be a Protocol, got {arguments.describe(self.protocol)}")
+        if not isinstance(self.about, Mapping) or not isinstance(self.about.get("versions"), dict):
+            raise TypeError(
+                'about must be a dictionary with the entry "versions", a dictionary, got '
+                f"{arguments.describe(self.about)}"
+            )
+        if not isinstance(self.hashes, Mapping) or not {*self.tasks} <= {*self.hashes}:
+            raise TypeError(
+                "hashes must be a dictionary with the hash of each task, got "
+                f"{arguments.describe(self.hashes)}"
+            )
+
+    @property
+    def tasks(self) -> list[str]:
+        """The names of the tasks."""
+        return list(dict.fromkeys(task for task, _ in self.cells))
+
+    @property
+    def methods(self) -> list[str]:
+        """The names of the methods."""
+        return list(dict.fromkeys(method for _, method in self.cells))
+
+    def scores(self, *, edges: bool = False) -> dict[str, dict[str, np.ndarray]]:
+        """Return the evaluation scores, as the functions of `statistics` take them.
+
+        Args:
+            edges: Whether to include cells without a rank.
+
+        Raises:
+            TypeError: edges is not a bool.
+        """
+        edges = arguments.as_flag("edges", edges)
+        found: dict[str, dict[str, np.ndarray]] = {task: {} for task in self.tasks}
+        for (task, method), cell in self.cells.items():
+            if edges or not cell.edge:
+                found[task][method] = np.asarray(cell.evaluation)
+        return {task: each for task, each in found.items() if each}
+
+    @cached_property
+    def _reference(self) -> tuple[Mapping[str, ReferenceCurve], list[str]]:
+        """The reference curves of the tasks, and why tasks have none."""
+        return reference_curves(self.hashes)
+
+    @cached_property
+    def speed_ups(self) -> SpeedUps:
+        """How many times the steps tuned Nesterov would need for the same loss, by method and task.
+
+        They rest on the reference curves that come with momentax, are clipped to [1/4, 4], and
+        leave out tasks without such a curve.
+        """
+        curves, _ = self._reference
+        methods, tasks = tuple(self.methods), tuple(t for t in self.tasks if t in curves)
+        values = np.full((len(methods), len(tasks)), np.nan)
+        beyond = np.zeros(values.shape, int)
+        scores = {task: each for task, each in self.scores().items() if task in curves}
+        if scores:
+            found = statistics.speed_ups(scores, curves)
+            rows = [methods.index(name) for name in found.methods]
+            columns = [tasks.index(name) for name in found.tasks]
+            values[np.ix_(rows, columns)] = found.values
+            beyond[np.ix_(rows, columns)] = found.beyond
+        return SpeedUps(methods, tasks, values, beyond)
+
+    def compare(
+        self, control: str = CONTROL, *, edges: bool = True
+    ) -> dict[str, dict[str, Comparison]]:
+        """Compare every method with one of them, on each task, seed by seed.
+
+        Args:
+            control: The name of the method to compare with.
+            edges: Whether to compare cells at an edge of their range too. A method that is better
+                in spite of it is better; one that is worse might be so because of its range.
+
+        Returns:
+            The `statistics.Comparison` of each method on each task that has the control, with
+            p-values adjusted for the number of comparisons.
+
+        Raises:
+            ValueError: control is not one of the methods, or has no rank on any task.
+            TypeError: edges is not a bool.
+        """
+        edges = arguments.as_flag("edges", edges)
+        control = arguments.as_option("control", control, tuple(self.methods))
+        scores = {task: each for task, each in self.scores(edges=edges).items() if control in each}
+        if not scores:
+            raise ValueError(f"no task has a result of {control} inside of its search range")
+        return statistics.compare_all(scores, control, smallest_difference=_SMALLEST)
+
+    def table(self, control: str = CONTROL) -> Table:
+        """Return the speed-up of each method on each task, the fastest method first.
+
+        Args:
+            control: The method with which each is compared. A star marks a speed-up whose cell
+                is better than the control's, and a minus one that is worse; the others are not
+                distinguishable from it.
+
+        Raises:
+            ValueError: control is not one of the methods.
+        """
+        control = arguments.as_option("control", control, self.methods)
+        S = self.speed_ups
+        # Without a task that has a reference curve, no method has a rank.
+        mean = statistics.geometric_mean(S.values if S.tasks else [[np.nan]] * len(S.methods))
+        verdicts = self.compare(control)
+        rows = [["method", "speed-up", "tasks", *map(self._head, self.tasks)]]
+        for i in np.lexsort((-mean.value, -mean.tasks)):
+            cells = [self._describe(task, S.methods[i], verdicts) for task in self.tasks]
+            overall = f"{mean.value[i]:.2f}" if mean.tasks[i] else ""
+            rows.append([S.methods[i], overall, str(mean.tasks[i]), *cells])
+        return Table(rows, self._note(control))
+
+    def _head(self, task: str) -> str:
+        return task if task in self.speed_ups.tasks else f"{task} (log10 loss)"
+
+    def _describe(self, task: str, method: str, verdicts: Mapping[str, Any]) -> str:
+        """Return the text of a cell of the table."""
+        cell = self.cells.get((task, method))
+        if cell is None:
+            return ""
+        found = verdicts.get(task, {}).get(method)
+        mark = "" if found is None else {"better": "*", "worse": "-"}.get(found.verdict, "")
+        S = self.speed_ups
+        if task not in S.tasks:
+            return f"{np.mean(cell.evaluation):.2f}{mark}"
+        at = S.methods.index(method), S.tasks.index(task)
+        if np.isnan(S.values[at]):
+            return f"edge{mark}"
+        sign = {1: ">", -1: "<"}.get(int(S.beyond[at]), "")
+        return f"{sign}{S.values[at]:.2f}{mark}"
+
+    def _note(self, control: str) -> str:
+        sentences = [
+            "A speed-up S means that tuned Nesterov would need S times the steps for the same "
+            f"loss. *: better than {control} by a test over {self.protocol.seeds} paired seeds, "
+            "adjusted for all cells; -: worse; no mark: not distinguishable. edge: the best "
+            "setting lies at an end of its search range, so that the cell has no rank.",
+            *(f"{fault[0].upper()}{fault[1:]}." for fault in self._reference[1]),
+        ]
+        return " ".join(sentences)
+
+    def faults_today(self) -> list[str]:
+        """Return in what the results differ from those that this installation would make."""
+        now = {name: _facts.task_hash(tasks[name]) for name in self.tasks if name in tasks}
+        return [
+            *_version_faults(self.about["versions"], _facts.versions()),
+            *_task_faults(self.hashes, now),
+        ]
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a row for each cell.
+
+        Returns:
+            A pandas DataFrame with the columns task, method, loss (the geometric mean over the
+            seeds), score and score_sd, speed_up, validation, chosen, diverged_trials,
+            diverged_runs, edge, and one for each hyperparameter.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"to_dataframe needs {error.name}; install it with "
+                "`pip install 'momentax[results]'`",
+                name=error.name,
+            ) from None
+        S = self.speed_ups
+        rows = []
+        for (task, method), cell in self.cells.items():
+            y = np.asarray(cell.evaluation)
+            at = S.methods.index(method), S.tasks.index(task) if task in S.tasks else None
+            rows.append(
+                {
+                    "task": task,
+                    "method": method,
+                    "score": y.mean(),
+                    "score_sd": y.std(ddof=1),
+                    "speed_up": np.nan if at[1] is None else S.values[at],
+                    "validation": np.mean(cell.validation),
+                    "chosen": cell.chosen,
+                    "diverged_trials": cell.diverged[0],
+                    "diverged_runs": cell.diverged[1],
+                    "edge": ", ".join(cell.edge),
+                    **cell.hyperparameters,
+                }
+            )
+        return pandas.DataFrame(rows)
+
+    def plot(self, *, ax: Any = None) -> Any:
+        """Draw the speed-up of each method: over all tasks with its interval, and on each task.
+
+        Args:
+            ax: matplotlib axes, or None for a new figure.
+
+        Returns:
+            The axes.
+        """
+        S = self.speed_ups
+        if not S.tasks:
+            raise ValueError(f"there is no speed-up to draw: {'; '.join(self._reference[1])}")
+        curves, _ = self._reference
+        scores = {task: each for task, each in self.scores().items() if task in curves}
+        samples = statistics.bootstrap_seeds(scores, curves)
+        ends = statistics.bootstrap_interval(statistics.geometric_mean(samples).value)
+        found = statistics.speed_ups(scores, curves).methods
+        rows = [found.index(name) if name in found else len(found) for name in S.methods]
+        low, high = (np.append(end, np.nan)[rows] for end in ends)
+        return lazy.plot("speed_ups", S.methods, S.tasks, S.values, intervals=(low, high), ax=ax)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a JSON file, from which `load` makes the result again, rounded to 6 digits.
+
+        Args:
+            path: The path of the file.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        content = _files.as_content(self.cells, self.protocol, self.about, self.hashes)
+        _files.write(Path(arguments.as_path("path", path)), content)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Result:
+        """Read a file that `save` wrote.
+
+        Args:
+            path: The path of the file.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: It is no such file.
+        """
+        file = Path(arguments.as_path("path", path))
+        try:
+            content = file.read_text(encoding="utf-8")
+        except OSError as error:
+            wrong = f"path {file} cannot be read: {error.strerror}; give the file of a result"
+            raise OSError(error.errno, wrong) from error
+        try:
+            return cls._of(json.loads(content))
+        except (KeyError, TypeError, ValueError) as error:
+            wrong = f"{file} is not a result that momentax.bench wrote: {error}"
+            raise ValueError(wrong) from error
+
+    @classmethod
+    def recorded(cls, name: str = "results") -> Result:
+        """Return the results that come with momentax.
+
+        Args:
+            name: "results" for the cosine schedule, or "constant".
+
+        Raises:
+            FileNotFoundError: This version of momentax has no such results.
+        """
+        name = arguments.as_option("name", name, ("results", "constant", "repeat"))
+        return cls._of(_files.recorded(name))
+
+    @classmethod
+    def _of(cls, content: Mapping[str, Any]) -> Result:
+        cells = _files.cells_of(content)
+        return cls(cells, Protocol(**content["protocol"]), content["about"], content["tasks"])
+
+    def select(
+        self, methods: Sequence[str] | None = None, tasks: Sequence[str] | None = None
+    ) -> Result:
+        """Return the result of some methods on some tasks.
+
+        Args:
+            methods: Names; None keeps all.
+            tasks: Names; None keeps all.
+
+        Raises:
+            ValueError: A name is not one of those of the result.
+            TypeError: methods or tasks is not a list of names.
+        """
+        names, on = (
+            known if given is None else _as_names(argument, given, known)
+            for argument, given, known in (
+                ("methods", methods, self.methods),
+                ("tasks", tasks, self.tasks),
+            )
+        )
+        kept = {key: cell for key, cell in self.cells.items() if key[0] in on and key[1] in names}
+        hashes = {task: each for task, each in self.hashes.items() if task in on}
+        return Result(kept, self.protocol, self.about, hashes)
+
+    def join(self, other: Result, *, anyway: bool = False) -> Result:
+        """Return a result with the methods of both, on the tasks of this one.
+
+        Args:
+            other: The result to add; a method that both have stays as it is here.
+            anyway: Whether to join results that differ in versions or in the code of a task. Their
+                differences may then come from these.
+
+        Raises:
+            ValueError: The versions of momentax, JAX or Optax differ, or the hash of a
+                task, or the seeds or the schedule; the message names the difference.
+            TypeError: other is not a Result, or anyway is not a bool.
+        """
+        anyway = arguments.as_flag("anyway", anyway)
+        if not isinstance(other, Result):
+            raise TypeError(f"other must be a Result, got {arguments.describe(other)}")
+        faults = []
+        if not anyway:
+            faults += _version_faults(self.about["versions"], other.about["versions"])
+            faults += _task_faults(self.hashes, other.hashes)
+        faults += _protocol_faults(self.protocol, other.protocol)
+        if faults:
+            raise ValueError(
+                f"the results cannot be compared: {'; '.join(faults)}"
+                + ("" if anyway else "; pass anyway=True to compare in spite of other versions")
+            )
+        cells = {**self.cells}
+        for key, cell in other.cells.items():
+            if key[0] in self.tasks:
+                cells.setdefault(key, cell)
+        return Result(cells, self.protocol, self.about, self.hashes)
+
+
+def _version_faults(one: Mapping[str, str], two: Mapping[str, str]) -> list[str]:
+    return [
+        f"{name} {one.get(name)} against {two.get(name)}"
+        for name in _facts.COMPARED
+        if one.get(name) != two.get(name)
+    ]
+
+
+def _task_faults(one: Mapping[str, str], two: Mapping[str, str]) -> list[str]:
+    return [
+        f"the task {name} has other data or other code"
+        for name, each in one.items()
+        if name in two and two[name] != each
+    ]
+
+
+def _as_names(argument: str, given: Any, known: list[str]) -> list[str]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"{argument} must be a list of names, such as {known[:2]}, got "
+            f"{arguments.describe(given)}"
+        )
+    return [arguments.as_option(argument, name, known) for name in given]
+
+
+def _protocol_faults(one: Protocol, two: Protocol) -> list[str]:
+    """Return why runs cannot be paired; the numbers of trials may differ."""
+    return [
+        f"{name} {getattr(one, name)} against {getattr(two, name)}"
+        for name in ("seeds", "first_seed", "shape", "length")
+        if getattr(one, name) != getattr(two, name)
+    ]

@@ -1,0 +1,179 @@
+"""Make the records that `momentax.bench` compares with, in pieces that can be interrupted.
+
+    python -m tests.benchmarks.bakeoff STAGE --store FOLDER [--part 0/2] [--tasks NAME ...]
+    python -m tests.benchmarks.bakeoff write STAGE --store FOLDER
+
+The stages, in this order, each in as many processes as there are cores, one part each:
+
+    reference   Nesterov's momentum tuned at 1/4, 1/2, 1, 2 and 4 times each task's steps
+    targets     four methods with 200 trials each; the best decides the target of the task
+    results     every entry on every task
+    constant    the same at constant learning rates
+    repeat      three methods again, with other seeds for tuning and for evaluation
+
+A process that is stopped leaves its finished runs in the store, and the same command goes on.
+`write` collects what is finished into momentax/bench/recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from momentax.bench import entries, statistics, tasks
+from momentax.bench._entry import Entry
+from momentax.bench._facts import about, task_hash
+from momentax.bench._files import as_cell, as_content, write
+from momentax.bench._protocol import Protocol, measure
+from momentax.bench._task import Task
+
+LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+STRONG = ("adam", "nadam", "nesterov", "heavy_ball")
+AGAIN = ("heavy_ball", "nesterov", "adam")
+RECORDED = Path(__file__).parents[2] / "momentax" / "bench" / "recorded"
+
+# The seeds from 1000 on are those of the table. The reference has as many trials as the entries: with
+# half as many, two hyperparameters were tuned so coarsely that every method looked fast.
+PROTOCOLS = {
+    **{f"reference-{length:g}": Protocol(first_seed=3000, length=length) for length in LENGTHS},
+    "targets": Protocol(trials=200, seeds=20, first_seed=2000),
+    "results": Protocol(),
+    "constant": Protocol(shape="constant"),
+    "repeat": Protocol(first_seed=5000, tuning_seed=4000),
+}
+
+
+class Piece(NamedTuple):
+    """A cell to measure, and where its runs are kept."""
+
+    stage: str
+    task: Task
+    entry: Entry
+
+    def folder(self, store: Path) -> Path:
+        return store / self.stage / self.task.name / self.entry.name
+
+
+def pieces(stage: str, names: list[str]) -> Iterator[Piece]:
+    """Yield the cells of a stage, task by task."""
+    methods = {
+        "targets": STRONG, "results": tuple(entries), "constant": tuple(entries), "repeat": AGAIN
+    }  # fmt: skip
+    stages = [name for name in PROTOCOLS if name.startswith(stage)]
+    for task in names:
+        for protocol in stages:
+            for entry in methods.get(stage, ("nesterov",)):
+                yield Piece(protocol, tasks[task], entries[entry])
+
+
+def run(stage: str, names: list[str], store: Path, part: tuple[int, int]) -> None:
+    """Measure every n-th cell of a stage, and keep it."""
+    for number, piece in enumerate(pieces(stage, names)):
+        path = piece.folder(store) / "cell.json"
+        if number % part[1] != part[0] or path.exists():
+            continue
+        start = time.monotonic()
+        cell = measure(piece.entry, piece.task, PROTOCOLS[piece.stage], folder=piece.folder(store))
+        seconds = time.monotonic() - start
+        content = {"seconds": seconds, "hash": task_hash(piece.task), "cell": cell._asdict()}
+        path.write_text(json.dumps(content, default=_as_list))
+        print(
+            f"{time.strftime('%H:%M:%S')} {piece.stage} {piece.task.name} {piece.entry.name}: y "
+            f"{cell.evaluation.mean():.3f} ± {cell.evaluation.std():.3f}, {seconds:.0f} s, edge "
+            f"{cell.edge}, diverged {cell.diverged}",
+            flush=True,
+        )
+
+
+def _as_list(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else list(value)
+
+
+def collect(stage: str, names: list[str], store: Path) -> dict[tuple[str, str, str], Any]:
+    """Return what is finished, by stage, task and entry."""
+    found = {}
+    for piece in pieces(stage, names):
+        path = piece.folder(store) / "cell.json"
+        if not path.exists():
+            continue
+        content = json.loads(path.read_text())
+        if content["hash"] != task_hash(piece.task):
+            raise SystemExit(f"{path} is of another version of the task; delete it")
+        found[piece.stage, piece.task.name, piece.entry.name] = content
+    return found
+
+
+def write_stage(stage: str, names: list[str], store: Path) -> None:
+    """Write the file of a stage from what is finished."""
+    if stage in ("reference", "targets"):
+        write_reference(names, store)
+        return
+    found = collect(stage, names, store)
+    cells = {(task, entry): as_cell(content["cell"]) for (_, task, entry), content in found.items()}
+    hours = sum(content["seconds"] for content in found.values()) / 3600
+    hashes = {task: task_hash(tasks[task]) for task, _ in cells}
+    write(RECORDED / f"{stage}.json", as_content(cells, PROTOCOLS[stage], about(hours), hashes))
+
+
+def write_reference(names: list[str], store: Path) -> None:
+    """Write the reference curves and targets of the tasks of which all runs are finished."""
+    curves, strong = collect("reference", names, store), collect("targets", names, store)
+    lines: dict[str, Any] = {}
+    for name in names:
+        task = tasks[name]
+        y = [curves.get((f"reference-{length:g}", name, "nesterov")) for length in LENGTHS]
+        if any(content is None for content in y):
+            continue
+        line = {
+            "hash": task_hash(task),
+            "horizons": [round(task.steps * length) for length in LENGTHS],
+            "scores": [float(np.mean(content["cell"]["evaluation"])) for content in y],
+            "settings": [content["cell"]["hyperparameters"] for content in y],
+            "edges": [content["cell"]["edge"] for content in y],
+        }
+        rivals = {
+            entry: np.asarray(strong["targets", name, entry]["cell"]["evaluation"])
+            for entry in STRONG
+            if ("targets", name, entry) in strong
+        }
+        if len(rivals) == len(STRONG):
+            best = min(rivals, key=lambda entry: float(np.median(rivals[entry])))
+            line |= {
+                "target": float(np.median(rivals[best])),
+                "sigma": statistics.robust_sd(rivals[best]),
+                "target method": best,
+                "target setting": strong["targets", name, best]["cell"]["hyperparameters"],
+            }
+        lines[name] = line
+    hours = sum(content["seconds"] for content in (*curves.values(), *strong.values())) / 3600
+    write(RECORDED / "reference.json", {"format": 1, "about": about(hours), "tasks": lines})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    stages = ("reference", "targets", "results", "constant", "repeat")
+    parser.add_argument("stage", nargs="+", choices=("write", *stages))
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--tasks", nargs="+", choices=tuple(tasks), default=list(tasks))
+    parser.add_argument("--part", default="0/1", help="which part of how many, from 0")
+    options = parser.parse_args()
+    first, _, count = options.part.partition("/")
+    for stage in options.stage:
+        if stage == "write":
+            continue
+        if options.stage[0] == "write":
+            write_stage(stage, options.tasks, options.store)
+        else:
+            run(stage, options.tasks, options.store, (int(first), int(count)))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    main()
