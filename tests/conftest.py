@@ -78,6 +78,7 @@ UNOPTIMIZED = {
     "muon",
     "contracts",
     "optax_suite",
+    "bench",
     "test_bad_arguments.py",
     "test_schedules.py",
     "test_sgd.py",

@@ -22,9 +22,11 @@ import numpy as np
 import optax
 
 import momentax
+from momentax.bench._facts import task_hash
 from momentax.theory import state_space
+from tests.bench.results import result
 from tests.sweeps.results import small_result
-from tests.test_docstrings import PUBLIC, namespace
+from tests.test_docstrings import PUBLIC, namespace, namespaces
 
 
 class Call(NamedTuple):
@@ -62,6 +64,25 @@ class Call(NamedTuple):
 # A valid argument for each name that constructors and methods of classes use.
 ARGUMENTS: dict[str, Callable[[], Any]] = {
     "L": lambda: 1.0,
+    "momentax.bench.Entry.default": lambda: {"beta": 0.9},
+    "momentax.bench.Entry.make": lambda: lambda horizon, beta: None,
+    "momentax.bench.Entry.name": lambda: "mine",
+    "momentax.bench.Entry.of.function": lambda: lambda learning_rate: None,
+    "momentax.bench.Entry.space": lambda: {"beta": momentax.sweeps.uniform(0.5, 0.95)},
+    "momentax.bench.Horizon.learning_rate.peak": lambda: 0.5,
+    "momentax.bench.Result.about": lambda: {"versions": {}},
+    "momentax.bench.Result.cells": dict,
+    "momentax.bench.Result.hashes": dict,
+    "momentax.bench.Result.join.other": lambda: INSTANCES["momentax.bench.Result"](),
+    "momentax.bench.Result.protocol": lambda: momentax.bench.Protocol(),
+    "momentax.bench.Task.batch_size": lambda: None,
+    "momentax.bench.Task.measure.loss": lambda: [1.0, 0.1],
+    "momentax.bench.statistics.ReferenceCurve.horizons": lambda: [0.25, 1.0, 4.0],
+    "momentax.bench.statistics.ReferenceCurve.scores": lambda: [-1.0, -2.0, -3.0],
+    "momentax.bench.statistics.ReferenceCurve.score.horizons": lambda: [500.0, 1000.0],
+    "momentax.bench.statistics.ReferenceCurve.speed_up.scores": lambda: [-1.5, -2.5],
+    "momentax.bench.statistics.ReferenceCurve.beyond.scores": lambda: [-1.5, -2.5],
+    "momentax.bench.statistics.ReferenceCurve.label.score": lambda: -1.5,
     "momentax.diagnostics.Measurements.counts": lambda: [0, 1],
     "momentax.diagnostics.Measurements.history": lambda: {"cos": [0.9, 0.5]},
     "momentax.diagnostics.Measurements.latest": lambda: {"cos": 0.5},
@@ -71,25 +92,34 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "beta1": lambda: 0.9,
     "beta2": lambda: 0.5,
     "bookkeeping": lambda: {"foreach": None},
+    "checksum": lambda: "2c26b46b68ffc68f",
     "canonical": lambda: momentax.conventions.Canonical(0.0, 0.1, 0.9),
     "config": lambda: {"name": "SGD"},
     "conditions": lambda: {"beta": 0.9},
     "count": lambda: 2,
     "curvatures": lambda: [0.5, 1.0],
     "dims": lambda: {"beta": {"beta": np.array([0.0, 0.9])}},
+    "description": lambda: "A network that recognizes digits.",
     "direction": lambda: np.array([1, -1]),
     "diverged": lambda: np.zeros((3, 2), bool),
+    "draw": lambda: lambda data, key, steps: jnp.zeros((steps, 0)),
     "exponentials": lambda: [(0.9, 1.0)],
     "factor": lambda: 1.25,
+    "floor": lambda: 1e-4,
     "frequencies": lambda: [0.1, 0.5],
     "gradient_step": lambda: 0.0,
     "high": lambda: 1.0,
     "index": lambda: (0, 1),
+    "infimum": lambda: 0.0,
+    "init": lambda: lambda data, key: {"w": jnp.ones(3)},
     "kappa": lambda: 10.0,
     "kd": lambda: 2.0,
+    "key": lambda: jax.random.key(0),
     "ki": lambda: 1.0,
     "kp": lambda: -0.5,
     "learning_rate": lambda: 0.1,
+    "load": lambda: dict,
+    "loss": lambda: lambda params, batch, data: jnp.sum(params["w"] ** 2),
     "low": lambda: 0.1,
     "mean": lambda: {"loss": np.ones((3, 2))},
     "metric": lambda: "loss",
@@ -108,8 +138,13 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "ranges": lambda: {"beta": momentax.sweeps.uniform(0.0, 0.5)},
     "response": lambda: momentax.memory.of(momentax.heavy_ball(0.9))._response,
     "scale": lambda: "log",
+    "score": lambda: lambda params, data: jnp.sum(params["w"] ** 2),
     "seed": lambda: (0, 1),
+    "source": lambda: "Generated.",
     "standard_error": lambda: 0.1,
+    "steps": lambda: 5,
+    "tx": lambda: momentax.sgd(0.1),
+    "validate": lambda: lambda params, data: jnp.sum(params["w"] ** 2),
     "values": lambda: {"loss": np.ones((3, 2))},
     "momentax.sweeps.Distribution.step.values": lambda: np.array([0.25, 0.5]),
     "value": lambda: 0.5,
@@ -120,6 +155,12 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
 
 # An instance of each public class whose constructor is not for users, for its methods.
 INSTANCES: dict[str, Callable[[], Any]] = {
+    "momentax.bench.Entry": lambda: momentax.bench.entries["nesterov"],
+    "momentax.bench.Horizon": lambda: momentax.bench.Horizon(100),
+    "momentax.bench.Result": lambda: result(
+        "ridge", task_hash(momentax.bench.tasks["ridge"]), nesterov=-2.0, adam=-2.5
+    ),
+    "momentax.bench.Task": lambda: momentax.bench.tasks["ridge"],
     "momentax.diagnostics.Curvature": lambda: momentax.diagnostics.Curvature(
         0.5, 1.0, INSTANCES["momentax.diagnostics.Spectrum"](), {}
     ),
@@ -241,7 +282,7 @@ def _arguments_of_example(name: str, function: Any) -> dict[str, Any]:
 
 def _places(function: Any) -> Iterator[tuple[Any, str]]:
     """Yield each public namespace that has a function, with its name there."""
-    for owner in (momentax, *filter(inspect.ismodule, map(momentax.__getattr__, momentax.__all__))):
+    for _, owner in namespaces():
         for attribute in owner.__all__:
             if getattr(owner, attribute) is function:
                 yield owner, attribute

@@ -6,6 +6,8 @@ relative to this folder. All other tests, and those of new files, have the marke
 """
 
 QUICK = (
+    "bench/statistics/test_overall.py",
+    "bench/statistics/test_reference_curve.py",
     "cli/test_analyze.py",
     "cli/test_digits.py::test_the_split_is_fixed_balanced_and_complete",
     "cli/test_report.py",

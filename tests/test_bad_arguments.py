@@ -90,6 +90,9 @@ NAMES = {
 
 # Callables whose computation takes long: values that are allowed are not computed.
 SLOW = (
+    "momentax.bench.Task.train",
+    "momentax.bench.check",
+    "momentax.bench.run",
     "momentax.curvature",
     "momentax.halve",
     "momentax.plotting.animate",

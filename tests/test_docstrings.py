@@ -17,16 +17,18 @@ import pytest
 import momentax
 
 
+def namespaces(name="momentax", module=momentax):
+    """Yield every public namespace with its name, each before those that are inside of it."""
+    yield name, module
+    for inner in module.__all__:
+        if inspect.ismodule(value := getattr(module, inner)):
+            yield from namespaces(f"{name}.{inner}", value)
+
+
 def public_names():
     """Yield every public function and class once, with its name in the public surface."""
     seen = set()
-    namespaces = {"momentax": momentax}
-    namespaces |= {
-        f"momentax.{name}": value
-        for name in momentax.__all__
-        if inspect.ismodule(value := getattr(momentax, name))
-    }
-    for namespace, module in namespaces.items():
+    for namespace, module in namespaces():
         for name in module.__all__:
             value = getattr(module, name)
             if (inspect.isfunction(value) or inspect.isclass(value)) and value not in seen:

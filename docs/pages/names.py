@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -26,8 +27,17 @@ class Name(NamedTuple):
 @cache
 def namespaces() -> dict[str, ModuleType]:
     """Return the modules that export public names, by their name, `momentax` itself first."""
-    inner = {f"momentax.{name}": getattr(momentax, name) for name in momentax.__all__}
-    return {"momentax": momentax} | {k: v for k, v in inner.items() if inspect.ismodule(v)}
+    return {"momentax": momentax} | _inside("momentax", momentax)
+
+
+def _inside(namespace: str, module: ModuleType) -> dict[str, ModuleType]:
+    """Return the namespaces inside of a namespace, each before those inside of it."""
+    found: dict[str, ModuleType] = {}
+    for name in module.__all__:
+        if inspect.ismodule(value := getattr(module, name)):
+            full = f"{namespace}.{name}"
+            found |= {full: value} | _inside(full, value)
+    return found
 
 
 @cache
@@ -40,6 +50,8 @@ def public_names() -> dict[str, Name]:
             value, full = getattr(module, name), f"{namespace}.{name}"
             if inspect.ismodule(value):
                 continue
+            if isinstance(value, Mapping):  # It has the page of its items' class: `bench.tasks`.
+                value = type(next(iter(value.values())))
             if value in first:
                 known = found[first[value]]
                 found[known.full] = known._replace(aliases=(*known.aliases, full))

@@ -16,5 +16,10 @@ EXAMPLES = {
         "momentax race --problem rosenbrock --methods heavy_ball,nesterov,aggregated",
         "momentax race --problem ravine --learning-rate 0.01 --film none --output runs/race",
     ),
+    "bench": (
+        "momentax bench",
+        "momentax bench --tasks ridge,digits_cnn --methods nesterov,muon --store runs/bench",
+        "momentax bench mine:method --tasks ridge,spiral_deep --store runs/mine",
+    ),
     "explore": ("momentax explore --output explore.html",),
 }

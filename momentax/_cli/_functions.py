@@ -15,8 +15,11 @@ from momentax._cli._usage import UsageError
 from momentax._core.arguments import describe
 
 
-def import_function(option: str, name: str) -> Callable[..., Any]:
-    """Import the function that an option names, also from the current directory."""
+def import_function(option: str, name: str, *, or_a: type | None = None) -> Any:
+    """Import the function that an option names, also from the current directory.
+
+    or_a: a type whose values are accepted too.
+    """
     module, _, path = name.partition(":")
     if not module or not path:
         raise UsageError(f"{option} must be module:function, as mine:network, got {name!r}")
@@ -32,8 +35,9 @@ def import_function(option: str, name: str) -> Callable[..., Any]:
             near = did_you_mean(part, filter(str.isidentifier, vars(value)))
             raise UsageError(f"{option}: {module} has no {path}{near}")
         value = getattr(value, part)
-    if not callable(value):
-        raise UsageError(f"{option} {name} must be a function, got {describe(value)}")
+    if not callable(value) and not (or_a and isinstance(value, or_a)):
+        kinds = "a function" if or_a is None else f"a function or a value of type {or_a.__name__}"
+        raise UsageError(f"{option} {name} must be {kinds}, got {describe(value)}")
     return value
 
 

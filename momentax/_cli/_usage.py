@@ -29,6 +29,34 @@ RACERS = (
     "torque_aware",
     WITHOUT_BETA,
 )
+# What `momentax bench` runs, in the order of its tables.
+TASKS = (
+    "digits_cnn",
+    "unicode_bn",
+    "ridge",
+    "names_char",
+    "names_embed",
+    "curves_ae",
+    "spiral_deep",
+    "poisson_pinn",
+)
+ENTRIES = (
+    "sgd",
+    "heavy_ball",
+    "nesterov",
+    "quasi_hyperbolic",
+    "aggregated",
+    "kernel",
+    "annealed",
+    "restart",
+    "lion",
+    "signum",
+    "adam",
+    "nadam",
+    "adan",
+    "muon",
+    "schedule_free",
+)
 
 
 class UsageError(Exception):
