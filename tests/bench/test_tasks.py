@@ -33,7 +33,7 @@ def test_the_tasks_are_listed_in_their_order():
     assert all(task.name == name and isinstance(task, Task) for name, task in tasks.items())
     assert repr(tasks).splitlines()[0] == "<Task digits_cnn: 1000 steps, batches of 32>"
     assert repr(tasks["ridge"]) == "<Task ridge: 1000 steps, all examples>"
-    with pytest.raises(KeyError, match="there is no task 'digits'; the tasks are 'digits_cnn', "):
+    with pytest.raises(KeyError, match="there is no task 'digits'; the names are 'digits_cnn', "):
         tasks["digits"]
     with pytest.raises(TypeError):
         tasks["mine"] = tasks["ridge"]

@@ -39,8 +39,8 @@ STRONG = ("adam", "nadam", "nesterov", "heavy_ball")
 AGAIN = ("heavy_ball", "nesterov", "adam")
 RECORDED = Path(__file__).parents[2] / "momentax" / "bench" / "recorded"
 
-# The seeds from 1000 on are those of the table. The reference has as many trials as the entries: with
-# half as many, two hyperparameters were tuned so coarsely that every method looked fast.
+# The seeds from 1000 on are those of the table. The reference has as many trials as the entries:
+# with half as many, it was tuned so coarsely that every method looked fast.
 PROTOCOLS = {
     **{f"reference-{length:g}": Protocol(first_seed=3000, length=length) for length in LENGTHS},
     "targets": Protocol(trials=200, seeds=20, first_seed=2000),
