@@ -240,6 +240,8 @@ RULES: dict[str, _Rule] = {
     "Best.value": lambda value: isinstance(value, float),
     "Best.standard_error": lambda value: isinstance(value, float),
     "Best.point": lambda value: isinstance(value, dict),
+    "Entry.description": lambda value: isinstance(value, str),
+    "Entry.make": lambda value: callable(value),
     "Entry.name": lambda value: isinstance(value, str),
     "Entry.of.name": lambda value: value is None or isinstance(value, str),
     "Result.hashes": lambda value: isinstance(value, dict),

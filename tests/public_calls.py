@@ -67,7 +67,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "momentax.bench.Entry.default": lambda: {"beta": 0.9},
     "momentax.bench.Entry.make": lambda: lambda horizon, beta: None,
     "momentax.bench.Entry.name": lambda: "mine",
-    "momentax.bench.Entry.of.function": lambda: lambda learning_rate: None,
+    "momentax.bench.Entry.of.function": lambda: lambda learning_rate: optax.sgd(learning_rate),
     "momentax.bench.Entry.space": lambda: {"beta": momentax.sweeps.uniform(0.5, 0.95)},
     "momentax.bench.Horizon.learning_rate.peak": lambda: 0.5,
     "momentax.bench.Result.about": lambda: {"versions": {}},

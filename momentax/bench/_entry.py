@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -109,7 +109,7 @@ class Entry:
         arguments.require_function(
             "make", self.make, "of a horizon and the hyperparameters", None, **dict(self.space)
         )
-        arguments.as_text("description", self.description or "none", "'heavy ball'")
+        arguments.as_text("description", self.description, "'the sign of an average'")
         arguments.as_option("shape", self.shape, ("cosine", "constant"))
         _require_default(self.default, self.space)
 
@@ -150,8 +150,8 @@ class Entry:
 
         Raises:
             TypeError: function is not a function, or has no argument learning_rate.
-            ValueError: An argument has neither a default nor a range, or there are more than four
-                hyperparameters.
+            ValueError: An argument has neither a default nor a range, there are more than four
+                hyperparameters, or space or default has a name that is not an argument.
 
         Example:
             >>> def mine(learning_rate, beta):
@@ -160,8 +160,10 @@ class Entry:
             <Entry mine(effective_rate, beta)>
         """
         arguments.require_function("function", function, "from a learning rate to an optimizer")
+        if name is not None:
+            arguments.as_text("name", name, "'mine'")
         parameters = _parameters_of(function)
-        ranges = {**_SPACES, **_as_mapping("space", space)}
+        ranges = {**_SPACES, **_as_mapping("space", space, parameters)}
         searched = {key: ranges[key] for key in parameters if key in ranges}
         for key, parameter in parameters.items():
             if key not in (*ranges, _RATE) and parameter.default is inspect.Parameter.empty:
@@ -180,14 +182,10 @@ class Entry:
             made = partial(_with_learning_rate, function)
         else:
             made = partial(_with_effective_rate, function)
-            at = {
-                **first,
-                **{k: v for k, v in _as_mapping("default", default).items() if k in first},
-            }
-            rates = _LINEAR if _is_homogeneous(function, at) else _NORMALIZED
+            rates = _LINEAR if _is_homogeneous(function, first) else _NORMALIZED
             searched = {_EFFECTIVE: rates, **searched}
             first = {_EFFECTIVE: 0.5 if rates is _LINEAR else 1e-3, **first}
-        return cls(own, made, searched, {**first, **_as_mapping("default", default)})
+        return cls(own, made, searched, {**first, **_as_mapping("default", default, searched)})
 
     def trials(self, count: int = 32) -> dict[str, np.ndarray]:
         """Return the hyperparameters of the trials.
@@ -235,7 +233,18 @@ def names_at_edge(entry: Entry, hyperparameters: Mapping[str, float]) -> list[st
 def _with_learning_rate(
     function: Callable[..., Any], horizon: Horizon, *, learning_rate: Any, **others: Any
 ) -> Any:
-    return function(learning_rate=horizon.learning_rate(learning_rate), **others)
+    return _call(function, horizon.learning_rate(learning_rate), others)
+
+
+def _call(function: Callable[..., Any], learning_rate: Any, others: Any) -> Any:
+    """Return the optimizer that a user's function makes."""
+    tx = function(learning_rate=learning_rate, **others)
+    if not callable(getattr(tx, "init", None)) or not callable(getattr(tx, "update", None)):
+        raise TypeError(
+            "function must return an Optax transformation with init and update, got "
+            f"{arguments.describe(tx)}"
+        )
+    return optax.with_extra_args_support(tx)
 
 
 def _with_effective_rate(
@@ -244,12 +253,12 @@ def _with_effective_rate(
     gain = jnp.abs(_long_run_step(function, others))
     # A method without such a step, as one whose steps shrink to 0, keeps its learning rate.
     gain = jnp.where(jnp.isfinite(gain) & (gain > 1e-4), gain, 1.0)
-    return function(learning_rate=horizon.learning_rate(effective_rate / gain), **others)
+    return _call(function, horizon.learning_rate(effective_rate / gain), others)
 
 
 def _long_run_step(function: Callable[..., Any], others: Any, gradient: float = 1.0) -> jax.Array:
     """Return the long-run step of an optimizer with learning rate 1 for a constant gradient."""
-    tx = optax.with_extra_args_support(function(learning_rate=_one, **others))
+    tx = _call(function, _one, others)
     params = {"kernel": jnp.eye(2), "bias": jnp.ones(2)}
     g = jax.tree.map(lambda leaf: gradient * jnp.ones_like(leaf), params)
 
@@ -328,9 +337,15 @@ def _parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]
     return parameters
 
 
-def _as_mapping(name: str, value: Any) -> dict[str, Any]:
+def _as_mapping(name: str, value: Any, known: Iterable[str]) -> dict[str, Any]:
+    """Return a dictionary that has only some names."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a dictionary, got {arguments.describe(value)}")
+    if unknown := [key for key in value if key not in known]:
+        raise ValueError(
+            f"{name} must have no other names than {', '.join(known)}, got "
+            f"{arguments.describe(unknown[0])}"
+        )
     return dict(value)

@@ -38,7 +38,8 @@ def speed_ups(
         methods: The names of the methods.
         tasks: The names of the tasks.
         values: S in (0, inf), or NaN where there is none, shape (methods, tasks).
-        intervals: The ends of the interval of each G, shape (2, methods); None draws none.
+        intervals: The ends of the interval of each G in (0, inf), or NaN where there is none,
+            shape (2, methods); None draws none.
         ax: The axes to draw on; None makes a new figure.
 
     Returns:
@@ -87,26 +88,38 @@ def speed_ups(
 
 
 def _as_names(argument: str, names: Any) -> list[str]:
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{argument} must be a list of names, got {describe(names)}")
-    if not len(names):
+    if not names:
         raise ValueError(f"{argument} must have at least one name, got none")
     return list(names)
 
 
 def _as_speed_ups(values: Any, shape: tuple[int, int]) -> np.ndarray:
-    array = np.asarray(values, object).astype(float)
-    checked = as_reals("values", np.where(np.isnan(array), 1.0, array), "(0, inf)")
-    if checked.shape != shape:
+    array = _with_missing("values", values, "(0, inf)", 1.0)
+    if array.shape != shape:
         raise ValueError(
             f"values must have a row for each of {shape[0]} methods and a column for each of "
-            f"{shape[1]} tasks, got shape {checked.shape}"
+            f"{shape[1]} tasks, got shape {array.shape}"
         )
     return array
 
 
+def _with_missing(argument: str, values: Any, interval: str, placeholder: float) -> np.ndarray:
+    """Return checked numbers, of which NaN stays where a value is missing."""
+    try:
+        given = np.asarray(values)
+    except (TypeError, ValueError):  # Such as rows of different lengths.
+        return as_reals(argument, values, interval)
+    if given.dtype.kind != "f":
+        return as_reals(argument, values, interval)
+    is_missing = np.isnan(given)
+    known = as_reals(argument, np.where(is_missing, placeholder, given), interval)
+    return np.where(is_missing, np.nan, known)
+
+
 def _as_intervals(intervals: Any, count: int) -> np.ndarray:
-    array = np.asarray(intervals, float)
+    array = _with_missing("intervals", intervals, "(0, inf)", 1.0)
     if array.shape != (2, count):
         raise ValueError(
             f"intervals must have the shape (2, {count}), the lower and the upper ends, got shape "
