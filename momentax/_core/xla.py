@@ -132,12 +132,12 @@ def is_elementwise(jaxpr: Any) -> bool:
     if jaxpr.effects:
         return False
     return all(
-        eqn.primitive.name not in _EXPENSIVE and all(map(is_elementwise, _bodies(eqn)))
+        eqn.primitive.name not in EXPENSIVE and all(map(is_elementwise, called_programs(eqn)))
         for eqn in jaxpr.eqns
     )
 
 
-def _bodies(eqn: Any) -> list[Any]:
+def called_programs(eqn: Any) -> list[Any]:
     """Return the programs that an equation calls."""
     parameters = [x for p in eqn.params.values() for x in (p if isinstance(p, tuple) else (p,))]
     return [getattr(p, "jaxpr", p) for p in parameters if hasattr(p, "jaxpr") or hasattr(p, "eqns")]
@@ -152,7 +152,7 @@ _INLINED = (
 # Operations that XLA does not fuse, although their result may have the size of an operand.
 _CONTRACTIONS = ("dot_general", "conv_general_dilated")
 # Operations that take much longer than reading their operands.
-_EXPENSIVE = (
+EXPENSIVE = (
     *_CONTRACTIONS, "while", "scan", "cholesky", "lu", "eigh", "eig", "svd", "qr", "geqrf",
     "householder_product", "triangular_solve", "tridiagonal", "schur", "fft", "sort", "top_k",
     "custom_linear_solve", "ffi_call", "custom_call", "pure_callback", "io_callback",

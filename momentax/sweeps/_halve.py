@@ -22,7 +22,7 @@ from momentax.sweeps._points import Points, require_points
 from momentax.sweeps._result._halving_result import HalvingResult
 from momentax.sweeps._run._batches import Work, require_batch_size
 from momentax.sweeps._run._devices import as_devices
-from momentax.sweeps._run._groups import column_shapes, shard_columns
+from momentax.sweeps._run._groups import column_shapes, take_columns
 from momentax.sweeps._run._keys import unwrap_keys, wrap_keys
 from momentax.sweeps._run._program import (
     Compiled,
@@ -213,8 +213,7 @@ def _advance(
             start = _initial_states(session, programs.init, points, bar)
 
         def make_batch(index: np.ndarray) -> PyTree:
-            columns = shard_columns(devices, bracket.columns, index)
-            return columns, start.take(bracket.origin[index])
+            return take_columns(bracket.columns, index), start.take(bracket.origin[index])
 
         point = column_shapes(points.axes), programs.init.out
         compiled = Compiled(programs.advance, np.int32(count), point, devices, bar.compiling)
@@ -230,7 +229,7 @@ def _initial_states(session: Session, init: Traced, points: Points, bar: Progres
     """Return the states of all points at the start."""
     devices, index = session.devices, np.arange(len(points))
     compiled = Compiled(init, (), column_shapes(points.axes), devices, bar.compiling)
-    work = Work(compiled, partial(shard_columns, devices, points.columns()), points, "init")
+    work = Work(compiled, partial(take_columns, points.columns()), points, "init")
     states = States(devices, len(points))
     for members, out in session.run_largest(work, index):
         states.add(members, out)

@@ -220,7 +220,7 @@ class _Runner:
             members = np.intersect1d(group.indices, pending)
             if not len(members):
                 continue
-            work = Work(self._compile(group), group.batch_maker(devices), points)
+            work = Work(self._compile(group), group.make_batch, points)
             for rows, out in self._session.run(work, members, self._batch_size):
                 size = len(jax.tree.leaves(out)[0])
                 padded = np.pad(rows, (0, size - len(rows)), mode="edge")

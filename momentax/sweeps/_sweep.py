@@ -18,6 +18,7 @@ from momentax.sweeps._axes import describe_point
 from momentax.sweeps._points import Points, require_points
 from momentax.sweeps._result._sweep_result import SweepResult
 from momentax.sweeps._run._batches import Work, require_batch_size
+from momentax.sweeps._run._cost import estimate, favours_loop, fewer_devices
 from momentax.sweeps._run._devices import as_devices
 from momentax.sweeps._run._groups import Group, group_points
 from momentax.sweeps._run._program import (
@@ -32,6 +33,7 @@ from momentax.sweeps._run._program import (
 from momentax.sweeps._run._progress import ProgressBar, as_progress
 from momentax.sweeps._run._session import Session
 
+_FEW_ENTRIES = 4096
 _DIVERGED = "diverged"  # The entry by which `run` itself says whether a point diverged.
 
 
@@ -126,7 +128,12 @@ def sweep(
     traces = [trace_group(run, reduce, group, points) for group in groups]
     require_same_shapes(traces, groups, points)
     most = max(len(group.indices) for group in groups)
-    with Session(devices, points, traces, batch_size, most, folder) as session:
+    in_turn = False
+    if batch_size == "auto":
+        costs = [(estimate(t.jaxpr), len(g.indices)) for t, g in zip(traces, groups, strict=True)]
+        devices = fewer_devices(devices, costs) if mesh is None else devices
+        in_turn = favours_loop(devices, costs)
+    with Session(devices, points, traces, batch_size, most, folder, in_turn) as session:
         outputs = session.open_outputs(traces[0].out)
         session.resumed = int(outputs.is_done.sum())
         with ProgressBar(shown, len(points), session.resumed, traces[0].out[0]) as bar:
@@ -136,7 +143,7 @@ def sweep(
                 if not len(pending):
                     continue
                 compiled = Compiled(trace, (), group.point_shapes(), devices, bar.compiling)
-                work = Work(compiled, group.batch_maker(devices), points)
+                work = Work(compiled, group.make_batch, points)
                 for index, out in session.run(work, pending, len(group.indices)):
                     bar.update(*outputs.add(index, out))
     values, diverged = jax.tree.map(
@@ -146,14 +153,18 @@ def sweep(
 
 
 def trace_group(run: Any, reduce: Any, group: Group, points: Points) -> Traced:
-    """Trace the function (point) -> (reduced value of run, whether it diverged) for a group."""
+    """Trace the function (point) -> (reduced value of run, whether it diverged) for a group.
+
+    In place of whether it diverged the function returns None if the value says so itself.
+    """
 
     def make(reference: Callable[[], Any]) -> Any:
         def one(shared: PyTree, point: PyTree) -> PyTree:
             del shared
             value = _require_leaves("run", reference()(**point[1], **group.fixed))
             kept = _as_arrays(value) if reduce is None else _reduce(reduce, value)
-            return kept, _has_diverged(value)
+            is_shown = reduce is None and _shows_divergence(kept)
+            return kept, None if is_shown else _has_diverged(value)
 
         return one
 
@@ -191,6 +202,16 @@ def _as_arrays(tree: PyTree) -> PyTree:
                 "jax.random.key_data(key) instead"
             )
     return tree
+
+
+def _shows_divergence(value: PyTree) -> bool:
+    """Return whether the host can find out from a value whether a point diverged.
+
+    The program then has one operation fewer to compile. On the host, a large value takes longer.
+    """
+    has_own = isinstance(value, Mapping) and _DIVERGED in value
+    entries = sum(jnp.size(leaf) for leaf in jax.tree.leaves(value))
+    return not has_own and entries <= _FEW_ENTRIES
 
 
 def _has_diverged(value: PyTree) -> jax.Array:

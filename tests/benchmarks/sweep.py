@@ -81,10 +81,23 @@ def digits(epochs: int = 2) -> Task:
     return Task(start, loss, (train.images[rows], train.labels[rows]))
 
 
+def rosenbrock(steps: int = 1000) -> Task:
+    """Make the minimization of a function of two parameters; it has no batches."""
+
+    def loss(params, data):
+        del data
+        x, y = params
+        return 1e-3 * ((1 - x) ** 2 + 100 * (y - x**2) ** 2)
+
+    return Task(jnp.array([-1.2, 1.0]), loss, (jnp.zeros((steps, 1)), jnp.zeros((steps, 1))))
+
+
 TASKS = {
-    "784-128-10": lambda: multilayer(784, 128, 64),
+    "Rosenbrock": rosenbrock,
     "32-32-10": lambda: multilayer(32, 32, 32),
+    "784-128-10": lambda: multilayer(784, 128, 64),
     "digits CNN": digits,
+    "784-1280-10": lambda: multilayer(784, 1280, 64, steps=20),  # 10⁶ parameters.
 }
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from momentax._core import arguments
-from momentax._core.sharding import Devices
 from momentax._core.typing import PyTree
 from momentax.sweeps._points import Points
 
@@ -26,26 +25,20 @@ class Group(NamedTuple):
     indices: np.ndarray
     columns: dict[str, np.ndarray]
 
-    def batch_maker(self, devices: Devices) -> Callable[[np.ndarray], PyTree]:
-        """Return the function from flat indices to the sharded arguments of a batch."""
-
-        def make(index: np.ndarray) -> PyTree:
-            return devices.shard(index.astype(np.int32)), shard_columns(
-                devices, self.columns, index
-            )
-
-        return make
+    def make_batch(self, index: np.ndarray) -> PyTree:
+        """Return the arguments of a batch of points; a program has at least one."""
+        number = None if self.columns else index.astype(np.int32)
+        return number, take_columns(self.columns, index)
 
     def point_shapes(self) -> PyTree:
-        """Return the shapes of a point: its index, so that there is a leaf, and its numbers."""
-        return jax.ShapeDtypeStruct((), np.int32), column_shapes(self.columns)
+        """Return the shapes of a point: its numbers, or its index if it has none."""
+        number = None if self.columns else jax.ShapeDtypeStruct((), np.int32)
+        return number, column_shapes(self.columns)
 
 
-def shard_columns(
-    devices: Devices, columns: dict[str, np.ndarray], index: np.ndarray
-) -> dict[str, jax.Array]:
-    """Return each axis' values at some points, sharded."""
-    return {name: devices.shard(values[index]) for name, values in columns.items()}
+def take_columns(columns: dict[str, np.ndarray], index: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each axis' values at some points."""
+    return {name: values[index] for name, values in columns.items()}
 
 
 def column_shapes(columns: dict[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:

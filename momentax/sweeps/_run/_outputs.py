@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from momentax._core.sharding import Devices
@@ -48,13 +49,26 @@ class Outputs:
         self.is_done[index] = True
         if self._folder is not None:
             self._folder.write(index, parts, self._part)
-        return jax.tree.unflatten(self._structure, parts)
+        return _with_divergence(jax.tree.unflatten(self._structure, parts))
 
     def rows(self, index: np.ndarray) -> PyTree:
         """Return the outputs at some points."""
-        return jax.tree.map(lambda leaf: leaf[index], self.tree)
+        rows = [leaf[index] for leaf in self._leaves]
+        return _with_divergence(jax.tree.unflatten(self._structure, rows))
 
     @property
     def tree(self) -> PyTree:
         """All outputs, the points on the leading axis; zeros where there are none."""
-        return jax.tree.unflatten(self._structure, self._leaves)
+        return _with_divergence(jax.tree.unflatten(self._structure, self._leaves))
+
+
+def _with_divergence(tree: PyTree) -> PyTree:
+    """Return outputs whose last entry is whether a point diverged, found from the values if None."""
+    *others, values, diverged = tree
+    if diverged is None:
+        leaves = jax.tree.leaves(values)
+        diverged = np.zeros(len(leaves[0]), bool)
+        for leaf in leaves:
+            if jnp.issubdtype(leaf.dtype, jnp.inexact):
+                diverged |= ~np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
+    return *others, values, diverged

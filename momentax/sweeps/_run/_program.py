@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
@@ -37,12 +37,13 @@ class Program:
     def __init__(self, function: Callable[[PyTree, PyTree], PyTree]):
         self._jitted = jax.jit(function)
         self._batched: dict[Any, Any] = {}
+        self._single: dict[Any, Any] = {}
         self.batch_choices: dict[Any, Any] = {}  # Batch sizes that were chosen, for later calls.
 
     def trace(self, shared: PyTree, point: PyTree) -> Traced:
         """Trace the function; JAX does so once for the same shapes and settings."""
         traced = self._jitted.trace(shared, point)
-        return Traced(self, traced.jaxpr, traced.out_info)
+        return Traced(self, traced.jaxpr, traced.out_info, traced)
 
     def batched(self, jaxpr: ClosedJaxpr, devices: Devices) -> Any:
         """Return the jitted function of the leaves of `shared` and of a batch."""
@@ -51,6 +52,14 @@ class Program:
             # The entry holds the jaxpr too, so that its id stays in use.
             self._batched[key] = jaxpr, jax.jit(_map_over_points(jaxpr, devices))
         return self._batched[key][1]
+
+    def single(self, traced: Traced, device: Any) -> Any:
+        """Return the compiled function of the leaves of one point, as a loop would run it."""
+        key = id(traced.jaxpr), device
+        if key not in self._single:
+            with jax.default_device(device):
+                self._single[key] = traced.jaxpr, traced.stage.lower().compile()
+        return self._single[key][1]
 
 
 class FunctionError(Exception):
@@ -67,11 +76,13 @@ class Traced(NamedTuple):
     program: what was traced.
     jaxpr: the jaxpr of one point.
     out: the outputs' shapes and dtypes, a pytree.
+    stage: what JAX compiles to run one point.
     """
 
     program: Program
     jaxpr: ClosedJaxpr
     out: PyTree
+    stage: jax.stages.Traced
 
     def fingerprint(self) -> Fingerprint:
         """Return what distinguishes the program from others, in any process."""
@@ -94,7 +105,10 @@ class Compiled:
     ):
         self.traced, self.devices = traced, devices
         self._shared = [devices.replicate(leaf) for leaf in jax.tree.leaves(shared)]
-        self._point = jax.tree.leaves(point)
+        self._point, self._structure = jax.tree.flatten(point)
+        self._shared_tree = shared
+        # A single device needs no division of the points, and then the program is the loop's own.
+        self._runs_single = len(devices.all) == 1
         self._call = traced.program.batched(traced.jaxpr, devices)
         self._compiling = compiling
         self._seconds: dict[int, float] = {}
@@ -132,13 +146,65 @@ class Compiled:
 
     def __call__(self, points: PyTree) -> PyTree:
         """Return the outputs for a batch, once they are computed."""
-        batch = jax.tree.leaves(points)
+        batch = [self._place(leaf) for leaf in jax.tree.leaves(points)]
         size = len(batch[0])
         if size not in self._seconds and size not in self.batch_sizes:
             self._compile(batch)  # JAX keeps the program, and the call finds it.
         out = jax.block_until_ready(self._call(self._shared, batch))
         self.batch_sizes.append(size)
         return jax.tree.unflatten(jax.tree.structure(self.traced.out), out)
+
+    def loop(self, points: PyTree, naming: Callable[[int], AbstractContextManager[None]]) -> PyTree:
+        """Return the outputs, on the host, of points that run one after another on each device.
+
+        JAX starts a call before the last one has ended, so that no device waits.
+
+        naming: makes the context of an error in a call, by the position of its first point.
+        """
+        rows = jax.tree.leaves(points)
+        size = self.devices.count
+        outputs: list[Any] = []
+        try:
+            for start in range(0, len(rows[0]), size):
+                outputs.append(self._start([leaf[start : start + size] for leaf in rows]))
+            jax.block_until_ready(outputs)
+        except Exception:  # The caller's function can raise anything as it runs.
+            with naming(size * _count_finished(outputs)):
+                raise
+        self.batch_sizes.append(size)
+        join = np.stack if self._runs_single else np.concatenate
+        return jax.tree.map(lambda *parts: join(parts), *self.devices.to_host(outputs))
+
+    def prepare_loop(self) -> None:
+        """Compile the program of a loop."""
+        if self._runs_single:
+            with self._compiling():
+                self.traced.program.single(self.traced, self.devices.all[0])
+        else:
+            self.compile(self.devices.count)
+
+    def _start(self, batch: list[Any]) -> PyTree:
+        """Start to compute one point on each device."""
+        if self._runs_single:
+            point = jax.tree.unflatten(self._structure, [leaf[0] for leaf in batch])
+            program = self.traced.program.single(self.traced, self.devices.all[0])
+            return program(self._shared_tree, point)
+        out = self._call(self._shared, [self._place(leaf) for leaf in batch])
+        return jax.tree.unflatten(jax.tree.structure(self.traced.out), out)
+
+    def _place(self, leaf: Any) -> jax.Array:
+        """Return a batch's leaf on the devices; that of a state is there."""
+        return self.devices.shard(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+
+def _count_finished(outputs: Sequence[PyTree]) -> int:
+    """Return the number of the first outputs that were computed without an error."""
+    for count, out in enumerate(outputs):
+        try:
+            jax.block_until_ready(out)
+        except Exception:  # It is raised again where it came up first.
+            return count
+    return len(outputs)
 
 
 def cached_program(function: Any, key: Any, make: Callable[[Callable[[], Any]], Any]) -> Program:
@@ -159,7 +225,7 @@ def cached_program(function: Any, key: Any, make: Callable[[Callable[[], Any]], 
 
 def require_untraced(name: str) -> None:
     """Refuse to run inside of a function that JAX traces into a program, as under jax.jit."""
-    if arguments.is_traced(jax.lax.add(np.int32(0), np.int32(0))):
+    if arguments.is_traced(jax.device_put(np.int32(0))):  # This compiles nothing.
         raise TypeError(
             f"{name} cannot run inside of a function that JAX traces, as under jax.jit or "
             f"jax.lax.scan: it compiles and runs programs itself. Call {name} outside of it"

@@ -17,6 +17,7 @@ from momentax.sweeps._run._batches import (
     Work,
     choose_batch,
     fit_memory,
+    loop_over_points,
     run_batches,
 )
 from momentax.sweeps._run._folder import SharedFolder
@@ -39,6 +40,7 @@ class Session:
         batch_size: As the user gave it.
         most: The largest number of points that run in one program.
         store: The path of the folder, or None. A session with a folder must be closed.
+        in_turn: Whether one point runs on each device at a time, if the batch size is "auto".
         **settings: Further values that identify the run in the folder.
     """
 
@@ -50,6 +52,7 @@ class Session:
         batch_size: Any,
         most: int,
         store: Path | None,
+        in_turn: bool = False,
         **settings: Any,
     ):
         self.devices, self.resumed = devices, 0
@@ -60,6 +63,11 @@ class Session:
         if store is not None:
             self.folder = SharedFolder(devices, store, identify(points, traces, **settings), size)
             size = self.folder.batch_size
+        self._in_turn = in_turn
+        if in_turn and not size:
+            size = devices.count
+            if self.folder is not None:
+                self.folder.record_batch_size(size)
         self._choice = BatchChoice(devices.round_up(size, most))
 
     def __enter__(self) -> Session:
@@ -90,7 +98,7 @@ class Session:
         first = None
         if self._choice.size:
             size = self.devices.round_up(self._choice.size, most)
-            if self._is_automatic:  # The size was chosen for another program.
+            if self._is_automatic and not self._runs_in_turn(size):  # The size was chosen for another program.
                 shards = self.devices.count
                 size = shards * fit_memory(work, pending, size // shards)
         else:
@@ -99,6 +107,9 @@ class Session:
             self._choice = choice._replace(first=None)
             if self.folder is not None:
                 self.folder.record_batch_size(size)
+        if self._runs_in_turn(size):
+            yield from self._counted(work, loop_over_points(work, pending))
+            return
         yield from self._run_batches(work, pending, BatchChoice(size, first=first))
         last = work.compiled.batch_sizes[-1]
         if last < size:  # The batch was reduced to what fits in memory.
@@ -125,6 +136,16 @@ class Session:
     def _run_batches(
         self, work: Work, pending: np.ndarray, choice: BatchChoice
     ) -> Iterator[tuple[np.ndarray, PyTree]]:
-        yield from run_batches(work, pending, choice, may_shrink=self._is_automatic)
+        batches = run_batches(work, pending, choice, may_shrink=self._is_automatic)
+        yield from self._counted(work, batches)
+
+    def _runs_in_turn(self, size: int) -> bool:
+        return self._in_turn and size == self.devices.count
+
+    def _counted(
+        self, work: Work, batches: Iterator[tuple[np.ndarray, PyTree]]
+    ) -> Iterator[tuple[np.ndarray, PyTree]]:
+        """Yield the batches, and then count the programs that ran."""
+        yield from batches
         program = work.compiled.traced.program
         self._programs |= {(program, size) for size in work.compiled.batch_sizes}
