@@ -210,11 +210,6 @@ class Devices:
         """Whether some of the devices belong to another process."""
         return len(self.local) < len(self.all)
 
-    def first(self) -> Devices:
-        """Return the first of the devices alone."""
-        alone = self.mesh.devices.ravel()[:1].reshape((1,) * self.mesh.devices.ndim)
-        return Devices(Mesh(alone, self.mesh.axis_names, self.mesh.axis_types), self.axes)
-
     def shard(self, array: np.ndarray) -> jax.Array:
         """Split an array along its leading axis over the devices."""
         return jax.make_array_from_callback(array.shape, self.sharding, lambda part: array[part])

@@ -123,13 +123,12 @@ def _as_static_axis(name: str, values: list[Any], distinct: bool) -> np.ndarray:
 
 
 def _as_numeric_axis(name: str, values: Any, distinct: bool) -> np.ndarray:
-    wrong = f"axis {name} must hold numbers, got {arguments.describe(values)}"
     try:
         array = np.asarray(values)
     except (TypeError, ValueError):  # Rows of different lengths, or random keys.
-        raise TypeError(wrong) from None
-    if not arguments.is_real(array):
-        raise TypeError(wrong)
+        array = None
+    if array is None or not arguments.is_real(array):
+        raise TypeError(f"axis {name} must hold numbers, got {arguments.describe(values)}")
     if array.ndim != 1 or not array.size:
         raise ValueError(
             f"axis {name} must be a sequence of at least one value, got shape {array.shape}; "

@@ -18,9 +18,10 @@ from momentax.sweeps._axes import describe_point
 from momentax.sweeps._points import Points, require_points
 from momentax.sweeps._result._sweep_result import SweepResult
 from momentax.sweeps._run._batches import Work, require_batch_size
-from momentax.sweeps._run._cost import estimate, favours_loop, fewer_devices
+from momentax.sweeps._run._cost import estimate, favours_loop
 from momentax.sweeps._run._devices import as_devices
 from momentax.sweeps._run._groups import Group, group_points
+from momentax.sweeps._run._loop import can_loop
 from momentax.sweeps._run._program import (
     Compiled,
     FunctionError,
@@ -131,8 +132,7 @@ def sweep(
     in_turn = False
     if batch_size == "auto":
         costs = [(estimate(t.jaxpr), len(g.indices)) for t, g in zip(traces, groups, strict=True)]
-        devices = fewer_devices(devices, costs) if mesh is None else devices
-        in_turn = favours_loop(devices, costs)
+        in_turn = can_loop(devices) and favours_loop(devices.count, costs)
     with Session(devices, points, traces, batch_size, most, folder, in_turn) as session:
         outputs = session.open_outputs(traces[0].out)
         session.resumed = int(outputs.is_done.sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +23,6 @@ _FIRST = {"cpu": 8}
 _FIRST_ELSEWHERE = 64
 _FACTOR = 8  # Between one measured number of points and the next.
 _MOST_SHARE = 0.1  # Measuring may take at most this share of the remaining time.
-_LOOP_SECONDS = 0.1  # A loop's outputs are kept about so often, and after at most so many calls.
-_MOST_CALLS = 1024
 _MUCH_FASTER = 0.95  # The share of the best time so far; a smaller gain is noise.
 
 
@@ -71,24 +69,11 @@ class Work(NamedTuple):
         If one process fails, all of them raise, so that no process waits for another.
         """
 
-
         def run_padded() -> PyTree:
             with self.name_points(index):
                 return self.compiled(self.make_batch(_pad(index, size)))
 
         return self._in_all_processes(run_padded)
-
-    def loop(self, index: np.ndarray) -> PyTree:
-        """Return the outputs, on the host, of points that run one after another on each device."""
-        shards = self.compiled.devices.count
-        padded = _pad(index, shards * -(-len(index) // shards))
-
-        def name_call(start: int) -> AbstractContextManager[None]:
-            return self.name_points(index[start : start + shards])
-
-        return self._in_all_processes(
-            lambda: self.compiled.loop(self.make_batch(padded), name_call)
-        )
 
     def _in_all_processes(self, act: Callable[[], PyTree]) -> PyTree:
         """Return what a function returns; if one process fails, all of them raise."""
@@ -176,21 +161,6 @@ def run_batches(
         first = None
         yield index, out
         start += len(index)
-
-
-def loop_over_points(work: Work, pending: np.ndarray) -> Iterator[tuple[np.ndarray, PyTree]]:
-    """Run one point per device at a time; yield indices and outputs each tenth of a second."""
-    devices, calls, start = work.compiled.devices, 1, 0
-    with work.name_points(pending):
-        work.compiled.prepare_loop()
-    while start < len(pending):
-        index = pending[start : start + calls * devices.count]
-        begin = time.perf_counter()
-        out = work.loop(index)
-        seconds = devices.reduce_over_processes(time.perf_counter() - begin)
-        yield index, out
-        start += len(index)
-        calls = max(1, min(_MOST_CALLS, int(_LOOP_SECONDS * calls / max(seconds, 1e-9))))
 
 
 def _pad(index: np.ndarray, size: int) -> np.ndarray:

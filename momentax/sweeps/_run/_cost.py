@@ -1,9 +1,10 @@
 """What a point costs on a CPU core, estimated from its traced program before anything is compiled.
 
-On a CPU, compiling takes most of the time of a small sweep. XLA takes longer to compile a program
-that `jax.vmap` made of a point's, and longer for several devices than for one. Both pay only if the
-points save more than that. The estimates need not be precise: where they are close, so are the
-total times, and a sweep that is large measures its batch size in any case.
+On a CPU, compiling takes most of the time of a small sweep, and XLA takes about half as long again
+to compile the program that `jax.vmap` makes of a point's. That pays only if the points save more.
+What vmap saves there is starting operations, one for many points. The estimate need not be precise:
+where it decides for either, both take about as long, and a sweep that is large and runs under vmap
+measures its batch size.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from momentax._core.sharding import Devices
 from momentax._core.xla import EXPENSIVE, called_programs
 
 # Seconds on a core of a processor of 2020 to 2025, as tests/benchmarks/sweep.py measures them. What
@@ -21,10 +21,7 @@ _START = 150e-9  # To start an operation that XLA does not fuse with others.
 _FUSED = 3e-9  # The same for a fused one.
 _FLOP = 1e-11
 _ENTRY = 2e-10  # To compute an entry of any other result.
-_COMPILE = 0.02  # To compile any program, and for each operation of the two kinds.
-_COMPILE_START, _COMPILE_FUSED = 20e-3, 1e-3
-_VECTORIZE_START, _VECTORIZE_FUSED = 10e-3, 0.4e-3  # What vmap adds to that.
-_SPLIT, _SPLIT_SHARE = 0.01, 0.08  # What several devices add: a constant, and a share.
+_VECTORIZE_START, _VECTORIZE_FUSED = 10e-3, 0.4e-3  # What vmap adds to compiling an operation.
 _LEAST_GAIN = 0.03  # A smaller share of the running time is less than the error of the estimate.
 
 # Operations that run alone although they take little longer than reading their operands.
@@ -39,18 +36,21 @@ class Cost(NamedTuple):
 
     run: to run it once.
     start: the part of `run` that goes into starting operations, which vmap does once for all.
-    compile: to compile it.
-    vectorize: to compile the program that vmap makes of it, beyond `compile`.
+    vectorize: to compile the program that vmap makes of it, beyond compiling this one.
     """
 
     run: float
     start: float
-    compile: float
     vectorize: float
 
 
 def estimate(jaxpr: Any) -> Cost | None:
-    """Return the cost of a traced program, or None if the length of a loop is not known."""
+    """Return the cost of a traced program, or None if it is not known.
+
+    That is so if the program has a loop of unknown length, or effects, whose order may matter.
+    """
+    if jaxpr.effects:
+        return None
     total = _count(jaxpr.jaxpr)
     if not math.isfinite(total.seconds):
         return None
@@ -58,37 +58,22 @@ def estimate(jaxpr: Any) -> Cost | None:
     return Cost(
         run=start + total.seconds,
         start=start,
-        compile=_COMPILE + _COMPILE_START * total.alone_once + _COMPILE_FUSED * total.fused_once,
         vectorize=_VECTORIZE_START * total.alone_once + _VECTORIZE_FUSED * total.fused_once,
     )
 
 
-def fewer_devices(devices: Devices, costs: Sequence[tuple[Cost | None, int]]) -> Devices:
-    """Return one of several CPU devices if the others save less time than compiling for them adds.
-
-    costs: for each program, the cost of a point and the number of points.
-    """
-    if devices.platform != "cpu" or devices.span_processes:
-        return devices
-    saved, added = 0.0, 0.0
-    for cost, points in costs:
-        if cost is None:
-            return devices
-        saved += cost.run * (points - -(-points // devices.count))
-        added += _SPLIT + _SPLIT_SHARE * cost.compile
-    return devices if saved > added else devices.first()
-
-
-def favours_loop(devices: Devices, costs: Sequence[tuple[Cost | None, int]]) -> bool:
+def favours_loop(devices: int, costs: Sequence[tuple[Cost | None, int]]) -> bool:
     """Return whether one point per device at a time takes less time than vmap, with compilation.
+
+    devices: the number of CPU devices.
 
     costs: for each program, the cost of a point and the number of points.
     """
     saved, added, total = 0.0, 0.0, 0.0
     for cost, points in costs:
-        if cost is None or devices.platform != "cpu":
+        if cost is None:
             return False
-        each = -(-points // devices.count)
+        each = -(-points // devices)
         saved += cost.start * each
         total += cost.run * each
         added += cost.vectorize

@@ -63,7 +63,7 @@ class Outputs:
 
 
 def _with_divergence(tree: PyTree) -> PyTree:
-    """Return outputs whose last entry is whether a point diverged, found from the values if None."""
+    """Return outputs in which the last entry, if None, is found from the one before it."""
     *others, values, diverged = tree
     if diverged is None:
         leaves = jax.tree.leaves(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
@@ -105,10 +105,7 @@ class Compiled:
     ):
         self.traced, self.devices = traced, devices
         self._shared = [devices.replicate(leaf) for leaf in jax.tree.leaves(shared)]
-        self._point, self._structure = jax.tree.flatten(point)
-        self._shared_tree = shared
-        # A single device needs no division of the points, and then the program is the loop's own.
-        self._runs_single = len(devices.all) == 1
+        self._point = jax.tree.leaves(point)
         self._call = traced.program.batched(traced.jaxpr, devices)
         self._compiling = compiling
         self._seconds: dict[int, float] = {}
@@ -154,57 +151,15 @@ class Compiled:
         self.batch_sizes.append(size)
         return jax.tree.unflatten(jax.tree.structure(self.traced.out), out)
 
-    def loop(self, points: PyTree, naming: Callable[[int], AbstractContextManager[None]]) -> PyTree:
-        """Return the outputs, on the host, of points that run one after another on each device.
-
-        JAX starts a call before the last one has ended, so that no device waits.
-
-        naming: makes the context of an error in a call, by the position of its first point.
-        """
-        rows = jax.tree.leaves(points)
-        size = self.devices.count
-        outputs: list[Any] = []
-        try:
-            for start in range(0, len(rows[0]), size):
-                outputs.append(self._start([leaf[start : start + size] for leaf in rows]))
-            jax.block_until_ready(outputs)
-        except Exception:  # The caller's function can raise anything as it runs.
-            with naming(size * _count_finished(outputs)):
-                raise
-        self.batch_sizes.append(size)
-        join = np.stack if self._runs_single else np.concatenate
-        return jax.tree.map(lambda *parts: join(parts), *self.devices.to_host(outputs))
-
-    def prepare_loop(self) -> None:
-        """Compile the program of a loop."""
-        if self._runs_single:
-            with self._compiling():
-                self.traced.program.single(self.traced, self.devices.all[0])
-        else:
-            self.compile(self.devices.count)
-
-    def _start(self, batch: list[Any]) -> PyTree:
-        """Start to compute one point on each device."""
-        if self._runs_single:
-            point = jax.tree.unflatten(self._structure, [leaf[0] for leaf in batch])
-            program = self.traced.program.single(self.traced, self.devices.all[0])
-            return program(self._shared_tree, point)
-        out = self._call(self._shared, [self._place(leaf) for leaf in batch])
-        return jax.tree.unflatten(jax.tree.structure(self.traced.out), out)
+    def compile_one(self) -> Any:
+        """Return the compiled program of a single point, on the first of the devices."""
+        self.batch_sizes.append(self.devices.count)
+        with self._compiling():
+            return self.traced.program.single(self.traced, self.devices.all[0])
 
     def _place(self, leaf: Any) -> jax.Array:
         """Return a batch's leaf on the devices; that of a state is there."""
         return self.devices.shard(leaf) if isinstance(leaf, np.ndarray) else leaf
-
-
-def _count_finished(outputs: Sequence[PyTree]) -> int:
-    """Return the number of the first outputs that were computed without an error."""
-    for count, out in enumerate(outputs):
-        try:
-            jax.block_until_ready(out)
-        except Exception:  # It is raised again where it came up first.
-            return count
-    return len(outputs)
 
 
 def cached_program(function: Any, key: Any, make: Callable[[Callable[[], Any]], Any]) -> Program:

@@ -17,11 +17,11 @@ from momentax.sweeps._run._batches import (
     Work,
     choose_batch,
     fit_memory,
-    loop_over_points,
     run_batches,
 )
 from momentax.sweeps._run._folder import SharedFolder
 from momentax.sweeps._run._identity import identify
+from momentax.sweeps._run._loop import run_in_turn
 from momentax.sweeps._run._outputs import Outputs
 from momentax.sweeps._run._program import Program, Traced
 
@@ -98,7 +98,8 @@ class Session:
         first = None
         if self._choice.size:
             size = self.devices.round_up(self._choice.size, most)
-            if self._is_automatic and not self._runs_in_turn(size):  # The size was chosen for another program.
+            # The size may have been chosen for another program.
+            if self._is_automatic and not self._runs_in_turn(size):
                 shards = self.devices.count
                 size = shards * fit_memory(work, pending, size // shards)
         else:
@@ -108,7 +109,7 @@ class Session:
             if self.folder is not None:
                 self.folder.record_batch_size(size)
         if self._runs_in_turn(size):
-            yield from self._counted(work, loop_over_points(work, pending))
+            yield from self._counted(work, run_in_turn(work, pending))
             return
         yield from self._run_batches(work, pending, BatchChoice(size, first=first))
         last = work.compiled.batch_sizes[-1]
