@@ -8,8 +8,11 @@ For each network and number of settings it measures the seconds of
     vmap          jax.vmap of that run over all settings
     sweep         momentax.sweep with its defaults
 
-with compilation (once, each from a fresh function) and warm (medians of interleaved rounds), and
-the ratios to momentax.sweep. Each core is a JAX device. --output also writes the results as JSON.
+with compilation, each time from a fresh function, and warm, and the ratios to momentax.sweep. All
+but the first are medians of interleaved rounds. It also measures the processor's seconds, of all
+threads together: they depend less on what else the machine does, and say nothing of how many
+cores worked at once. Importing the libraries does not count. Each core is a JAX device. --output
+also writes the results as JSON.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import momentax
 
 SETTINGS = (64, 256)
 ROUNDS = 5
+COLD_ROUNDS = 3
 
 
 class Task(NamedTuple):
@@ -93,9 +97,9 @@ def rosenbrock(steps: int = 1000) -> Task:
 
 
 TASKS = {
+    "784-128-10": lambda: multilayer(784, 128, 64),
     "Rosenbrock": rosenbrock,
     "32-32-10": lambda: multilayer(32, 32, 32),
-    "784-128-10": lambda: multilayer(784, 128, 64),
     "digits CNN": digits,
     "784-1280-10": lambda: multilayer(784, 1280, 64, steps=20),  # 10⁶ parameters.
 }
@@ -174,37 +178,57 @@ def sweep(task: Task) -> Callable[[np.ndarray, np.ndarray], Any]:
     return all_points
 
 
-def seconds(act: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
+class Seconds(NamedTuple):
+    """What something took: on the clock, and of all processors together."""
+
+    clock: float
+    processor: float
+
+
+def seconds(act: Callable[[], Any]) -> Seconds:
+    clock, processor = time.perf_counter(), time.process_time()
     act()
-    return time.perf_counter() - begin
+    return Seconds(time.perf_counter() - clock, time.process_time() - processor)
 
 
 def measure(task: Task, count: int, rounds: int, people_too: bool = True) -> dict[str, Any]:
     """Return the seconds of each way with compilation and warm, and the settings of the sweep."""
     α = np.resize(np.geomspace(1e-3, 0.3, 16), count).astype(np.float32)
     β = np.repeat([0.0, 0.5, 0.9, 0.95], count // 4).astype(np.float32)
-    ways = {make.__name__: make(task) for make in (good_loop, scan, vmap, sweep)}
-    cold = {name: seconds(lambda way=way: way(α, β)) for name, way in ways.items()}
-    warm: dict[str, list[float]] = {name: [] for name in ways}
+    makers = (good_loop, scan, vmap, sweep)
+    ways: dict[str, Any] = {}
+    cold: dict[str, list[Seconds]] = {make.__name__: [] for make in makers}
+    for _ in range(COLD_ROUNDS):
+        for make in makers:
+            way = ways[make.__name__] = make(task)
+            cold[make.__name__].append(seconds(lambda way=way: way(α, β)))
+    warm: dict[str, list[Seconds]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             warm[name].append(seconds(lambda way=way: way(α, β)))
-    if people_too:
-        cold["people"] = seconds(lambda: people(task, α, β))
-    medians = {name: statistics.median(each) for name, each in warm.items()}
     report = ways["sweep"](α, β).report
+    if people_too:
+        cold["people"] = [seconds(lambda: people(task, α, β))]
     return {
-        "cold": cold,
-        "warm": medians,
-        "cold ratios": {name: taken / cold["sweep"] for name, taken in cold.items()},
-        "warm ratios": {
-            name: statistics.median(a / b for a, b in zip(each, warm["sweep"], strict=True))
-            for name, each in warm.items()
-        },
+        **_summarize("cold", cold),
+        **_summarize("warm", warm),
         "batch size": report.batch_size,
         "tried": report.tried,
     }
+
+
+def _summarize(state: str, taken: dict[str, list[Seconds]]) -> dict[str, Any]:
+    """Return medians over the rounds, and medians of the ratios to the sweep in each round."""
+    result = {}
+    for unit in Seconds._fields:
+        name = state if unit == "clock" else f"{state} {unit}"
+        each = {way: [getattr(one, unit) for one in all_] for way, all_ in taken.items()}
+        result[name] = {way: statistics.median(all_) for way, all_ in each.items()}
+        result[f"{name} ratios"] = {
+            way: statistics.median(a / b for a, b in zip(all_, each["sweep"], strict=False))
+            for way, all_ in each.items()
+        }
+    return result
 
 
 def main() -> None:
@@ -213,9 +237,11 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--settings", nargs="+", type=int, default=SETTINGS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--without-people", action="store_true", help="leave out the slowest way")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     momentax.use_all_cores()
+    momentax.sweep(lambda x: x, momentax.sweeps.zipped(x=[1.0]))  # This imports what a sweep needs.
     about = {
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
@@ -227,7 +253,8 @@ def main() -> None:
     for name in options.networks:
         task = TASKS[name]()
         for count in options.settings:
-            row = {"network": name, "settings": count, **measure(task, count, options.rounds)}
+            row = {"network": name, "settings": count}
+            row |= measure(task, count, options.rounds, not options.without_people)
             results.append(row)
             print(f"\n{name}, {count} settings; batches of {row['batch size']}")
             for way in row["cold"]:
@@ -235,6 +262,9 @@ def main() -> None:
                 print(
                     f"  {way:<10} {row['cold'][way]:7.2f} s cold {row['cold ratios'][way]:6.2f} x"
                     f" {warm:7.3f} s warm {row['warm ratios'].get(way, float('nan')):6.2f} x"
+                    f" {row['cold processor'][way]:7.2f} s of processors cold"
+                    f" {row['cold processor ratios'][way]:6.2f} x",
+                    flush=True,
                 )
     if options.output:
         options.output.write_text(json.dumps({**about, "results": results}, indent=1) + "\n")

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from momentax import grid, sweep
 from momentax._core.sharding import Devices
+from momentax.sweeps import _sweep
 from momentax.sweeps._run import _batches
 from momentax.sweeps._run._program import Compiled
 
@@ -95,6 +96,7 @@ def fill(x):
 
 def test_a_small_memory_makes_small_batches(monkeypatch):
     monkeypatch.setattr(_batches, "free_memory", lambda devices: 1500.0)
+    monkeypatch.setattr(_sweep, "favours_loop", lambda *_: False)
     result = sweep(fill, POINTS)
     assert result.report.batch_size < len(POINTS)
     np.testing.assert_array_equal(result.values[:, 7], POINTS.axes["x"])
@@ -109,6 +111,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved(monkeypatch):
         return call(self, points)
 
     monkeypatch.setattr(Compiled, "__call__", fail_if_large)
+    monkeypatch.setattr(_sweep, "favours_loop", lambda *_: False)
     result = sweep(lambda x: fill(x), POINTS)
     assert result.report.batch_size <= 4
     np.testing.assert_array_equal(result.values[:, 11], POINTS.axes["x"])
@@ -129,6 +132,7 @@ def test_memory_grows_with_the_batch_and_not_with_the_points():
             return taken[len(points), batch]
 
         monkeypatch.setattr(Compiled, "compile", recorded)
+        monkeypatch.setattr(_sweep, "favours_loop", lambda *_: False)
         for count in (16, 160):
             points = grid(x=np.arange(float(count)))
             sweep(wide, points)
