@@ -50,9 +50,9 @@ def _bars(bars: list[dict[str, Any]]) -> str:
 def _sweeps(results: list[dict[str, Any]]) -> str:
     ways = {
         "people": "a new optimizer for each setting",
-        "good_loop": "a loop over one compiled run",
+        "good_loop": "a loop over one compiled step",
+        "scan": "a loop over one compiled run",
         "vmap": "jax.vmap over all",
-        "scan": "jax.lax.map",
         "sweep": "momentax.sweep",
     }
     head = "| network | settings | " + " | ".join(ways.values()) + " |"

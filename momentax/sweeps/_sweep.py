@@ -54,9 +54,10 @@ def sweep(
 
     The points are traced arguments of one program for each batch shape and each
     combination of static values: `jax.vmap` over the points that a device has at
-    once, `jax.shard_map` over the devices. No point affects another, except through
-    JAX's "rbg" random keys, which draw other numbers under vmap. Calling again with
-    the same function reuses the programs.
+    once, `jax.shard_map` over the devices. A small sweep on a CPU compiles the
+    program of a single point instead, in less time, and threads run it on all cores.
+    No point affects another, except through JAX's "rbg" random keys, which draw other
+    numbers under vmap. Calling again with the same function reuses the programs.
 
     A point diverged if `run` returns a mapping whose entry "diverged" is true for
     it; without that entry, if any floating number that it returns is not finite.
@@ -71,7 +72,11 @@ def sweep(
             with it and not with the number of points. "auto" starts with a few points
             per device, as many as fit by the program's own memory analysis, and
             measures larger and smaller batches on the first points where the
-            remaining time makes that worthwhile.
+            remaining time makes that worthwhile. On a CPU it is one point per device
+            where vmap, by an estimate from the traced program, takes longer to compile
+            than it saves; the values then have the bits of a loop over `jax.jit(run)`.
+            With effects such as jax.debug.print, with loops of unknown length and
+            with several processes there is no such estimate.
         mesh: The devices: a mesh over all whose axes the points are split, or a
             NamedSharding whose first entry names the mesh axes for that; `run`
             may use the others. None takes all devices that JAX has, or the
