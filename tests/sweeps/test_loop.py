@@ -120,8 +120,8 @@ def test_a_single_program_is_compiled_and_no_memory_is_analyzed(monkeypatch):
 
 def test_a_mesh_of_another_device_is_used(monkeypatch):
     placed = []
-    get = jax.device_get
-    monkeypatch.setattr(_loop.jax, "device_get", lambda tree: placed.append(tree) or get(tree))
+    get = _loop._to_host
+    monkeypatch.setattr(_loop, "_to_host", lambda tree: placed.append(tree) or get(tree))
     last = Mesh(np.array(jax.devices()[-1:]), ("points",))
     result = sweep(lambda x: x * 2, grid(x=np.arange(5.0)), mesh=last)
     assert result.report.devices == 1

@@ -68,18 +68,11 @@ class Work(NamedTuple):
 
         If one process fails, all of them raise, so that no process waits for another.
         """
-
-        def run_padded() -> PyTree:
-            with self.name_points(index):
-                return self.compiled(self.make_batch(_pad(index, size)))
-
-        return self._in_all_processes(run_padded)
-
-    def _in_all_processes(self, act: Callable[[], PyTree]) -> PyTree:
-        """Return what a function returns; if one process fails, all of them raise."""
         failure, out = None, None
         try:
-            out = act()
+            with self.name_points(index):
+                padded = np.pad(index, (0, size - len(index)), mode="edge")
+                out = self.compiled(self.make_batch(padded))
         except Exception as error:  # Any error, since the other processes wait for the outcome.
             failure = error
         status = 0 if failure is None else 1 if _is_out_of_memory(failure) else 2
@@ -161,11 +154,6 @@ def run_batches(
         first = None
         yield index, out
         start += len(index)
-
-
-def _pad(index: np.ndarray, size: int) -> np.ndarray:
-    """Repeat the last point until there are so many."""
-    return np.pad(index, (0, size - len(index)), mode="edge")
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -16,7 +16,8 @@ from momentax._core.typing import PyTree
 from momentax.sweeps._run._batches import Work
 
 _CHUNK = 0.01  # Seconds that a thread works at a time, so that all end at about the same time.
-_MANY = 32  # Points per thread, of which one more or less makes no difference.
+_MANY = 32  # Points per thread, of which two more or less make little difference.
+_MOST = 1024  # Chunks per thread that are planned at a time.
 _KEEP = 0.1  # Seconds after which finished points are kept and shown.
 
 
@@ -40,15 +41,18 @@ def run_in_turn(work: Work, pending: np.ndarray) -> Iterator[tuple[np.ndarray, P
         program = compiled.compile_one()
     loop = _Loop(work, program, pending)
     count, threads = len(pending), compiled.devices.count
-    # The first points tell how long one takes. Where they are few of many, one is enough.
-    begun = min(1 if count >= _MANY * threads else threads, count)
     pool = ThreadPoolExecutor(threads)  # It starts a thread when there is work for it.
+    # The first points tell how long one takes. The very first takes longer than the others, so
+    # that of many points two run before any thread starts.
+    is_many = count >= _MANY * threads
+    begun = min(2 if is_many else threads, count)
     try:
-        yield from _collect(loop, _split(0, begun, 1), pool.map if begun > 1 else map)
+        yield from _collect(loop, _split(0, begun, 1), map if is_many else pool.map)
         size = max(1, int(_CHUNK / loop.seconds))
         is_short = count - begun < 2 * size  # Then threads save next to nothing.
         map_ = map if is_short or threads == 1 else pool.map
-        yield from _collect(loop, _split(begun, count, size), map_)
+        for part in _split(begun, count, _MOST * threads * size):
+            yield from _collect(loop, _split(part.start, part.stop, size), map_)
     finally:  # After an error or an interruption no other point starts.
         pool.shutdown(cancel_futures=True)
 
@@ -69,17 +73,17 @@ class _Loop:
         self._columns, self._structure = jax.tree.flatten(work.make_batch(pending))
         self._is_64_bit = jax.config.jax_enable_x64
 
-    def run(self, positions: range) -> list[PyTree]:
-        """Return the outputs at some of the points, on the host; any thread may call it."""
+    def run(self, positions: range) -> list[list[np.ndarray]]:
+        """Return the leaves of the outputs at some of the points; any thread may call it."""
         outputs: list[PyTree] = []
         begin = time.perf_counter()
         # A thread does not see what a context has set in another one.
         with jax.enable_x64(self._is_64_bit), jax.transfer_guard("allow"):
             try:
                 for i in positions:
-                    point = [column[i] for column in self._columns]
-                    outputs.append(self._program((), jax.tree.unflatten(self._structure, point)))
-                host = jax.device_get(outputs)
+                    point = self._structure.unflatten([column[i] for column in self._columns])
+                    outputs.append(self._program((), point))
+                host = [_to_host(out) for out in outputs]
             except Exception:  # The caller's function can raise anything as it runs.
                 failed = positions[_count_finished(outputs)]
                 with self._work.name_points(self.pending[failed : failed + 1]):
@@ -87,18 +91,23 @@ class _Loop:
         self.seconds = min(self.seconds, (time.perf_counter() - begin) / len(positions))
         return host
 
-    def join(self, parts: Sequence[list[PyTree]]) -> PyTree:
+    def join(self, parts: Sequence[list[list[np.ndarray]]]) -> PyTree:
         """Return outputs with the points on the leading axis."""
-        return jax.tree.map(
-            lambda *leaves: np.stack(leaves), *[one for part in parts for one in part]
-        )
+        points = [point for part in parts for point in part]
+        leaves = [np.stack(leaf) for leaf in zip(*points, strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(self._work.compiled.traced.out), leaves)
+
+
+def _to_host(out: PyTree) -> list[np.ndarray]:
+    # jax.device_get takes several times as long for a single number.
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(out)]
 
 
 def _collect(
-    loop: _Loop, chunks: Sequence[range], map_: Callable[..., Iterator[list[PyTree]]]
+    loop: _Loop, chunks: Sequence[range], map_: Callable[..., Iterator[list[list[np.ndarray]]]]
 ) -> Iterator[tuple[np.ndarray, PyTree]]:
     """Run chunks; yield indices and outputs of several that come shortly one after another."""
-    parts: list[list[PyTree]] = []
+    parts: list[list[list[np.ndarray]]] = []
     start, last = 0, time.perf_counter()
     for chunk, part in zip(chunks, map_(loop.run, chunks), strict=True):
         start = start if parts else chunk.start
