@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from momentax._core.sharding import Devices
@@ -71,7 +72,7 @@ class _Loop:
         self.pending, self.seconds = pending, math.inf
         self._work, self._program = work, program
         self._columns, self._structure = jax.tree.flatten(work.make_batch(pending))
-        self._is_64_bit = jax.config.jax_enable_x64
+        self._is_64_bit = jnp.result_type(float) == jnp.float64
 
     def run(self, positions: range) -> list[list[np.ndarray]]:
         """Return the leaves of the outputs at some of the points; any thread may call it."""
