@@ -196,6 +196,11 @@ def has_no_leaves(value: Any) -> bool:
     return not jax.tree.leaves(value)
 
 
+def is_empty(value: Any) -> bool:
+    """Return whether a value is a container without items; a text is none."""
+    return isinstance(value, list | tuple | dict | set | np.ndarray) and not len(value)
+
+
 def is_path(value: Any) -> bool:
     """Return whether a value is the path of a file or a folder."""
     return isinstance(value, str | os.PathLike) and bool(str(value))
@@ -247,8 +252,8 @@ RULES: dict[str, _Rule] = {
     "Result.hashes": lambda value: isinstance(value, dict),
     "Result.load.path": is_path,
     "Result.save.path": is_path,
-    "Result.select.methods": lambda value: not len(value),
-    "Result.select.tasks": lambda value: not len(value),
+    "Result.select.methods": lambda value: value is None or is_empty(value),
+    "Result.select.tasks": lambda value: value is None or is_empty(value),
     "run.report": lambda value: _takes(value, 4),
     "Task.measure.loss": lambda value: isinstance(value, float) or is_real_array(value),
     "Task.name": lambda value: isinstance(value, str),

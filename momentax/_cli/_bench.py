@@ -16,6 +16,7 @@ from momentax._cli._output import print_error, print_lines, succeeds
 from momentax._cli._table import aligned
 from momentax._cli._usage import UsageError
 from momentax._core.files import write_file
+from momentax._core.stores import OtherSweepError
 from momentax.bench import Entry, Result, check
 from momentax.bench.statistics import Comparison
 from momentax.sweeps import log_uniform, use_all_cores
@@ -41,18 +42,18 @@ def run(options: Namespace) -> bool:
 
 def _run_table(options: Namespace, files: list[Path]) -> bool:
     """Run methods of momentax, and print their table."""
+    methods = options.methods or _QUICK_METHODS
+    if options.against not in methods:
+        raise UsageError(f"--against must be one of the methods that run, {', '.join(methods)}")
     result = _run(
         options,
-        options.methods or _QUICK_METHODS,
+        methods,
         options.tasks or _QUICK_TASKS,
         options.trials or _TRIALS_OF_QUICK,
     )
-    against = options.against if options.against in result.methods else result.methods[0]
-    written = _write(result, files)
-    table = result.table(against)
-    return print_lines(table.note, _wrote(written), table=aligned(table.rows)) and all(
-        written.values()
-    )
+    table = result.table(options.against)
+    is_printed = print_lines(table.note, table=aligned(table.rows, has_best=False))
+    return _write(result, files) and is_printed
 
 
 def _run_own(options: Namespace, files: list[Path]) -> bool:
@@ -65,18 +66,20 @@ def _run_own(options: Namespace, files: list[Path]) -> bool:
     entry = _as_entry(options)
     recorded = None if options.rerun else _recorded(options)
     tasks = options.tasks or (list(bench.tasks) if recorded is None else recorded.tasks)
+    searched = (f"{name} {each.low:g} to {each.high:g}" for name, each in entry.space.items())
+    print_error(f"{entry.name} searches {', '.join(searched)}")
     for fault in check(entry):
         print_error(f"warning: {entry.name}: {fault}")
     methods = [entry, options.against] if recorded is None else [entry]
     result = _run(options, methods, tasks, options.trials or _TRIALS_OF_OWN)
     if recorded is not None:
         try:
-            result = result.join(recorded.select([options.against]), anyway=options.anyway)
+            other = recorded.select([options.against], result.tasks)
+            result = result.join(other, anyway=options.anyway)
         except ValueError as error:  # What could be known was checked before the runs.
             raise UsageError(str(error)) from error
-    written = _write(result, files)
     found = {task: each[entry.name] for task, each in result.compare(options.against).items()}
-    rows = _rows(found, result, entry.name)
+    rows = _rows(found, result, entry.name, options.against)
     better, worse = (
         sum(each.verdict == verdict for each in found.values()) for verdict in ("better", "worse")
     )
@@ -84,7 +87,8 @@ def _run_own(options: Namespace, files: list[Path]) -> bool:
         f"{entry.name} is better than {options.against} on {better}, worse on {worse} and "
         f"undecided on {len(found) - better - worse} of {len(found)} tasks"
     )
-    return print_lines(summary, _wrote(written), table=aligned(rows)) and all(written.values())
+    is_printed = print_lines(summary, table=aligned(rows, has_best=False))
+    return _write(result, files) and is_printed
 
 
 def _as_entry(options: Namespace) -> Entry:
@@ -105,8 +109,8 @@ def _as_entry(options: Namespace) -> Entry:
             raise UsageError(f"{options.function}: {error}") from error
     if entry.name in bench.entries:
         raise UsageError(
-            f"{options.function} has the name of a method of momentax; give the function another "
-            "name"
+            f"{options.function} has the name of a method of momentax, {entry.name}; give the "
+            "function another name"
         )
     return entry
 
@@ -119,6 +123,16 @@ def _recorded(options: Namespace) -> Result:
         raise UsageError(f"{error}; --rerun runs {options.against} here too") from error
     if options.against not in recorded.methods:
         raise UsageError(f"--against must be one of {', '.join(recorded.methods)}")
+    if options.seeds != recorded.protocol.seeds:
+        raise UsageError(
+            f"--seeds must be {recorded.protocol.seeds}, as in the recorded results, unless "
+            f"--rerun runs {options.against} here too; got {options.seeds}"
+        )
+    if missing := [task for task in options.tasks or () if task not in recorded.tasks]:
+        raise UsageError(
+            f"there are no recorded results on {', '.join(missing)}; --rerun runs "
+            f"{options.against} here too"
+        )
     faults = [] if options.anyway else recorded.faults_today()
     if faults:
         raise UsageError(
@@ -133,15 +147,20 @@ def _run(options: Namespace, methods: Any, tasks: Any, trials: int) -> Result:
         options.interruption.sentence = lambda: _kept(options, number, count)
         print(f"{number + 1} of {count}: {method} on {task}", file=sys.stderr, flush=True)
 
-    return bench.run(
-        methods,
-        tasks,
-        trials=trials,
-        seeds=options.seeds,
-        store=options.store,
-        progress=False,
-        report=report,
-    )
+    try:
+        return bench.run(
+            methods,
+            tasks,
+            trials=trials,
+            seeds=options.seeds,
+            store=options.store,
+            progress=False,
+            report=report,
+        )
+    except OtherSweepError as error:
+        raise UsageError(f"--store {options.store} has runs of other options: {error}") from error
+    except ImportError as error:
+        raise UsageError(str(error)) from error
 
 
 def _kept(options: Namespace, number: int, count: int) -> str:
@@ -149,19 +168,25 @@ def _kept(options: Namespace, number: int, count: int) -> str:
     if options.store is None:
         return "interrupted; nothing is kept without --store"
     return (
-        f"interrupted; {number} of {count} cells are kept in {options.store}; the same command "
-        "goes on"
+        f"interrupted; {number} of {count} pairs of a method and a task are finished and kept in "
+        f"{options.store}; the same command goes on"
     )
 
 
-def _rows(found: Mapping[str, Comparison], result: Result, name: str) -> list[list[str]]:
+def _rows(
+    found: Mapping[str, Comparison], result: Result, name: str, against: str
+) -> list[list[str]]:
     """Return the rows of the table, its head first."""
     rows = [["task", "verdict", "loss ratio", "95 % interval", "adjusted p", "note"]]
     for task, each in found.items():
-        cell = result.cells[task, name]
+        cell, control = result.cells[task, name], result.cells[task, against]
         low, ratio, high = (10.0**x for x in (each.low, each.difference, each.high))
         verdict = "undecided" if each.verdict == "not distinguishable" else each.verdict
-        notes = [f"{', '.join(cell.edge)} at an edge of the range"] if cell.edge else []
+        notes = [
+            f"{', '.join(each.edge)} of {method} at an end of its range"
+            for method, each in ((name, cell), (against, control))
+            if each.edge
+        ]
         if cell.diverged[1]:
             notes.append(f"{cell.diverged[1]} of {len(cell.evaluation)} runs diverged")
         interval = f"{low:.3g} to {high:.3g}"
@@ -170,22 +195,20 @@ def _rows(found: Mapping[str, Comparison], result: Result, name: str) -> list[li
     return rows
 
 
-def _write(result: Result, files: list[Path]) -> dict[Path, bool]:
-    """Write the files; return which were written. A picture needs a speed-up."""
+def _write(result: Result, files: list[Path]) -> bool:
+    """Write the files; return whether all were written."""
     json_path, picture_path = files
-    written = {json_path: succeeds(lambda: result.save(json_path), f"{json_path} was not written")}
-    if result.speed_ups.tasks:
-        written[picture_path] = succeeds(
+    written = {
+        json_path: succeeds(lambda: result.save(json_path), f"{json_path} was not written"),
+        picture_path: succeeds(
             lambda: _draw(result, picture_path), f"{picture_path} was not written"
-        )
-    return written
+        ),
+    }
+    if done := [str(path) for path, is_written in written.items() if is_written]:
+        print_lines(f"wrote {' and '.join(done)}")
+    return all(written.values())
 
 
 def _draw(result: Result, path: Path) -> None:
     figure = result.plot().figure.get_figure(root=True)
     write_file(path, lambda file: figure.savefig(file, format="png", dpi=144))
-
-
-def _wrote(written: Mapping[Path, bool]) -> str:
-    done = [str(path) for path, is_written in written.items() if is_written]
-    return f"wrote {' and '.join(done)}" if done else ""

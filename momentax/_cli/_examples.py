@@ -19,7 +19,7 @@ EXAMPLES = {
     "bench": (
         "momentax bench",
         "momentax bench --tasks ridge,digits_cnn --methods nesterov,muon --store runs/bench",
-        "momentax bench mine:method --tasks ridge,spiral_deep --store runs/mine",
+        "momentax bench mine:method --rerun --tasks ridge,spiral_deep --store runs/mine",
     ),
     "explore": ("momentax explore --output explore.html",),
 }

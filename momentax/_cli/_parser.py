@@ -358,7 +358,7 @@ def _add_bench(commands: Any) -> None:
         help="compare methods on real tasks, or a method of your own with recorded results",
         description="Tune methods on small real tasks by one protocol, evaluate each on fresh "
         "seeds, and print which are better. Without a METHOD a few methods of momentax run on "
-        "three tasks, in about three minutes on two cores. With a METHOD of your own it is "
+        "three tasks, in a few minutes on two cores. With a METHOD of your own it is "
         "compared with the recorded results of another one, in about ten minutes on two cores. "
         "Both write bench.json and bench.png.",
         examples=EXAMPLES["bench"],
@@ -404,7 +404,8 @@ def _add_contestants(bench: argparse.ArgumentParser) -> None:
     option(
         "--anyway",
         action="store_true",
-        help="compare with recorded results of other versions of momentax, JAX, Optax or a task",
+        help="compare with recorded results even if they were made by other versions of momentax, "
+        "JAX, Optax or of a task",
     )
 
 
@@ -430,8 +431,8 @@ def _add_bench_numbers(bench: argparse.ArgumentParser) -> None:
         type=real("(0, inf)"),
         nargs=2,
         metavar=("LOW", "HIGH"),
-        help="range of learning rates that are tried for a METHOD that is a function (default: "
-        "the same range of effective rates as for momentax's own methods)",
+        help="range of the learning rate of a METHOD that is a function (default: its step in the "
+        "long run, α/(1 - β) for heavy ball, is searched from 1e-3 to 300)",
     )
     option(
         "--store",
@@ -486,6 +487,8 @@ def _run_bench(options: argparse.Namespace) -> bool:
     for name in ("rerun", "anyway", "learning_rates"):
         if options.function is None and getattr(options, name):
             raise UsageError(f"--{name.replace('_', '-')} needs a METHOD, as in mine:method")
+    if options.rerun and options.anyway:
+        raise UsageError("--rerun uses no recorded results, so that --anyway has no effect")
     low, high = options.learning_rates or (0, 1)
     if low >= high:
         raise UsageError(f"--learning-rates must be a range, LOW below HIGH, got {low:g} {high:g}")

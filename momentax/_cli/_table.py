@@ -15,10 +15,12 @@ from momentax._cli._arguments import shown
 _WIDEST = 10_000  # A terminal wraps long lines itself, and a file keeps them.
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return the lines of a table, whose head is the first row and whose best is the second.
+def aligned(rows: Sequence[Sequence[str]], *, has_best: bool = True) -> str:
+    """Return the lines of a table, whose head is the first row.
 
     On a terminal the head is bold and the best row green.
+
+    has_best: whether the second row is the best.
     """
     if not rows:
         return ""
@@ -26,7 +28,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     for head in rows[0]:
         table.add_column(Text(shown(head)), justify="right", no_wrap=True)
     for i, row in enumerate(rows[1:]):
-        table.add_row(*(Text(shown(cell)) for cell in row), style="" if i else "green")
+        table.add_row(
+            *(Text(shown(cell)) for cell in row), style="green" if has_best and i == 0 else ""
+        )
     text = io.StringIO()
     Console(file=text, width=_WIDEST, force_terminal=sys.stdout.isatty()).print(table)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())

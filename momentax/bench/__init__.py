@@ -19,8 +19,6 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.bench._entry import Horizon as Horizon
     from momentax.bench._protocol import Cell as Cell
     from momentax.bench._protocol import Protocol as Protocol
-    from momentax.bench._reference import Target as Target
-    from momentax.bench._reference import target as target
     from momentax.bench._result import Result as Result
     from momentax.bench._run import run as run
     from momentax.bench._table import Table as Table

@@ -25,8 +25,8 @@ def check(entry: Entry) -> list[str]:
         entry: The entry, a value of type Entry.
 
     Returns:
-        Sentences, none for a method that has none of these faults: its first step goes uphill, a
-        hyperparameter changes nothing, bfloat16 parameters become NaN or change their dtype, or
+        Sentences, none for a method that has none of these faults: its first five steps go uphill,
+        a hyperparameter changes nothing, bfloat16 parameters become NaN or change their dtype, or
         its state changes its size or structure from one update to the next.
 
     Raises:
@@ -67,7 +67,7 @@ def _make(entry: Entry, hyperparameters: Mapping[str, Any]) -> Any:
 
 def _step(tx: Any, params: PyTree, state: PyTree) -> tuple[PyTree, PyTree]:
     value, g = jax.value_and_grad(_loss)(params)
-    u, state = tx.update(g, state, params, value=value)
+    u, state = tx.update(g, state, params, value=value, grad=g, value_fn=_loss)
     return optax.apply_updates(params, u), state
 
 
@@ -97,9 +97,9 @@ def _describe_growth(entry: Entry, hyperparameters: Mapping[str, float]) -> str:
         return ""
     counts = [len(each[1]) for each in shapes]
     return (
-        "its state changes from one update to the next, so that a compiled loop cannot carry it: "
-        f"after init and after each of two updates it has {counts[0]}, {counts[1]} and {counts[2]} "
-        "arrays, or their shapes or dtypes differ"
+        "the structure, shapes or dtypes of its state change from one update to the next, which "
+        f"JAX's loops do not allow; it has {counts[0]} arrays after init, {counts[1]} after one "
+        f"update and {counts[2]} after two"
     )
 
 
@@ -119,7 +119,7 @@ def _describe_ascent(entry: Entry, hyperparameters: Mapping[str, float]) -> str:
         params = moved
     if slope <= 0:
         return ""
-    return "its first updates point uphill; the sign of the learning rate may be missing"
+    return "its first five steps go uphill; the sign of the learning rate may be missing"
 
 
 def _describe_unused(

@@ -38,8 +38,8 @@ _SIGN = {"learning_rate": log_uniform(1e-5, 0.05)}
 _AGES = {**_EFFECTIVE, "longest_age": log_uniform(1, 300), "poles": uniform(2, 5)}
 _ADAM = {
     "learning_rate": log_uniform(1e-4, 0.3),
-    "beta1": momentum_uniform(0.5, 0.98),
-    "beta2": momentum_uniform(0.8, 0.999),
+    "beta1": momentum_uniform(0.5, 0.995),
+    "beta2": momentum_uniform(0.8, 0.9999),
 }
 _EPS = {"eps": log_uniform(1e-10, 1e-3)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,9 +28,9 @@ _LINEAR, _NORMALIZED = log_uniform(1e-3, 300), log_uniform(1e-5, 0.3)  # Of effe
 _LONG_RUN = 2000  # Steps, after which a velocity with β = 0.997 has settled.
 # The spaces of the arguments that a function of one's own may have.
 _SPACES = {
-    "beta": momentum_uniform(0.5, 0.997),
-    "beta1": momentum_uniform(0.5, 0.98),
-    "beta2": momentum_uniform(0.8, 0.999),
+    **dict.fromkeys(("beta", "momentum"), momentum_uniform(0.5, 0.997)),
+    **dict.fromkeys(("beta1", "b1"), momentum_uniform(0.5, 0.995)),
+    **dict.fromkeys(("beta2", "b2"), momentum_uniform(0.8, 0.9999)),
 }
 
 
@@ -62,13 +63,14 @@ class Horizon(NamedTuple):
             >>> [round(float(rate(t)), 3) for t in (0, 9, 105, 200)]
             [0.2, 2.0, 1.0, 0.0]
         """
+        shape = arguments.as_option("shape", self.shape, ("cosine", "constant"))
         w = max(1.0, _WARMUP * self.steps)
         peak = jnp.asarray(as_constant("peak", peak, "[0, inf)")(0), jnp.float32)
 
         def schedule(count: Any) -> Any:
             t = jnp.asarray(count, jnp.float32)
             rise = jnp.minimum(1.0, (t + 1) / w)
-            if self.shape == "constant":
+            if shape == "constant":
                 return peak * rise
             share = jnp.clip((t - w) / max(self.steps - w, 1.0), 0.0, 1.0)
             return peak * rise * 0.5 * (1 + jnp.cos(jnp.pi * share))
@@ -105,6 +107,10 @@ class Entry:
 
     def __post_init__(self) -> None:
         arguments.as_text("name", self.name, "'my_method'")
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            raise ValueError(
+                f"name must be a name for tables and files, without a slash, got {self.name!r}"
+            )
         _require_space(self.space)
         arguments.require_function(
             "make", self.make, "of a horizon and the hyperparameters", None, **dict(self.space)
@@ -142,9 +148,10 @@ class Entry:
             function: A function such as `lambda learning_rate, beta: ...` that returns a complete
                 optimizer.
             name: The name in tables; None takes that of the function.
-            space: Distributions of the hyperparameters. An argument that it lacks gets the range of
-                its name: beta 0.5 to 0.997, beta1 0.5 to 0.98, beta2 0.8 to 0.999. Arguments with
-                a default and without a range keep their default.
+            space: Distributions of hyperparameters. An argument that it lacks gets the range of
+                its name: beta or momentum 0.5 to 0.997, beta1 or b1 0.5 to 0.995, beta2 or b2 0.8
+                to 0.9999. Arguments with a default and without a range keep their default.
+                "effective_rate" gives another range for the effective rate.
             default: The hyperparameters of the first trial; what it lacks is the function's own
                 default, or the middle of the range.
 
@@ -163,7 +170,7 @@ class Entry:
         if name is not None:
             arguments.as_text("name", name, "'mine'")
         parameters = _parameters_of(function)
-        ranges = {**_SPACES, **_as_mapping("space", space, parameters)}
+        ranges = {**_SPACES, **_as_mapping("space", space, (*parameters, _EFFECTIVE))}
         searched = {key: ranges[key] for key in parameters if key in ranges}
         for key, parameter in parameters.items():
             if key not in (*ranges, _RATE) and parameter.default is inspect.Parameter.empty:
@@ -182,9 +189,12 @@ class Entry:
             made = partial(_with_learning_rate, function)
         else:
             made = partial(_with_effective_rate, function)
-            rates = _LINEAR if _is_homogeneous(function, first) else _NORMALIZED
-            searched = {_EFFECTIVE: rates, **searched}
-            first = {_EFFECTIVE: 0.5 if rates is _LINEAR else 1e-3, **first}
+            usual, start = (
+                (_LINEAR, 0.5) if _is_homogeneous(function, first) else (_NORMALIZED, 1e-3)
+            )
+            rates = ranges.get(_EFFECTIVE, usual)
+            start = start if rates is usual else float(rates.quantile(0.5))
+            searched, first = {_EFFECTIVE: rates, **searched}, {_EFFECTIVE: start, **first}
         return cls(own, made, searched, {**first, **_as_mapping("default", default, searched)})
 
     def trials(self, count: int = 32) -> dict[str, np.ndarray]:
@@ -218,15 +228,20 @@ class Entry:
 
 
 def names_at_edge(entry: Entry, hyperparameters: Mapping[str, float]) -> list[str]:
-    """Return which hyperparameters lie within 5% of an end of their range, on its scale.
+    """Return which rates, β and ages lie within 5% of an end of their range, on its scale.
 
-    An end at which a range of β or ν reaches 0 is one of the method itself.
+    A lower end of 0 does not count: no β or ν lies below it. Neither do the ends of other
+    hyperparameters, such as ε or a number of poles: one that hardly matters is near an end by
+    chance.
     """
     return [
         name
         for name, each in entry.space.items()
-        if hyperparameters[name] > each.quantile(1 - _EDGE)
-        or (hyperparameters[name] < each.quantile(_EDGE) and each.low != 0)
+        if re.search("rate|beta|^b[0-9]|momentum|nu|age", name)
+        and (
+            hyperparameters[name] > each.quantile(1 - _EDGE)
+            or (hyperparameters[name] < each.quantile(_EDGE) and each.low != 0)
+        )
     ]
 
 
@@ -262,8 +277,11 @@ def _long_run_step(function: Callable[..., Any], others: Any, gradient: float = 
     params = {"kernel": jnp.eye(2), "bias": jnp.ones(2)}
     g = jax.tree.map(lambda leaf: gradient * jnp.ones_like(leaf), params)
 
+    def loss(params: Any) -> jax.Array:
+        return sum(map(jnp.sum, jax.tree.leaves(params)), jnp.float32(0))
+
     def step(_: Any, carry: Any) -> Any:
-        return tx.update(g, carry[1], params, value=jnp.float32(1))
+        return tx.update(g, carry[1], params, value=jnp.float32(1), grad=g, value_fn=loss)
 
     start = (jax.tree.map(jnp.zeros_like, params), tx.init(params))
     if _shapes(start) != _shapes(jax.eval_shape(step, 0, start)):
@@ -285,8 +303,8 @@ def _shapes(tree: Any) -> Any:
 def _is_homogeneous(function: Callable[..., Any], others: Any) -> bool:
     """Return whether the steps of an optimizer grow with the gradient."""
     run = jax.jit(lambda gradient: _long_run_step(function, others, gradient))
-    one, ten = float(run(1.0)), float(run(10.0))
-    return abs(ten) > 3 * abs(one)
+    # Small gradients, since clipping limits the steps of large ones.
+    return abs(float(run(1e-2))) > 3 * abs(float(run(1e-3)))
 
 
 def _require_space(space: Any) -> None:
@@ -329,7 +347,7 @@ def _parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]
     }
     if "learning_rate" not in parameters:
         raise TypeError(
-            "function must have an argument learning_rate, as in "
+            "function must make an optimizer from an argument learning_rate, as in "
             f"def mine(learning_rate, beta), got the arguments {', '.join(parameters) or 'none'}"
         )
     if any(each.kind is kinds.POSITIONAL_ONLY for each in parameters.values()):

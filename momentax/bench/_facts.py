@@ -54,10 +54,20 @@ def processor() -> str:
 
 def task_hash(task: Task) -> str:
     """Return a hash of a task's data and code; comments and docstrings do not change it."""
-    modules = [sys.modules[task.loss.__module__], _data, _layers, _task]
-    code = map(_code_of, modules)
+    shared = [_code_of(module) for module in (_data, _layers, _task)]
     sizes = [task.name, task.checksum, task.batch_size, task.steps, task.infimum, task.floor]
-    return hashlib.sha256("\n".join([*code, repr(sizes)]).encode()).hexdigest()[:16]
+    parts = [_own_code(task), *shared, repr(sizes)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _own_code(task: Task) -> str:
+    """Return the code of the module that defines a task, or of its functions in a notebook."""
+    try:
+        return _code_of(sys.modules[task.loss.__module__])
+    except (OSError, TypeError):  # There is no file.
+        functions = (task.load, task.init, task.draw, task.loss, task.score)
+        codes = [getattr(each, "__code__", None) for each in functions]
+        return repr([code and (code.co_code, code.co_names) for code in codes])
 
 
 def _code_of(module: Any) -> str:

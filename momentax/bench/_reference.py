@@ -52,15 +52,11 @@ def target(task: str) -> Target:
     Raises:
         ValueError: There is no target of the task.
         TypeError: task is not a name.
-
-    Example:
-        >>> momentax.bench.target("ridge").score < -3
-        True
     """
     task = arguments.as_text("task", task, "'ridge'")
     line = _lines().get(task, {})
     if "target" not in line:
-        raise ValueError(f"momentax has no target of the task {task}")
+        raise ValueError(f"momentax has no target of the task {task!r}")
     return Target(line["target"], line["sigma"], line["target method"])
 
 

@@ -38,8 +38,8 @@ def run(
     runs on the evaluation seeds, from which all reported numbers come. Every run has the whole
     number of steps; nothing is stopped early.
 
-    A run takes from a hundredth of a second to ten seconds on a core of 2024, and each method
-    compiles once for each task, in a few seconds. Call `momentax.use_all_cores()` first, so that
+    One training takes 0.01 to 10 seconds on one core, and each method compiles once for each task,
+    in a few seconds. Call `momentax.use_all_cores()` first, so that
     each core runs points of its own.
 
     Args:
@@ -49,8 +49,8 @@ def run(
         tasks: Names of `momentax.bench.tasks` or values of type Task; one, or several. None runs
             all tasks.
         trials: The number of trials of each method on each task, at least 2.
-        seeds: The number of evaluation seeds, at least 2. With fewer than 14, no difference can
-            be decided in a table of 104 cells.
+        seeds: The number of evaluation seeds, at least 2. With fewer than 13, no difference can
+            be decided among the 112 comparisons of all entries on all tasks.
         first_seed: The first evaluation seed, at least 3, so that none was used for tuning. Runs
             are paired by seed, so compare only results with the same seeds.
         shape: "cosine" for a warm-up and a cosine to 0, or "constant" for a warm-up and a constant
@@ -87,6 +87,8 @@ def run(
         arguments.require_function("report", report, signature, None, None, None, None)
     folder = None if store is None else Path(arguments.as_path("store", store))
     shows = arguments.as_flag("progress", progress)
+    # Before the runs, since the code of a task must be found for it.
+    hashes = {name: _facts.task_hash(task) for name, task in on.items()}
     start, cells = time.monotonic(), dict[tuple[str, str], Cell]()
     for task in on.values():
         for entry in chosen.values():
@@ -97,7 +99,6 @@ def run(
                 entry, task, protocol, folder=kept, progress=shows
             )
     hours = (time.monotonic() - start) / 3600
-    hashes = {name: _facts.task_hash(task) for name, task in on.items()}
     return Result(cells, protocol, _facts.about(hours), hashes)
 
 

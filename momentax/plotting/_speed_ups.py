@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import ArrayLike
 
-from momentax._core.arguments import as_reals, describe
+from momentax._core.arguments import as_reals, as_text, describe
 from momentax.plotting._style import COLORS, legend_below, new_axes
 
 _MARKERS = "osD^vPX*"  # Dots that can be told apart in grey.
@@ -24,6 +24,7 @@ def speed_ups(
     values: ArrayLike,
     *,
     intervals: ArrayLike | None = None,
+    label: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the speed-up of each method on each task, and over all tasks.
@@ -40,6 +41,7 @@ def speed_ups(
         values: S in (0, inf), or NaN where there is none, shape (methods, tasks).
         intervals: The ends of the interval of each G in (0, inf), or NaN where there is none,
             shape (2, methods); None draws none.
+        label: The label of the horizontal axis; None says that the values are speed-ups.
         ax: The axes to draw on; None makes a new figure.
 
     Returns:
@@ -56,6 +58,9 @@ def speed_ups(
     methods, tasks = _as_names("methods", methods), _as_names("tasks", tasks)
     S = _as_speed_ups(values, (len(methods), len(tasks)))
     ends = None if intervals is None else _as_intervals(intervals, len(methods))
+    if label is None:
+        label = "speed-up S: tuned Nesterov needs S times the steps for the same loss"
+    label = as_text("label", label, "'speed-up'")
     known = np.isfinite(S).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         G = np.exp(np.where(known, np.nansum(np.log(S), axis=1) / known, np.nan))
@@ -82,7 +87,7 @@ def speed_ups(
     ax.xaxis.set_minor_locator(NullLocator())
     finite = S[np.isfinite(S)]
     ax.set_xlim(min(0.23, *finite) * 0.97, max(4.35, *finite) * 1.03)
-    ax.set_xlabel("speed-up: steps that the reference needs for the same loss, per step")
+    ax.set_xlabel(label)
     legend_below(ax, ax.lines[: len(tasks) + 1])
     return ax
 

@@ -54,9 +54,9 @@ def changes_dtype(learning_rate):
 @pytest.mark.parametrize(
     ("function", "sentence"),
     [
-        (ascends, "its first updates point uphill"),
+        (ascends, "its first five steps go uphill"),
         (ignores_beta, "its hyperparameter beta changes nothing"),
-        (grows, "its state changes from one update to the next"),
+        (grows, "of its state change from one update to the next"),
         (overflows, "bfloat16 parameters become NaN"),
         (changes_dtype, "it cannot train bfloat16 parameters in a compiled loop"),
     ],

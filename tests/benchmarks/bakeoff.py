@@ -29,7 +29,7 @@ import numpy as np
 
 from momentax.bench import entries, statistics, tasks
 from momentax.bench._entry import Entry
-from momentax.bench._facts import about, task_hash
+from momentax.bench._facts import about, task_hash, versions
 from momentax.bench._files import as_cell, as_content, write
 from momentax.bench._protocol import Protocol, measure
 from momentax.bench._task import Task
@@ -77,12 +77,12 @@ def run(stage: str, names: list[str], store: Path, part: tuple[int, int]) -> Non
     """Measure every n-th cell of a stage, and keep it."""
     for number, piece in enumerate(pieces(stage, names)):
         path = piece.folder(store) / "cell.json"
-        if number % part[1] != part[0] or path.exists():
+        if number % part[1] != part[0] or (path.exists() and is_of_today(path, piece)):
             continue
         start = time.monotonic()
         cell = measure(piece.entry, piece.task, PROTOCOLS[piece.stage], folder=piece.folder(store))
         seconds = time.monotonic() - start
-        content = {"seconds": seconds, "hash": task_hash(piece.task), "cell": cell._asdict()}
+        content = {"seconds": seconds, "cell": cell._asdict(), **conditions(piece)}
         path.write_text(json.dumps(content, default=_as_list))
         print(
             f"{time.strftime('%H:%M:%S')} {piece.stage} {piece.task.name} {piece.entry.name}: y "
@@ -90,6 +90,23 @@ def run(stage: str, names: list[str], store: Path, part: tuple[int, int]) -> Non
             f"{cell.edge}, diverged {cell.diverged}",
             flush=True,
         )
+
+
+def conditions(piece: Piece) -> dict[str, Any]:
+    """Return what a cell depends on."""
+    return {
+        "hash": task_hash(piece.task),
+        "protocol": PROTOCOLS[piece.stage]._asdict(),
+        "space": {name: repr(each) for name, each in piece.entry.space.items()},
+        "default": dict(piece.entry.default),
+        "versions": versions(),
+    }
+
+
+def is_of_today(path: Path, piece: Piece) -> bool:
+    """Return whether a finished cell was made by this code."""
+    content = json.loads(path.read_text())
+    return {key: content.get(key) for key in conditions(piece)} == conditions(piece)
 
 
 def _as_list(value: Any) -> Any:
@@ -104,8 +121,8 @@ def collect(stage: str, names: list[str], store: Path) -> dict[tuple[str, str, s
         if not path.exists():
             continue
         content = json.loads(path.read_text())
-        if content["hash"] != task_hash(piece.task):
-            raise SystemExit(f"{path} is of another version of the task; delete it")
+        if not is_of_today(path, piece):
+            raise SystemExit(f"{path} is of another version; run the stage again")
         found[piece.stage, piece.task.name, piece.entry.name] = content
     return found
 

@@ -94,7 +94,7 @@ def test_faults_of_a_method_are_named_before_the_runs(tmp_path, capsys):
 
 def test_recorded_results_are_used_if_versions_and_tasks_agree(tmp_path, capsys, small):
     options = ["--methods", "heavy_ball", "--tasks", "ridge", "--trials", "8"]
-    run(*options, "--output", str(tmp_path))
+    run(*options, "--against", "heavy_ball", "--output", str(tmp_path))
     content = json.loads((tmp_path / "bench.json").read_text())
     small["results"] = content
     mine = ["tests.cli.test_bench:copy_of_heavy_ball", "--against", "heavy_ball", "--trials", "8"]
@@ -114,7 +114,7 @@ def test_recorded_results_are_used_if_versions_and_tasks_agree(tmp_path, capsys,
 
 
 def test_an_interrupted_command_continues_from_its_store(tmp_path, capsys):
-    options = ["--methods", "sgd", "--tasks", "ridge", "--trials", "4", "--seeds", "4"]
+    options = ["--methods", "sgd", "--against", "sgd", "--tasks", "ridge", "--trials", "4"]
     where = ["--store", str(tmp_path / "store"), "--output", str(tmp_path)]
     run(*options, *where)
     first = Result.load(tmp_path / "bench.json")
@@ -140,6 +140,8 @@ def test_an_interrupted_command_continues_from_its_store(tmp_path, capsys):
         (["--methods", "sgd,sgd"], "--methods must name each method once"),
         (["--learning-rates", "3", "1"], "--learning-rates needs a METHOD"),
         (["--rerun"], "--rerun needs a METHOD, as in mine:method"),
+        (["--methods", "sgd,adam"], "--against must be one of the methods that run, sgd, adam"),
+        (["tests.cli.test_bench:worse", "--rerun", "--anyway"], "--anyway has no effect"),
         (["tests.cli.test_bench:missing"], "has no missing"),
         (["tests.cli.test_bench:NOTHING"], "must be a function or a value of type Entry, got 3"),
         (
@@ -149,7 +151,10 @@ def test_an_interrupted_command_continues_from_its_store(tmp_path, capsys):
         (["tests.cli.test_bench:worse", "--methods", "sgd"], "exclude each other"),
         (["tests.cli.test_bench:worse"], "--rerun runs nesterov here too"),
         (["tests.cli.test_bench:entry", "--learning-rates", "1", "3"], "is for functions"),
-        (["tests.cli.test_bench:main"], "function must have an argument learning_rate"),
+        (
+            ["tests.cli.test_bench:main"],
+            "function must make an optimizer from an argument learning_rate",
+        ),
     ],
 )
 def test_mistakes_are_sentences(arguments, sentence, capsys, small, monkeypatch, tmp_path):
