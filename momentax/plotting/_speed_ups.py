@@ -15,6 +15,7 @@ from momentax.plotting._style import COLORS, legend_below, new_axes
 
 _MARKERS = "osD^vPX*"  # Dots that can be told apart in grey.
 _TICKS = (0.25, 0.5, 1.0, 2.0, 4.0)
+_MOST_FACTOR = 100  # Between the ends of an axis with ticks by factors of 2.
 _ROW = 0.32  # Inches.
 
 
@@ -81,15 +82,22 @@ def speed_ups(
         f"{methods[i]} ({known[i]} of {len(tasks)} tasks)" if few[i] else methods[i] for i in order
     ]
     ax.set_yticks(rows, labels)
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(_TICKS))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
-    finite = S[np.isfinite(S)]
-    ax.set_xlim(min(0.23, *finite) * 0.97, max(4.35, *finite) * 1.03)
+    ax.set_ylim(-0.6, len(methods) - 0.4)
+    _scale_values(ax, S[np.isfinite(S)])
     ax.set_xlabel(label)
     legend_below(ax, ax.lines[: len(tasks) + 1])
     return ax
+
+
+def _scale_values(ax: Axes, values: np.ndarray) -> None:
+    """Make the horizontal axis one of factors, with ticks by factors of 2 where they fit."""
+    low, high = values.min(initial=0.23), values.max(initial=4.35)
+    ax.set_xscale("log")
+    ax.set_xlim(low * 0.97, high * 1.03)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    if high / low < _MOST_FACTOR:
+        ax.xaxis.set_major_locator(FixedLocator(_TICKS))
+        ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _as_names(argument: str, names: Any) -> list[str]:
