@@ -359,8 +359,8 @@ def _add_bench(commands: Any) -> None:
         description="Tune methods on small real tasks by one protocol, evaluate each on fresh "
         "seeds, and print which are better. Without a METHOD a few methods of momentax run on "
         "three tasks, in a few minutes on two cores. With a METHOD of your own it is "
-        "compared with the recorded results of another one, in about ten minutes on two cores. "
-        "Both write bench.json and bench.png.",
+        "compared with another method: with its recorded results, or with --rerun by running it "
+        "too. Both write bench.json and bench.png.",
         examples=EXAMPLES["bench"],
     )
     bench.set_defaults(run=_run_bench, parser=bench)

@@ -42,6 +42,7 @@ def test_help_version_and_mistakes_load_neither_jax_nor_numpy():
         "sweep --help",
         "analyze -h",
         "race -h",
+        "bench -h",
         "explore -h",
         "sweep --batch-size 0",
         "sweep --betas 2",
@@ -52,7 +53,7 @@ def test_help_version_and_mistakes_load_neither_jax_nor_numpy():
     ]
     done = run_python("-c", code, *lines, text=True)
     assert [line for line in done.stdout.splitlines() if "status" in line] == [
-        *["status 0"] * 6,
+        *["status 0"] * 7,
         *["status 2"] * 6,
     ]
     assert done.stdout.endswith("loaded set()\n")
@@ -68,12 +69,12 @@ def test_help_version_and_mistakes_load_neither_jax_nor_numpy():
         "momentax sweep: error: --output /proc/new cannot be written to: No such file or "
         "directory; give another folder",
         "momentax: error: there is no command 'rest'; the commands are sweep, analyze, race, "
-        "explore",
+        "bench, explore",
         "momentax: error: there is no command 'analize'; did you mean analyze?",
         "momentax: error: there is no option --lr; momentax --help lists all options",
     ]
     usages = re.findall(r"^usage: .*?\n\n", done.stdout, re.DOTALL | re.MULTILINE)
-    assert len(usages) == 6
+    assert len(usages) == 7
     assert all(usage.isascii() for usage in usages)
 
 
