@@ -225,3 +225,37 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def several(known: tuple[str, ...], noun: str) -> Callable[[str], tuple[str, ...]]:
+    """Return the type of names with commas between them."""
+
+    def read(text: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in text.split(","))
+        for name in names:
+            if name not in known:
+                near = did_you_mean(name, known, otherwise=f"; the {noun}s are ")
+                raise argparse.ArgumentTypeError(
+                    f"must be names of {noun}s with commas between them, got {name!r}{near}"
+                )
+        if len(set(names)) < len(names):
+            raise argparse.ArgumentTypeError(f"must name each {noun} once, got {text!r}")
+        return names
+
+    return read
+
+
+def add_output(command: argparse.ArgumentParser, files: str) -> None:
+    """Add the option --output to a command that writes files."""
+    command.add_argument(
+        "--output",
+        type=folder,
+        default=Path(),
+        metavar="FOLDER",
+        help=f"folder for {files} (default: the current one)",
+    )
+
+
+def choice(names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options of an argument that is one of some names."""
+    return {"type": one_of(names), "metavar": f"{{{','.join(names)}}}"}

@@ -133,7 +133,7 @@ def _recorded(options: Namespace) -> Result:
             f"there are no recorded results on {', '.join(missing)}; --rerun runs "
             f"{options.against} here too"
         )
-    faults = [] if options.anyway else recorded.faults_today()
+    faults = [] if options.anyway else recorded.differences_from_installed()
     if faults:
         raise UsageError(
             f"the recorded results are of another version: {'; '.join(faults)}; --anyway compares "

@@ -7,21 +7,28 @@ and a mistake in the options answer at once.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import momentax
-from momentax._cli._arguments import Parser, did_you_mean, folder, numeric, one_of, real, whole
+from momentax._cli._arguments import (
+    Parser,
+    add_output,
+    choice,
+    folder,
+    numeric,
+    real,
+    several,
+    whole,
+)
+from momentax._cli._bench_options import add_bench
 from momentax._cli._examples import EXAMPLES
 from momentax._cli._plan import announce, make_plan
 from momentax._cli._usage import (
-    ENTRIES,
     METHODS,
     PROBLEMS,
     RACERS,
-    TASKS,
     WITHOUT_BETA,
     UsageError,
 )
@@ -53,7 +60,7 @@ def make_parser() -> Parser:
     _add_sweep(commands)
     _add_analyze(commands)
     _add_race(commands)
-    _add_bench(commands)
+    add_bench(commands)
     _add_explore(commands)
     return parser
 
@@ -104,7 +111,7 @@ def _add_training_options(sweep: argparse.ArgumentParser) -> None:
     option: Any = partial(sweep.add_argument, action=_StoreGiven)
     option(
         "--method",
-        **_choice(METHODS),
+        **choice(METHODS),
         default="heavy_ball",
         help="momentum method that takes β (default: %(default)s)",
     )
@@ -158,7 +165,7 @@ def _add_ranking_options(sweep: argparse.ArgumentParser) -> None:
     )
     option(
         "--mode",
-        **_choice(("min", "max")),
+        **choice(("min", "max")),
         help="whether the smallest or the largest metric is best (default: read from "
         "its name, if that says so)",
     )
@@ -199,21 +206,7 @@ def _add_running_options(sweep: argparse.ArgumentParser) -> None:
     option(
         "--devices", type=whole(1), metavar="N", help="number of cores or devices (default: all)"
     )
-    _add_output(sweep, "sweep.json and sweep.png")
-
-
-def _add_output(command: argparse.ArgumentParser, files: str) -> None:
-    command.add_argument(
-        "--output",
-        type=folder,
-        default=Path(),
-        metavar="FOLDER",
-        help=f"folder for {files} (default: the current one)",
-    )
-
-
-def _choice(names: tuple[str, ...]) -> dict[str, Any]:
-    return {"type": one_of(names), "metavar": f"{{{','.join(names)}}}"}
+    add_output(sweep, "sweep.json and sweep.png")
 
 
 def _batch_size(text: str) -> int | str:
@@ -244,7 +237,7 @@ def _add_analyze(commands: Any) -> None:
     number("--L", required=True, help="largest curvature, above 0")
     analyze.add_argument(
         "--method",
-        **_choice((*METHODS, WITHOUT_BETA)),
+        **choice((*METHODS, WITHOUT_BETA)),
         default="heavy_ball",
         help="momentum method that takes β (default: %(default)s)",
     )
@@ -274,28 +267,28 @@ def _add_race(commands: Any) -> None:
     race.set_defaults(run=_run_race, parser=race)
     _add_racers(race)
     _add_race_numbers(race)
-    _add_output(race, "race.csv, race.png and the film")
+    add_output(race, "race.csv, race.png and the film")
 
 
 def _add_racers(race: argparse.ArgumentParser) -> None:
     option: Any = race.add_argument
     option(
         "--problem",
-        **_choice(PROBLEMS),
+        **choice(PROBLEMS),
         default="rosenbrock",
         help="problem with a minimum; the plateau has one parameter and therefore neither paths "
         "nor a film (default: %(default)s)",
     )
     option(
         "--methods",
-        type=_several(RACERS, "method"),
+        type=several(RACERS, "method"),
         default=("heavy_ball", "nesterov", "aggregated"),
         metavar="NAME,NAME",
         help=f"any of {', '.join(RACERS)} (default: heavy_ball,nesterov,aggregated)",
     )
     option(
         "--film",
-        **_choice(("gif", "mp4", "none")),
+        **choice(("gif", "mp4", "none")),
         default="gif",
         help="format of the film; mp4 needs ffmpeg (default: %(default)s)",
     )
@@ -352,114 +345,6 @@ def _add_explore(commands: Any) -> None:
     )
 
 
-def _add_bench(commands: Any) -> None:
-    bench = commands.add_parser(
-        "bench",
-        help="compare methods on real tasks, or a method of your own with recorded results",
-        description="Tune methods on small real tasks by one protocol, evaluate each on fresh "
-        "seeds, and print which are better. Without a METHOD a few methods of momentax run on "
-        "three tasks, in a few minutes on two cores. With a METHOD of your own it is "
-        "compared with another method: with its recorded results, or with --rerun by running it "
-        "too. Both write bench.json and bench.png.",
-        examples=EXAMPLES["bench"],
-    )
-    bench.set_defaults(run=_run_bench, parser=bench)
-    bench.add_argument(
-        "function",
-        nargs="?",
-        metavar="METHOD",
-        help="module:function, a function of learning_rate and other hyperparameters such as beta "
-        "that returns an Optax transformation, or a momentax.bench.Entry, which has a search space",
-    )
-    _add_contestants(bench)
-    _add_bench_numbers(bench)
-    _add_output(bench, "bench.json and bench.png")
-
-
-def _add_contestants(bench: argparse.ArgumentParser) -> None:
-    option: Any = bench.add_argument
-    option(
-        "--tasks",
-        type=_several(TASKS, "task"),
-        metavar="NAME,NAME",
-        help=f"any of {', '.join(TASKS)} (default: three quick ones; all with a METHOD)",
-    )
-    option(
-        "--methods",
-        type=_several(ENTRIES, "method"),
-        metavar="NAME,NAME",
-        help=f"any of {', '.join(ENTRIES)} (default: sgd,nesterov,adam,muon)",
-    )
-    option(
-        "--against",
-        **_choice(ENTRIES),
-        default="nesterov",
-        help="method with which the others are compared (default: %(default)s)",
-    )
-    option(
-        "--rerun",
-        action="store_true",
-        help="run the method --against here too, in place of its recorded results",
-    )
-    option(
-        "--anyway",
-        action="store_true",
-        help="compare with recorded results even if they were made by other versions of momentax, "
-        "JAX, Optax or of a task",
-    )
-
-
-def _add_bench_numbers(bench: argparse.ArgumentParser) -> None:
-    option: Any = bench.add_argument
-    option(
-        "--trials",
-        type=whole(2),
-        metavar="N",
-        help="number of settings that each method tries on each task (default: 12; 24 with a "
-        "METHOD)",
-    )
-    option(
-        "--seeds",
-        type=whole(2),
-        default=16,
-        metavar="N",
-        help="number of seeds on which the best setting is evaluated; recorded results have 16 "
-        "(default: %(default)s)",
-    )
-    option(
-        "--learning-rates",
-        type=real("(0, inf)"),
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="range of the learning rate of a METHOD that is a function (default: its step in the "
-        "long run, α/(1 - β) for heavy ball, is searched from 1e-3 to 300)",
-    )
-    option(
-        "--store",
-        type=folder,
-        metavar="FOLDER",
-        help="folder that keeps finished runs, so that the same command goes on after an interrupt",
-    )
-
-
-def _several(known: tuple[str, ...], noun: str) -> Callable[[str], tuple[str, ...]]:
-    """Return the type of names with commas between them."""
-
-    def read(text: str) -> tuple[str, ...]:
-        names = tuple(name.strip() for name in text.split(","))
-        for name in names:
-            if name not in known:
-                near = did_you_mean(name, known, otherwise=f"; the {noun}s are ")
-                raise argparse.ArgumentTypeError(
-                    f"must be names of {noun}s with commas between them, got {name!r}{near}"
-                )
-        if len(set(names)) < len(names):
-            raise argparse.ArgumentTypeError(f"must name each {noun} once, got {text!r}")
-        return names
-
-    return read
-
-
 def _run_sweep(options: argparse.Namespace) -> bool:
     plan = make_plan(options)
     options.interruption.sentence = lambda: plan.sentence(options)
@@ -480,22 +365,6 @@ def _run_race(options: argparse.Namespace) -> bool:
         from momentax._cli._race import run
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is not installed; pip install 'momentax[plot]'") from error
-    return run(options)
-
-
-def _run_bench(options: argparse.Namespace) -> bool:
-    for name in ("rerun", "anyway", "learning_rates"):
-        if options.function is None and getattr(options, name):
-            raise UsageError(f"--{name.replace('_', '-')} needs a METHOD, as in mine:method")
-    if options.rerun and options.anyway:
-        raise UsageError("--rerun uses no recorded results, so that --anyway has no effect")
-    low, high = options.learning_rates or (0, 1)
-    if low >= high:
-        raise UsageError(f"--learning-rates must be a range, LOW below HIGH, got {low:g} {high:g}")
-    try:
-        from momentax._cli._bench import run
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed; pip install 'momentax[flax]'") from error
     return run(options)
 
 

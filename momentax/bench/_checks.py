@@ -12,7 +12,7 @@ import optax
 
 from momentax._core import arguments
 from momentax._core.typing import PyTree
-from momentax.bench._entry import Entry, Horizon
+from momentax.bench._entry import Entry, Horizon, shapes_of
 
 _STEPS = 60
 _CURVATURES = np.linspace(0.1, 1.0, 12, dtype=np.float32).reshape(3, 4)
@@ -89,10 +89,10 @@ def _compiled(entry: Entry, dtype: Any = jnp.float32) -> Callable[[Any], PyTree]
 def _describe_growth(entry: Entry, hyperparameters: Mapping[str, float]) -> str:
     tx, params = _make(entry, hyperparameters), _start()
     state = tx.init(params)
-    shapes = [_shapes(state)]
+    shapes = [shapes_of(state)]
     for _ in range(2):
         params, state = _step(tx, params, state)
-        shapes.append(_shapes(state))
+        shapes.append(shapes_of(state))
     if shapes[0] == shapes[1] == shapes[2]:
         return ""
     counts = [len(each[1]) for each in shapes]
@@ -101,11 +101,6 @@ def _describe_growth(entry: Entry, hyperparameters: Mapping[str, float]) -> str:
         f"JAX's loops do not allow; it has {counts[0]} arrays after init, {counts[1]} after one "
         f"update and {counts[2]} after two"
     )
-
-
-def _shapes(state: PyTree) -> tuple[Any, Any]:
-    leaves, structure = jax.tree.flatten(state)
-    return structure, [jax.typeof(jnp.asarray(leaf)) for leaf in leaves]
 
 
 def _describe_ascent(entry: Entry, hyperparameters: Mapping[str, float]) -> str:

@@ -237,7 +237,7 @@ def names_at_edge(entry: Entry, hyperparameters: Mapping[str, float]) -> list[st
     return [
         name
         for name, each in entry.space.items()
-        if re.search("rate|beta|^b[0-9]|momentum|nu|age", name)
+        if re.search("rate|beta|momentum|age$|^b[0-9]$|^nu$", name)
         and (
             hyperparameters[name] > each.quantile(1 - _EDGE)
             or (hyperparameters[name] < each.quantile(_EDGE) and each.low != 0)
@@ -254,11 +254,7 @@ def _with_learning_rate(
 def _call(function: Callable[..., Any], learning_rate: Any, others: Any) -> Any:
     """Return the optimizer that a user's function makes."""
     tx = function(learning_rate=learning_rate, **others)
-    if not callable(getattr(tx, "init", None)) or not callable(getattr(tx, "update", None)):
-        raise TypeError(
-            "function must return an Optax transformation with init and update, got "
-            f"{arguments.describe(tx)}"
-        )
+    arguments.require_transformation("what function returns", tx)
     return optax.with_extra_args_support(tx)
 
 
@@ -284,7 +280,7 @@ def _long_run_step(function: Callable[..., Any], others: Any, gradient: float = 
         return tx.update(g, carry[1], params, value=jnp.float32(1), grad=g, value_fn=loss)
 
     start = (jax.tree.map(jnp.zeros_like, params), tx.init(params))
-    if _shapes(start) != _shapes(jax.eval_shape(step, 0, start)):
+    if shapes_of(start) != shapes_of(jax.eval_shape(step, 0, start)):
         return jnp.float32(jnp.nan)  # No loop can carry the state; `check` says so.
     u, _ = jax.lax.fori_loop(0, _LONG_RUN, step, start)
     return jnp.mean(u["bias"])
@@ -295,7 +291,8 @@ def _one(count: Any) -> float:
     return 1.0
 
 
-def _shapes(tree: Any) -> Any:
+def shapes_of(tree: Any) -> tuple[Any, list[Any]]:
+    """Return the structure of a tree, and the shape and dtype of each leaf."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
 

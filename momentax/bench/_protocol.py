@@ -113,7 +113,7 @@ class _Runner(NamedTuple):
 def measure(
     entry: Entry,
     task: Task,
-    protocol: Protocol = Protocol(),  # noqa: B008 (it is immutable)
+    protocol: Protocol,
     *,
     folder: Path | None = None,
     progress: Any = False,

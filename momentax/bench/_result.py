@@ -14,9 +14,14 @@ import numpy as np
 
 from momentax._core import arguments, lazy
 from momentax.bench import _facts, _files, statistics
+from momentax.bench._differences import (
+    protocol_differences,
+    task_differences,
+    version_differences,
+)
 from momentax.bench._protocol import Cell, Protocol
 from momentax.bench._reference import reference_curves
-from momentax.bench._table import Table
+from momentax.bench._table import UNDECIDED, Table, make_table
 from momentax.bench._tasks import tasks
 from momentax.bench.statistics import Comparison, ReferenceCurve, SpeedUps
 
@@ -161,7 +166,7 @@ class Result:
 
     def _undecided_at_edge(self, found: Comparison, cell: Cell, control: Cell) -> Comparison:
         if (found.verdict == "better" and control.edge) or (found.verdict == "worse" and cell.edge):
-            return found._replace(verdict="not distinguishable")
+            return found._replace(verdict=UNDECIDED)
         return found
 
     def _as_control(self, control: Any) -> str:
@@ -177,62 +182,20 @@ class Result:
         score.
 
         Args:
-            control: The method with which each is compared, as for `compare`: * means better, -
-                worse, no mark not distinguishable.
+            control: The method with which each is compared, as for `compare`. A cell without the
+                word better or worse is not distinguishable from it.
 
         Raises:
             ValueError: control is not one of the methods.
         """
-        control = self._as_control(control)
-        S = self.speed_ups
-        # Without a task that has a reference curve, no method has a rank.
-        mean = statistics.geometric_mean(S.values if S.tasks else [[np.nan]] * len(S.methods))
-        verdicts = self.compare(control)
-        rows = [["method", "speed-up", "tasks", *map(self._head, self.tasks)]]
-        for i in np.lexsort((-mean.value, -mean.tasks)):
-            cells = [self._describe(task, S.methods[i], verdicts) for task in self.tasks]
-            overall = f"{mean.value[i]:.2f}" if mean.tasks[i] else ""
-            rows.append([S.methods[i], overall, str(mean.tasks[i]), *cells])
-        return Table(rows, self._note(control))
+        return make_table(self, self._as_control(control))
 
-    def _head(self, task: str) -> str:
-        return task if task in self.speed_ups.tasks else f"{task} (log10 loss)"
-
-    def _describe(self, task: str, method: str, verdicts: Mapping[str, Any]) -> str:
-        """Return the text of a cell of the table."""
-        cell = self.cells.get((task, method))
-        if cell is None:
-            return ""
-        found = verdicts.get(task, {}).get(method)
-        mark = "" if found is None else {"better": "*", "worse": "-"}.get(found.verdict, "")
-        S = self.speed_ups
-        diverged = f" ({cell.diverged[1]} diverged)" if cell.diverged[1] else ""
-        mark = f"{mark}{' edge' if cell.edge else ''}{diverged}"
-        if task not in S.tasks:
-            return f"{np.mean(cell.evaluation):.2f}{mark}"
-        at = S.methods.index(method), S.tasks.index(task)
-        if np.isnan(S.values[at]):
-            return mark.strip()
-        sign = {1: ">", -1: "<"}.get(int(S.beyond[at]), "")
-        return f"{sign}{S.values[at]:.2f}{mark}"
-
-    def _note(self, control: str) -> str:
-        sentences = [
-            "A speed-up S means that tuned Nesterov would need S times the steps for the same "
-            f"loss. *: better than {control} by a test over {self.protocol.seeds} paired seeds, "
-            "with p-values adjusted by Holm's method for all comparisons; -: worse; no mark: not "
-            "distinguishable. edge: the best setting lies at an end of its search range, so that "
-            "it has no rank.",
-            *(f"{fault[0].upper()}{fault[1:]}." for fault in self._reference[1]),
-        ]
-        return " ".join(sentences)
-
-    def faults_today(self) -> list[str]:
-        """Return in what the results differ from those that this installation would make."""
+    def differences_from_installed(self) -> list[str]:
+        """List what differs between this installation and the one that made the results."""
         now = {name: _facts.task_hash(tasks[name]) for name in self.tasks if name in tasks}
         return [
-            *_version_faults(self.about["versions"], _facts.versions()),
-            *_task_faults(self.hashes, now),
+            *version_differences(self.about["versions"], _facts.versions()),
+            *task_differences(self.hashes, now),
         ]
 
     def to_dataframe(self) -> pandas.DataFrame:
@@ -362,6 +325,11 @@ class Result:
 
     @classmethod
     def _of(cls, content: Mapping[str, Any]) -> Result:
+        if content["format"] != _files.FORMAT:
+            raise ValueError(
+                f"it has the format {content['format']}, and this version of momentax reads "
+                f"{_files.FORMAT}"
+            )
         cells = _files.cells_of(content)
         return cls(cells, Protocol(**content["protocol"]), content["about"], content["tasks"])
 
@@ -407,9 +375,9 @@ class Result:
             raise TypeError(f"other must be a Result, got {arguments.describe(other)}")
         faults = []
         if not anyway:
-            faults += _version_faults(self.about["versions"], other.about["versions"])
-            faults += _task_faults(self.hashes, other.hashes)
-        faults += _protocol_faults(self.protocol, other.protocol)
+            faults += version_differences(self.about["versions"], other.about["versions"])
+            faults += task_differences(self.hashes, other.hashes)
+        faults += protocol_differences(self.protocol, other.protocol)
         if faults:
             raise ValueError(
                 f"the results cannot be compared: {'; '.join(faults)}"
@@ -422,22 +390,6 @@ class Result:
         return Result(cells, self.protocol, self.about, hashes)
 
 
-def _version_faults(one: Mapping[str, str], two: Mapping[str, str]) -> list[str]:
-    return [
-        f"{name} {one.get(name)} against {two.get(name)}"
-        for name in _facts.COMPARED
-        if one.get(name) != two.get(name)
-    ]
-
-
-def _task_faults(one: Mapping[str, str], two: Mapping[str, str]) -> list[str]:
-    return [
-        f"the task {name} has other data or other code"
-        for name, each in one.items()
-        if name in two and two[name] != each
-    ]
-
-
 def _as_names(argument: str, given: Any, known: list[str]) -> list[str]:
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError(
@@ -445,12 +397,3 @@ def _as_names(argument: str, given: Any, known: list[str]) -> list[str]:
             f"{arguments.describe(given)}"
         )
     return [arguments.as_option(argument, name, known) for name in given]
-
-
-def _protocol_faults(one: Protocol, two: Protocol) -> list[str]:
-    """Return why runs cannot be paired; the numbers of trials may differ."""
-    return [
-        f"{name} {getattr(one, name)} against {getattr(two, name)}"
-        for name in ("seeds", "first_seed", "shape", "length")
-        if getattr(one, name) != getattr(two, name)
-    ]

@@ -39,8 +39,8 @@ def run(
     number of steps; nothing is stopped early.
 
     One training takes 0.01 to 10 seconds on one core, and each method compiles once for each task,
-    in a few seconds. Call `momentax.use_all_cores()` first, so that
-    each core runs points of its own.
+    in a few seconds. Call `momentax.use_all_cores()` first, so that each core runs points of its
+    own.
 
     Args:
         methods: What to run: names of `momentax.bench.entries`, values of type Entry, or functions

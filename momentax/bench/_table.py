@@ -1,10 +1,17 @@
-"""A table of text, for a terminal and for a notebook."""
+"""The table of a result as text, for a terminal and for a notebook."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from momentax.bench import statistics
+
+UNDECIDED = "not distinguishable"
 
 
 class Table(NamedTuple):
@@ -38,3 +45,57 @@ class Table(NamedTuple):
         body = "".join(line(row, "td") for row in others)
         note = f"<p>{escape(self.note)}</p>" if self.note else ""
         return f"<table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table>{note}"
+
+
+def make_table(result: Any, control: str) -> Table:
+    """Make the table of a result, of type Result: a row for each method, a column for each task."""
+    S = result.speed_ups
+    # Without a task that has a reference curve, no method has a rank.
+    mean = statistics.geometric_mean(S.values if S.tasks else [[np.nan]] * len(S.methods))
+    verdicts = result.compare(control)
+    overall = ["speed-up", "tasks"] if S.tasks else []
+    rows = [["method", *overall, *map(partial(_head, result), result.tasks)]]
+    for i in np.lexsort((-mean.value, -mean.tasks)):
+        cells = [_describe(result, task, S.methods[i], verdicts) for task in result.tasks]
+        speed_up = f"{mean.value[i]:.2f}" if mean.tasks[i] else ""
+        overall = [speed_up, str(mean.tasks[i])] if S.tasks else []
+        rows.append([S.methods[i], *overall, *cells])
+    return Table(rows, _note(result, control))
+
+
+def _head(result: Any, task: str) -> str:
+    return task if task in result.speed_ups.tasks else f"{task} (log10 loss)"
+
+
+def _describe(result: Any, task: str, method: str, verdicts: Mapping[str, Any]) -> str:
+    """Return the text of a cell of the table."""
+    cell = result.cells.get((task, method))
+    if cell is None:
+        return ""
+    found = verdicts.get(task, {}).get(method)
+    verdict = "" if found is None or found.verdict == UNDECIDED else f" {found.verdict}"
+    S = result.speed_ups
+    diverged = f" ({cell.diverged[1]} diverged)" if cell.diverged[1] else ""
+    mark = f"{verdict}{' edge' if cell.edge else ''}{diverged}"
+    if task not in S.tasks:
+        return f"{np.mean(cell.evaluation):.2f}{mark}"
+    at = S.methods.index(method), S.tasks.index(task)
+    if np.isnan(S.values[at]):
+        return mark.strip()
+    sign = {1: ">", -1: "<"}.get(int(S.beyond[at]), "")
+    return f"{sign}{S.values[at]:.2f}{mark}"
+
+
+def _note(result: Any, control: str) -> str:
+    sentences = [
+        f"Better and worse: than {control}, by a test over {result.protocol.seeds} paired seeds, "
+        "with p-values adjusted by Holm's method for all comparisons; the others are not "
+        "distinguishable from it. Edge: the best setting lies at an end of its search range, "
+        "so that it has no rank."
+    ]
+    if result.speed_ups.tasks:
+        speed_up = "that tuned Nesterov would need S times the steps for the same loss."
+        sentences.insert(0, f"A speed-up S means {speed_up}")
+    if without := [task for task in result.tasks if task not in result.speed_ups.tasks]:
+        sentences.append(f"There is no reference curve for speed-ups on {', '.join(without)}.")
+    return " ".join(sentences)

@@ -39,12 +39,28 @@ def test_verdicts_are_paired_by_seed():
     assert same["same"].p_value == 1
 
 
+def test_a_setting_at_the_end_of_its_range_decides_nothing_against_a_method():
+    """A wider range might have made the control better, or the worse method."""
+    edge = result(nesterov=cell(-2.0, ["beta"]), better=-2.2, worse=-1.8).compare()["tiny"]
+    assert edge["better"].verdict == "not distinguishable"
+    assert edge["worse"].verdict == "worse"
+    own = result(nesterov=-2.0, better=cell(-2.2, ["beta"]), worse=cell(-1.8, ["beta"]))
+    assert own.compare()["tiny"]["better"].verdict == "better"
+    assert own.compare()["tiny"]["worse"].verdict == "not distinguishable"
+
+
 def test_the_table_ranks_methods_and_marks_verdicts():
     found = result(nesterov=-2.0, fast=-2.5, slow=-1.5, fastest=-9.0, edge=cell(-9, ["beta"]))
     text = str(found.table())
     rows = [line.split() for line in text.splitlines()[:6]]
     assert [row[0] for row in rows] == ["method", "fastest", "fast", "nesterov", "slow", "edge"]
-    assert [row[-1] for row in rows[1:]] == [">4.00*", "2.00*", "1.00", "0.50-", "edge"]
+    assert [row[3:] for row in rows[1:5]] == [
+        [">4.00", "better"],
+        ["2.00", "better"],
+        ["1.00"],
+        ["0.50", "worse"],
+    ]
+    assert rows[5][1:] == ["0", "better", "edge"]  # Without a rank there is no speed-up.
     assert "not distinguishable" in text
     assert found.table()._repr_html_().count("<tr>") == 6
 
@@ -55,8 +71,9 @@ def test_a_task_without_a_reference_shows_its_losses(monkeypatch):
     assert found.speed_ups.values.shape == (2, 0)
     text = str(found.table())
     assert "tiny (log10 loss)" in text
-    assert "-2.50*" in text
-    assert "Momentax has no reference curve of tiny." in text
+    assert "-2.50 better" in text
+    assert "There is no reference curve for speed-ups on tiny." in text
+    assert "speed-up S" not in text
     ax = found.plot()
     assert ax.get_xlabel() == "loss of nesterov / loss of the method"
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [1, 10**0.5], rtol=0.01)
@@ -88,6 +105,10 @@ def test_a_file_keeps_a_result(tmp_path):
                 getattr(again.cells[key], name), getattr(each, name), rtol=1e-5
             )
     assert "NaN" not in path.read_text()
+    newer = {**json.loads(path.read_text()), "format": 2}
+    path.write_text(json.dumps(newer))
+    with pytest.raises(ValueError, match="it has the format 2, and this version of momentax reads"):
+        Result.load(path)
     path.write_text("{}")
     with pytest.raises(ValueError, match=r"bench\.json is not a result that momentax\.bench wrote"):
         Result.load(path)
@@ -118,7 +139,7 @@ def test_results_of_other_versions_are_not_joined_unless_asked():
     shorter = dataclasses.replace(old, protocol=Protocol(seeds=8))
     with pytest.raises(ValueError, match="seeds 16 against 8"):
         mine.join(shorter, anyway=True)
-    assert any("jax" in fault for fault in other.faults_today())
+    assert any("jax" in fault for fault in other.differences_from_installed())
 
 
 def test_a_part_of_a_result_is_selected():

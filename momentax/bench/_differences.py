@@ -1,0 +1,35 @@
+"""What keeps two results from being compared: other versions, tasks or protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from momentax.bench._facts import COMPARED
+from momentax.bench._protocol import Protocol
+
+
+def version_differences(one: Mapping[str, str], two: Mapping[str, str]) -> list[str]:
+    """Return which versions differ."""
+    return [
+        f"{name} {one.get(name)} against {two.get(name)}"
+        for name in COMPARED
+        if one.get(name) != two.get(name)
+    ]
+
+
+def task_differences(one: Mapping[str, str], two: Mapping[str, str]) -> list[str]:
+    """Return which tasks that both have differ, by their hashes."""
+    return [
+        f"the task {name} has other data or other code"
+        for name, each in one.items()
+        if name in two and two[name] != each
+    ]
+
+
+def protocol_differences(one: Protocol, two: Protocol) -> list[str]:
+    """Return why runs cannot be paired; the numbers of trials may differ."""
+    return [
+        f"{name} {getattr(one, name)} against {getattr(two, name)}"
+        for name in ("seeds", "first_seed", "shape", "length")
+        if getattr(one, name) != getattr(two, name)
+    ]
