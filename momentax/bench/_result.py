@@ -111,7 +111,8 @@ class Result:
         """How many times the steps tuned Nesterov would need for the same loss, by method and task.
 
         They rest on the reference curves that come with momentax, are clipped to [1/4, 4], and
-        leave out tasks without such a curve.
+        leave out tasks without such a curve. The curves are those of the cosine schedule, also for
+        a result at constant rates.
         """
         curves, _ = self._reference
         methods, tasks = tuple(self.methods), tuple(t for t in self.tasks if t in curves)
