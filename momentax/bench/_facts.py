@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from momentax._core.version import momentax_version
-from momentax.bench import _data, _layers, _task
+from momentax.bench import _examples, _layers, _training
 from momentax.bench._task import Task
 
 COMPARED = ("momentax", "jax", "optax")  # Other versions of these may give other numbers.
@@ -53,8 +53,11 @@ def processor() -> str:
 
 
 def task_hash(task: Task) -> str:
-    """Return a hash of a task's data and code; comments and docstrings do not change it."""
-    shared = [_code_of(module) for module in (_data, _layers, _task)]
+    """Return a hash of a task's data and code; comments and docstrings do not change it.
+
+    The checksum stands for the data, and for the code that makes them.
+    """
+    shared = [_code_of(module) for module in (_examples, _layers, _training)]
     sizes = [task.name, task.checksum, task.batch_size, task.steps, task.infimum, task.floor]
     parts = [_own_code(task), *shared, repr(sizes)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -63,7 +66,7 @@ def task_hash(task: Task) -> str:
 def _own_code(task: Task) -> str:
     """Return the code of the module that defines a task, or of its functions in a notebook."""
     try:
-        return _code_of(sys.modules[task.loss.__module__])
+        return _code_of(sys.modules[task.init.__module__])
     except (OSError, TypeError):  # There is no file.
         functions = (task.load, task.init, task.draw, task.loss, task.score)
         codes = [getattr(each, "__code__", None) for each in functions]

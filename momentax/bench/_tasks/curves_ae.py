@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from momentax.bench._data import Data, require_checksum
-from momentax.bench._layers import Params, apply, dense, epochs, initialize
-from momentax.bench._task import Task
+from momentax.bench._examples import divide, task_on_examples
+from momentax.bench._layers import Params, apply, dense, initialize
 
 PIXELS = 16
-TRAINING = 8_000
+COUNT = 9_000
 VALIDATION = 1_000
 SCORED = 1_536
 BATCH_SIZE = 128
@@ -27,8 +27,7 @@ CHECKSUM = "695aaf1e01cdccb52efc9537e9150ca4a5acd280895a8e9fd90a3afa2d72f1f2"
 @cache
 def load() -> Data:
     """Return images of curves, gray levels 0..255 of shape (n, 256)."""
-    images = draw_curves(TRAINING + VALIDATION)
-    data = {"images": images[:TRAINING], "validation_images": images[TRAINING:]}
+    data = divide(VALIDATION, images=draw_curves(COUNT))
     return require_checksum("curves_ae", data, CHECKSUM)
 
 
@@ -64,11 +63,6 @@ def init(data: Any, key: jax.Array) -> Params:
 LAYERS = (*(f"encoder{i}" for i in range(1, 5)), *(f"hidden{i}" for i in range(1, 4)), "head")
 
 
-def draw(data: Any, key: jax.Array, steps: int) -> jax.Array:
-    """Draw the indices of batches."""
-    return epochs(key, len(data["images"]), BATCH_SIZE, steps)
-
-
 def cost(params: Params, images: jax.Array) -> jax.Array:
     """Return the Bernoulli cross-entropy of images less their entropy, in nats per image.
 
@@ -85,22 +79,7 @@ def cost(params: Params, images: jax.Array) -> jax.Array:
     return (jax.nn.softplus(x) - levels * x - entropy).sum(-1).mean()
 
 
-def loss(params: Params, batch: jax.Array, data: Any) -> jax.Array:
-    """Return the loss of a batch."""
-    return cost(params, data["images"][batch])
-
-
-def score(params: Params, data: Any) -> jax.Array:
-    """Return the loss of the first 1,536 training images."""
-    return cost(params, data["images"][:SCORED])
-
-
-def validate(params: Params, data: Any) -> jax.Array:
-    """Return the loss of the other images."""
-    return cost(params, data["validation_images"])
-
-
-TASK = Task(
+TASK = task_on_examples(
     name="curves_ae",
     description="An autoencoder 256-128-64-32-6-32-64-128-256 with tanh and 87,110 parameters on "
     "16 by 16 images of curves. The loss is the Bernoulli cross-entropy less its smallest value.",
@@ -108,12 +87,10 @@ TASK = Task(
     load=load,
     checksum=CHECKSUM,
     init=init,
-    draw=draw,
-    loss=loss,
-    score=score,
-    validate=validate,
+    cost=cost,
+    arrays=("images",),
     batch_size=BATCH_SIZE,
+    scored=SCORED,
     steps=1_000,
-    infimum=0.0,  # The entropy of the images is subtracted already.
     floor=1e-2,  # Nats per image of 256 pixels: an error of about one gray level in each pixel.
 )

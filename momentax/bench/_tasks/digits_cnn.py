@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from momentax.bench._data import Data, digits, require_checksum, shuffled
-from momentax.bench._layers import Params, apply, cross_entropy, dense, epochs, initialize, matrix
-from momentax.bench._task import Task
+from momentax.bench._examples import divide, task_on_examples
+from momentax.bench._layers import Params, apply, cross_entropy, dense, initialize, matrix
 
-TRAINING = 1_437
+VALIDATION = 360
 BATCH_SIZE = 32
 CHECKSUM = "07c7af9048ab1eb50d79f545ccbbbb8c442d7fe786589faf699fab15cef239f0"
 
@@ -22,13 +22,7 @@ def load() -> Data:
     """Return the digits, 360 of them for validation."""
     pixels, labels = digits("digits_cnn")
     order = shuffled(len(pixels))
-    train, other = order[:TRAINING], order[TRAINING:]
-    data = {
-        "images": pixels[train],
-        "labels": labels[train],
-        "validation_images": pixels[other],
-        "validation_labels": labels[other],
-    }
+    data = divide(VALIDATION, images=pixels[order], labels=labels[order])
     return require_checksum("digits_cnn", data, CHECKSUM)
 
 
@@ -42,11 +36,6 @@ def init(data: Any, key: jax.Array) -> Params:
         "head": dense(64, 10),
     }
     return initialize(key, layers)
-
-
-def draw(data: Any, key: jax.Array, steps: int) -> jax.Array:
-    """Draw the indices of batches."""
-    return epochs(key, len(data["images"]), BATCH_SIZE, steps)
 
 
 def convolve(kernel: jax.Array, x: jax.Array) -> jax.Array:
@@ -72,22 +61,12 @@ def logits(params: Params, images: jax.Array) -> jax.Array:
     return apply(params["head"], x)
 
 
-def loss(params: Params, batch: jax.Array, data: Any) -> jax.Array:
-    """Return the cross-entropy of a batch."""
-    return cross_entropy(logits(params, data["images"][batch]), data["labels"][batch])
+def cost(params: Params, images: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the cross-entropy of examples."""
+    return cross_entropy(logits(params, images), labels)
 
 
-def score(params: Params, data: Any) -> jax.Array:
-    """Return the cross-entropy of all training images."""
-    return cross_entropy(logits(params, data["images"]), data["labels"])
-
-
-def validate(params: Params, data: Any) -> jax.Array:
-    """Return the cross-entropy of the other images."""
-    return cross_entropy(logits(params, data["validation_images"]), data["validation_labels"])
-
-
-TASK = Task(
+TASK = task_on_examples(
     name="digits_cnn",
     description="A network of two 3 by 3 convolutions (16 and 32 channels), a hidden layer of 64 "
     "and 13,658 parameters, which classifies 8 by 8 images of handwritten digits.",
@@ -96,13 +75,10 @@ TASK = Task(
     load=load,
     checksum=CHECKSUM,
     init=init,
-    draw=draw,
-    loss=loss,
-    score=score,
-    validate=validate,
+    cost=cost,
+    arrays=("images", "labels"),
     batch_size=BATCH_SIZE,
     steps=1_000,
-    infimum=0.0,
     # All images are right long before the loss is so small; it then measures the scale of logits.
     floor=1e-5,
 )

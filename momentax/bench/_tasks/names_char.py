@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from momentax.bench._data import Data, require_checksum, shuffled, unicode_names
-from momentax.bench._layers import Normal, Params, cross_entropy, epochs, initialize, matrix, ones
-from momentax.bench._task import Task
+from momentax.bench._examples import divide, task_on_examples
+from momentax.bench._layers import Normal, Params, cross_entropy, initialize, matrix, ones
 
 BLOCK = 1_024
 CONTEXT = 32
@@ -22,12 +22,12 @@ LAYERS = 2
 CHARACTERS = 39
 SCORED = 128
 BATCH_SIZE = 16
-CHECKSUM = "49507f2b447f4e9415548c094ea4f11069c68738abd2fcef020ec500baef5636"
+CHECKSUM = "faf7010c2ce2d92596d58b71173496b83c3f8d150b022525b1aa5df3c3ebae5d"
 
 
 @cache
 def load() -> Data:
-    """Return windows of 33 characters of the text, a tenth of its blocks for validation.
+    """Return windows of 33 characters of the text, 128 of a tenth of its blocks for validation.
 
     The text is the names in the order of their code points, one a line. It is divided in blocks of
     1,024 characters, and a window begins at every 32nd character of a block.
@@ -39,13 +39,10 @@ def load() -> Data:
     count = len(encoded) // BLOCK
     blocks = encoded[: count * BLOCK].reshape(count, BLOCK)[shuffled(count)]
     windows = np.lib.stride_tricks.sliding_window_view(blocks, CONTEXT + 1, axis=1)[:, ::CONTEXT]
-    validation = count // 10
-    train, other = (
-        each.reshape(-1, CONTEXT + 1) for each in (windows[:-validation], windows[-validation:])
-    )
-    # The windows of a block are similar: those to score are taken from all blocks.
-    scored, validation_windows = (each[:: len(each) // SCORED][:SCORED] for each in (train, other))
-    data = {"windows": train, "scored_windows": scored, "validation_windows": validation_windows}
+    parts = (each.reshape(-1, CONTEXT + 1) for each in np.split(windows, [-(count // 10)]))
+    # The windows of a block are similar: those that are scored come from all blocks.
+    train, other = (each[shuffled(len(each))] for each in parts)
+    data = divide(SCORED, windows=np.concatenate([train, other[:SCORED]]))
     return require_checksum("names_char", data, CHECKSUM)
 
 
@@ -78,11 +75,6 @@ def block() -> Params:
             "down": {"kernel": matrix(4 * WIDTH, WIDTH, square=residual)},
         },
     }
-
-
-def draw(data: Any, key: jax.Array, steps: int) -> jax.Array:
-    """Draw the indices of batches of windows."""
-    return epochs(key, len(data["windows"]), BATCH_SIZE, steps)
 
 
 def normalize(layer: Params, x: jax.Array) -> jax.Array:
@@ -121,22 +113,7 @@ def cost(params: Params, windows: jax.Array) -> jax.Array:
     return cross_entropy(logits(params, windows[:, :-1]), windows[:, 1:])
 
 
-def loss(params: Params, batch: jax.Array, data: Any) -> jax.Array:
-    """Return the cross-entropy of a batch."""
-    return cost(params, data["windows"][batch])
-
-
-def score(params: Params, data: Any) -> jax.Array:
-    """Return the cross-entropy of 128 windows of the training text, 4,096 characters."""
-    return cost(params, data["scored_windows"])
-
-
-def validate(params: Params, data: Any) -> jax.Array:
-    """Return the cross-entropy of 128 windows of the other blocks."""
-    return cost(params, data["validation_windows"])
-
-
-TASK = Task(
+TASK = task_on_examples(
     name="names_char",
     description="A transformer of two layers, width 64, four heads and 103,168 parameters, which "
     "predicts the next character of the names of characters from the 32 before it.",
@@ -145,12 +122,10 @@ TASK = Task(
     load=load,
     checksum=CHECKSUM,
     init=init,
-    draw=draw,
-    loss=loss,
-    score=score,
-    validate=validate,
+    cost=cost,
+    arrays=("windows",),
     batch_size=BATCH_SIZE,
+    scored=SCORED,
     steps=500,
-    infimum=0.0,
     floor=1e-4,  # Far below the entropy of the text, which nobody knows.
 )

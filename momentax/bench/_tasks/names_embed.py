@@ -10,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from momentax.bench._data import Data, require_checksum, shuffled, unicode_names
+from momentax.bench._examples import divide, task_on_examples
 from momentax.bench._layers import (
     Normal,
     Params,
     apply,
     cross_entropy,
     dense,
-    epochs,
     initialize,
 )
-from momentax.bench._task import Task
 
 LONGEST = 8
 VOCABULARY = 4_455  # The words, and 0 for what is behind the end of a name.
@@ -44,13 +43,7 @@ def load() -> Data:
         row[: len(each)] = [numbers[word] for word in each[:LONGEST]]
     _, blocks = np.unique([code >> 7 for code in names], return_inverse=True)
     order = shuffled(len(names))
-    words, blocks = words[order], blocks[order].astype(np.int32)
-    data = {
-        "words": words[:-VALIDATION],
-        "blocks": blocks[:-VALIDATION],
-        "validation_words": words[-VALIDATION:],
-        "validation_blocks": blocks[-VALIDATION:],
-    }
+    data = divide(VALIDATION, words=words[order], blocks=blocks[order].astype(np.int32))
     return require_checksum("names_embed", data, CHECKSUM)
 
 
@@ -64,11 +57,6 @@ def init(data: Any, key: jax.Array) -> Params:
         "head": dense(HIDDEN, BLOCKS),
     }
     return initialize(key, layers)
-
-
-def draw(data: Any, key: jax.Array, steps: int) -> jax.Array:
-    """Draw the indices of batches."""
-    return epochs(key, len(data["words"]), BATCH_SIZE, steps)
 
 
 def logits(params: Params, words: jax.Array) -> jax.Array:
@@ -89,22 +77,12 @@ def logits(params: Params, words: jax.Array) -> jax.Array:
     return apply(params["head"], state)
 
 
-def loss(params: Params, batch: jax.Array, data: Any) -> jax.Array:
-    """Return the cross-entropy of a batch."""
-    return cross_entropy(logits(params, data["words"][batch]), data["blocks"][batch])
+def cost(params: Params, words: jax.Array, blocks: jax.Array) -> jax.Array:
+    """Return the cross-entropy of examples."""
+    return cross_entropy(logits(params, words), blocks)
 
 
-def score(params: Params, data: Any) -> jax.Array:
-    """Return the cross-entropy of the first 1,536 training examples."""
-    return cross_entropy(logits(params, data["words"][:SCORED]), data["blocks"][:SCORED])
-
-
-def validate(params: Params, data: Any) -> jax.Array:
-    """Return the cross-entropy of the other examples."""
-    return cross_entropy(logits(params, data["validation_words"]), data["validation_blocks"])
-
-
-TASK = Task(
+TASK = task_on_examples(
     name="names_embed",
     description="Embeddings of 4,454 words, a gated recurrent unit of 48 and 160,248 parameters, "
     "which find the block of a character, one of 120, from the first 8 words of its name. Most "
@@ -114,13 +92,11 @@ TASK = Task(
     load=load,
     checksum=CHECKSUM,
     init=init,
-    draw=draw,
-    loss=loss,
-    score=score,
-    validate=validate,
+    cost=cost,
+    arrays=("words", "blocks"),
     batch_size=BATCH_SIZE,
+    scored=SCORED,
     steps=1_000,
-    infimum=0.0,
     # Almost all names are right long before; the loss then measures the scale of the logits.
     floor=1e-5,
 )

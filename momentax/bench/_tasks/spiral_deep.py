@@ -10,20 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from momentax.bench._data import Data, require_checksum
+from momentax.bench._examples import divide, task_on_examples
 from momentax.bench._layers import (
     Normal,
     Params,
     apply,
     cross_entropy,
     dense,
-    epochs,
     initialize,
     zeros,
 )
-from momentax.bench._task import Task
 
 CLASSES = 3
-TRAINING = 4_800
+COUNT = 6_000
 VALIDATION = 1_200
 DEPTH = 24
 WIDTH = 16
@@ -36,18 +35,12 @@ CHECKSUM = "b02bf4496b248d64bd22370444510dc7de3085715b1eae381af907ebac6a854f"
 def load() -> Data:
     """Return points on three noisy spirals, and the number of the spiral of each."""
     random = np.random.RandomState(0)
-    count = TRAINING + VALIDATION
-    labels = np.arange(count) % CLASSES
-    radius = np.sqrt(random.random_sample(count))
+    labels = np.arange(COUNT) % CLASSES
+    radius = np.sqrt(random.random_sample(COUNT))
     angle = 2 * np.pi * (labels / CLASSES + 1.75 * radius)
-    points = radius * np.array([np.cos(angle), np.sin(angle)]) + 0.02 * random.randn(2, count)
-    inputs, labels = points.T.astype(np.float32), labels.astype(np.int32)
-    data = {
-        "points": inputs[:TRAINING],
-        "labels": labels[:TRAINING],
-        "validation_points": inputs[TRAINING:],
-        "validation_labels": labels[TRAINING:],
-    }
+    points = radius * np.array([np.cos(angle), np.sin(angle)]) + 0.02 * random.randn(2, COUNT)
+    points, labels = points.T.astype(np.float32), labels.astype(np.int32)
+    data = divide(VALIDATION, points=points, labels=labels)
     return require_checksum("spiral_deep", data, CHECKSUM)
 
 
@@ -68,11 +61,6 @@ def init(data: Any, key: jax.Array) -> Params:
     return initialize(key, layers)
 
 
-def draw(data: Any, key: jax.Array, steps: int) -> jax.Array:
-    """Draw the indices of batches."""
-    return epochs(key, len(data["points"]), BATCH_SIZE, steps)
-
-
 def logits(params: Params, points: jax.Array) -> jax.Array:
     """Map points to logits through residual layers x + tanh(x W + b)."""
 
@@ -84,22 +72,12 @@ def logits(params: Params, points: jax.Array) -> jax.Array:
     return apply(params["head"], x)
 
 
-def loss(params: Params, batch: jax.Array, data: Any) -> jax.Array:
-    """Return the cross-entropy of a batch."""
-    return cross_entropy(logits(params, data["points"][batch]), data["labels"][batch])
+def cost(params: Params, points: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the cross-entropy of examples."""
+    return cross_entropy(logits(params, points), labels)
 
 
-def score(params: Params, data: Any) -> jax.Array:
-    """Return the cross-entropy of the first 1,536 training points."""
-    return cross_entropy(logits(params, data["points"][:SCORED]), data["labels"][:SCORED])
-
-
-def validate(params: Params, data: Any) -> jax.Array:
-    """Return the cross-entropy of the other points."""
-    return cross_entropy(logits(params, data["validation_points"]), data["validation_labels"])
-
-
-TASK = Task(
+TASK = task_on_examples(
     name="spiral_deep",
     description="A network of 24 residual layers of width 16 with tanh, without normalization and "
     "with 6,627 parameters, which tells three spirals in the plane apart.",
@@ -107,13 +85,11 @@ TASK = Task(
     load=load,
     checksum=CHECKSUM,
     init=init,
-    draw=draw,
-    loss=loss,
-    score=score,
-    validate=validate,
+    cost=cost,
+    arrays=("points", "labels"),
     batch_size=BATCH_SIZE,
+    scored=SCORED,
     steps=2_000,
-    infimum=0.0,
     # All points are right long before the loss is so small; it then measures the scale of logits.
     floor=1e-5,
 )

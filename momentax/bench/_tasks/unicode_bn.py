@@ -11,19 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from momentax.bench._data import Data, require_checksum, shuffled, unicode_names
+from momentax.bench._examples import divide, task_on_examples
 from momentax.bench._layers import (
     Params,
     add_to_last,
     apply,
     cross_entropy,
     dense,
-    epochs,
     initialize,
     matrix,
     ones,
     zeros,
 )
-from momentax.bench._task import Task
 
 BITS = 17
 CATEGORIES = 27
@@ -43,14 +42,8 @@ def load() -> Data:
     categories = [table.category(chr(code)) for code in codes]
     names = sorted(set(categories))
     order = shuffled(len(codes))
-    inputs = np.array(codes, np.int32)[order]
-    labels = np.array([names.index(each) for each in categories], np.int32)[order]
-    data = {
-        "codes": inputs[:-VALIDATION],
-        "labels": labels[:-VALIDATION],
-        "validation_codes": inputs[-VALIDATION:],
-        "validation_labels": labels[-VALIDATION:],
-    }
+    labels = np.array([names.index(each) for each in categories], np.int32)
+    data = divide(VALIDATION, codes=np.array(codes, np.int32)[order], labels=labels[order])
     return require_checksum("unicode_bn", data, CHECKSUM)
 
 
@@ -64,11 +57,6 @@ def init(data: Any, key: jax.Array) -> Params:
         "head": dense(WIDTH, CATEGORIES),
     }
     return initialize(key, layers)
-
-
-def draw(data: Any, key: jax.Array, steps: int) -> jax.Array:
-    """Draw the indices of batches."""
-    return epochs(key, len(data["codes"]), BATCH_SIZE, steps)
 
 
 def normalize(layer: Params, x: jax.Array) -> jax.Array:
@@ -87,22 +75,12 @@ def logits(params: Params, codes: jax.Array) -> jax.Array:
     return apply(params["head"], x)
 
 
-def loss(params: Params, batch: jax.Array, data: Any) -> jax.Array:
-    """Return the cross-entropy of a batch."""
-    return cross_entropy(logits(params, data["codes"][batch]), data["labels"][batch])
+def cost(params: Params, codes: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the cross-entropy of examples."""
+    return cross_entropy(logits(params, codes), labels)
 
 
-def score(params: Params, data: Any) -> jax.Array:
-    """Return the cross-entropy of the first 2,048 training examples."""
-    return cross_entropy(logits(params, data["codes"][:SCORED]), data["labels"][:SCORED])
-
-
-def validate(params: Params, data: Any) -> jax.Array:
-    """Return the cross-entropy of the other examples."""
-    return cross_entropy(logits(params, data["validation_codes"]), data["validation_labels"])
-
-
-TASK = Task(
+TASK = task_on_examples(
     name="unicode_bn",
     description="A network with two hidden layers of 96, batch normalization and 13,851 "
     "parameters, which classifies the 17 bits of a code point into the 27 categories of Unicode. "
@@ -112,12 +90,10 @@ TASK = Task(
     load=load,
     checksum=CHECKSUM,
     init=init,
-    draw=draw,
-    loss=loss,
-    score=score,
-    validate=validate,
+    cost=cost,
+    arrays=("codes", "labels"),
     batch_size=BATCH_SIZE,
+    scored=SCORED,
     steps=500,
-    infimum=0.0,
     floor=1e-4,  # Far below what a network of this size reaches.
 )
