@@ -14,7 +14,7 @@ PARAMETERS = {
     "digits_cnn": 13_658,
     "unicode_bn": 13_851,
     "ridge": 64,
-    "names_char": 103_168,
+    "names_char": 58_944,
     "names_embed": 160_248,
     "curves_ae": 87_110,
     "spiral_deep": 6_627,

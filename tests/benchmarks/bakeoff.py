@@ -6,7 +6,7 @@
 The stages, in this order, each in as many processes as there are cores, one part each:
 
     reference   Nesterov's momentum tuned at 1/4, 1/2, 1, 2 and 4 times each task's steps
-    targets     four methods with 200 trials each; the best decides the target of the task
+    targets     four methods with 64 trials each; the best decides the target of the task
     results     every entry on every task
     constant    the same at constant learning rates
     repeat      three methods again, with other seeds for tuning and for evaluation
@@ -43,7 +43,7 @@ RECORDED = Path(__file__).parents[2] / "momentax" / "bench" / "recorded"
 # with half as many, it was tuned so coarsely that every method looked fast.
 PROTOCOLS = {
     **{f"reference-{length:g}": Protocol(first_seed=3000, length=length) for length in LENGTHS},
-    "targets": Protocol(trials=200, seeds=20, first_seed=2000),
+    "targets": Protocol(trials=64, seeds=20, first_seed=2000),
     "results": Protocol(),
     "constant": Protocol(shape="constant"),
     "repeat": Protocol(first_seed=5000, tuning_seed=4000),

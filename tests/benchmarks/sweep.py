@@ -31,6 +31,7 @@ import numpy as np
 import optax
 
 import momentax
+from momentax.bench._facts import processor
 
 SETTINGS = (64, 256)
 ROUNDS = 5
@@ -245,6 +246,7 @@ def main() -> None:
     about = {
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
+        "processor": processor(),
         "jax": jax.__version__,
         "momentax": momentax.__version__,
     }
