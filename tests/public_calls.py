@@ -64,6 +64,9 @@ class Call(NamedTuple):
 # A valid argument for each name that constructors and methods of classes use.
 ARGUMENTS: dict[str, Callable[[], Any]] = {
     "L": lambda: 1.0,
+    "momentax.bench.Costs.about": lambda: {"versions": {}},
+    "momentax.bench.Costs.cells": dict,
+    "momentax.bench.Costs.hashes": dict,
     "momentax.bench.Entry.default": lambda: {"beta": 0.9},
     "momentax.bench.Entry.make": lambda: lambda horizon, beta: None,
     "momentax.bench.Entry.name": lambda: "mine",
@@ -122,6 +125,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "loss": lambda: lambda params, batch, data: jnp.sum(params["w"] ** 2),
     "low": lambda: 0.1,
     "mean": lambda: {"loss": np.ones((3, 2))},
+    "method": lambda: "nesterov",
     "metric": lambda: "loss",
     "momentum": lambda: 0.9,
     "momentax.sweeps.Mutation.ranges": lambda: None,
@@ -143,6 +147,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "source": lambda: "Generated.",
     "standard_error": lambda: 0.1,
     "steps": lambda: 5,
+    "task": lambda: "ridge",
     "tx": lambda: momentax.sgd(0.1),
     "validate": lambda: lambda params, data: jnp.sum(params["w"] ** 2),
     "values": lambda: {"loss": np.ones((3, 2))},
@@ -155,6 +160,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
 
 # An instance of each public class whose constructor is not for users, for its methods.
 INSTANCES: dict[str, Callable[[], Any]] = {
+    "momentax.bench.Costs": lambda: momentax.bench.Costs({}, {"versions": {}}, {}),
     "momentax.bench.Entry": lambda: momentax.bench.entries["nesterov"],
     "momentax.bench.Horizon": lambda: momentax.bench.Horizon(100),
     "momentax.bench.Result": lambda: result(

@@ -92,6 +92,7 @@ NAMES = {
 SLOW = (
     "momentax.bench.Task.train",
     "momentax.bench.check",
+    "momentax.bench.costs",
     "momentax.bench.run",
     "momentax.curvature",
     "momentax.halve",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from momentax.bench._facts import COMPARED
 from momentax.bench._protocol import Protocol
+from momentax.bench._space import is_same
 
 
 def version_differences(one: Mapping[str, str], two: Mapping[str, str]) -> list[str]:
@@ -32,4 +34,17 @@ def protocol_differences(one: Protocol, two: Protocol) -> list[str]:
         f"{name} {getattr(one, name)} against {getattr(two, name)}"
         for name in ("seeds", "first_seed", "shape", "length")
         if getattr(one, name) != getattr(two, name)
+    ]
+
+
+def space_differences(one: Any, two: Any) -> list[str]:
+    """Return which methods were searched in other spaces on the tasks that only the second has.
+
+    one, two: results, of type Result.
+    """
+    added = {method for task, method in two.cells if (task, method) not in one.cells}
+    return [
+        f"{method} was searched in another space"
+        for method, space in one.spaces.items()
+        if method in added and method in two.spaces and not is_same(space, two.spaces[method])
     ]

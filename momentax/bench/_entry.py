@@ -18,6 +18,7 @@ from scipy.stats import qmc
 from momentax._core import arguments
 from momentax._core.hyperparameters import as_constant
 from momentax._core.typing import Scalar, Schedule
+from momentax.bench._space import Space
 from momentax.sweeps import Distribution, log_uniform, momentum_uniform
 
 _MOST_AXES = 4
@@ -213,21 +214,28 @@ class Entry:
             ValueError: count is out of range.
             TypeError: count is not a whole number.
         """
-        count = arguments.as_count("count", count, most=2**16)
-        sobol: Any = qmc.Sobol  # Its argument seed is called rng in newer versions of SciPy.
-        shares = sobol(_MOST_AXES, scramble=True, seed=0).random_base2(
-            max(0, int(np.ceil(np.log2(count))))
-        )[:count]
-        values = {
-            name: each.quantile(share)
-            for (name, each), share in zip(self.space.items(), shares.T, strict=False)
-        }
-        for name, column in values.items():
-            column[0] = self.default[name]
-        return values
+        return trials_of(self.space, self.default, count)
 
 
-def names_at_edge(entry: Entry, hyperparameters: Mapping[str, float]) -> list[str]:
+def trials_of(
+    space: Mapping[str, Distribution], default: Mapping[str, float], count: int
+) -> dict[str, np.ndarray]:
+    """Return the hyperparameters of the trials in a search space, as `Entry.trials` does."""
+    count = arguments.as_count("count", count, most=2**16)
+    sobol: Any = qmc.Sobol  # Its argument seed is called rng in newer versions of SciPy.
+    shares = sobol(_MOST_AXES, scramble=True, seed=0).random_base2(
+        max(0, int(np.ceil(np.log2(count))))
+    )[:count]
+    values = {
+        name: each.quantile(share)
+        for (name, each), share in zip(space.items(), shares.T, strict=False)
+    }
+    for name, column in values.items():
+        column[0] = default[name]
+    return values
+
+
+def names_at_edge(entry: Entry | Space, hyperparameters: Mapping[str, float]) -> list[str]:
     """Return which rates, β and ages lie within 5% of an end of their range, on its scale.
 
     A lower end of 0 does not count: no β or ν lies below it. Neither do the ends of other

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from momentax._core.files import write_file
+from momentax.bench._entry import trials_of
 from momentax.bench._protocol import Cell, Protocol
+from momentax.bench._space import Space, spaces_as_content
 
 FORMAT = 1
 _DIGITS = 6
+_LONG = ("cells", "costs", "spaces", "tasks")
 _ARRAYS = ("tuning", "finals", "again", "evaluation", "validation", "checkpoints")
 
 
@@ -23,7 +26,7 @@ def recorded(name: str) -> dict[str, Any]:
     """Return the contents of a file that comes with momentax.
 
     Args:
-        name: "reference" or "results" or "constant".
+        name: "reference" or "costs", or the name of results.
 
     Raises:
         FileNotFoundError: This version of momentax has no such file.
@@ -36,10 +39,10 @@ def recorded(name: str) -> dict[str, Any]:
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file with one line for each entry of its dictionaries of cells or tasks."""
+    """Write a file with one line for each entry of the dictionaries in `_LONG`."""
     parts = []
     for key, value in content.items():
-        if key in ("cells", "tasks"):
+        if key in _LONG:
             lines = (f"  {json.dumps(name)}: {_line(each)}" for name, each in value.items())
             text = "{\n" + ",\n".join(lines) + "\n }"
         else:
@@ -54,18 +57,35 @@ def as_content(
     protocol: Protocol,
     about: Mapping[str, Any],
     tasks: Mapping[str, str],
+    spaces: Mapping[str, Space],
 ) -> dict[str, Any]:
     """Return what the file of a result holds.
 
     tasks: the hash of each task.
+    spaces: the search space of each method.
     """
+    with_trials = {
+        name: space._replace(trials=trials_of(space.space, space.default, protocol.trials))
+        if space.trials is None
+        else space
+        for name, space in spaces.items()
+    }
     return {
         "format": FORMAT,
         "about": dict(about),
         "protocol": protocol._asdict(),
         "tasks": dict(tasks),
+        "spaces": spaces_as_content(with_trials),
         "cells": {f"{task}/{entry}": cell._asdict() for (task, entry), cell in cells.items()},
     }
+
+
+def require_format(content: Mapping[str, Any]) -> None:
+    """Refuse a file of a later version."""
+    if content["format"] != FORMAT:
+        raise ValueError(
+            f"it has the format {content['format']}, and this version of momentax reads {FORMAT}"
+        )
 
 
 def cells_of(content: Mapping[str, Any]) -> dict[tuple[str, str], Cell]:

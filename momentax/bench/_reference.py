@@ -13,7 +13,7 @@ from momentax.bench.statistics import ReferenceCurve
 class Target(NamedTuple):
     """The score that a strong method reaches on a task, fixed before the first table was made.
 
-    score: the median of y over 20 seeds of the best of four methods, with 200 trials each.
+    score: the median of y over 20 seeds of the best of four methods, with 64 trials each.
     sigma: their standard deviation, estimated robustly.
     method: the name of that method.
     """
@@ -37,27 +37,54 @@ def reference_curves(hashes: Mapping[str, str]) -> tuple[dict[str, ReferenceCurv
         elif lines[task]["hash"] != each:
             faults.append(f"the reference curve of {task} is of another version of the task")
         else:
-            horizons = lines[task]["horizons"]
-            steps = horizons[len(horizons) // 2]
-            curves[task] = ReferenceCurve(horizons, lines[task]["scores"], steps=steps)
+            line = lines[task]
+            curves[task] = ReferenceCurve(line["horizons"], line["scores"], steps=steps_of(task))
     return curves, faults
 
 
 def target(task: str) -> Target:
-    """Return the target of a task.
+    """Return the target of a task, which was fixed before the first table was made.
 
     Args:
-        task: The name of the task.
+        task: The name of a task of `momentax.bench.tasks`, such as "ridge".
+
+    Returns:
+        The score y that the best of four methods reaches with 64 trials, its standard deviation
+        over seeds, and the name of that method.
 
     Raises:
-        ValueError: There is no target of the task.
+        ValueError: This version of momentax has no target of the task.
         TypeError: task is not a name.
+
+    Example:
+        >>> momentax.bench.target("mine")
+        Traceback (most recent call last):
+            ...
+        ValueError: momentax has no target of the task 'mine'...
     """
     task = arguments.as_text("task", task, "'ridge'")
     line = _lines().get(task, {})
     if "target" not in line:
-        raise ValueError(f"momentax has no target of the task {task!r}")
+        known = ", ".join(repr(name) for name, each in _lines().items() if "target" in each)
+        raise ValueError(
+            f"momentax has no target of the task {task!r}; "
+            + (f"it has those of {known}" if known else "this version has no recorded targets yet")
+        )
     return Target(line["target"], line["sigma"], line["target method"])
+
+
+def target_of(task: str, hash_: str) -> Target:
+    """Return the target of a task if it is of the same version, by its hash."""
+    found = target(task)
+    if _lines()[task]["hash"] != hash_:
+        raise ValueError(f"the target of the task {task!r} is of another version of the task")
+    return found
+
+
+def steps_of(task: str) -> int:
+    """Return the steps of a task that has a reference."""
+    horizons = _lines()[task]["horizons"]
+    return horizons[len(horizons) // 2]
 
 
 def _lines() -> dict[str, dict[str, Any]]:

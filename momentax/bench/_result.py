@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,19 @@ import numpy as np
 
 from momentax._core import arguments, lazy
 from momentax.bench import _facts, _files, statistics
+from momentax.bench._analyses import Analyses
 from momentax.bench._differences import (
     protocol_differences,
+    space_differences,
     task_differences,
     version_differences,
 )
+from momentax.bench._fields import require_fields
+from momentax.bench._overall import seed_samples
 from momentax.bench._protocol import Cell, Protocol
 from momentax.bench._reference import reference_curves
-from momentax.bench._table import UNDECIDED, Table, make_table
+from momentax.bench._space import Space, joined_spaces, spaces_of
+from momentax.bench._table import UNDECIDED, Table, make_table, rows_of_cells
 from momentax.bench._tasks import tasks
 from momentax.bench.statistics import Comparison, ReferenceCurve, SpeedUps
 
@@ -33,13 +38,15 @@ _SMALLEST = 1e-3  # In units of log₁₀: 0.2% of a loss. Rounding alone makes 
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Result:
+class Result(Analyses):
     """Methods that were tuned and evaluated on tasks by one protocol.
 
     cells: a Cell for each pair of a task and a method, by their names.
     protocol: the numbers of runs.
     about: the versions, the processor and the hours that the runs took.
     hashes: of each task, the hash of its data and code.
+    spaces: of each method, the space in which its hyperparameters were searched. Without it their
+        values are known for the chosen trials only.
 
     Raises:
         TypeError: A field is of another type, or lacks an entry.
@@ -52,28 +59,10 @@ class Result:
     protocol: Protocol
     about: Mapping[str, Any]
     hashes: Mapping[str, str]
+    spaces: Mapping[str, Space] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cells, Mapping) or not all(
-            isinstance(key, tuple) and len(key) == 2 and isinstance(each, Cell)
-            for key, each in self.cells.items()
-        ):
-            raise TypeError(
-                "cells must map each pair of a task and a method to a Cell, as "
-                f"momentax.bench.run makes them, got {arguments.describe(self.cells)}"
-            )
-        if not isinstance(self.protocol, Protocol):
-            raise TypeError(f"protocol must be a Protocol, got {arguments.describe(self.protocol)}")
-        if not isinstance(self.about, Mapping) or not isinstance(self.about.get("versions"), dict):
-            raise TypeError(
-                'about must be a dictionary with the entry "versions", a dictionary, got '
-                f"{arguments.describe(self.about)}"
-            )
-        if not isinstance(self.hashes, Mapping) or not {*self.tasks} <= {*self.hashes}:
-            raise TypeError(
-                "hashes must be a dictionary with the hash of each task, got "
-                f"{arguments.describe(self.hashes)}"
-            )
+        require_fields(self)
 
     @property
     def tasks(self) -> list[str]:
@@ -218,27 +207,7 @@ class Result:
                 "`pip install 'momentax[results]'`",
                 name=error.name,
             ) from None
-        S = self.speed_ups
-        rows = []
-        for (task, method), cell in self.cells.items():
-            y = np.asarray(cell.evaluation)
-            at = S.methods.index(method), S.tasks.index(task) if task in S.tasks else None
-            rows.append(
-                {
-                    "task": task,
-                    "method": method,
-                    "score": y.mean(),
-                    "score_sd": y.std(ddof=1),
-                    "speed_up": np.nan if at[1] is None else S.values[at],
-                    "validation": np.mean(cell.validation),
-                    "chosen": cell.chosen,
-                    "diverged_trials": cell.diverged[0],
-                    "diverged_runs": cell.diverged[1],
-                    "edge": ", ".join(cell.edge),
-                    **cell.hyperparameters,
-                }
-            )
-        return pandas.DataFrame(rows)
+        return pandas.DataFrame(rows_of_cells(self))
 
     def plot(self, *, ax: Any = None) -> Any:
         """Draw the speed-up of each method: over all tasks with its interval, and on each task.
@@ -261,13 +230,8 @@ class Result:
             ]
             label = f"loss of {control} / loss of the method"
             return lazy.plot("speed_ups", self.methods, self.tasks, ratios, label=label, ax=ax)
-        curves, _ = self._reference
-        scores = {task: each for task, each in self.scores().items() if task in curves}
-        samples = statistics.bootstrap_seeds(scores, curves)
-        ends = statistics.bootstrap_interval(statistics.geometric_mean(samples).value)
-        found = statistics.speed_ups(scores, curves).methods
-        rows = [found.index(name) if name in found else len(found) for name in S.methods]
-        low, high = (np.append(end, np.nan)[rows] for end in ends)
+        samples = seed_samples(self, 10_000, 0)
+        low, high = statistics.bootstrap_interval(statistics.geometric_mean(samples).value)
         return lazy.plot("speed_ups", S.methods, S.tasks, S.values, intervals=(low, high), ax=ax)
 
     def _advantage(self, task: str, method: str, control: str) -> float:
@@ -285,7 +249,7 @@ class Result:
         Raises:
             OSError: The file cannot be written.
         """
-        content = _files.as_content(self.cells, self.protocol, self.about, self.hashes)
+        content = _files.as_content(self.cells, self.protocol, self.about, self.hashes, self.spaces)
         _files.write(Path(arguments.as_path("path", path)), content)
 
     @classmethod
@@ -326,13 +290,14 @@ class Result:
 
     @classmethod
     def _of(cls, content: Mapping[str, Any]) -> Result:
-        if content["format"] != _files.FORMAT:
-            raise ValueError(
-                f"it has the format {content['format']}, and this version of momentax reads "
-                f"{_files.FORMAT}"
-            )
-        cells = _files.cells_of(content)
-        return cls(cells, Protocol(**content["protocol"]), content["about"], content["tasks"])
+        _files.require_format(content)
+        return cls(
+            _files.cells_of(content),
+            Protocol(**content["protocol"]),
+            content["about"],
+            content["tasks"],
+            spaces_of(content.get("spaces", {})),
+        )
 
     def select(
         self, methods: Sequence[str] | None = None, tasks: Sequence[str] | None = None
@@ -356,19 +321,21 @@ class Result:
         )
         kept = {key: cell for key, cell in self.cells.items() if key[0] in on and key[1] in names}
         hashes = {task: each for task, each in self.hashes.items() if task in on}
-        return Result(kept, self.protocol, self.about, hashes)
+        spaces = {name: each for name, each in self.spaces.items() if name in names}
+        return Result(kept, self.protocol, self.about, hashes, spaces)
 
     def join(self, other: Result, *, anyway: bool = False) -> Result:
         """Return a result with the methods and the tasks of both.
 
         Args:
             other: The result to add; a method that both have stays as it is here.
-            anyway: Whether to join results that differ in versions or in the code of a task. Their
-                differences may then come from these.
+            anyway: Whether to join results that differ in versions, in the code of a task or in the
+                search space of a method. Their differences may then come from these.
 
         Raises:
             ValueError: The versions of momentax, JAX or Optax differ, or the hash of a
-                task, or the seeds or the schedule; the message names the difference.
+                task, or the seeds or the schedule, or the search space of a method that both have,
+                on different tasks; the message names the difference.
             TypeError: other is not a Result, or anyway is not a bool.
         """
         anyway = arguments.as_flag("anyway", anyway)
@@ -378,17 +345,19 @@ class Result:
         if not anyway:
             faults += version_differences(self.about["versions"], other.about["versions"])
             faults += task_differences(self.hashes, other.hashes)
+            faults += space_differences(self, other)
         faults += protocol_differences(self.protocol, other.protocol)
         if faults:
             raise ValueError(
                 f"the results cannot be compared: {'; '.join(faults)}"
-                + ("; anyway=True allows other versions and tasks" if not anyway else "")
+                + ("; anyway=True allows other versions, tasks and spaces" if not anyway else "")
             )
         cells = dict(self.cells)
         for key, cell in other.cells.items():
             cells.setdefault(key, cell)
         hashes = {**other.hashes, **self.hashes}
-        return Result(cells, self.protocol, self.about, hashes)
+        spaces = joined_spaces(self.spaces, other.spaces)
+        return Result(cells, self.protocol, self.about, hashes, spaces)
 
 
 def _as_names(argument: str, given: Any, known: list[str]) -> list[str]:

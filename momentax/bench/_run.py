@@ -14,6 +14,7 @@ from momentax.bench._entries import entries as all_entries
 from momentax.bench._entry import Entry
 from momentax.bench._protocol import Cell, Protocol, measure
 from momentax.bench._result import Result
+from momentax.bench._space import Space
 from momentax.bench._task import Task
 from momentax.bench._tasks import tasks as all_tasks
 
@@ -99,7 +100,8 @@ def run(
                 entry, task, protocol, folder=kept, progress=shows
             )
     hours = (time.monotonic() - start) / 3600
-    return Result(cells, protocol, _facts.about(hours), hashes)
+    spaces = {name: Space(entry.space, entry.default) for name, entry in chosen.items()}
+    return Result(cells, protocol, _facts.about(hours), hashes, spaces)
 
 
 def as_entries(methods: Any) -> dict[str, Entry]:

@@ -99,3 +99,28 @@ def _note(result: Any, control: str) -> str:
     if without := [task for task in result.tasks if task not in result.speed_ups.tasks]:
         sentences.append(f"There is no reference curve for speed-ups on {', '.join(without)}.")
     return " ".join(sentences)
+
+
+def rows_of_cells(result: Any) -> list[dict[str, Any]]:
+    """Return a row for each cell of a result, of type Result, as a data frame takes them."""
+    S = result.speed_ups
+    rows = []
+    for (task, method), cell in result.cells.items():
+        y = np.asarray(cell.evaluation)
+        at = S.methods.index(method), S.tasks.index(task) if task in S.tasks else None
+        rows.append(
+            {
+                "task": task,
+                "method": method,
+                "score": y.mean(),
+                "score_sd": y.std(ddof=1),
+                "speed_up": np.nan if at[1] is None else S.values[at],
+                "validation": np.mean(cell.validation),
+                "chosen": cell.chosen,
+                "diverged_trials": cell.diverged[0],
+                "diverged_runs": cell.diverged[1],
+                "edge": ", ".join(cell.edge),
+                **cell.hyperparameters,
+            }
+        )
+    return rows

@@ -23,11 +23,17 @@ def cell(y, edge=(), noise=0.0, **changes):
     return Cell(**{**fields, **changes})
 
 
+def of_cells(cells, **fields):
+    """Make a result of cells by task and method."""
+    about = {"versions": _facts.versions(), "processor": "x", "date": "2026-01-01", "hours": 1.0}
+    hashes = {task: "hash" for task, _ in cells}
+    return Result(cells, **{"protocol": Protocol(), "about": about, "hashes": hashes, **fields})
+
+
 def result(task="tiny", hash_="hash", **ys):
     """Make a result of methods with given scores on one task."""
     cells = {
         (task, name): y if isinstance(y, Cell) else cell(y, noise=0.01 * (name != "nesterov"))
         for name, y in ys.items()
     }
-    about = {"versions": _facts.versions(), "processor": "x", "date": "2026-01-01", "hours": 1.0}
-    return Result(cells, Protocol(), about, {task: hash_})
+    return of_cells(cells, hashes={task: hash_})

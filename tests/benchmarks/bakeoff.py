@@ -10,6 +10,7 @@ The stages, in this order, each in as many processes as there are cores, one par
     results     every entry on every task
     constant    the same at constant learning rates
     repeat      three methods again, with other seeds for tuning and for evaluation
+    costs       the time, memory and gradients of a step, on a machine that does nothing else
 
 A process that is stopped leaves its finished runs in the store, and the same command goes on.
 `write` collects what is finished into momentax/bench/recorded.
@@ -27,11 +28,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from momentax.bench import entries, statistics, tasks
+from momentax.bench import Costs, costs, entries, statistics, tasks
 from momentax.bench._entry import Entry
 from momentax.bench._facts import about, task_hash, versions
 from momentax.bench._files import as_cell, as_content, write
 from momentax.bench._protocol import Protocol, measure
+from momentax.bench._space import Space
 from momentax.bench._task import Task
 
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -113,6 +115,42 @@ def _as_list(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else list(value)
 
 
+def measure_costs(names: list[str], store: Path, part: tuple[int, int]) -> None:
+    """Measure the costs of all entries on every n-th task, and keep them."""
+    for number, name in enumerate(names):
+        path = store / "costs" / f"{name}.json"
+        if number % part[1] != part[0] or (path.exists() and are_costs_of_today(path, name)):
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        costs(None, name).save(path)
+
+
+def are_costs_of_today(path: Path, name: str) -> bool:
+    """Return whether costs were measured of this code."""
+    found = Costs.load(path)
+    return (found.hashes, found.about["versions"], found.methods) == (
+        {name: task_hash(tasks[name])},
+        versions(),
+        list(entries),
+    )
+
+
+def write_costs(names: list[str], store: Path) -> None:
+    """Write the file of the costs from what is finished."""
+    cells, hashes, found = {}, {}, about()
+    for name in names:
+        path = store / "costs" / f"{name}.json"
+        if not path.exists():
+            continue
+        if not are_costs_of_today(path, name):
+            raise SystemExit(f"{path} is of another version; run the stage again")
+        part = Costs.load(path)
+        cells |= part.cells
+        hashes |= part.hashes
+        found = {**part.about, "hours": round(found["hours"] + part.about["hours"], 3)}
+    Costs(cells, found, hashes).save(RECORDED / "costs.json")
+
+
 def collect(stage: str, names: list[str], store: Path) -> dict[tuple[str, str, str], Any]:
     """Return what is finished, by stage, task and entry."""
     found = {}
@@ -129,6 +167,9 @@ def collect(stage: str, names: list[str], store: Path) -> dict[tuple[str, str, s
 
 def write_stage(stage: str, names: list[str], store: Path) -> None:
     """Write the file of a stage from what is finished."""
+    if stage == "costs":
+        write_costs(names, store)
+        return
     if stage in ("reference", "targets"):
         write_reference(names, store)
         return
@@ -136,7 +177,9 @@ def write_stage(stage: str, names: list[str], store: Path) -> None:
     cells = {(task, entry): as_cell(content["cell"]) for (_, task, entry), content in found.items()}
     hours = sum(content["seconds"] for content in found.values()) / 3600
     hashes = {task: task_hash(tasks[task]) for task, _ in cells}
-    write(RECORDED / f"{stage}.json", as_content(cells, PROTOCOLS[stage], about(hours), hashes))
+    spaces = {name: Space(entries[name].space, entries[name].default) for _, name in cells}
+    content = as_content(cells, PROTOCOLS[stage], about(hours), hashes, spaces)
+    write(RECORDED / f"{stage}.json", content)
 
 
 def write_reference(names: list[str], store: Path) -> None:
@@ -175,7 +218,7 @@ def write_reference(names: list[str], store: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    stages = ("reference", "targets", "results", "constant", "repeat")
+    stages = ("reference", "targets", "results", "constant", "repeat", "costs")
     parser.add_argument("stage", nargs="+", choices=("write", *stages))
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", choices=tuple(tasks), default=list(tasks))
@@ -187,6 +230,8 @@ def main() -> None:
             continue
         if options.stage[0] == "write":
             write_stage(stage, options.tasks, options.store)
+        elif stage == "costs":
+            measure_costs(options.tasks, options.store, (int(first), int(count)))
         else:
             run(stage, options.tasks, options.store, (int(first), int(count)))
 

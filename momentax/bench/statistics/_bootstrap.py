@@ -140,7 +140,7 @@ def bootstrap_trials(
     for column, task in enumerate(cells):
         for method, each in cells[task].items():
             name = f"tuning[{task!r}][{method!r}]"
-            second, evaluation = _as_tuning(name, each)
+            second, evaluation = as_tuning(name, each)
             n = len(second)
             if n not in draws:
                 rng = np.random.default_rng([seed, n])
@@ -153,7 +153,7 @@ def bootstrap_trials(
     return found
 
 
-def _as_tuning(name: str, value: Any) -> tuple[Reals, float]:
+def as_tuning(name: str, value: Any) -> tuple[Reals, float]:
     """Return the second score of each trial, and the mean evaluation of the chosen one.
 
     A trial that did not reach the second stage gets the second score that it would have if it

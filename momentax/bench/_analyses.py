@@ -1,0 +1,205 @@
+"""The analyses of a result: methods that give what the statistics say in one call each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from momentax._core import arguments
+from momentax.bench import _overall, _runs, _trials
+from momentax.bench._overall import MethodPairs, Overall
+from momentax.bench._trials import Sensitivity, SingleSetting
+from momentax.bench.statistics import ExpectedBest, Stuck
+from momentax.bench.statistics._arrays import as_seed
+
+
+class Analyses:
+    """What `Result` inherits: its analyses over all tasks, of the trials, and of the runs."""
+
+    def overall(self, *, resamples: int = 10_000, seed: int = 0) -> Overall:
+        """Average the speed-ups of each method over the tasks, with what the means rest on.
+
+        A method without a rank on some task has a mean over the other tasks alone, which cannot be
+        compared with a mean over all. Such methods come last, the number of tasks stands beside
+        each mean, and methods are compared on the tasks that both have.
+
+        Args:
+            resamples: The number of resamples for the intervals, at least 100.
+            seed: The seed of the resamples, a whole number, at least 0.
+
+        Returns:
+            An `Overall`, which `print` and a notebook show as a table.
+
+        Raises:
+            ValueError: No task has a reference curve, or no method has a rank on such a task.
+            TypeError: resamples or seed is not a whole number.
+        """
+        return _overall.overall(self, *_as_resamples(resamples, seed))
+
+    def pairs(self, *, resamples: int = 10_000, seed: int = 0) -> MethodPairs:
+        """Compare the overall speed-ups of all pairs of methods, on the tasks that both have.
+
+        Args:
+            resamples: The number of resamples for the intervals and p-values, at least 100; 15
+                methods need 4,200.
+            seed: The seed of the resamples, a whole number, at least 0.
+
+        Returns:
+            A `MethodPairs`: the ratio of each pair, its interval, and its p-value adjusted by
+            Holm's method for all pairs.
+
+        Raises:
+            ValueError: No task has a reference curve, no method has a rank on such a task, there is
+                one method only, or resamples are so few that no pair can be decided.
+            TypeError: resamples or seed is not a whole number.
+        """
+        return _overall.pairs(self, *_as_resamples(resamples, seed))
+
+    def expected_best(
+        self,
+        task: str,
+        method: str,
+        *,
+        counts: ArrayLike | None = None,
+        replacement: bool = False,
+    ) -> ExpectedBest:
+        """Estimate the score that a tuning of fewer trials would have reached.
+
+        The best score of a tuning is too low, since the seed that chose the trial also measures it.
+        The best eight trials therefore ran again on another seed, whose scores are averaged here
+        with the weights of `statistics.expected_best`. These eight have too little weight for a
+        few trials (2 to 7 of 32): the mean is NaN there. One trial is not chosen, so that k = 1 is
+        the mean of all trials.
+
+        Args:
+            task: The name of a task of the result.
+            method: The name of a method of the result.
+            counts: The numbers k of trials, whole numbers in [1, n] for n trials, of any shape.
+                None means 1 to n.
+            replacement: Whether a trial can be drawn twice. That is biased, varies less, and is
+                the better curve to draw up to k = n / 2.
+
+        Returns:
+            A `statistics.ExpectedBest`: scores y with a band, one for each of counts.
+
+        Raises:
+            ValueError: task or method is none of the result's, or counts lie outside of [1, n].
+            TypeError: counts are not whole numbers, or replacement is not a bool.
+        """
+        return _trials.expected_best(self, task, method, counts, replacement)
+
+    def trials_to_match(self, task: str, method: str, control: str | None = None) -> int | None:
+        """Count the trials after which a method is as good as the tuned control.
+
+        It is the smallest k for which the expected score of the best of k trials of the method is
+        at most that of the control with all of its trials. Numbers for which `expected_best` is
+        unknown are passed over: with 32 trials the answers are 1, 8 to 32 and None.
+
+        Args:
+            task: The name of a task of the result.
+            method: The name of a method of the result.
+            control: The method to match. None is "nesterov", or the first method where that is
+                missing.
+
+        Returns:
+            k, or None if all of the method's trials do not suffice.
+
+        Raises:
+            ValueError: A name is none of the result's, or the control has no rank on the task.
+        """
+        return _trials.trials_to_match(self, task, method, control)
+
+    def sensitivity(self, task: str, method: str) -> Sensitivity:
+        """Return how the speed-up of a method depends on its hyperparameters.
+
+        Args:
+            task: The name of a task of the result, with a reference curve.
+            method: The name of a method of the result.
+
+        Returns:
+            A `Sensitivity`: the hyperparameters and speed-ups of all trials, the share of the
+            search space that is good, and the width of the good rates in decades.
+
+        Raises:
+            ValueError: task or method is none of the result's, the task has no reference curve, or
+                the hyperparameters of the trials are unknown, since the result does not have the
+                search space of the method or has another one.
+        """
+        return _trials.sensitivity(self, task, method)
+
+    def best_single_setting(self, method: str) -> SingleSetting:
+        """Find the one setting of a method that is best over all tasks at once.
+
+        Args:
+            method: The name of a method of the result.
+
+        Returns:
+            A `SingleSetting`: the hyperparameters, and their mean speed-up beside that of a method
+            that is tuned on each task and that of the default.
+
+        Raises:
+            ValueError: method is none of the result's, has no rank on a task with a reference
+                curve, or the hyperparameters of its trials are unknown.
+        """
+        return _trials.best_single_setting(self, method)
+
+    def passes(self, task: str, method: str) -> bool:
+        """Return whether the mean score of a method passes the target of a task beyond chance.
+
+        Args:
+            task: The name of a task of the result, of which `momentax.bench.target` has a target.
+            method: The name of a method of the result.
+
+        Returns:
+            Whether (T - mean y) √n >= 3.09 σ over the n evaluation seeds, that is p <= 0.001.
+
+        Raises:
+            ValueError: task or method is none of the result's, or momentax has no target of the
+                task or one of another version.
+        """
+        return _runs.passes(self, task, method)
+
+    def steps_to_target(self, task: str, method: str) -> int | None:
+        """Return the first checkpoint at which the mean of all runs passes the target of a task.
+
+        There are 40 checkpoints. Under a decaying learning rate most runs pass near their end, so
+        that the number ranks no methods.
+
+        Args:
+            task: The name of a task of the result, of which `momentax.bench.target` has a target.
+            method: The name of a method of the result.
+
+        Returns:
+            The step of the checkpoint, or None if the mean passes at none.
+
+        Raises:
+            ValueError: task or method is none of the result's, or momentax has no target of the
+                task or one of another version.
+        """
+        return _runs.steps_to_target(self, task, method)
+
+    def stuck(self, task: str, method: str, plateau: float | None = None) -> Stuck:
+        """Count the evaluation runs that stayed on a plateau which other runs leave.
+
+        Args:
+            task: The name of a task of the result.
+            method: The name of a method of the result.
+            plateau: Any real number below the score of the start: the score y above which a run is
+                stuck. None takes that of "curves_ae", the only task with a known plateau, where
+                the output is the same for all images.
+
+        Returns:
+            A `statistics.Stuck`: the share of stuck runs with its interval, and the median scores
+            of all runs and of the others.
+
+        Raises:
+            ValueError: task or method is none of the result's, plateau is not below the score of
+                the start, or it is None and momentax knows none of the task.
+            TypeError: plateau is not a number.
+        """
+        return _runs.stuck(self, task, method, plateau)
+
+
+def _as_resamples(resamples: Any, seed: Any) -> tuple[int, int]:
+    return arguments.as_count("resamples", resamples, least=100), as_seed(seed)
