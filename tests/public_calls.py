@@ -72,10 +72,14 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "momentax.bench.Entry.name": lambda: "mine",
     "momentax.bench.Entry.of.function": lambda: lambda learning_rate: optax.sgd(learning_rate),
     "momentax.bench.Entry.space": lambda: {"beta": momentax.sweeps.uniform(0.5, 0.95)},
+    "momentax.bench.Entry.widen.names": lambda: "beta",
     "momentax.bench.Horizon.learning_rate.peak": lambda: 0.5,
     "momentax.bench.Result.about": lambda: {"versions": {}},
     "momentax.bench.Result.cells": dict,
     "momentax.bench.Result.hashes": dict,
+    "momentax.bench.Result.fail_where_variants_fail.variants": lambda: result(
+        "spiral_deep_wider", nesterov=-2.0, adam=-2.5
+    ),
     "momentax.bench.Result.join.other": lambda: INSTANCES["momentax.bench.Result"](),
     "momentax.bench.Result.protocol": lambda: momentax.bench.Protocol(),
     "momentax.bench.Task.batch_size": lambda: None,
@@ -165,7 +169,7 @@ INSTANCES: dict[str, Callable[[], Any]] = {
     "momentax.bench.Horizon": lambda: momentax.bench.Horizon(100),
     "momentax.bench.Result": lambda: result(
         "ridge", task_hash(momentax.bench.tasks["ridge"]), nesterov=-2.0, adam=-2.5
-    ),
+    ).join(result("spiral_deep", nesterov=-2.0, adam=-2.5)),
     "momentax.bench.Task": lambda: momentax.bench.tasks["ridge"],
     "momentax.diagnostics.Curvature": lambda: momentax.diagnostics.Curvature(
         0.5, 1.0, INSTANCES["momentax.diagnostics.Spectrum"](), {}

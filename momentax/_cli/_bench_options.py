@@ -64,7 +64,7 @@ def _add_contestants(bench: argparse.ArgumentParser) -> None:
         "--anyway",
         action="store_true",
         help="compare with recorded results even if they were made by other versions of momentax, "
-        "JAX, Optax or of a task",
+        "JAX, Optax or of a task, or on another kind of device",
     )
 
 
@@ -80,10 +80,20 @@ def _add_bench_numbers(bench: argparse.ArgumentParser) -> None:
     option(
         "--seeds",
         type=whole(2),
-        default=16,
         metavar="N",
         help="number of seeds on which the best setting is evaluated; recorded results have 16 "
-        "(default: %(default)s)",
+        "(default: 16; 12 without any of METHOD, --tasks and --methods)",
+    )
+    option(
+        "--weight-decay",
+        action="store_true",
+        help="search a decoupled weight decay from 1e-5 to 1 too",
+    )
+    option(
+        "--widen",
+        action="store_true",
+        help="run methods again whose best rate or β lies at an end of its range, once, with a "
+        "range that is wider by a factor of ten at both ends",
     )
     option(
         "--learning-rates",

@@ -1,11 +1,11 @@
 """Which momentum to use when: real tasks, a protocol, and results that anyone can make again.
 
 A Task is a small training problem with its data and its model, and `tasks` has eight by name.
-An Entry is a method with the space in which its hyperparameters are searched, and `entries` has
-fifteen by name. `run` tunes every method on every task by one protocol
-and evaluates the choice on other seeds, and `Result` says which methods are better, and which are
-not distinguishable. `costs` measures what a step of each takes, and `target` is the score that a
-strong method reaches on a task.
+`held_out` has four variants of them, which run for releases only. An Entry is a method with the
+space in which its hyperparameters are searched, and `entries` has fifteen by name. `run` tunes
+every method on every task by one protocol and evaluates the choice on other seeds, and `Result`
+says which methods are better, and which are not distinguishable. `costs` measures what a step of
+each takes, and `target` is the score that a strong method reaches on a task.
 """
 
 from typing import TYPE_CHECKING
@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.bench._costs import Costs as Costs
     from momentax.bench._entries import entries as entries
     from momentax.bench._entry import Entry as Entry
-    from momentax.bench._entry import Horizon as Horizon
+    from momentax.bench._held_out import held_out as held_out
+    from momentax.bench._horizon import Horizon as Horizon
     from momentax.bench._measure_costs import costs as costs
     from momentax.bench._overall import MethodPairs as MethodPairs
     from momentax.bench._overall import Overall as Overall

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from momentax._core import arguments
-from momentax.bench import _overall, _runs, _trials
+from momentax.bench import _failures, _overall, _runs, _trials
 from momentax.bench._overall import MethodPairs, Overall
 from momentax.bench._trials import Sensitivity, SingleSetting
 from momentax.bench.statistics import ExpectedBest, Stuck
@@ -199,6 +199,40 @@ class Analyses:
             TypeError: plateau is not a number.
         """
         return _runs.stuck(self, task, method, plateau)
+
+    def fail_where_variants_fail(
+        self, variants: Any, control: str | None = None, *, factor: float = 4.0
+    ) -> Any:
+        """Count a method as failed on each task whose held-out variant it fails.
+
+        A method fails a variant if at least half of its evaluation runs there diverge, or if its
+        loss relative to that of the control is there more than `factor` times what it is on the
+        task:
+
+            median(y - y_control) on the variant > median(y - y_control) on the task + log₁₀ factor
+
+        The second rule is not used where a wider range might change it: if the method is at an edge
+        of its search range on the variant, or the control on the task. A failed cell gets the score
+        of the initial point on every seed, as if all runs had diverged, and the names of the
+        variants in its field `failed`. AlgoPerf's benchmark (arXiv:2306.07179) has such a rule.
+
+        Args:
+            variants: A Result of the same methods on variants of the tasks, such as
+                `momentax.bench.run(methods, momentax.bench.held_out)` makes.
+            control: The method to compare with. None is "nesterov", or the first method where that
+                is missing.
+            factor: How many times larger the relative loss may be, in (1, inf).
+
+        Returns:
+            A Result.
+
+        Raises:
+            ValueError: variants has no variant of a task of the result, lacks a method there, or
+                has other seeds or another schedule; control is not one of the methods, or factor
+                lies outside of its interval.
+            TypeError: variants is not a Result.
+        """
+        return _failures.fail_where_variants_fail(self, variants, control, factor)
 
 
 def _as_resamples(resamples: Any, seed: Any) -> tuple[int, int]:

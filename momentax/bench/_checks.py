@@ -12,7 +12,9 @@ import optax
 
 from momentax._core import arguments
 from momentax._core.typing import PyTree
-from momentax.bench._entry import Entry, Horizon, shapes_of
+from momentax.bench._entry import Entry
+from momentax.bench._function import require_traceable, shapes_of
+from momentax.bench._horizon import Horizon
 
 _STEPS = 60
 _CURVATURES = np.linspace(0.1, 1.0, 12, dtype=np.float32).reshape(3, 4)
@@ -30,7 +32,8 @@ def check(entry: Entry) -> list[str]:
         its state changes its size or structure from one update to the next.
 
     Raises:
-        TypeError: entry is not of type Entry.
+        TypeError: entry is not of type Entry, or needs the value of a traced array, as
+            `if beta > 0.9` does.
 
     Example:
         >>> momentax.bench.check(momentax.bench.entries["heavy_ball"])
@@ -41,6 +44,7 @@ def check(entry: Entry) -> list[str]:
             "entry must be a value of type Entry, as momentax.bench.entries has them or Entry.of "
             f"makes them, got {arguments.describe(entry)}"
         )
+    require_traceable(entry.name, entry.make, entry.default)
     middle = {name: float(each.quantile(0.5)) for name, each in entry.space.items()}
     found = [_describe_growth(entry, middle), _describe_ascent(entry, middle)]
     if any(found):  # What follows needs a state of fixed shapes and a method that descends.

@@ -19,6 +19,21 @@ def version_differences(one: Mapping[str, str], two: Mapping[str, str]) -> list[
     ]
 
 
+def setting_differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
+    """Return which settings differ that change results as other versions do.
+
+    Args:
+        one: What a result says about itself.
+        two: The same of another result.
+    """
+    first, second = (about.get("settings", {}) for about in (one, two))
+    return [
+        f"{name} {first.get(name, 'unknown')} against {second.get(name, 'unknown')}"
+        for name in {**first, **second}
+        if first.get(name) != second.get(name)
+    ]
+
+
 def task_differences(one: Mapping[str, str], two: Mapping[str, str]) -> list[str]:
     """Return which tasks that both have differ, by their hashes."""
     return [
@@ -32,7 +47,7 @@ def protocol_differences(one: Protocol, two: Protocol) -> list[str]:
     """Return why runs cannot be paired; the numbers of trials may differ."""
     return [
         f"{name} {getattr(one, name)} against {getattr(two, name)}"
-        for name in ("seeds", "first_seed", "shape", "length")
+        for name in ("seeds", "first_seed", "shape", "length", "weight_decay")
         if getattr(one, name) != getattr(two, name)
     ]
 

@@ -3,6 +3,8 @@
 The rate of a velocity is searched as the effective rate α Σ w, where Σ w is the sum of the kernel's
 weights, 1/(1 - β) for heavy ball. The effective rate and β are nearly independent, and the best
 effective rate of methods with and without momentum is about the same.
+
+Each function has an argument weight_decay for `Entry.with_weight_decay`; None runs no code for it.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ from momentax._methods._sign_average import sign_average
 from momentax._muon._muon import muon
 from momentax._sgd import sgd
 from momentax._wrappers._restart import restart
-from momentax.bench._entry import Entry, Horizon
+from momentax.bench._entry import Entry
+from momentax.bench._horizon import Horizon
 from momentax.bench._named import Named
 from momentax.sweeps import log_uniform, momentum_uniform, uniform
 
 _MOST_POLES = 4
+_Decay = jax.Array | None
 
 # The first range, up to 30, cut off the best rates of the ridge task.
 _EFFECTIVE = {"effective_rate": log_uniform(1e-3, 300)}
@@ -44,22 +48,36 @@ _ADAM = {
 _EPS = {"eps": log_uniform(1e-10, 1e-3)}
 
 
-def _plain(horizon: Horizon, learning_rate: jax.Array) -> Any:
-    return sgd(horizon.learning_rate(learning_rate), optax.identity())
+def _descend(horizon: Horizon, learning_rate: jax.Array, method: Any, decay: _Decay) -> Any:
+    """Return the optimizer of a method, with decoupled weight decay unless it is None."""
+    options: dict[str, Any] = {} if decay is None else {"weight_decay": decay, "decoupled": True}
+    return sgd(horizon.learning_rate(learning_rate), method, **options)
 
 
-def _heavy_ball(horizon: Horizon, effective_rate: jax.Array, beta: jax.Array) -> Any:
-    return sgd(horizon.learning_rate(effective_rate * (1 - beta)), heavy_ball(beta))
+def _plain(horizon: Horizon, learning_rate: jax.Array, weight_decay: _Decay = None) -> Any:
+    return _descend(horizon, learning_rate, optax.identity(), weight_decay)
 
 
-def _nesterov(horizon: Horizon, effective_rate: jax.Array, beta: jax.Array) -> Any:
-    return sgd(horizon.learning_rate(effective_rate * (1 - beta)), nesterov(beta))
+def _heavy_ball(
+    horizon: Horizon, effective_rate: jax.Array, beta: jax.Array, weight_decay: _Decay = None
+) -> Any:
+    return _descend(horizon, effective_rate * (1 - beta), heavy_ball(beta), weight_decay)
+
+
+def _nesterov(
+    horizon: Horizon, effective_rate: jax.Array, beta: jax.Array, weight_decay: _Decay = None
+) -> Any:
+    return _descend(horizon, effective_rate * (1 - beta), nesterov(beta), weight_decay)
 
 
 def _quasi_hyperbolic(
-    horizon: Horizon, effective_rate: jax.Array, beta: jax.Array, nu: jax.Array
+    horizon: Horizon,
+    effective_rate: jax.Array,
+    beta: jax.Array,
+    nu: jax.Array,
+    weight_decay: _Decay = None,
 ) -> Any:
-    return sgd(horizon.learning_rate(effective_rate), quasi_hyperbolic(beta, nu))
+    return _descend(horizon, effective_rate, quasi_hyperbolic(beta, nu), weight_decay)
 
 
 def _betas(longest_age: jax.Array, poles: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -76,18 +94,26 @@ def _betas(longest_age: jax.Array, poles: jax.Array) -> tuple[jax.Array, jax.Arr
 
 
 def _aggregated(
-    horizon: Horizon, effective_rate: jax.Array, longest_age: jax.Array, poles: jax.Array
+    horizon: Horizon,
+    effective_rate: jax.Array,
+    longest_age: jax.Array,
+    poles: jax.Array,
+    weight_decay: _Decay = None,
 ) -> Any:
     β, share = _betas(longest_age, poles)
     total = jnp.sum(share / (1 - β))
-    return sgd(horizon.learning_rate(effective_rate / total), aggregated(β, share))
+    return _descend(horizon, effective_rate / total, aggregated(β, share), weight_decay)
 
 
 def _kernel(
-    horizon: Horizon, effective_rate: jax.Array, longest_age: jax.Array, poles: jax.Array
+    horizon: Horizon,
+    effective_rate: jax.Array,
+    longest_age: jax.Array,
+    poles: jax.Array,
+    weight_decay: _Decay = None,
 ) -> Any:
     β, share = _betas(longest_age, poles)
-    return sgd(horizon.learning_rate(effective_rate), aggregated(β, share, gain="average"))
+    return _descend(horizon, effective_rate, aggregated(β, share, gain="average"), weight_decay)
 
 
 def _annealed(
@@ -96,53 +122,94 @@ def _annealed(
     beta: jax.Array,
     longest_age: jax.Array,
     share: jax.Array,
+    weight_decay: _Decay = None,
 ) -> Any:
     slow = schedules.anneal_age(beta, longest_age / (1 + longest_age), horizon.steps)
     mixture = aggregated((beta, slow), (1 - share, share), gain="average")
-    return sgd(horizon.learning_rate(effective_rate), mixture)
+    return _descend(horizon, effective_rate, mixture, weight_decay)
 
 
-def _restarted(horizon: Horizon, effective_rate: jax.Array, beta: jax.Array) -> Any:
-    α = horizon.learning_rate(effective_rate * (1 - beta))
-    return restart(sgd(α, nesterov(beta)), "gradient")
+def _restarted(
+    horizon: Horizon, effective_rate: jax.Array, beta: jax.Array, weight_decay: _Decay = None
+) -> Any:
+    return restart(_nesterov(horizon, effective_rate, beta, weight_decay), "gradient")
 
 
-def _signum(horizon: Horizon, learning_rate: jax.Array, beta: jax.Array) -> Any:
-    return sgd(horizon.learning_rate(learning_rate), sign_average(beta))
+def _signum(
+    horizon: Horizon, learning_rate: jax.Array, beta: jax.Array, weight_decay: _Decay = None
+) -> Any:
+    return _descend(horizon, learning_rate, sign_average(beta), weight_decay)
 
 
-def _lion(horizon: Horizon, learning_rate: jax.Array, beta1: jax.Array, beta2: jax.Array) -> Any:
-    return sgd(horizon.learning_rate(learning_rate), lion(beta1, beta2))
+def _lion(
+    horizon: Horizon,
+    learning_rate: jax.Array,
+    beta1: jax.Array,
+    beta2: jax.Array,
+    weight_decay: _Decay = None,
+) -> Any:
+    return _descend(horizon, learning_rate, lion(beta1, beta2), weight_decay)
 
 
 def _adam(
-    horizon: Horizon, learning_rate: jax.Array, beta1: jax.Array, beta2: jax.Array, eps: jax.Array
+    horizon: Horizon,
+    learning_rate: jax.Array,
+    beta1: jax.Array,
+    beta2: jax.Array,
+    eps: jax.Array,
+    weight_decay: _Decay = None,
 ) -> Any:
-    return optax.adam(horizon.learning_rate(learning_rate), beta1, beta2, eps)
+    α = horizon.learning_rate(learning_rate)
+    if weight_decay is None:
+        return optax.adam(α, beta1, beta2, eps)
+    return optax.adamw(α, beta1, beta2, eps, weight_decay=weight_decay)
 
 
 def _nadam(
-    horizon: Horizon, learning_rate: jax.Array, beta1: jax.Array, beta2: jax.Array, eps: jax.Array
+    horizon: Horizon,
+    learning_rate: jax.Array,
+    beta1: jax.Array,
+    beta2: jax.Array,
+    eps: jax.Array,
+    weight_decay: _Decay = None,
 ) -> Any:
-    return sgd(horizon.learning_rate(learning_rate), nadam(beta1, beta2, eps))
+    return _descend(horizon, learning_rate, nadam(beta1, beta2, eps), weight_decay)
 
 
 def _adan(
-    horizon: Horizon, learning_rate: jax.Array, beta1: jax.Array, beta2: jax.Array, beta3: jax.Array
+    horizon: Horizon,
+    learning_rate: jax.Array,
+    beta1: jax.Array,
+    beta2: jax.Array,
+    beta3: jax.Array,
+    weight_decay: _Decay = None,
 ) -> Any:
-    return sgd(horizon.learning_rate(learning_rate), adan(beta1, beta2, beta3))
+    return _descend(horizon, learning_rate, adan(beta1, beta2, beta3), weight_decay)
 
 
 def _muon(
-    horizon: Horizon, learning_rate: jax.Array, beta: jax.Array, adam_ratio: jax.Array
+    horizon: Horizon,
+    learning_rate: jax.Array,
+    beta: jax.Array,
+    adam_ratio: jax.Array,
+    weight_decay: _Decay = None,
 ) -> Any:
-    others = optax.adam(horizon.learning_rate(learning_rate * adam_ratio))
-    return muon(horizon.learning_rate(learning_rate), beta=beta, others=others)
-
-
-def _schedule_free(horizon: Horizon, learning_rate: jax.Array, beta: jax.Array) -> Any:
+    of_others = horizon.learning_rate(learning_rate * adam_ratio)
     α = horizon.learning_rate(learning_rate)
-    return optax.contrib.schedule_free(optax.sgd(α), α, b1=beta)
+    if weight_decay is None:
+        return muon(α, beta=beta, others=optax.adam(of_others))
+    others = optax.adamw(of_others, weight_decay=weight_decay)
+    return muon(α, beta=beta, others=others, weight_decay=weight_decay)
+
+
+def _schedule_free(
+    horizon: Horizon, learning_rate: jax.Array, beta: jax.Array, weight_decay: _Decay = None
+) -> Any:
+    α = horizon.learning_rate(learning_rate)
+    base = optax.sgd(α)
+    if weight_decay is not None:  # As in optax.contrib.schedule_free_sgd, at the iterate y.
+        base = optax.chain(optax.add_decayed_weights(weight_decay), base)
+    return optax.contrib.schedule_free(base, α, b1=beta)
 
 
 _AGES_AT_FIRST = {"effective_rate": 0.5, "longest_age": 99.0, "poles": 3.5}

@@ -3,80 +3,28 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy.stats import qmc
 
 from momentax._core import arguments
-from momentax._core.hyperparameters import as_constant
-from momentax._core.typing import Scalar, Schedule
+from momentax.bench import _function, _ranges
 from momentax.bench._space import Space
 from momentax.sweeps import Distribution, log_uniform, momentum_uniform
 
-_MOST_AXES = 4
-_EDGE = 0.05
-_WARMUP = 0.05  # The share of the steps in which the learning rate rises.
 _RATE, _EFFECTIVE = "learning_rate", "effective_rate"
 _LINEAR, _NORMALIZED = log_uniform(1e-3, 300), log_uniform(1e-5, 0.3)  # Of effective rates.
-_LONG_RUN = 2000  # Steps, after which a velocity with β = 0.997 has settled.
 # The spaces of the arguments that a function of one's own may have.
 _SPACES = {
     **dict.fromkeys(("beta", "momentum"), momentum_uniform(0.5, 0.997)),
     **dict.fromkeys(("beta1", "b1"), momentum_uniform(0.5, 0.995)),
     **dict.fromkeys(("beta2", "b2"), momentum_uniform(0.8, 0.9999)),
 }
-
-
-class Horizon(NamedTuple):
-    """The length of a run, and the shape of the learning rate's schedule over it.
-
-    steps: N, the number of updates of the run.
-    shape: "cosine" or "constant", what follows after the warm-up.
-    """
-
-    steps: int
-    shape: str = "cosine"
-
-    def learning_rate(self, peak: Scalar) -> Schedule:
-        """Return the schedule with a given peak.
-
-            α_t = peak · min(1, (t + 1) / w) · c_t,    w = max(1, N/20)
-
-        with c_t = ½ (1 + cos(π max(0, t - w) / (N - w))) or c_t = 1.
-
-        Args:
-            peak: The largest learning rate, a number in [0, inf) or a 0-d array, traced or not.
-
-        Raises:
-            ValueError: peak is negative or not finite.
-            TypeError: peak is not a number.
-
-        Example:
-            >>> rate = momentax.bench.Horizon(200).learning_rate(2.0)
-            >>> [round(float(rate(t)), 3) for t in (0, 9, 105, 200)]
-            [0.2, 2.0, 1.0, 0.0]
-        """
-        shape = arguments.as_option("shape", self.shape, ("cosine", "constant"))
-        w = max(1.0, _WARMUP * self.steps)
-        peak = jnp.asarray(as_constant("peak", peak, "[0, inf)")(0), jnp.float32)
-
-        def schedule(count: Any) -> Any:
-            t = jnp.asarray(count, jnp.float32)
-            rise = jnp.minimum(1.0, (t + 1) / w)
-            if shape == "constant":
-                return peak * rise
-            share = jnp.clip((t - w) / max(self.steps - w, 1.0), 0.0, 1.0)
-            return peak * rise * 0.5 * (1 + jnp.cos(jnp.pi * share))
-
-        return schedule
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,7 +35,7 @@ class Entry:
     make: a function (horizon, **hyperparameters) to an Optax transformation. It gives the peak of
         its learning rate to `horizon.learning_rate`, may read `horizon.steps`, and does not know
         the task. The hyperparameters are tracers.
-    space: a distribution for each hyperparameter, at most four.
+    space: a distribution for each hyperparameter, at most four, the most important first.
     default: the hyperparameters of the first trial, those that a user would start with.
     shape: "cosine", the schedule of all entries, or "constant" for a method that replaces the
         schedule by something of its own.
@@ -112,13 +60,13 @@ class Entry:
             raise ValueError(
                 f"name must be a name for tables and files, without a slash, got {self.name!r}"
             )
-        _require_space(self.space)
+        _ranges.require_space(self.space)
         arguments.require_function(
             "make", self.make, "of a horizon and the hyperparameters", None, **dict(self.space)
         )
         arguments.as_text("description", self.description, "'the sign of an average'")
         arguments.as_option("shape", self.shape, ("cosine", "constant"))
-        _require_default(self.default, self.space)
+        _ranges.require_default(self.default, self.space)
 
     def __repr__(self) -> str:
         about = f": {self.description}" if self.description else ""
@@ -157,7 +105,8 @@ class Entry:
                 default, or the middle of the range.
 
         Raises:
-            TypeError: function is not a function, or has no argument learning_rate.
+            TypeError: function is not a function, has no argument learning_rate, or needs the
+                value of a traced array, as `if beta > 0.9` does.
             ValueError: An argument has neither a default nor a range, there are more than four
                 hyperparameters, or space or default has a name that is not an argument.
 
@@ -170,8 +119,8 @@ class Entry:
         arguments.require_function("function", function, "from a learning rate to an optimizer")
         if name is not None:
             arguments.as_text("name", name, "'mine'")
-        parameters = _parameters_of(function)
-        ranges = {**_SPACES, **_as_mapping("space", space, (*parameters, _EFFECTIVE))}
+        parameters = _function.parameters_of(function)
+        ranges = {**_SPACES, **_function.as_mapping("space", space, (*parameters, _EFFECTIVE))}
         searched = {key: ranges[key] for key in parameters if key in ranges}
         for key, parameter in parameters.items():
             if key not in (*ranges, _RATE) and parameter.default is inspect.Parameter.empty:
@@ -187,16 +136,18 @@ class Entry:
         }
         own = getattr(function, "__name__", "mine") if name is None else name
         if _RATE in searched:
-            made = partial(_with_learning_rate, function)
+            made = partial(_function.with_learning_rate, function)
+            _function.require_traceable(own, made, first)
         else:
-            made = partial(_with_effective_rate, function)
-            usual, start = (
-                (_LINEAR, 0.5) if _is_homogeneous(function, first) else (_NORMALIZED, 1e-3)
-            )
+            made = partial(_function.with_effective_rate, function)
+            _function.require_traceable(own, made, {_EFFECTIVE: 1.0, **first})
+            is_linear = _function.is_homogeneous(function, first)
+            usual, start = (_LINEAR, 0.5) if is_linear else (_NORMALIZED, 1e-3)
             rates = ranges.get(_EFFECTIVE, usual)
             start = start if rates is usual else float(rates.quantile(0.5))
             searched, first = {_EFFECTIVE: rates, **searched}, {_EFFECTIVE: start, **first}
-        return cls(own, made, searched, {**first, **_as_mapping("default", default, searched)})
+        given = _function.as_mapping("default", default, searched)
+        return cls(own, made, searched, {**first, **given})
 
     def trials(self, count: int = 32) -> dict[str, np.ndarray]:
         """Return the hyperparameters of the trials.
@@ -216,6 +167,76 @@ class Entry:
         """
         return trials_of(self.space, self.default, count)
 
+    def widen(self, names: str | Iterable[str]) -> Entry:
+        """Return the entry with wider ranges of some hyperparameters.
+
+        Both ends of a range move by a factor of ten: those of a rate or an age to a tenth and to
+        ten times of what they are, and those of β and ν by a factor of ten of 1 - β, within
+        [0, 1). The points of `trials` are then others.
+
+        Args:
+            names: Names of hyperparameters in the space; one, or several.
+
+        Raises:
+            ValueError: A name is not in the space, there is none, or its range is linear and is not
+                that of a rate, an age or β.
+            TypeError: names is neither a name nor a list of names.
+
+        Example:
+            >>> entry = momentax.bench.entries["nesterov"].widen("beta")
+            >>> entry.space["beta"]
+            Distribution(low=0.0, high=0.9997, scale='momentum')
+        """
+        given = [names] if isinstance(names, str) else names
+        if not isinstance(given, Iterable):
+            raise TypeError(
+                f"names must be names of hyperparameters, such as {list(self.space)[:1]}, got "
+                f"{arguments.describe(names)}"
+            )
+        chosen = [arguments.as_option("names", name, tuple(self.space)) for name in given]
+        if not chosen:
+            raise ValueError(f"names must have at least one of {', '.join(self.space)}, got none")
+        wider = {name: _ranges.widened(name, self.space[name]) for name in chosen}
+        if fixed := [name for name, each in wider.items() if each is None]:
+            raise ValueError(
+                "names must be rates, ages, β, or hyperparameters on a logarithmic scale; that of "
+                f"{fixed[0]} is linear, and nothing says how far it can be widened"
+            )
+        return replace(self, space={**self.space, **wider})
+
+    def with_weight_decay(self) -> Entry:
+        """Return the entry with decoupled weight decay as one more hyperparameter.
+
+            θ_t = θ_{t-1} + u_t - α_t λ θ_{t-1}
+
+        All parameters decay, and not their velocity: this is `weight_decay` of `momentax.sgd` with
+        decoupled=True, and of `optax.adamw`. λ is searched from 1e-5 to 1 on a logarithmic scale,
+        and its default is 1e-4. An entry with four hyperparameters keeps the default of the last
+        one that is no rate, such as ε of Adam, so that four are searched.
+
+        A `make` with an argument weight_decay gets λ, and so does a function that has one. The
+        decay is added to the updates of other functions. An entry that searches weight_decay is
+        returned as it is.
+
+        Raises:
+            TypeError: `make` has no argument weight_decay.
+
+        Example:
+            >>> momentax.bench.entries["adam"].with_weight_decay()
+            <Entry adam(learning_rate, beta1, beta2, weight_decay)>
+        """
+        if _ranges.DECAY in self.space:
+            return self
+        if not _function.takes_decay(self.make) and not _function.is_made(self.make):
+            raise TypeError(
+                f"the entry {self.name} has no weight decay: make must have an argument "
+                "weight_decay, as in def make(horizon, learning_rate, weight_decay=0.0)"
+            )
+        space, default = _ranges.with_decay(self.space, self.default)
+        fixed = {name: each for name, each in self.default.items() if name not in default}
+        make = partial(self.make, **fixed) if fixed else self.make
+        return replace(self, make=make, space=space, default=default)
+
 
 def trials_of(
     space: Mapping[str, Distribution], default: Mapping[str, float], count: int
@@ -223,7 +244,7 @@ def trials_of(
     """Return the hyperparameters of the trials in a search space, as `Entry.trials` does."""
     count = arguments.as_count("count", count, most=2**16)
     sobol: Any = qmc.Sobol  # Its argument seed is called rng in newer versions of SciPy.
-    shares = sobol(_MOST_AXES, scramble=True, seed=0).random_base2(
+    shares = sobol(_ranges.MOST_AXES, scramble=True, seed=0).random_base2(
         max(0, int(np.ceil(np.log2(count))))
     )[:count]
     values = {
@@ -236,139 +257,5 @@ def trials_of(
 
 
 def names_at_edge(entry: Entry | Space, hyperparameters: Mapping[str, float]) -> list[str]:
-    """Return which rates, β and ages lie within 5% of an end of their range, on its scale.
-
-    A lower end of 0 does not count: no β or ν lies below it. Neither do the ends of other
-    hyperparameters, such as ε or a number of poles: one that hardly matters is near an end by
-    chance.
-    """
-    return [
-        name
-        for name, each in entry.space.items()
-        if re.search("rate|beta|momentum|age$|^b[0-9]$|^nu$", name)
-        and (
-            hyperparameters[name] > each.quantile(1 - _EDGE)
-            or (hyperparameters[name] < each.quantile(_EDGE) and each.low != 0)
-        )
-    ]
-
-
-def _with_learning_rate(
-    function: Callable[..., Any], horizon: Horizon, *, learning_rate: Any, **others: Any
-) -> Any:
-    return _call(function, horizon.learning_rate(learning_rate), others)
-
-
-def _call(function: Callable[..., Any], learning_rate: Any, others: Any) -> Any:
-    """Return the optimizer that a user's function makes."""
-    tx = function(learning_rate=learning_rate, **others)
-    arguments.require_transformation("what function returns", tx)
-    return optax.with_extra_args_support(tx)
-
-
-def _with_effective_rate(
-    function: Callable[..., Any], horizon: Horizon, *, effective_rate: Any, **others: Any
-) -> Any:
-    gain = jnp.abs(_long_run_step(function, others))
-    # A method without such a step, as one whose steps shrink to 0, keeps its learning rate.
-    gain = jnp.where(jnp.isfinite(gain) & (gain > 1e-4), gain, 1.0)
-    return _call(function, horizon.learning_rate(effective_rate / gain), others)
-
-
-def _long_run_step(function: Callable[..., Any], others: Any, gradient: float = 1.0) -> jax.Array:
-    """Return the long-run step of an optimizer with learning rate 1 for a constant gradient."""
-    tx = _call(function, _one, others)
-    params = {"kernel": jnp.eye(2), "bias": jnp.ones(2)}
-    g = jax.tree.map(lambda leaf: gradient * jnp.ones_like(leaf), params)
-
-    def loss(params: Any) -> jax.Array:
-        return sum(map(jnp.sum, jax.tree.leaves(params)), jnp.float32(0))
-
-    def step(_: Any, carry: Any) -> Any:
-        return tx.update(g, carry[1], params, value=jnp.float32(1), grad=g, value_fn=loss)
-
-    start = (jax.tree.map(jnp.zeros_like, params), tx.init(params))
-    if shapes_of(start) != shapes_of(jax.eval_shape(step, 0, start)):
-        return jnp.float32(jnp.nan)  # No loop can carry the state; `check` says so.
-    u, _ = jax.lax.fori_loop(0, _LONG_RUN, step, start)
-    return jnp.mean(u["bias"])
-
-
-def _one(count: Any) -> float:
-    del count
-    return 1.0
-
-
-def shapes_of(tree: Any) -> tuple[Any, list[Any]]:
-    """Return the structure of a tree, and the shape and dtype of each leaf."""
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
-
-
-def _is_homogeneous(function: Callable[..., Any], others: Any) -> bool:
-    """Return whether the steps of an optimizer grow with the gradient."""
-    run = jax.jit(lambda gradient: _long_run_step(function, others, gradient))
-    # Small gradients, since clipping limits the steps of large ones.
-    return abs(float(run(1e-2))) > 3 * abs(float(run(1e-3)))
-
-
-def _require_space(space: Any) -> None:
-    example = 'such as {"learning_rate": momentax.sweeps.log_uniform(1e-3, 1)}'
-    if not isinstance(space, Mapping) or not all(
-        isinstance(name, str) and isinstance(each, Distribution) for name, each in space.items()
-    ):
-        raise TypeError(
-            f"space must be a dictionary from names to distributions, {example}, got "
-            f"{arguments.describe(space)}"
-        )
-    if not 1 <= len(space) <= _MOST_AXES:
-        raise ValueError(
-            f"space must have 1 to {_MOST_AXES} hyperparameters, {example}, got {len(space)}"
-        )
-
-
-def _require_default(default: Any, space: Mapping[str, Distribution]) -> None:
-    if not isinstance(default, Mapping) or set(default) != set(space):
-        raise ValueError(
-            f"default must have a number for each of {', '.join(space)}, got "
-            f"{arguments.describe(default)}"
-        )
-    for name, each in space.items():
-        value = arguments.as_real(f"default[{name!r}]", default[name], arguments.ANY_REAL)
-        if not each.low <= value <= each.high:
-            raise ValueError(
-                f"default[{name!r}] must lie in its range, [{each.low:g}, {each.high:g}], got "
-                f"{value:g}"
-            )
-
-
-def _parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a user's function, which must have a learning rate."""
-    kinds = inspect.Parameter
-    parameters = {
-        name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind not in (kinds.VAR_KEYWORD, kinds.VAR_POSITIONAL)
-    }
-    if "learning_rate" not in parameters:
-        raise TypeError(
-            "function must make an optimizer from an argument learning_rate, as in "
-            f"def mine(learning_rate, beta), got the arguments {', '.join(parameters) or 'none'}"
-        )
-    if any(each.kind is kinds.POSITIONAL_ONLY for each in parameters.values()):
-        raise TypeError("function must accept its arguments by name, got positional-only ones")
-    return parameters
-
-
-def _as_mapping(name: str, value: Any, known: Iterable[str]) -> dict[str, Any]:
-    """Return a dictionary that has only some names."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a dictionary, got {arguments.describe(value)}")
-    if unknown := [key for key in value if key not in known]:
-        raise ValueError(
-            f"{name} must have no other names than {', '.join(known)}, got "
-            f"{arguments.describe(unknown[0])}"
-        )
-    return dict(value)
+    """Return which rates, β and ages lie within 5% of an end of their range, on its scale."""
+    return _ranges.names_at_edge(entry.space, hyperparameters)

@@ -16,7 +16,9 @@ import jax
 
 from momentax._core.version import momentax_version
 from momentax.bench import _examples, _layers, _training
+from momentax.bench._held_out import BASES
 from momentax.bench._task import Task
+from momentax.bench._tasks import tasks
 
 COMPARED = ("momentax", "jax", "optax")  # Other versions of these may give other numbers.
 
@@ -27,14 +29,28 @@ def versions() -> dict[str, str]:
     return {"momentax": momentax_version(), **packages, "python": platform.python_version()}
 
 
+def settings() -> dict[str, str]:
+    """Return the kind of device and the settings of JAX that change the numbers of all runs."""
+    config: Any = jax.config
+    keys = str(config.jax_default_prng_impl)
+    if not config.jax_threefry_partitionable:
+        keys += " that is not partitionable"
+    return {
+        "device": jax.default_backend(),
+        "numbers": "64 bits" if config.jax_enable_x64 else "32 bits",
+        "random keys": keys,
+    }
+
+
 def about(hours: float = 0.0) -> dict[str, Any]:
-    """Return the versions, the processor, the devices and the day.
+    """Return the versions, the settings, the processor, the devices and the day.
 
     Args:
         hours: The time that the runs took.
     """
     return {
         "versions": versions(),
+        "settings": settings(),
         "processor": processor(),
         "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}",
         "date": date.today().isoformat(),
@@ -60,6 +76,8 @@ def task_hash(task: Task) -> str:
     shared = [_code_of(module) for module in (_examples, _layers, _training)]
     sizes = [task.name, task.checksum, task.batch_size, task.steps, task.infimum, task.floor]
     parts = [_own_code(task), *shared, repr(sizes)]
+    if task.name in BASES:  # A variant uses functions of its task.
+        parts.append(_own_code(tasks[BASES[task.name]]))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

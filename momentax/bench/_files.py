@@ -103,7 +103,8 @@ def as_cell(fields: Mapping[str, Any]) -> Cell:
         name: np.asarray([math.nan if x is None else x for x in fields[name]], np.float64)
         for name in _ARRAYS
     }
-    return Cell(**{**fields, **arrays, "diverged": tuple(fields["diverged"])})
+    tuples = {name: tuple(fields.get(name, ())) for name in ("diverged", "widened", "failed")}
+    return Cell(**{**fields, **arrays, **tuples})
 
 
 def _line(value: Any) -> str:

@@ -18,7 +18,8 @@ from momentax._core.typing import PyTree
 from momentax.bench import _facts
 from momentax.bench._costs import BASELINE, Cost, Costs
 from momentax.bench._entries import entries
-from momentax.bench._entry import Entry, Horizon
+from momentax.bench._entry import Entry
+from momentax.bench._horizon import Horizon
 from momentax.bench._run import as_entries, as_tasks
 from momentax.bench._task import Task
 from momentax.storage import bytes_per_parameter

@@ -19,7 +19,9 @@ import jax
 import numpy as np
 
 from momentax._core.typing import Reals
-from momentax.bench._entry import Entry, Horizon, names_at_edge
+from momentax.bench import _ranges
+from momentax.bench._entry import Entry, names_at_edge
+from momentax.bench._horizon import Horizon
 from momentax.bench._task import Task
 from momentax.sweeps import sweep, zipped
 
@@ -37,6 +39,8 @@ class Protocol(NamedTuple):
         own shape is "constant" keeps it.
     length: the number of steps, as a multiple of the task's own.
     tuning_seed: the first of the three seeds on which trials are compared.
+    weight_decay: whether every entry searches a decoupled weight decay too, as
+        `Entry.with_weight_decay` says.
     """
 
     trials: int = 32
@@ -45,6 +49,7 @@ class Protocol(NamedTuple):
     shape: str = "cosine"
     length: float = 1.0
     tuning_seed: int = 0
+    weight_decay: bool = False
 
 
 class Cell(NamedTuple):
@@ -63,6 +68,10 @@ class Cell(NamedTuple):
     checkpoints: the mean of y over these runs at the initial point and at 40 checkpoints.
     diverged: the numbers of trials and of evaluation runs that diverged.
     edge: the hyperparameters of the choice that lie within 5% of an end of their range.
+    widened: the hyperparameters whose range was widened for this cell, after a first pass that it
+        replaces.
+    failed: the held-out variants of the task that make the cell a failure, as
+        `fail_where_variants_fail` finds them.
     """
 
     hyperparameters: dict[str, float]
@@ -75,6 +84,8 @@ class Cell(NamedTuple):
     checkpoints: Reals
     diverged: tuple[int, int]
     edge: list[str]
+    widened: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 class _Runner(NamedTuple):
@@ -168,6 +179,35 @@ def measure(
         (int(tuning["diverged"].sum()), int(evaluated["diverged"].sum())),
         names_at_edge(entry, hyperparameters),
     )
+
+
+def widen_at_edges(
+    entries: Mapping[str, Entry], cells: Mapping[tuple[str, str], Cell]
+) -> dict[str, Entry]:
+    """Return the entries with a cell at an edge, each with all ranges widened that had an edge.
+
+    A range that cannot be widened stays, and its cells keep their mark.
+
+    Args:
+        entries: The entries by their names.
+        cells: Their cells on all tasks, by the names of the task and the entry.
+    """
+    wider = {}
+    for name, entry in entries.items():
+        edges = {edge for (_, own), cell in cells.items() if own == name for edge in cell.edge}
+        names = [
+            edge
+            for edge, each in entry.space.items()
+            if edge in edges and _ranges.widened(edge, each) is not None
+        ]
+        if names:
+            wider[name] = entry.widen(names)
+    return wider
+
+
+def widened_names(entry: Entry, wider: Entry) -> tuple[str, ...]:
+    """Return the hyperparameters that an entry searches in other ranges than before."""
+    return tuple(name for name, each in wider.space.items() if each != entry.space[name])
 
 
 def _capped(task: Task, losses: Reals) -> Reals:

@@ -17,6 +17,7 @@ from momentax.bench import _facts, _files, statistics
 from momentax.bench._analyses import Analyses
 from momentax.bench._differences import (
     protocol_differences,
+    setting_differences,
     space_differences,
     task_differences,
     version_differences,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import pandas
 
 CONTROL = "nesterov"
+_RECORDED = ("results", "constant", "decay", "repeat", "held_out")
 _SMALLEST = 1e-3  # In units of log₁₀: 0.2% of a loss. Rounding alone makes smaller differences.
 
 
@@ -43,7 +45,7 @@ class Result(Analyses):
 
     cells: a Cell for each pair of a task and a method, by their names.
     protocol: the numbers of runs.
-    about: the versions, the processor and the hours that the runs took.
+    about: the versions, the settings of JAX, the processor and the hours that the runs took.
     hashes: of each task, the hash of its data and code.
     spaces: of each method, the space in which its hyperparameters were searched. Without it their
         values are known for the chosen trials only.
@@ -185,6 +187,7 @@ class Result(Analyses):
         now = {name: _facts.task_hash(tasks[name]) for name in self.tasks if name in tasks}
         return [
             *version_differences(self.about["versions"], _facts.versions()),
+            *setting_differences(self.about, {"settings": _facts.settings()}),
             *task_differences(self.hashes, now),
         ]
 
@@ -194,7 +197,7 @@ class Result(Analyses):
         Returns:
             A pandas DataFrame with the columns task, method, score and score_sd (of y over the
             evaluation seeds), speed_up, validation, chosen, diverged_trials,
-            diverged_runs, edge, and one for each hyperparameter.
+            diverged_runs, edge, widened, failed, and one for each hyperparameter.
 
         Raises:
             ModuleNotFoundError: pandas is not installed.
@@ -280,12 +283,14 @@ class Result(Analyses):
         """Return the results that come with momentax.
 
         Args:
-            name: "results" for the cosine schedule, or "constant".
+            name: "results" for the cosine schedule, "constant" for constant rates, "decay" with
+                weight decay, "repeat" for three methods with other seeds, or "held_out" for the
+                variants of tasks.
 
         Raises:
             FileNotFoundError: This version of momentax has no such results.
         """
-        name = arguments.as_option("name", name, ("results", "constant", "repeat"))
+        name = arguments.as_option("name", name, _RECORDED)
         return cls._of(_files.recorded(name))
 
     @classmethod
@@ -329,12 +334,14 @@ class Result(Analyses):
 
         Args:
             other: The result to add; a method that both have stays as it is here.
-            anyway: Whether to join results that differ in versions, in the code of a task or in the
-                search space of a method. Their differences may then come from these.
+            anyway: Whether to join results that differ in versions, in the kind of device or the
+                settings of JAX, in the code of a task or in the search space of a method. Their
+                differences may then come from these.
 
         Raises:
-            ValueError: The versions of momentax, JAX or Optax differ, or the hash of a
-                task, or the seeds or the schedule, or the search space of a method that both have,
+            ValueError: The versions of momentax, JAX or Optax differ, or the kind of device, 64-bit
+                mode or random keys, or the hash of a task, or the seeds, the schedule or the weight
+                decay, or the search space of a method that both have,
                 on different tasks; the message names the difference.
             TypeError: other is not a Result, or anyway is not a bool.
         """
@@ -344,13 +351,18 @@ class Result(Analyses):
         faults = []
         if not anyway:
             faults += version_differences(self.about["versions"], other.about["versions"])
+            faults += setting_differences(self.about, other.about)
             faults += task_differences(self.hashes, other.hashes)
             faults += space_differences(self, other)
         faults += protocol_differences(self.protocol, other.protocol)
         if faults:
             raise ValueError(
                 f"the results cannot be compared: {'; '.join(faults)}"
-                + ("; anyway=True allows other versions, tasks and spaces" if not anyway else "")
+                + (
+                    "; anyway=True allows other versions, settings, tasks and spaces"
+                    if not anyway
+                    else ""
+                )
             )
         cells = dict(self.cells)
         for key, cell in other.cells.items():

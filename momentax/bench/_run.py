@@ -6,13 +6,15 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from momentax._core import arguments
 from momentax.bench import _facts
 from momentax.bench._entries import entries as all_entries
 from momentax.bench._entry import Entry
-from momentax.bench._protocol import Cell, Protocol, measure
+from momentax.bench._function import require_traceable
+from momentax.bench._named import Named
+from momentax.bench._protocol import Cell, Protocol, measure, widen_at_edges, widened_names
 from momentax.bench._result import Result
 from momentax.bench._space import Space
 from momentax.bench._task import Task
@@ -27,6 +29,8 @@ def run(
     seeds: int = 16,
     first_seed: int = 1000,
     shape: str = "cosine",
+    weight_decay: bool = False,
+    widen: bool = False,
     store: str | os.PathLike[str] | None = None,
     progress: bool = True,
     report: Callable[[str, str, int, int], object] | None = None,
@@ -47,8 +51,8 @@ def run(
         methods: What to run: names of `momentax.bench.entries`, values of type Entry, or functions
             of a learning rate and other hyperparameters, as for `Entry.of`; one, or several. None
             runs all entries.
-        tasks: Names of `momentax.bench.tasks` or values of type Task; one, or several. None runs
-            all tasks.
+        tasks: Names of `momentax.bench.tasks` or values of type Task; one, or several, such as
+            `momentax.bench.held_out`. None runs all tasks.
         trials: The number of trials of each method on each task, at least 2.
         seeds: The number of evaluation seeds, at least 2. With fewer than 13, no difference can
             be decided among the 112 comparisons of all entries on all tasks.
@@ -56,11 +60,16 @@ def run(
             are paired by seed, so compare only results with the same seeds.
         shape: "cosine" for a warm-up and a cosine to 0, or "constant" for a warm-up and a constant
             learning rate.
+        weight_decay: Whether every method searches a decoupled weight decay from 1e-5 to 1 too, as
+            `Entry.with_weight_decay` says. The loss that is scored has no decay.
+        widen: Whether a method whose best rate, β or age lies at an end of its range on any task
+            runs again on all tasks, once, with that range widened as `Entry.widen` does. The new
+            cells replace the first ones.
         store: A folder that keeps each finished run. The same call with the same store continues
             where it was interrupted.
         progress: Whether each sweep shows a bar, as in `momentax.sweep`.
         report: A function that is called with the task, the method, the number of the cell and
-            their number before each cell.
+            their number before each cell. Cells with wider ranges add to their number.
 
     Returns:
         A Result.
@@ -68,7 +77,8 @@ def run(
     Raises:
         ValueError: A name is not one of those, two methods or tasks have one name, or a number is
             out of range.
-        TypeError: An argument has another type.
+        TypeError: An argument has another type, a method needs the value of a traced array, as
+            `if beta > 0.9` does, or weight_decay is True and an Entry has no weight decay.
 
     Example:
         >>> result = momentax.bench.run("sgd", "ridge", trials=2, seeds=2, progress=False)
@@ -82,26 +92,67 @@ def run(
         seeds=arguments.as_count("seeds", seeds, least=2),
         first_seed=arguments.as_count("first_seed", first_seed, least=3, most=2**31 - 1 - seeds),
         shape=arguments.as_option("shape", shape, ("cosine", "constant")),
+        weight_decay=arguments.as_flag("weight_decay", weight_decay),
     )
+    widens = arguments.as_flag("widen", widen)
+    if protocol.weight_decay:
+        chosen = {name: entry.with_weight_decay() for name, entry in chosen.items()}
     if report is not None:
         signature = "of the task, the method, the number of the cell and their number"
         arguments.require_function("report", report, signature, None, None, None, None)
     folder = None if store is None else Path(arguments.as_path("store", store))
-    shows = arguments.as_flag("progress", progress)
+    measured = _Pass(on, protocol, folder, arguments.as_flag("progress", progress), report)
     # Before the runs, since the code of a task must be found for it.
     hashes = {name: _facts.task_hash(task) for name, task in on.items()}
-    start, cells = time.monotonic(), dict[tuple[str, str], Cell]()
-    for task in on.values():
-        for entry in chosen.values():
-            if report is not None:
-                report(task.name, entry.name, len(cells), len(on) * len(chosen))
-            kept = None if folder is None else folder / shape / task.name / entry.name
-            cells[task.name, entry.name] = measure(
-                entry, task, protocol, folder=kept, progress=shows
-            )
+    start = time.monotonic()
+    found = measured(chosen)
+    if widens:
+        wider = widen_at_edges(chosen, found)
+        for (task, name), cell in measured(wider, "-widened", len(found)).items():
+            found[task, name] = cell._replace(widened=widened_names(chosen[name], wider[name]))
+        chosen |= wider
     hours = (time.monotonic() - start) / 3600
     spaces = {name: Space(entry.space, entry.default) for name, entry in chosen.items()}
-    return Result(cells, protocol, _facts.about(hours), hashes, spaces)
+    return Result(found, protocol, _facts.about(hours), hashes, spaces)
+
+
+class _Pass(NamedTuple):
+    """The cells of entries on all tasks of a call.
+
+    tasks: the tasks by their names.
+    protocol: the numbers of runs.
+    folder: where finished runs are kept, or None.
+    progress: as for `sweep`.
+    report: as for `run`.
+    """
+
+    tasks: Mapping[str, Task]
+    protocol: Protocol
+    folder: Path | None
+    progress: bool
+    report: Callable[[str, str, int, int], object] | None
+
+    def __call__(
+        self, entries: Mapping[str, Entry], suffix: str = "", done: int = 0
+    ) -> dict[tuple[str, str], Cell]:
+        """Measure the entries.
+
+        suffix: what the name of the folder ends with.
+        done: the number of cells before these.
+        """
+        decay = "-decay" if self.protocol.weight_decay else ""
+        part = f"{self.protocol.shape}{decay}{suffix}"
+        cells = {}
+        for task in self.tasks.values():
+            for entry in entries.values():
+                if self.report is not None:
+                    count = done + len(self.tasks) * len(entries)
+                    self.report(task.name, entry.name, done + len(cells), count)
+                kept = None if self.folder is None else self.folder / part / task.name / entry.name
+                cells[task.name, entry.name] = measure(
+                    entry, task, self.protocol, folder=kept, progress=self.progress
+                )
+        return cells
 
 
 def as_entries(methods: Any) -> dict[str, Entry]:
@@ -125,7 +176,7 @@ def _by_name(
             f"{argument} must be a name, one of {', '.join(known)}, or a list of names, got "
             f"{arguments.describe(given)}"
         )
-    several: Any = [given] if single else given
+    several: Any = [given] if single else given.values() if isinstance(given, Named) else given
     found = [convert(argument, each, known) for each in several]
     if not found:
         raise ValueError(f"{argument} must have at least one name of {', '.join(known)}, got none")
@@ -138,6 +189,8 @@ def _by_name(
 
 def _as_entry(argument: str, value: Any, known: Mapping[str, Any]) -> Entry:
     if isinstance(value, Entry):
+        if known.get(value.name) is not value:  # The entries of momentax are known to be.
+            require_traceable(value.name, value.make, value.default)
         return value
     if isinstance(value, str):
         return known[arguments.as_option(argument, value, tuple(known))]

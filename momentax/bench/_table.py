@@ -76,7 +76,8 @@ def _describe(result: Any, task: str, method: str, verdicts: Mapping[str, Any]) 
     verdict = "" if found is None or found.verdict == UNDECIDED else f" {found.verdict}"
     S = result.speed_ups
     diverged = f" ({cell.diverged[1]} diverged)" if cell.diverged[1] else ""
-    mark = f"{verdict}{' edge' if cell.edge else ''}{diverged}"
+    failed = " failed" if cell.failed else ""
+    mark = f"{verdict}{failed}{' edge' if cell.edge else ''}{diverged}"
     if task not in S.tasks:
         return f"{np.mean(cell.evaluation):.2f}{mark}"
     at = S.methods.index(method), S.tasks.index(task)
@@ -93,6 +94,14 @@ def _note(result: Any, control: str) -> str:
         "distinguishable from it. Edge: the best setting lies at an end of its search range, "
         "so that it has no rank."
     ]
+    if result.protocol.weight_decay:
+        sentences.append("Every method searched a decoupled weight decay too.")
+    wider = {method: cell.widened for (_, method), cell in result.cells.items() if cell.widened}
+    if wider:
+        ranges = "; ".join(f"{', '.join(names)} of {method}" for method, names in wider.items())
+        sentences.append(f"Ranges were widened after a first pass with an edge: {ranges}.")
+    if failed := sorted({name for cell in result.cells.values() for name in cell.failed}):
+        sentences.append(f"Failed: the method failed on a held-out variant, {', '.join(failed)}.")
     if result.speed_ups.tasks:
         speed_up = "that tuned Nesterov would need S times the steps for the same loss."
         sentences.insert(0, f"A speed-up S means {speed_up}")
@@ -120,6 +129,8 @@ def rows_of_cells(result: Any) -> list[dict[str, Any]]:
                 "diverged_trials": cell.diverged[0],
                 "diverged_runs": cell.diverged[1],
                 "edge": ", ".join(cell.edge),
+                "widened": ", ".join(cell.widened),
+                "failed": ", ".join(cell.failed),
                 **cell.hyperparameters,
             }
         )

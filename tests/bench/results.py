@@ -25,7 +25,13 @@ def cell(y, edge=(), noise=0.0, **changes):
 
 def of_cells(cells, **fields):
     """Make a result of cells by task and method."""
-    about = {"versions": _facts.versions(), "processor": "x", "date": "2026-01-01", "hours": 1.0}
+    about = {
+        "versions": _facts.versions(),
+        "settings": _facts.settings(),
+        "processor": "x",
+        "date": "2026-01-01",
+        "hours": 1.0,
+    }
     hashes = {task: "hash" for task, _ in cells}
     return Result(cells, **{"protocol": Protocol(), "about": about, "hashes": hashes, **fields})
 

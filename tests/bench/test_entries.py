@@ -1,5 +1,7 @@
 """The entries of the comparison, and the schedule and the trials that all of them share."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 
 import momentax
+from momentax import bench
 from momentax._cli import _usage
 from momentax.bench import Entry, Horizon, entries, tasks
 from momentax.bench._entry import names_at_edge
@@ -182,6 +185,67 @@ def test_an_entry_of_a_function_reads_its_arguments():
 def test_the_range_of_a_function_is_that_of_its_kind(function, is_normalized):
     space = Entry.of(function).space["effective_rate"]
     assert (space.low, space.high) == ((1e-5, 0.3) if is_normalized else (1e-3, 300))
+
+
+def decides(learning_rate, beta=0.9):
+    if beta > 0.95:
+        return momentax.sgd(learning_rate, momentax.nesterov(beta))
+    return momentax.sgd(learning_rate, momentax.heavy_ball(beta))
+
+
+def rounds(learning_rate, beta=0.9):
+    return momentax.sgd(learning_rate, momentax.heavy_ball(math.sqrt(beta)))
+
+
+def looks_at_the_gradient(learning_rate):
+    def update(updates, state, params=None):
+        if max(jnp.max(leaf) for leaf in jax.tree.leaves(updates)) > 1:
+            updates = jax.tree.map(lambda g: g / 2, updates)
+        return jax.tree.map(lambda g: -0.1 * g, updates), state
+
+    return optax.GradientTransformation(lambda params: (), update)
+
+
+@pytest.mark.parametrize(
+    ("function", "line"),
+    [
+        (decides, "`if beta > 0.95:`"),
+        (rounds, "math.sqrt(beta)"),
+        (looks_at_the_gradient, "if max(jnp.max(leaf)"),
+    ],
+)
+def test_a_method_that_needs_the_value_of_a_tracer_is_told_what_to_write(function, line):
+    name = function.__name__
+    for space in (None, {"learning_rate": log_uniform(0.01, 1)}):
+        with pytest.raises(TypeError) as raised:
+            Entry.of(function, space=space)
+        text = str(raised.value)
+        assert text.startswith(f"{name} needs the value of an array that JAX traces, in line ")
+        assert "test_entries.py" in text
+        assert line in text
+        assert "write jnp.where(beta > 0.9, a, b) in place of" in text
+        assert isinstance(raised.value.__cause__, jax.errors.JAXTypeError)
+    with pytest.raises(TypeError, match=f"functions of a learning rate: {name} needs the value"):
+        bench.run(function, "ridge")
+
+
+def test_an_entry_of_ones_own_that_needs_a_value_is_refused_before_anything_runs():
+    def make(horizon, learning_rate, beta):
+        return decides(horizon.learning_rate(learning_rate), beta)
+
+    space = {"learning_rate": log_uniform(0.01, 1), "beta": momentum_uniform(0.5, 0.99)}
+    entry = Entry("mine", make, space, {"learning_rate": 0.1, "beta": 0.9})
+    with pytest.raises(TypeError, match="mine needs the value of an array"):
+        bench.run([entry], "ridge")
+    with pytest.raises(TypeError, match="mine needs the value of an array"):
+        bench.check(entry)
+
+
+def test_a_function_that_writes_where_is_accepted():
+    def mine(learning_rate, beta=0.9):
+        return momentax.sgd(learning_rate, momentax.heavy_ball(jnp.where(beta > 0.95, 0.9, beta)))
+
+    assert list(Entry.of(mine).space) == ["effective_rate", "beta"]
 
 
 @pytest.mark.parametrize(

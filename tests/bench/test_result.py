@@ -3,10 +3,11 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
-from momentax.bench import Protocol, Result, _facts, _files, tasks
+from momentax.bench import Protocol, Result, _facts, _files, held_out, tasks
 from momentax.bench import _reference as reference
 from tests.bench import tiny
 from tests.bench.results import cell, result
@@ -129,7 +130,7 @@ def test_results_of_other_versions_are_not_joined_unless_asked():
     np.testing.assert_allclose(joined.cells["tiny", "mine"].evaluation.mean(), -2.5, atol=0.01)
     old = result(nesterov=-2.0)
     versions = {**old.about["versions"], "jax": "0.1"}
-    other = dataclasses.replace(old, about={"versions": versions})
+    other = dataclasses.replace(old, about={**old.about, "versions": versions})
     with pytest.raises(ValueError, match=r"jax .* against 0\.1; anyway=True allows"):
         mine.join(other)
     assert mine.join(other, anyway=True).methods == ["mine", "nesterov"]
@@ -140,6 +141,35 @@ def test_results_of_other_versions_are_not_joined_unless_asked():
     with pytest.raises(ValueError, match="seeds 16 against 8"):
         mine.join(shorter, anyway=True)
     assert any("jax" in fault for fault in other.differences_from_installed())
+
+
+def test_results_of_another_device_precision_or_kind_of_keys_are_not_joined_unless_asked(x64):
+    assert _facts.about()["settings"] == {
+        "device": "cpu",
+        "numbers": "64 bits",
+        "random keys": "threefry2x32",
+    }
+    mine = result(mine=-2.5)
+    with jax.enable_x64(False):
+        other = result(nesterov=-2.0)
+    with pytest.raises(ValueError, match="compared: numbers 64 bits against 32 bits; anyway=True"):
+        mine.join(other)
+    assert mine.join(other, anyway=True).methods == ["mine", "nesterov"]
+    assert "numbers 32 bits against 64 bits" in other.differences_from_installed()
+    with jax.default_prng_impl("rbg"):
+        keys = result(nesterov=-2.0)
+    with pytest.raises(ValueError, match="random keys threefry2x32 against rbg"):
+        mine.join(keys)
+    with jax.threefry_partitionable(False):
+        assert _facts.settings()["random keys"] == "threefry2x32 that is not partitionable"
+    gpu = dataclasses.replace(
+        mine, about={**mine.about, "settings": {**mine.about["settings"], "device": "gpu"}}
+    )
+    with pytest.raises(ValueError, match="device gpu against cpu"):
+        gpu.join(mine)
+    old = dataclasses.replace(mine, about={"versions": mine.about["versions"]})
+    with pytest.raises(ValueError, match="device cpu against unknown"):
+        mine.join(old)
 
 
 def test_a_part_of_a_result_is_selected():
@@ -190,4 +220,4 @@ def test_recorded_files_are_small_and_of_these_tasks():
         if path.name.endswith(".json"):
             assert len(path.read_bytes()) < 1_000_000
             content = json.loads(path.read_text())
-            assert set(content["tasks"]) <= set(tasks)
+            assert set(content["tasks"]) <= {*tasks, *held_out}

@@ -9,11 +9,16 @@ The stages, in this order, each in as many processes as there are cores, one par
     targets     four methods with 64 trials each; the best decides the target of the task
     results     every entry on every task
     constant    the same at constant learning rates
+    widened     once more, with wider ranges, the entries of `results` and of `reference` whose best
+                setting lies at an end of its range on any of the tasks; these must be finished
+    decay       every entry on every task, with a weight decay that is searched too
     repeat      three methods again, with other seeds for tuning and for evaluation
+    held_out    every entry on the held-out variants of the tasks, for releases
     costs       the time, memory and gradients of a step, on a machine that does nothing else
 
 A process that is stopped leaves its finished runs in the store, and the same command goes on.
-`write` collects what is finished into momentax/bench/recorded.
+`write` collects what is finished into momentax/bench/recorded. `write results` and `write
+reference` take the cells of `widened` in place of the first ones.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,9 +35,10 @@ import numpy as np
 
 from momentax.bench import Costs, costs, entries, statistics, tasks
 from momentax.bench._entry import Entry
-from momentax.bench._facts import about, task_hash, versions
+from momentax.bench._facts import about, settings, task_hash, versions
 from momentax.bench._files import as_cell, as_content, write
-from momentax.bench._protocol import Protocol, measure
+from momentax.bench._held_out import BASES, held_out
+from momentax.bench._protocol import Protocol, measure, widen_at_edges, widened_names
 from momentax.bench._space import Space
 from momentax.bench._task import Task
 
@@ -48,46 +54,94 @@ PROTOCOLS = {
     "targets": Protocol(trials=64, seeds=20, first_seed=2000),
     "results": Protocol(),
     "constant": Protocol(shape="constant"),
+    "decay": Protocol(weight_decay=True),
     "repeat": Protocol(first_seed=5000, tuning_seed=4000),
+    "held_out": Protocol(),
 }
+WIDENED = ("results", "reference")
+# Cells that do not say so were measured under these settings.
+SETTINGS = {"device": "cpu", "numbers": "32 bits", "random keys": "threefry2x32"}
 
 
 class Piece(NamedTuple):
-    """A cell to measure, and where its runs are kept."""
+    """A cell to measure, and where its runs are kept.
+
+    stage: the name of its protocol.
+    before: the entry before its ranges were widened; None if they were not.
+    """
 
     stage: str
     task: Task
     entry: Entry
+    before: Entry | None = None
 
     def folder(self, store: Path) -> Path:
-        return store / self.stage / self.task.name / self.entry.name
+        stage = self.stage if self.before is None else f"{self.stage}-widened"
+        return store / stage / self.task.name / self.entry.name
 
 
 def pieces(stage: str, names: list[str]) -> Iterator[Piece]:
     """Yield the cells of a stage, task by task."""
-    methods = {
-        "targets": STRONG, "results": tuple(entries), "constant": tuple(entries), "repeat": AGAIN
-    }  # fmt: skip
+    methods = {"targets": STRONG, "reference": ("nesterov",), "repeat": AGAIN}
     stages = [name for name in PROTOCOLS if name.startswith(stage)]
-    for task in names:
+    for task in tasks_of(stage, names):
         for protocol in stages:
-            for entry in methods.get(stage, ("nesterov",)):
-                yield Piece(protocol, tasks[task], entries[entry])
+            for name in methods.get(stage, tuple(entries)):
+                decays = PROTOCOLS[protocol].weight_decay
+                entry = entries[name].with_weight_decay() if decays else entries[name]
+                yield Piece(protocol, task, entry)
+
+
+def tasks_of(stage: str, names: list[str]) -> list[Task]:
+    """Return the tasks of a stage: those with the names, or their variants."""
+    if stage != "held_out":
+        return [tasks[name] for name in names]
+    return [task for name, task in held_out.items() if BASES[name] in names]
+
+
+def widened_pieces(stage: str, names: list[str], store: Path) -> list[Piece]:
+    """Return the cells of a stage that run again with wider ranges, task by task.
+
+    The edges on all tasks and at all lengths count, and the wider space is the same for all.
+    """
+    first = list(pieces(stage, names))
+    found = collect(first, store)
+    if len(found) < len(first):
+        raise SystemExit(
+            f"{len(first) - len(found)} of {len(first)} cells of {stage} are not finished, and "
+            "their edges decide which ranges are widened; run that stage first"
+        )
+    cells = {
+        (f"{protocol} {task}", entry): as_cell(content["cell"])
+        for (protocol, task, entry), content in found.items()
+    }
+    wider = widen_at_edges({piece.entry.name: piece.entry for piece in first}, cells)
+    return [
+        piece._replace(entry=wider[piece.entry.name], before=piece.entry)
+        for piece in first
+        if piece.entry.name in wider
+    ]
 
 
 def run(stage: str, names: list[str], store: Path, part: tuple[int, int]) -> None:
     """Measure every n-th cell of a stage, and keep it."""
-    for number, piece in enumerate(pieces(stage, names)):
+    if stage == "widened":
+        chosen = [piece for each in WIDENED for piece in widened_pieces(each, names, store)]
+    else:
+        chosen = list(pieces(stage, names))
+    for number, piece in enumerate(chosen):
         path = piece.folder(store) / "cell.json"
         if number % part[1] != part[0] or (path.exists() and is_of_today(path, piece)):
             continue
         start = time.monotonic()
         cell = measure(piece.entry, piece.task, PROTOCOLS[piece.stage], folder=piece.folder(store))
+        if piece.before is not None:
+            cell = cell._replace(widened=widened_names(piece.before, piece.entry))
         seconds = time.monotonic() - start
         content = {"seconds": seconds, "cell": cell._asdict(), **conditions(piece)}
         path.write_text(json.dumps(content, default=_as_list))
         print(
-            f"{time.strftime('%H:%M:%S')} {piece.stage} {piece.task.name} {piece.entry.name}: y "
+            f"{time.strftime('%H:%M:%S')} {piece.folder(Path())}: y "
             f"{cell.evaluation.mean():.3f} ± {cell.evaluation.std():.3f}, {seconds:.0f} s, edge "
             f"{cell.edge}, diverged {cell.diverged}",
             flush=True,
@@ -102,13 +156,17 @@ def conditions(piece: Piece) -> dict[str, Any]:
         "space": {name: repr(each) for name, each in piece.entry.space.items()},
         "default": dict(piece.entry.default),
         "versions": versions(),
+        "settings": settings(),
     }
 
 
 def is_of_today(path: Path, piece: Piece) -> bool:
     """Return whether a finished cell was made by this code."""
-    content = json.loads(path.read_text())
-    return {key: content.get(key) for key in conditions(piece)} == conditions(piece)
+    content = {"settings": SETTINGS, **json.loads(path.read_text())}
+    if "protocol" in content:  # Fields that are newer than the cell have their defaults.
+        content["protocol"] = Protocol(**content["protocol"])._asdict()
+    today = conditions(piece)
+    return {key: content.get(key) for key in today} == today
 
 
 def _as_list(value: Any) -> Any:
@@ -151,18 +209,53 @@ def write_costs(names: list[str], store: Path) -> None:
     Costs(cells, found, hashes).save(RECORDED / "costs.json")
 
 
-def collect(stage: str, names: list[str], store: Path) -> dict[tuple[str, str, str], Any]:
-    """Return what is finished, by stage, task and entry."""
+def collect(chosen: Iterable[Piece], store: Path) -> dict[tuple[str, str, str], Any]:
+    """Return what is finished, by the names of the protocol, the task and the entry."""
     found = {}
-    for piece in pieces(stage, names):
+    for piece in chosen:
         path = piece.folder(store) / "cell.json"
         if not path.exists():
             continue
-        content = json.loads(path.read_text())
         if not is_of_today(path, piece):
             raise SystemExit(f"{path} is of another version; run the stage again")
-        found[piece.stage, piece.task.name, piece.entry.name] = content
+        found[piece.stage, piece.task.name, piece.entry.name] = json.loads(path.read_text())
     return found
+
+
+class Finished(NamedTuple):
+    """What is finished of a stage.
+
+    contents: the last cell of each protocol, task and entry.
+    entries: the entries in the space that was searched last.
+    seconds: the time of all cells, with those that others replace.
+    """
+
+    contents: dict[tuple[str, str, str], Any]
+    entries: dict[str, Entry]
+    seconds: float
+
+
+def collect_last(stage: str, names: list[str], store: Path) -> Finished:
+    """Return what is finished, with wider ranges where all cells of an entry have them."""
+    first = list(pieces(stage, names))
+    found, searched = collect(first, store), {piece.entry.name: piece.entry for piece in first}
+    seconds = sum(content["seconds"] for content in found.values())
+    if stage in WIDENED and len(found) == len(first):
+        wider = widened_pieces(stage, names, store)
+        again = collect(wider, store)
+        seconds += sum(content["seconds"] for content in again.values())
+        missing = {
+            piece.entry.name
+            for piece in wider
+            if (piece.stage, piece.task.name, piece.entry.name) not in again
+        }
+        if missing:
+            print(f"{stage} keeps the first ranges of {', '.join(sorted(missing))}; run widened")
+        found |= {key: content for key, content in again.items() if key[2] not in missing}
+        searched |= {
+            piece.entry.name: piece.entry for piece in wider if piece.entry.name not in missing
+        }
+    return Finished(found, searched, seconds)
 
 
 def write_stage(stage: str, names: list[str], store: Path) -> None:
@@ -170,21 +263,30 @@ def write_stage(stage: str, names: list[str], store: Path) -> None:
     if stage == "costs":
         write_costs(names, store)
         return
+    if stage == "widened":
+        for each in WIDENED:
+            write_stage(each, names, store)
+        return
     if stage in ("reference", "targets"):
         write_reference(names, store)
         return
-    found = collect(stage, names, store)
-    cells = {(task, entry): as_cell(content["cell"]) for (_, task, entry), content in found.items()}
-    hours = sum(content["seconds"] for content in found.values()) / 3600
-    hashes = {task: task_hash(tasks[task]) for task, _ in cells}
-    spaces = {name: Space(entries[name].space, entries[name].default) for _, name in cells}
-    content = as_content(cells, PROTOCOLS[stage], about(hours), hashes, spaces)
+    finished = collect_last(stage, names, store)
+    cells = {
+        (task, entry): as_cell(content["cell"])
+        for (_, task, entry), content in finished.contents.items()
+    }
+    protocol, named = PROTOCOLS[stage], {task.name: task for task in tasks_of(stage, names)}
+    hashes = {task: task_hash(named[task]) for task, _ in cells}
+    searched = {name: finished.entries[name] for _, name in cells}
+    spaces = {name: Space(each.space, each.default) for name, each in searched.items()}
+    content = as_content(cells, protocol, about(finished.seconds / 3600), hashes, spaces)
     write(RECORDED / f"{stage}.json", content)
 
 
 def write_reference(names: list[str], store: Path) -> None:
     """Write the reference curves and targets of the tasks of which all runs are finished."""
-    curves, strong = collect("reference", names, store), collect("targets", names, store)
+    reference = collect_last("reference", names, store)
+    curves, strong = reference.contents, collect(pieces("targets", names), store)
     lines: dict[str, Any] = {}
     for name in names:
         task = tasks[name]
@@ -212,13 +314,17 @@ def write_reference(names: list[str], store: Path) -> None:
                 "target setting": strong["targets", name, best]["cell"]["hyperparameters"],
             }
         lines[name] = line
-    hours = sum(content["seconds"] for content in (*curves.values(), *strong.values())) / 3600
-    write(RECORDED / "reference.json", {"format": 1, "about": about(hours), "tasks": lines})
+    seconds = reference.seconds + sum(content["seconds"] for content in strong.values())
+    content = {"format": 1, "about": about(seconds / 3600), "tasks": lines}
+    write(RECORDED / "reference.json", content)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    stages = ("reference", "targets", "results", "constant", "repeat", "costs")
+    stages = (
+        "reference", "targets", "results", "widened", "constant", "decay", "repeat", "held_out",
+        "costs",
+    )  # fmt: skip
     parser.add_argument("stage", nargs="+", choices=("write", *stages))
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", choices=tuple(tasks), default=list(tasks))

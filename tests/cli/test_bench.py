@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import momentax
+from momentax import bench
 from momentax.__main__ import main
 from momentax.bench import Entry, Result, _files, _result, _run
 from momentax.bench._facts import task_hash
@@ -29,6 +30,17 @@ def ignores_beta(learning_rate, beta=0.9):
     return momentax.sgd(learning_rate, momentax.heavy_ball(0.9))
 
 
+def decides(learning_rate, beta=0.9):
+    return momentax.sgd(learning_rate, momentax.heavy_ball(beta if beta < 0.95 else 0.95))
+
+
+def make_deciding(horizon, learning_rate):
+    return momentax.sgd(horizon.learning_rate(max(learning_rate, 0.1)))
+
+
+undecided = Entry(
+    "undecided", make_deciding, {"learning_rate": log_uniform(0.1, 1)}, {"learning_rate": 0.1}
+)
 entry = Entry.of(worse, name="entry", space={"learning_rate": log_uniform(0.01, 0.1)})
 NOTHING = 3
 
@@ -82,6 +94,38 @@ def test_a_copy_of_heavy_ball_is_undecided_and_a_slower_one_worse(tmp_path, caps
     assert "warning" not in err
 
 
+@pytest.fixture
+def calls(monkeypatch):
+    """The calls of `bench.run`, none of which runs anything."""
+    seen = []
+    monkeypatch.setattr(bench, "run", lambda *given, **options: seen.append((given, options)))
+    return seen
+
+
+def test_ranges_are_widened_and_weight_decay_is_searched_if_asked(tmp_path, calls):
+    with pytest.raises(AttributeError):  # There is no result.
+        run(
+            "tests.cli.test_bench:copy_of_heavy_ball", "--rerun", "--weight-decay", "--widen",
+            "--output", str(tmp_path),
+        )  # fmt: skip
+    ((methods, _), options) = calls[0]
+    assert list(methods[0].space) == ["effective_rate", "beta", "weight_decay"]
+    assert options["widen"]
+    assert options["weight_decay"]
+    assert options["seeds"] == 16
+
+
+def test_the_command_without_arguments_needs_as_few_runs_as_its_verdicts_allow(tmp_path, calls):
+    with pytest.raises(AttributeError):
+        run("--output", str(tmp_path))
+    ((methods, chosen), options) = calls[0]
+    assert (len(methods), len(chosen)) == (4, 3)
+    assert (options["trials"], options["seeds"]) == (12, 12)
+    assert 2 / 2 ** options["seeds"] < 0.05 / 9  # Holm's first step for the nine comparisons.
+    assert not options["widen"]
+    assert not options["weight_decay"]
+
+
 def test_faults_of_a_method_are_named_before_the_runs(tmp_path, capsys):
     run(
         "tests.cli.test_bench:ignores_beta", "--rerun", "--tasks", "ridge", "--trials", "4",
@@ -107,7 +151,7 @@ def test_recorded_results_are_used_if_versions_and_tasks_agree(tmp_path, capsys,
     with pytest.raises(SystemExit):
         run(*mine, "--output", str(tmp_path))
     err = capsys.readouterr().err
-    assert "the recorded results are of another version: jax 0.1 against" in err
+    assert "the recorded results were made in another way: jax 0.1 against" in err
     assert "--anyway compares in spite of that, and --rerun runs heavy_ball here too" in err
     run(*mine, "--anyway", "--output", str(tmp_path))
     assert "undecided on 1 of 1 tasks" in capsys.readouterr().out
@@ -151,6 +195,8 @@ def test_an_interrupted_command_continues_from_its_store(tmp_path, capsys):
         (["tests.cli.test_bench:worse", "--methods", "sgd"], "exclude each other"),
         (["tests.cli.test_bench:worse"], "--rerun runs nesterov here too"),
         (["tests.cli.test_bench:entry", "--learning-rates", "1", "3"], "is for functions"),
+        (["tests.cli.test_bench:decides", "--rerun"], "write jnp.where(beta > 0.9, a, b) in place"),
+        (["tests.cli.test_bench:undecided", "--rerun"], "undecided needs the value of an array"),
         (
             ["tests.cli.test_bench:main"],
             "function must make an optimizer from an argument learning_rate",
