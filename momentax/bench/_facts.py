@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
+import io
 import platform
 import sys
+import tokenize
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -92,18 +93,15 @@ def _own_code(task: Task) -> str:
 
 
 def _code_of(module: Any) -> str:
-    """Return the code of a module as Python understands it."""
-    tree = ast.parse(inspect.getsource(module))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            body[0].value = ast.Constant("")
-    return ast.unparse(tree)
+    """Return the code of a module without comments, docstrings and blanks.
 
-
-def _is_docstring(statement: Any) -> bool:
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
+    It is the same on all versions of Python, unlike the syntax tree.
+    """
+    parts, is_first = [], True
+    for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(module)).readline):
+        is_docstring = token.type == tokenize.STRING and is_first
+        if token.type != tokenize.COMMENT and not is_docstring:
+            parts.append(token.string)
+        if token.type not in (tokenize.COMMENT, tokenize.NL):
+            is_first = not token.string.strip()  # A new line, or a change of the indentation.
+    return "".join("".join(parts).split())

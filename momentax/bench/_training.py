@@ -5,7 +5,7 @@ So a result is comparable with those that are recorded as long as this file stay
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +17,16 @@ from momentax._state._eval_params import eval_params
 from momentax._state._hyperparameters import hyperparameters
 from momentax._state._velocity import velocities, velocity_node
 
-if TYPE_CHECKING:
-    from momentax.bench._task import Task
-
 CHECKPOINTS = 40
 
 
 def train(
-    task: Task, tx: optax.GradientTransformation, key: jax.Array, steps: int
+    task: Any, tx: optax.GradientTransformation, key: jax.Array, steps: int
 ) -> dict[str, jax.Array]:
-    """Train a model from a random start and measure the result, as `Task.train` says."""
+    """Train a model from a random start and measure the result, as `Task.train` says.
+
+    task: a Task.
+    """
     arrays = {name: jnp.asarray(array) for name, array in task.load().items()}
     # Without the barrier XLA computes at compile time what depends on the data alone.
     data = jax.lax.optimization_barrier(arrays)
@@ -47,7 +47,7 @@ def train(
 
 
 def _steps(
-    task: Task,
+    task: Any,
     tx: optax.GradientTransformation,
     data: Any,
     params: PyTree,

@@ -335,6 +335,7 @@ def main() -> None:
         if stage == "write":
             continue
         if options.stage[0] == "write":
+            RECORDED.mkdir(exist_ok=True)
             write_stage(stage, options.tasks, options.store)
         elif stage == "costs":
             measure_costs(options.tasks, options.store, (int(first), int(count)))
