@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from momentax._core import arguments
 from momentax._core.files import write_file
 from momentax.bench._entry import trials_of
 from momentax.bench._protocol import Cell, Protocol
 from momentax.bench._space import Space, spaces_as_content
+
+T = TypeVar("T")
 
 FORMAT = 1
 _DIGITS = 6
@@ -36,6 +39,30 @@ def recorded(name: str) -> dict[str, Any]:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"this version of momentax has no recorded {name}") from None
+
+
+def load(path: Any, noun: str, make: Callable[[Mapping[str, Any]], T]) -> T:
+    """Return what `make` makes of the contents of a file.
+
+    Args:
+        path: The path of the file.
+        noun: What the file holds, such as "a result".
+        make: A function that raises KeyError, TypeError or ValueError if the contents are wrong.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It holds something else.
+    """
+    file = Path(arguments.as_path("path", path))
+    try:
+        content = file.read_text(encoding="utf-8")
+    except OSError as error:
+        wrong = f"path {file} cannot be read: {error.strerror}; give the file of {noun}"
+        raise OSError(error.errno, wrong) from error
+    try:
+        return make(json.loads(content))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} does not hold {noun} of momentax.bench: {error}") from error
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:

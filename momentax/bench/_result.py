@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -266,17 +265,7 @@ class Result(Analyses):
             OSError: The file cannot be read.
             ValueError: It is no such file.
         """
-        file = Path(arguments.as_path("path", path))
-        try:
-            content = file.read_text(encoding="utf-8")
-        except OSError as error:
-            wrong = f"path {file} cannot be read: {error.strerror}; give the file of a result"
-            raise OSError(error.errno, wrong) from error
-        try:
-            return cls._of(json.loads(content))
-        except (KeyError, TypeError, ValueError) as error:
-            wrong = f"{file} is not a result that momentax.bench wrote: {error}"
-            raise ValueError(wrong) from error
+        return _files.load(path, "a result", cls._of)
 
     @classmethod
     def recorded(cls, name: str = "results") -> Result:

@@ -90,7 +90,7 @@ def test_a_file_keeps_the_costs(found, tmp_path, monkeypatch):
     assert "2.5 and 4.5 values" in str(again)
     assert again._repr_html_().count("<tr>") == 4
     path.write_text("{}")
-    with pytest.raises(ValueError, match=r"costs\.json has no costs that momentax\.bench wrote"):
+    with pytest.raises(ValueError, match=r"costs\.json does not hold costs of momentax\.bench"):
         Costs.load(path)
 
     def no_file(name):

@@ -111,7 +111,7 @@ def test_a_file_keeps_a_result(tmp_path):
     with pytest.raises(ValueError, match="it has the format 2, and this version of momentax reads"):
         Result.load(path)
     path.write_text("{}")
-    with pytest.raises(ValueError, match=r"bench\.json is not a result that momentax\.bench wrote"):
+    with pytest.raises(ValueError, match=r"bench\.json does not hold a result of momentax\.bench"):
         Result.load(path)
 
 
