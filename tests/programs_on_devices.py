@@ -30,14 +30,26 @@ def loss(w, batch):
     return jnp.mean(jnp.tanh(batch @ w))
 
 
-def data_parallel(mesh, tx):
+def scattered_gradient(mesh):
+    """Return the gradient of the loss, of which each device gets its part of the sum."""
+
+    def part(w, batch):
+        w = jax.lax.pcast(w, "data", to="varying")  # Each device has a gradient of its own.
+        g = jax.grad(loss)(w, batch)
+        return jax.lax.psum_scatter(g, "data", tiled=True) / mesh.size
+
+    specs = PartitionSpec(), PartitionSpec("data")
+    return jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("data"))
+
+
+def data_parallel(mesh, tx, gradient):
     """Compile a step whose batch is split over the devices."""
     whole, split = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec("data")))
     w = jax.device_put(jnp.zeros(SHAPE), whole)
     state = tx.init(w)
 
     def step(w, state, batch):
-        updates, state = tx.update(jax.grad(loss)(w, batch), state, w)
+        updates, state = tx.update(gradient(w, batch), state, w)
         return optax.apply_updates(w, updates), state
 
     batch = jax.ShapeDtypeStruct((16, SHAPE[0]), jnp.float32, sharding=split)
@@ -65,7 +77,7 @@ def workers(mesh, tx):
 
 
 PROGRAMS = {
-    "replicated": lambda mesh: data_parallel(mesh, sgd(0.1)),
+    "replicated": lambda mesh: data_parallel(mesh, sgd(0.1), jax.grad(loss)),
     "outer float32": lambda mesh: workers(mesh, outer(sgd(0.1), K, axis="data")),
     **{
         f"outer {name}": lambda mesh, name=name: workers(
@@ -74,17 +86,19 @@ PROGRAMS = {
         for name in ("bfloat16", "int8")
     },
 }
-if hasattr(momentax, "shard_velocity"):
-    PROGRAMS |= {
-        f"split {name}": lambda mesh, tx=tx: data_parallel(
-            mesh, momentax.shard_velocity(tx, mesh, "data")
-        )
-        for name, tx in {
-            "float32": sgd(0.1),
-            "bfloat16": momentax.stored(sgd(0.1), storage.bfloat16()),
-            "int8": momentax.stored(sgd(0.1), storage.int8()),
-        }.items()
-    }
+PROGRAMS |= {
+    f"split {name}": lambda mesh, tx=tx: data_parallel(
+        mesh, momentax.shard_velocity(tx, mesh, "data"), jax.grad(loss)
+    )
+    for name, tx in {
+        "float32": sgd(0.1),
+        "bfloat16": momentax.stored(sgd(0.1), storage.bfloat16()),
+        "int8": momentax.stored(sgd(0.1), storage.int8()),
+    }.items()
+}
+PROGRAMS["scattered"] = lambda mesh: data_parallel(
+    mesh, momentax.shard_velocity(sgd(0.1), mesh, "data"), scattered_gradient(mesh)
+)
 
 
 def main():

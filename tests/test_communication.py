@@ -27,7 +27,7 @@ def programs():
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_devices_send_what_the_formulas_say(programs, devices):
-    formulas = {"replicated": REPLICATED} | {
+    formulas = {"replicated": REPLICATED, "scattered": SPLIT} | {
         f"outer {code}": outer(code) for code in communication.CODES
     }
     formulas |= {
@@ -37,6 +37,8 @@ def test_devices_send_what_the_formulas_say(programs, devices):
         found = programs[f"{name} {devices}"]
         assert found["sent"] == pytest.approx(scheme.sent(1, devices), rel=1e-3), name
         assert found["messages"] == scheme.messages(devices), name
+        operations = sorted({each.name for each in scheme.operations})
+        assert found["operations"] == operations, name
 
 
 def test_a_reduce_scatter_and_a_gather_send_the_bytes_of_an_all_reduce():

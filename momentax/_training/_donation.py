@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from momentax._core.arguments import describe, is_traced
 from momentax._core.trees import ARRAYS, Difference, first_difference, is_array
 from momentax._core.typing import PyTree
+from momentax._core.warn import warn
 from momentax._wrappers._failures import (
     SkippedStepError,
     forget_failures,
@@ -107,10 +108,9 @@ class DonatingStep:
         except _TypeChangedError as changed:
             if not self._has_warned:
                 self._has_warned = True
-                warnings.warn(
+                warn(
                     f"train_step cannot reuse a donated buffer, and compiles again: {changed}; "
-                    f"{KEEP_TYPES}",
-                    stacklevel=3,
+                    f"{KEEP_TYPES}"
                 )
         with warnings.catch_warnings():  # JAX would warn too, but without the name of the leaf.
             warnings.filterwarnings("ignore", "Some donated buffers were not usable")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, trees
+from momentax._core.sharding import is_on_mesh
 from momentax._core.typing import PyTree
 from momentax._state._velocity import velocities, velocity_node
 
@@ -18,12 +19,15 @@ def is_finite(*trees_of_arrays: PyTree) -> jax.Array:
     """Return whether no entry of some trees is infinite or NaN; leaves of integers are finite.
 
     The largest magnitude of all leaves of one shape is one reduction, which reads each of them
-    once. XLA:CPU would write the results of `jnp.isfinite` to memory before it combines them.
+    once. XLA:CPU would write the results of `jnp.isfinite` to memory before it combines them. On a
+    mesh each leaf has a reduction of its own, since the compiler places alike what it compares
+    entry by entry, and leaves of one shape may lie in different places.
     """
     largest: dict[Any, jax.Array] = {}
-    for leaf in filter(_has_entries, jax.tree.leaves(trees_of_arrays)):
-        size = _size(jnp.asarray(leaf))
-        key = size.shape, size.dtype
+    leaves = filter(_has_entries, jax.tree.leaves(trees_of_arrays))
+    for number, leaf in enumerate(map(jnp.asarray, leaves)):
+        size = _size(leaf)
+        key = number if is_on_mesh(leaf) else (size.shape, size.dtype)
         largest[key] = jnp.maximum(largest[key], size) if key in largest else size
     flags = [jnp.isfinite(jnp.max(size)) for size in largest.values()]
     return functools.reduce(jnp.logical_and, flags, jnp.array(True))

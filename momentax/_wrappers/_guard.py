@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import optax
 
 from momentax._core import arguments, arithmetic, codecs, hyperparameters, trees, xla
-from momentax._core.sharding import placed_as_before
 from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree, Scalar, Schedule
 from momentax._state._velocity import describe_paths, limit_velocities, velocities
@@ -164,7 +163,7 @@ def _update(
     """Make the step or skip it, and count."""
     _require_same_options(state, options)
     require_gradients(updates, state.inner_state, params)
-    has_zeros, given = jnp.array(False), updates
+    has_zeros = jnp.array(False)
     if options.on_nonfinite == "zero":
         updates, extra_args, has_zeros = with_zeros(updates, extra_args)
     step = _Step(tx, updates, state.inner_state, params, extra_args)
@@ -193,9 +192,6 @@ def _update(
         return u, new if limit is None else limit_velocities(new, limit(0))
 
     u, inner = xla.choose(made, make, lambda: (jax.tree.map(_nothing, u), state.inner_state))
-    if options.on_nonfinite == "zero":
-        # On a mesh the compiler would place gradients of one shape alike, which share these zeros.
-        inner, u = placed_as_before(state.inner_state, inner), placed_as_before(given, u)
     counts = {
         name: jnp.where(happened, optax.safe_increment(getattr(state, name)), getattr(state, name))
         for name, happened in counted.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from momentax._core import arguments, arithmetic, codecs, trees, xla
 from momentax._core.codecs import EncodedArray, is_encoded
 from momentax._core.transformations import transformation
 from momentax._core.typing import PyTree
+from momentax._core.warn import warn
 from momentax._state import _velocity
 from momentax.storage._evaluate import evaluate_and_encode
 from momentax.storage._random import hash_key, random_bits
@@ -326,9 +326,7 @@ def _warn_if_beta_is_too_large(
         return
     β = max(map(float, shares), default=0.0)
     if storage.limit + 1e-6 < β < 1:  # In float32 β may differ from the given number.
-        warnings.warn(
-            f"beta = {β:.7g} is too large for this storage: {storage.advice}", stacklevel=3
-        )
+        warn(f"beta = {β:.7g} is too large for this storage: {storage.advice}")
 
 
 def _single_entries(params: PyTree, least: int, mask: PyTree) -> PyTree:

@@ -15,6 +15,7 @@ from momentax._core import arguments
 from momentax._core.metrics import Mode, mode_in_name, require_mode
 from momentax._core.sharding import without_ambient_mesh
 from momentax._core.typing import PyTree
+from momentax._core.warn import warn
 from momentax.sweeps._distributions import Distribution
 from momentax.sweeps._proposals import Proposals, require_library
 from momentax.sweeps._result._metrics import name_leaves
@@ -77,8 +78,9 @@ def search(
             on several devices the program is padded to a multiple of their number. A
             larger batch uses devices better, and a smaller one needs fewer points.
         initial: The number of points that are spread evenly before the model proposes
-            any, at least 1. The first batch is always spread evenly. So a budget up to
-            initial or batch_size does not use the model. None takes 2 (d + 1) for d axes.
+            any, at least 1. The first batch is always spread evenly. A budget up to initial
+            or batch_size leaves the model no point to choose, which gives a warning unless
+            it runs the whole space. None takes 2 (d + 1) for d axes.
         key: A random key; a search with the same key and arguments has the same points.
             None means jax.random.key(0).
         mesh: As in `sweep`.
@@ -125,13 +127,15 @@ def search(
     checked = as_space(space)
     budget = _as_budget(budget, checked)
     batch_size = arguments.as_count("batch_size", batch_size)
-    initial = _as_initial(initial, batch_size, checked)
+    initial = _as_initial(initial, checked)
     seed = _as_seed(key)
     shown = as_progress(progress)
     folder = None if store is None else arguments.as_path("store", store)
     devices = as_devices(mesh)
     _require_lists(static, checked)
     require_library()
+    _warn_without_model(budget, batch_size, initial, checked)
+    even = _count_even(batch_size, initial, checked)
     examples = checked.examples(_names(static))
     groups = group_points(examples, static)
     traces = [trace_group(run, reduce, group, examples) for group in groups]
@@ -143,11 +147,11 @@ def search(
         "space": checked.describe(),
         "metric": metric,
         "mode": mode,
-        "initial": initial,
+        "initial": even,
         "key": seed,
     }
     programs = {_identify(group): trace for group, trace in zip(groups, traces, strict=True)}
-    proposals = Proposals(checked, seed, initial)
+    proposals = Proposals(checked, seed, even)
     goal = Goal(metric, -1 if mode == "max" else 1)
     shapes = jax.ShapeDtypeStruct((len(checked.axes),), np.float32), *traces[0].out
     with Session(devices, examples, traces, batch_size, batch_size, folder, **settings) as session:
@@ -257,11 +261,25 @@ def _as_budget(budget: Any, space: Space) -> int:
     return budget
 
 
-def _as_initial(initial: Any, batch_size: int, space: Space) -> int:
-    """Return the number of points of the design: at least a batch, at most the whole space."""
-    if initial is None:
-        initial = 2 * (len(space.axes) + 1)
-    return int(min(max(arguments.as_count("initial", initial), batch_size), space.size))
+def _as_initial(initial: Any, space: Space) -> int:
+    return 2 * (len(space.axes) + 1) if initial is None else arguments.as_count("initial", initial)
+
+
+def _count_even(batch_size: int, initial: int, space: Space) -> int:
+    """Return the number of evenly spread points: at least a batch, at most the whole space."""
+    return int(min(max(initial, batch_size), space.size))
+
+
+def _warn_without_model(budget: int, batch_size: int, initial: int, space: Space) -> None:
+    """Warn if all points are spread evenly, although the space has others to choose from."""
+    even = _count_even(batch_size, initial, space)
+    if even < budget or budget == space.size:
+        return
+    warn(
+        f"budget={budget} leaves the model no point to choose, since the first {even} points are "
+        f"spread evenly over the space, with initial={initial} and batch_size={batch_size}: give a "
+        "larger budget, or a smaller initial and batch_size"
+    )
 
 
 def _as_seed(key: Any) -> list[int]:

@@ -88,6 +88,10 @@ PAIRS = {
         optax.chain(optax.ema(0.9), optax.scale(-0.1)),
         momentax.sgd(0.1, momentax.average(0.9)),
     ),
+    "ema, not debiased": (
+        optax.chain(optax.ema(0.9, debias=False), optax.scale(-0.1)),
+        momentax.sgd(0.1, momentax.average(0.9, debias=False)),
+    ),
     "adam": (optax.adam(0.1, b2=0.99), momentax.sgd(0.1, adam)),
     "adamw": (
         optax.adamw(RATE, b2=0.99, weight_decay=0.1),
@@ -192,6 +196,24 @@ def test_the_state_of_an_optimizer_of_nnx_is_imported():
     np.testing.assert_array_equal(velocity["kernel"], np.ones((2, 3)))
 
 
+@pytest.mark.usefixtures("x64")
+def test_an_average_continues_in_a_sum_at_the_scale_that_the_error_names():
+    theirs = optax.ema(0.9, debias=False)
+    ours = momentax.heavy_ball(0.9)
+    point, state = run(theirs, theirs.init(params()), params(), 0, STEPS)
+    message = "one that is 10 times as large, .*: give scale=10$"
+    with pytest.raises(ValueError, match=message):
+        import_optax_state(state, point, ours)
+    with pytest.raises(ValueError, match=message):
+        export_optax_state(point, ours.init(point), ours, theirs)
+    moved = import_optax_state(state, point, ours, scale=10)
+    d, _ = ours.update(gradient(STEPS), moved)
+    expected, _ = theirs.update(gradient(STEPS), state)
+    chex.assert_trees_all_close(d, jax.tree.map(lambda x: 10 * x, expected), rtol=1e-12)
+    back = export_optax_state(point, moved, ours, theirs, count=STEPS, scale=10)
+    chex.assert_trees_all_close(back, state, rtol=1e-12)
+
+
 def test_a_schedule_of_beta_gives_the_exact_sum_of_the_weights():
     beta = optax.linear_schedule(0.5, 0.9, 10)
     ours = momentax.sgd(0.1, momentax.average(beta))
@@ -212,6 +234,11 @@ REFUSALS = {
         optax.sgd(0.1, 0.9),
         momentax.sgd(0.1, momentax.average()),
         r"TraceState continues in momentax\.heavy_ball or nesterov, not in momentax\.states\.Aver",
+    ),
+    "a debiased average as a lion": (
+        optax.ema(0.9),
+        momentax.lion(),
+        r"EmaState continues in momentax\.average, with the same debias, not in momentax\.states",
     ),
     "no counterpart in momentax": (
         optax.contrib.muon(0.1),

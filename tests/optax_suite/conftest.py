@@ -1,7 +1,5 @@
 """Optax's tests run as Optax runs them, and only with `-m oracles`, as there are many."""
 
-import re
-
 import jax
 import pytest
 
@@ -20,10 +18,10 @@ def pytest_collection_modifyitems(items):
             continue
         item.add_marker(pytest.mark.filterwarnings("ignore"))
         test = item.nodeid.partition("::")[2]
-        for pattern, reason in EXCUSES.items():
-            if re.fullmatch(pattern, test):
+        for excuse in EXCUSES:
+            if excuse.covers(test):
                 # Not strict, since the other parts of such a test pass.
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
+                item.add_marker(pytest.mark.xfail(reason=excuse.reason, strict=False))
 
 
 @pytest.fixture(autouse=True)

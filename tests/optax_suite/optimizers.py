@@ -79,29 +79,40 @@ _SUPPLY: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("recursive_momentum", "storm", "mars, exact"), _with_previous_gradient),
 }
 
+# Learning rates with which the optimizers solve Optax's problems, Rosenbrock's function of complex
+# numbers included, within the 10,000 steps of its test. For most of them a rate from half to one
+# and a quarter of the given one does. All others have this one.
+_RATE = 5e-4
 # Methods whose steps do not become smaller towards the minimum need a falling learning rate.
 _FALLING = optax.linear_schedule(3e-3, 1e-4, 10_000)
 _RATES: dict[Any, tuple[str, ...]] = {
-    3e-4: ("overshoot", "accelerated, ogm", "memory.method, filter", "optimistic"),
-    3e-3: ("quasi_hyperbolic", "generalized_primal_averaging", "linear", "memory.method, weights"),
+    1.6e-4: ("overshoot", "optimistic", "proportional_integral_derivative"),
+    3.5e-4: ("accelerated, ogm", "memory.method, filter"),
+    4.5e-4: ("item",),
+    1e-3: ("accelerated_sgd", "recursive_momentum"),
+    1.2e-3: ("pid",),
+    1.5e-3: ("linear", "memory.method, weights", "positive_negative"),
+    2e-3: ("quasi_hyperbolic", "generalized_primal_averaging"),
+    3e-3: ("momentum_polyak",),
+    5e-3: ("yellowfin",),
     1e-2: (
         *("quasi_hyperbolic_adam", "nadam", "adan", "mars", "mars, exact"),
         *("average", "average, plain", "aggregated, averages", "primal_averaging"),
     ),
+    0.3: ("storm",),
     _FALLING: ("sign_average", "lion", "hyperball"),
+    optax.linear_schedule(0.3, 1e-3, 10_000): ("muon",),
 }
-_RATE_OF = {name: rate for rate, names in _RATES.items() for name in names} | {
-    "muon": optax.linear_schedule(0.3, 1e-3, 10_000),
-    "positive_negative": 1.5e-3,
-    "proportional_integral_derivative": 3e-4,
-    "storm": 0.3,
-    "yellowfin": 3e-3,
-}
-# Numbers that differ from those of tests/cases.py.
+_RATE_OF = {name: rate for rate, names in _RATES.items() for name in names}
+# Numbers that differ from those of tests/cases.py. A larger decay would move the minimum away.
 _NUMBERS = {
     "hypergradient": {"learning_rate_step": 1e-9, "beta_step": 1e-9},
     "hypergradient, constant beta": {"learning_rate_step": 1e-9},
     "yellowfin": {"smoothing": 0.999},
+    **{
+        name: {"weight_decay": 1e-3}
+        for name in ("sgd, coupled", "sgd, parameter units", "hyperball")
+    },
 }
 
 
@@ -118,7 +129,7 @@ def _maker(name: str) -> Callable[..., Any]:
 def _optimizer(name: str) -> Optimizer:
     case, make, supply = TRANSFORMATIONS[name], _maker(name), _SUPPLY.get(name, lambda tx: tx)
     numbers = {"learning_rate": 0.0} | case.hyperparameters | _NUMBERS.get(name, {})
-    numbers["learning_rate"] = _RATE_OF.get(name, 1e-3)
+    numbers["learning_rate"] = _RATE_OF.get(name, _RATE)
 
     def factory(**given):
         return supply(make(**given))

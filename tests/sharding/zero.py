@@ -242,6 +242,35 @@ def each_device_iterates_its_own_matrices():
         assert share < 0.2, share
 
 
+def devices_along_other_axes_iterate_the_same_matrices():
+    """The work of a device and its bytes, on a mesh for data and model parallel training."""
+    rng = np.random.default_rng(0)
+    params = {f"dense_{i}": {"kernel": rng.normal(size=(32, 64))} for i in range(8)}
+    params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
+    tx = momentax.muon(0.02, roles={"*": "hidden"})
+    state = tx.init(params)
+    program = jax.jit(tx.update).lower(params, state, params).compile()
+    work, kept = program.cost_analysis()["flops"], bytes_a_device(state)
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = jax.make_mesh((4, 2), ("data", "model"), (kind, kind))
+        on_mesh = {
+            spec: jax.device_put(params, NamedSharding(mesh, spec)) for spec in (P(), P("model"))
+        }
+        shared = partial(shard_velocity, tx, mesh)
+        found = {}
+        for name, each, spec in (
+            ("alone", tx, P()),
+            ("data", shared("data"), P("model")),
+            ("both", shared(("data", "model")), P("model")),
+        ):
+            state = each.init(on_mesh[spec])
+            update = jax.jit(each.update).lower(on_mesh[spec], state, on_mesh[spec]).compile()
+            found[name] = (update.cost_analysis()["flops"] / work, bytes_a_device(state) / kept)
+        expected = {"alone": (1, 1), "data": (1 / 4, 1 / 8), "both": (1 / 8, 1 / 2)}
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], rtol=0.1, err_msg=name)
+
+
 def an_optimizer_of_nnx_keeps_what_is_split():
     """`nnx.Optimizer` places each Variable of the state as its metadata says."""
     for kind in (AxisType.Auto, AxisType.Explicit):
@@ -316,6 +345,7 @@ CHECKS = [
     a_training_run_keeps_the_parameters_whole_and_donates,
     outside_of_jit_and_under_vmap_the_numbers_are_the_same,
     each_device_iterates_its_own_matrices,
+    devices_along_other_axes_iterate_the_same_matrices,
     an_optimizer_of_nnx_keeps_what_is_split,
     the_bytes_in_the_guide_are_those_of_the_state,
 ]

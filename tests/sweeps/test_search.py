@@ -269,9 +269,45 @@ def test_static_numbers_reach_run_as_python_numbers():
         return {"loss": jnp.zeros(width).size * x**2}
 
     result = search(
-        run, {"x": uniform(0.0, 1.0), "width": [1, 2]}, budget=8, static=["width"], progress=False
+        run, {"x": uniform(0.0, 1.0), "width": [1, 2]}, budget=9, static=["width"], progress=False
     )
     assert result.report.programs == 2
+
+
+# A budget without room for the model
+
+CONSTANT = {"run": lambda x: {"loss": x}, "progress": False}
+SIX = {"x": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "even", "initial", "batch_size"),
+    [
+        ({"space": {"x": uniform(0.0, 1.0)}, "budget": 4, "batch_size": 2}, 4, 4, 2),
+        ({"space": {"x": uniform(0.0, 1.0)}, "budget": 3, "batch_size": 3, "initial": 1}, 3, 1, 3),
+        ({"space": SIX, "budget": 5}, 6, 4, 8),
+    ],
+)
+def test_a_budget_that_the_even_points_use_up_is_warned_of(settings, even, initial, batch_size):
+    with pytest.warns(UserWarning, match="^budget=") as caught:
+        search(**CONSTANT, **settings)
+    assert [str(each.message) for each in caught] == [
+        f"budget={settings['budget']} leaves the model no point to choose, since the first {even} "
+        f"points are spread evenly over the space, with initial={initial} and "
+        f"batch_size={batch_size}: give a larger budget, or a smaller initial and batch_size"
+    ]
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"space": {"x": uniform(0.0, 1.0)}, "budget": 5, "batch_size": 2},
+        {"space": SIX, "budget": 6},  # All points of the space.
+    ],
+)
+def test_other_budgets_are_not_warned_of(settings):
+    search(**CONSTANT, **settings)
 
 
 # The result
@@ -304,7 +340,7 @@ def test_reduce_gives_the_metrics():
         return {"path": x * jnp.ones(3), "loss": x**2}
 
     result = search(
-        run, {"x": uniform(0.0, 1.0)}, budget=8, reduce=lambda value: {"loss": value["loss"]},
+        run, {"x": uniform(0.0, 1.0)}, budget=9, reduce=lambda value: {"loss": value["loss"]},
         progress=False,
     )  # fmt: skip
     assert list(result.metrics()) == ["loss"]
@@ -392,4 +428,4 @@ def test_an_error_while_it_runs_names_a_point():
     with pytest.raises(
         RuntimeError, match=r"(?s)run failed at a point from x=.* to x=.*no such file"
     ):
-        search(run, {"x": uniform(0.0, 1.0)}, budget=4, progress=False)
+        search(run, {"x": uniform(0.0, 1.0)}, budget=9, progress=False)

@@ -39,9 +39,9 @@ def test_a_store_is_continued_with_a_larger_budget_and_read_with_a_smaller_one(t
     longer = find(budget=20, store=tmp_path)
     assert longer.report.resumed == 11
     assert bits(longer) == bits(find(budget=20))
-    shorter = find(budget=5, store=tmp_path)
-    assert (shorter.report.resumed, shorter.report.programs) == (5, 0)
-    assert bits(shorter) == bits(find(budget=5))
+    shorter = find(budget=9, store=tmp_path)
+    assert (shorter.report.resumed, shorter.report.programs) == (9, 0)
+    assert bits(shorter) == bits(find(budget=9))
 
 
 def test_a_damaged_batch_runs_again(tmp_path):
@@ -72,13 +72,13 @@ OTHERS = {
 def kept(tmp_path_factory):
     """Return the store of a search."""
     store = tmp_path_factory.mktemp("search")
-    find(budget=3, store=store)
+    find(budget=9, store=store)
     return store
 
 
 @pytest.mark.parametrize(("change", "message"), OTHERS.values(), ids=OTHERS)
 def test_a_store_of_another_search_is_refused(kept, change, message):
-    mine = {"run": distance, "space": SQUARE, "budget": 3, "metric": "loss", "store": kept}
+    mine = {"run": distance, "space": SQUARE, "budget": 13, "metric": "loss", "store": kept}
     with pytest.raises(ValueError, match=message):
         search(**(mine | change))
 
@@ -89,4 +89,4 @@ def test_a_store_of_a_sweep_is_refused(kept, tmp_path):
         sweep(distance, points, store=kept)
     sweep(distance, points, store=tmp_path)
     with pytest.raises(ValueError, match="was started by sweep and is given to search"):
-        find(budget=3, store=tmp_path)
+        find(budget=9, store=tmp_path)

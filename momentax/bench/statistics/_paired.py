@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +11,7 @@ from scipy.stats import bootstrap
 
 from momentax._core.arguments import as_count, as_real, as_reals, as_text
 from momentax._core.typing import Reals
+from momentax._core.warn import warn
 from momentax.bench.statistics._arrays import as_scores, as_seed, as_table
 
 Verdict = Literal["better", "worse", "not distinguishable"]
@@ -341,9 +341,8 @@ def _warn_of_few_seeds(differences: list[Reals], level: float) -> None:
     if fewest >= _MOST_EXACT or tests * 2.0 ** (1 - fewest) <= 1 - level:
         return
     needed = int(np.ceil(1 + np.log2(tests / (1 - level))))
-    warnings.warn(
+    warn(
         f"with {fewest} seeds the smallest p-value is {2.0 ** (1 - fewest):.2g}, so that none of "
         f"{tests} comparison{'s' * (tests > 1)} can be decided at the level {level:g}; use at "
-        f"least {needed} seeds",
-        stacklevel=4,
+        f"least {needed} seeds"
     )

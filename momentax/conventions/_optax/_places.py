@@ -41,16 +41,19 @@ _MOMENTAX = {
     "NadamState": Kind("adam", "velocity", "squares"),
     "LionState": Kind("lion", "velocity"),
 }
+# The recurrences of momentax in which one of Optax continues, besides the equal one. The state of
+# `optax.ema` does not say whether it debiases. `average(debias=False)` has the state of a sum.
+_ALSO_IN = {"average": "sum"}
 # What to write on the other side, by the recurrence.
 _IN_OPTAX = {
-    "sum": "optax.trace or optax.sgd",
+    "sum": "optax.trace, optax.sgd or, from average(debias=False), optax.ema(debias=False)",
     "average": "optax.ema",
     "adam": "optax.adam or optax.nadam",
     "lion": "optax.lion",
 }
 _IN_MOMENTAX = {
     "sum": "momentax.heavy_ball or nesterov",
-    "average": "momentax.average",
+    "average": "momentax.average, with the same debias",
     "adam": "momentax.quasi_hyperbolic_adam with nu1=1 and nu2=1, or nadam",
     "lion": "momentax.lion",
 }
@@ -137,8 +140,10 @@ def pairs_of(source: Side, target: Side) -> list[tuple[Place, Place]]:
         )
     pairs = list(zip(source.places, target.places, strict=True))
     for old, new in pairs:
-        if old.kind.recurrence != new.kind.recurrence:
-            options = _IN_MOMENTAX if _is_of_optax(old) else _IN_OPTAX
+        theirs, ours = (old, new) if _is_of_optax(old) else (new, old)
+        recurrence = theirs.kind.recurrence
+        if ours.kind.recurrence not in (recurrence, _ALSO_IN.get(recurrence)):
+            options = _IN_MOMENTAX if theirs is old else _IN_OPTAX
             raise ValueError(
                 f"{source.argument} keeps at {old.path} the state of another recurrence than "
                 f"{target.argument} at {new.path}: {public_name(type(old.node))} continues in "

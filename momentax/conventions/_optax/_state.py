@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -44,11 +45,13 @@ def _run_without_gradients(tx: optax.GradientTransformation, params: PyTree, cou
     return jax.lax.fori_loop(0, count, step, tx.init(tiny))
 
 
-def _gains(tx: optax.GradientTransformation, params: PyTree, count: int) -> list[float]:
-    """Return for each velocity of a transformation the gain that its gradients enter with.
+def _gains(
+    tx: optax.GradientTransformation, params: PyTree, count: int, optax_places: Sequence[Place]
+) -> list[float]:
+    """Return for each velocity of a transformation the factor to the velocity of Optax's.
 
-    A sum has the gain 1 if it adds gradients as they are, and an average if each enters with the
-    weight 1 - β. The gain is 0 where an update does not use its gradient.
+    `optax.trace` adds gradients as they are, and each gradient enters the averages of Optax with
+    the weight 1 - β. The factor is 0 where an update does not use its gradient.
     """
     update, tiny = optax.with_extra_args_support(tx).update, _tiny(params)
     probe = jax.tree.map(lambda leaf: jnp.full_like(leaf, _PROBE), trees.only_arrays(tiny))
@@ -56,9 +59,9 @@ def _gains(tx: optax.GradientTransformation, params: PyTree, count: int) -> list
     first = set_counts(update(probe, before, tiny)[1], count)
     second = update(jax.tree.map(jnp.zeros_like, probe), first, tiny)[1]
     gains = []
-    for place, later in zip(places_of(first), places_of(second), strict=True):
-        v, kept = map(_first_entry, (place, later))
-        is_sum = place.kind.recurrence == "sum"
+    for theirs, *own in zip(optax_places, places_of(first), places_of(second), strict=True):
+        v, kept = map(_first_entry, own)
+        is_sum = theirs.kind.recurrence == "sum"
         gains.append(v / _PROBE / (1.0 if is_sum or v == 0 else 1.0 - kept / v))
     return gains
 
@@ -68,9 +71,11 @@ def _first_entry(place: Place) -> float:
     return float(np.real(np.asarray(jax.tree.leaves(velocity)[0]).ravel()[0]))
 
 
-def _require_units(tx: optax.GradientTransformation, params: PyTree, count: int) -> None:
+def _require_units(
+    tx: optax.GradientTransformation, params: PyTree, count: int, optax_places: Sequence[Place]
+) -> None:
     """Refuse a transformation whose velocity is not in the units of Optax's."""
-    for gain in _gains(tx, params, count):
+    for gain in _gains(tx, params, count, optax_places):
         if gain == 0:
             raise ValueError(
                 "tx must use the gradient of each update, got one that does not, such as "
@@ -174,7 +179,7 @@ def import_optax_state(
 
         of Optax               v        s         continues in
         trace, sgd             c m                heavy_ball, nesterov
-        ema                    c m                average
+        ema                    c m                average, with the same debias
         adam, adamw            c m      c² n      quasi_hyperbolic_adam with ν1 = ν2 = 1
         nadam, nadamw          c m      c² n      nadam
         lion                   c m                lion
@@ -185,8 +190,9 @@ def import_optax_state(
 
     Neither state holds its hyperparameters, so give tx the same ones. `optax.adam` continues
     exactly with the same β1, β2 and ε. The weight of the velocity in `optax.nadam` is constant: it
-    continues in `nadam` with a large ψ such as 1e6. `optax.ema` continues exactly with debias=True;
-    a state made with debias=False looks the same and is not refused.
+    continues in `nadam` with a large ψ such as 1e6. The state of `optax.ema` does not say whether
+    the average is debiased either: with debias=False it continues in `average(debias=False)`. In
+    `average()` its first directions would be larger, by 1 / (1 - βᵗ) at step t.
 
     Args:
         optax_state: The state of Optax, at any depth: in `chain`, `masked`, `inject_hyperparams`,
@@ -218,7 +224,7 @@ def import_optax_state(
     pairs = pairs_of(source, Side.of("tx", state, of_optax=False))
     steps, factor = _steps_made("optax_state", optax_state, count), _as_scale(scale)
     if scale is None:
-        _require_units(tx, params, steps)
+        _require_units(tx, params, steps, source.places)
     state, run = set_counts(state, steps), None
     for pair in pairs:
         path, weights = pair[1].path, {}
@@ -275,10 +281,11 @@ def export_optax_state(
     source = Side.of("state", state, of_optax=False)
     arguments.require_transformation("tx", tx)
     new = _init("optax_tx", optax_tx, params)
-    pairs = pairs_of(source, Side.of("optax_tx", new, of_optax=True))
+    target = Side.of("optax_tx", new, of_optax=True)
+    pairs = pairs_of(source, target)
     steps, factor = _steps_made("state", state, count), _as_scale(scale)
     if scale is None:
-        _require_units(tx, params, steps)
+        _require_units(tx, params, steps, target.places)
     new = set_counts(new, steps)
     for pair in pairs:
         new = _fill(new, pair, {}, "state", 1 / factor)

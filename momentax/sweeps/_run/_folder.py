@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import sys
-import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from momentax._core.arguments import printable
 from momentax._core.files import UNFINISHED, write_file
 from momentax._core.sharding import Devices
 from momentax._core.stores import OtherSweepError
+from momentax._core.warn import warn
 from momentax.sweeps._run._identity import FUNCTION_FILE, Identity, describe_differences
 from momentax.sweeps._run._lock import LOCK_FILE, StoreLock
 
@@ -172,10 +171,9 @@ class BatchFolder:
         self._take_batch_size(max(sizes, default=0))
         self._write(FUNCTION_FILE, function.encode())
         self._write_about()
-        warnings.warn(
+        warn(
             f"{_ABOUT_FILE} in the store {self.path} was {damage}; it was written again from the "
-            "batches, which belong to this sweep",
-            stacklevel=_user_stacklevel(),
+            "batches, which belong to this sweep"
         )
 
     def _require_same_sweep(self, old: dict[str, Any], function: str) -> None:
@@ -226,10 +224,9 @@ class BatchFolder:
                 path.unlink(missing_ok=True)
         self.damaged += [path.name for path in damaged]
         names = [printable(path.name) for path in damaged]
-        warnings.warn(
+        warn(
             f"{len(names)} damaged file{'s' * (len(names) > 1)} in the store {self.path}; the "
-            f"points in {'them' if len(names) > 1 else 'it'} run again: {', '.join(names)}",
-            stacklevel=_user_stacklevel(),
+            f"points in {'them' if len(names) > 1 else 'it'} run again: {', '.join(names)}"
         )
 
     def _write_about(self) -> None:
@@ -305,12 +302,3 @@ def _as_numpy_dtype(array: np.ndarray) -> np.ndarray:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _user_stacklevel() -> int:
-    """Return the stacklevel, for `warnings.warn` in the caller, of the first frame of a user."""
-    package, level = Path(__file__).parents[2], 1
-    frame = sys._getframe(1)
-    while frame.f_back is not None and package in Path(frame.f_code.co_filename).parents:
-        frame, level = frame.f_back, level + 1
-    return level
