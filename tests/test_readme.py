@@ -112,17 +112,18 @@ def test_the_numbers_of_the_readme_are_those_of_the_theory_and_the_benchmarks():
         momentax.sgd(1.9 * 1.9 / 100, momentax.heavy_ball(0.9)), 1.0, 100.0
     )
     digits = [round(math.log(10) / -math.log(rate)) for rate in (best.rate, usual)]
-    assert "needs {} steps per digit of accuracy where 0.9 needs {}".format(*digits) in TEXT
+    assert "needs {} steps per digit of accuracy; 0.9 needs {}".format(*digits) in TEXT
     β = momentax.theory.optimal_heavy_ball(1.0, 1442.0).beta
     assert round(β, 4) == 0.9
-    assert "condition number near 1442" in TEXT
+    assert "condition\n  number near 1442" in TEXT
     sweeps = json.loads((ROOT / "tests/benchmarks/sweep.json").read_text())["results"][0]
     assert (sweeps["network"], sweeps["settings"]) == ("784-128-10", 64)
     sweep, people = sweeps["cold"]["sweep"], sweeps["cold"]["people"]
-    assert f"take {sweep:.1f}\n  seconds in one compiled program, and {people:.0f} seconds" in TEXT
+    assert f"takes {sweep:.1f}\n  seconds for all in one compiled program, and {people:.0f}" in TEXT
+    assert f"64 settings costs as much as {sweep / people * 64:.0f} runs" in TEXT
     rows = json.loads((ROOT / "tests/benchmarks/step.json").read_text())["rows"]
     two, one = (rows[f"heavy_ball + {name}"]["flat, 1e7"][1] for name in ("bfloat16", "int8"))
-    assert f"{two:.2f} or {one:.1f} of the time with float32" in TEXT
+    assert f"{two:.2f} or {one:.1f} times as long as with float32" in TEXT
     (lost,) = re.findall(r"bfloat16\(stochastic=False\)` .* (\d+) % \|", PAGES["guides/storage.md"])
     assert f"loses {lost} % of a steady gradient at β = 0.995" in TEXT
     tx = momentax.monitor(momentax.sgd(0.1), curvature=True)
