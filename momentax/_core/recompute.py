@@ -8,7 +8,7 @@ Inside of the branch the update is computed once more instead.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from momentax._core import xla
@@ -41,8 +41,8 @@ def recompute(
     values |= {
         var: known[i] for i, var in enumerate(jaxpr.outvars) if i in known and not _is_literal(var)
     }
-    eqns, missing = _equations_for([jaxpr.outvars[i] for i in wanted], jaxpr, values)
-    if missing or not all(map(_is_elementwise, eqns)):
+    eqns = _equations_for([jaxpr.outvars[i] for i in wanted], jaxpr, values)
+    if eqns is None:
         return None
     for eqn in eqns:
         operands = [atom.val if _is_literal(atom) else values[atom] for atom in eqn.invars]
@@ -51,36 +51,19 @@ def recompute(
     return [atom.val if _is_literal(atom) else values[atom] for atom in outputs]
 
 
-def arguments_read(closed_jaxpr: Any, wanted: range, known: Iterable[int] = ()) -> set[int]:
-    """Return the numbers of the arguments that some outputs of a traced program are computed from.
-
-    Args:
-        closed_jaxpr: The program.
-        wanted: The numbers of the outputs to compute.
-        known: The numbers of outputs that are known.
-    """
-    jaxpr = closed_jaxpr.jaxpr
-    values = {jaxpr.outvars[i] for i in known if not _is_literal(jaxpr.outvars[i])}
-    _, needed = _equations_for([jaxpr.outvars[i] for i in wanted], jaxpr, values)
-    return {i for i, var in enumerate(jaxpr.invars) if var in needed}
-
-
-def _equations_for(
-    wanted: Sequence[Any], jaxpr: Any, values: Container[Any]
-) -> tuple[list[Any], set[Any]]:
-    """Return the equations between some values and what is wanted, in order.
-
-    The second result is the set of the variables that they need and no equation computes.
-    """
+def _equations_for(wanted: Sequence[Any], jaxpr: Any, values: dict[Any, Any]) -> list[Any] | None:
+    """Return the equations between some values and what is wanted, in order, or None."""
     needed = {atom for atom in wanted if not _is_literal(atom) and atom not in values}
     found = []
     for eqn in reversed(jaxpr.eqns):
         if needed.isdisjoint(eqn.outvars):
             continue
+        if not _is_elementwise(eqn):
+            return None
         found.append(eqn)
         needed.difference_update(eqn.outvars)
         needed |= {atom for atom in eqn.invars if not _is_literal(atom) and atom not in values}
-    return found[::-1], needed
+    return None if needed else found[::-1]
 
 
 def _is_elementwise(eqn: Any) -> bool:

@@ -142,29 +142,6 @@ def measure(
     return totals, largest
 
 
-def norms(groups: Groups, leaves: Parts) -> jax.Array:
-    """Return the Euclidean norm of each group of leaves."""
-    leaves = arithmetic.upcast(list(leaves))
-    squares, largest = _squares_and_largest(groups, leaves)
-
-    def scaled() -> jax.Array:
-        units = arithmetic.power_near(largest)
-        pairs = zip(leaves, groups.each(units), strict=True)
-        parts = [None if x is None else _sums.scale(x, unit) for x, unit in pairs]
-        return jnp.sqrt(_squares_and_largest(groups, parts)[0]) * units
-
-    is_ordinary = (squares > _SMALLEST) & jnp.isfinite(squares)
-    has_leaf = groups.any(np.asarray([x is not None for x in leaves], np.bool_))
-    return jax.lax.cond(jnp.all(is_ordinary | ~has_leaf), lambda: jnp.sqrt(squares), scaled)
-
-
-def _squares_and_largest(groups: Groups, leaves: Parts) -> tuple[jax.Array, jax.Array]:
-    """Return the squared norm of each group of leaves, and the largest magnitude."""
-    found = [_sums.squares_and_largest(x) for x in leaves]
-    squares, largest = _table(found, ("square", "largest")).T
-    return groups.total(squares), groups.largest(largest)
-
-
 def _table(sums: Sequence[Mapping[str, Any]], names: Sequence[str]) -> jax.Array:
     """Return a row of numbers for each leaf, 0 where it has none."""
     numbers = [jnp.asarray(each.get(name, 0), float_dtype()) for each in sums for name in names]

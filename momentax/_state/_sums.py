@@ -22,6 +22,7 @@ class Kinds(NamedTuple):
     clipped: Any
     velocity: Any
     update: Any
+    parameter: Any
 
 
 def _squares(parts: Kinds) -> dict[str, Any]:
@@ -144,11 +145,6 @@ def upcast(parts: Kinds) -> Kinds:
     """Return the arrays of a leaf in their compute dtypes."""
     wide = arithmetic.upcast(parts)
     return wide._replace(clipped=wide.gradient) if parts.clipped is parts.gradient else wide
-
-
-def squares_and_largest(x: Any) -> dict[str, jax.Array]:
-    """Return the sum of the squared magnitudes of an array, and the largest magnitude."""
-    return {} if x is None else reduce_all({"square": product(x, x)}, {"largest": _magnitude(x)})
 
 
 def leaf_maxima(parts: Kinds) -> dict[str, jax.Array]:

@@ -11,7 +11,7 @@ import optax
 from momentax._core import arguments
 from momentax._core.transformations import Observed, transformation
 from momentax._wrappers._monitor_state import LastStep, MonitorState, Options, first_state
-from momentax._wrappers._observation import Call, computed_after, observe
+from momentax._wrappers._observation import Call, after_readings, observe
 
 
 def monitor(
@@ -134,15 +134,11 @@ def monitor(
         if not any(map(arguments.is_traced, jax.tree.leaves((moment, own)))):
             # Without a trace each operation would be compiled and called separately.
             moment = moment._replace(clipped=call.clipped())
-            after, _ = observe_concrete(moment, own)
-            return u, after._replace(inner_state=inner)
-        again = call.again(u, inner)
-        moment = moment._replace(clipped=again.clipped, update=again.update)
-        after, norms = observe(options, moment, own)
+            return u, observe_concrete(moment, own)._replace(inner_state=inner)
+        moment = moment._replace(clipped=call.clipped, update=call.update_again(u, inner))
+        after = observe(options, moment, own)
         # The parameters are read before the update overwrites them.
-        last = after.latest if again.reads_params else norms
-        u = computed_after(own.monitor_count, last, u)
-        return u, after._replace(inner_state=inner)
+        return after_readings(after, u), after._replace(inner_state=inner)
 
     monitored = Observed(*transformation(init, update, MonitorState))
     monitored.observed = tx

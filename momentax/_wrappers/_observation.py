@@ -13,7 +13,7 @@ import optax
 
 from momentax._core import arithmetic, trees
 from momentax._core.hyperparameters import float_dtype
-from momentax._core.recompute import arguments_read, recompute
+from momentax._core.recompute import recompute
 from momentax._core.typing import PyTree
 from momentax._state import _measures
 from momentax._state._measures import Groups, Measure, Parts
@@ -47,7 +47,6 @@ class Moment(NamedTuple):
     before: the state of tx before the update.
     after: the state of tx after the update.
     extra_args: the extra arguments that are arrays.
-    norms: the norms of the parameters of each group, if they are known.
     """
 
     gradient: PyTree
@@ -57,7 +56,6 @@ class Moment(NamedTuple):
     before: PyTree
     after: PyTree
     extra_args: dict[str, PyTree]
-    norms: Any = None
 
     @property
     def computed_update(self) -> PyTree:
@@ -105,56 +103,36 @@ class Call(NamedTuple):
         }
         return Moment(g, None, u, params, self.state, inner, arrays)
 
-    def again(self, u: PyTree, inner: PyTree) -> Again:
-        """Return how to compute again what the call computed, with the update that it returned.
+    def update_again(self, u: PyTree, inner: PyTree) -> Callable[[], PyTree]:
+        """Return a function that returns the update that the call returned, with a new state.
 
-        The update is computed from the new state, where this is cheap, and else kept.
+        It computes the update again from the new state, where this is cheap.
         """
-        arrays = tuple(map(trees.only_arrays, (self.gradient, self.state, self.params)))
-        inputs = jax.tree.leaves(arrays)
-        ends = np.cumsum([len(jax.tree.leaves(tree)) for tree in arrays])
-        hidden, of_params = set(range(*ends[:2])), set(range(*ends[1:]))
+        args = self.gradient, self.state, self.params
+        arrays = tuple(map(trees.only_arrays, args))
+
+        def run(g: PyTree, before: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+            params = trees.with_others(params, self.params)
+            return self._replace(gradient=g, state=before, params=params).run()
+
         leaves, structure = jax.tree.flatten(u)
-        wanted = range(len(leaves))
+        first = len(jax.tree.leaves(self.gradient))
+        hidden = set(range(first, first + len(jax.tree.leaves(self.state))))
         known = dict(enumerate(jax.tree.leaves(inner), len(leaves)))
-        update = jax.make_jaxpr(self._given(Call.run))(*arrays)
-        clipped = jax.make_jaxpr(self._given(Call.clipped))(*arrays)
-        reads = arguments_read(update, wanted, known)
-        reads |= arguments_read(clipped, range(len(clipped.jaxpr.outvars)))
+        closed = jax.make_jaxpr(run)(*arrays)
+        inputs = jax.tree.leaves(arrays)
 
         def compute() -> PyTree:
-            again = recompute(update, inputs, known, wanted, hidden)
+            again = recompute(closed, inputs, known, range(len(leaves)), hidden)
             return measurable(fast(u if again is None else structure.unflatten(again)))
 
-        return Again(self.clipped, compute, not reads.isdisjoint(of_params))
-
-    def _given(self, function: Callable[[Call], Any]) -> Callable[..., Any]:
-        """Return a function of a call as one of the arrays of gradient, state and parameters."""
-
-        def run(g: PyTree, before: PyTree, params: PyTree) -> Any:
-            params = trees.with_others(params, self.params)
-            return function(self._replace(gradient=g, state=before, params=params))
-
-        return run
+        return compute
 
 
-class Again(NamedTuple):
-    """How to compute again what a call computed.
-
-    clipped: returns the gradient as it reaches the method.
-    update: returns the update.
-    reads_params: whether one of the two is computed from the parameters.
-    """
-
-    clipped: Callable[[], PyTree]
-    update: Callable[[], PyTree]
-    reads_params: bool
-
-
-def computed_after(count: jax.Array, readings: jax.Array, u: PyTree) -> PyTree:
-    """Return an update that XLA computes only when some readings are known, else unchanged."""
-    is_negative = count < 0  # It never is; XLA does not know that.
-    reading = jnp.sum(readings)
+def after_readings(state: MonitorState, u: PyTree) -> PyTree:
+    """Return an update that XLA computes only when the readings are known, otherwise unchanged."""
+    is_negative = state.monitor_count < 0  # It never is; XLA does not know that.
+    reading = jnp.sum(state.latest)
 
     def wait(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array):
@@ -164,25 +142,18 @@ def computed_after(count: jax.Array, readings: jax.Array, u: PyTree) -> PyTree:
     return jax.tree.map(wait, u)
 
 
-def observe(options: Options, now: Moment, state: MonitorState) -> tuple[MonitorState, jax.Array]:
-    """Return the state after an update, without that of tx, and the norms of the parameters."""
+def observe(options: Options, now: Moment, state: MonitorState) -> MonitorState:
+    """Return the state after an update, without the state of tx."""
     count = state.monitor_count
-    # They need no gradient, so that XLA can compute them before the other readings.
-    norms = _parameter_norms(options, now.params, state)
-    now = now._replace(norms=norms)
     fields = ("every", "latest", "latest_count", "history", "history_counts")
     before = {field: getattr(state, field) for field in fields}
     readings = _every(count, options, partial(_read, options, now, state), before)
     state = state._replace(**readings)
-
-    def update_after_readings(now: Moment = now) -> PyTree:
-        # The readings are computed before this update overwrites the last step.
-        return computed_after(count, state.latest, now.computed_update)
-
-    remembered = partial(_remember, options, now._replace(update=update_after_readings), state)
+    # The readings are computed before this update overwrites the last step.
+    now = now._replace(update=lambda now=now: after_readings(state, now.computed_update))
+    remembered = partial(_remember, options, now, state)
     previous = _every(count + 1, options, remembered, state.previous)
-    state = state._replace(monitor_count=optax.safe_increment(count), previous=previous)
-    return state, norms
+    return state._replace(monitor_count=optax.safe_increment(count), previous=previous)
 
 
 def _every(count: Any, options: Options, function: Callable[[], Any], otherwise: Any) -> Any:
@@ -191,18 +162,6 @@ def _every(count: Any, options: Options, function: Callable[[], Any], otherwise:
         return function()
     return jax.lax.cond(
         jax.lax.rem(count, jnp.int32(options.every)) == 0, function, lambda: otherwise
-    )
-
-
-def _parameter_norms(options: Options, params: PyTree, state: MonitorState) -> jax.Array:
-    """Return the norms of the parameters of each group, 0 at an update without a reading."""
-    groups, parts = options.groups(state), parts_like(params, state.previous.gradient)
-    zeros = jnp.zeros(groups.number, float_dtype())
-    return _every(
-        state.monitor_count,
-        options,
-        lambda: _measures.norms(groups, parts).astype(zeros.dtype),
-        zeros,
     )
 
 
@@ -245,11 +204,9 @@ def _measure(options: Options, now: Moment, state: MonitorState) -> dict[str, Me
         kind: Measure(totals.norms[:, i], has_each[:, i]) for i, kind in enumerate(Kinds._fields)
     }
     v_norm, g_norm = measured["velocity"], measured["gradient"]
-    has_parameter = [θ is not None for θ in parts_like(now.params, like)]
     has_angle = both & (v_norm.value != 0) & (g_norm.value != 0)
     entries = groups.total(np.asarray([_size_of_both(parts) for parts in leaves], float_dtype()))
     measured |= {
-        "parameter": Measure(now.norms, groups.any(np.asarray(has_parameter, np.bool_))),
         "summed": v_norm._replace(
             known=v_norm.known & ~groups.any(~np.asarray(in_gradients, np.bool_))
         ),
@@ -292,7 +249,7 @@ def _leaves_of(now: Moment, like: PyTree) -> list[Kinds]:
     g, clipped, u, θ = (parts_like(tree, like) for tree in kinds)
     pairs = zip(velocity_parts(now.after, like)[0], jax.tree.leaves(like), strict=True)
     v = [None if part is None else _averaged(part, leaf.ndim) for part, leaf in pairs]
-    return [_of_one_shape(*each) for each in zip(g, clipped, v, u, θ, strict=True)]
+    return [_of_one_shape(Kinds(*each)) for each in zip(g, clipped, v, u, θ, strict=True)]
 
 
 def _averaged(stacked: Any, ndim: int) -> Any:
@@ -310,11 +267,10 @@ def _signs(found: Responses | None, in_gradients: list[bool]) -> list[Any]:
     return list(jnp.where(to_gradient == 0, jnp.asarray(signs), jnp.sign(to_gradient)))
 
 
-def _of_one_shape(g: Any, clipped: Any, v: Any, u: Any, θ: Any) -> Kinds:
+def _of_one_shape(parts: Kinds) -> Kinds:
     """Return the arrays of a leaf without those that are not shaped like it."""
-    shape = next((np.shape(x) for x in (θ, g) if x is not None), None)
-    kinds = (g, clipped, v, u)
-    return Kinds(*(x if shape is None or np.shape(x) == shape else None for x in kinds))
+    shape = next((np.shape(x) for x in (parts.parameter, parts.gradient) if x is not None), None)
+    return Kinds(*(x if shape is None or np.shape(x) == shape else None for x in parts))
 
 
 def _size_of_both(parts: Kinds) -> int:
@@ -368,7 +324,7 @@ def _remember(options: Options, now: Moment, state: MonitorState) -> LastGradien
     if not isinstance(previous, LastStep):
         return kept
     groups, u = options.groups(state), parts_like(now.computed_update, like)
-    leaves = [Kinds(part, None, None, each) for part, each in zip(g, u, strict=True)]
+    leaves = [Kinds(part, None, None, each, None) for part, each in zip(g, u, strict=True)]
     steps = [None if each is None else (each, True) for each in u]
     totals, _ = _measures.measure(groups, leaves, lambda: leaves, [1.0] * len(leaves), steps)
     length = totals.norms[:, Kinds._fields.index("update")]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from momentax._core.recompute import arguments_read, recompute
+from momentax._core.recompute import recompute
 
 SIZE = 100  # More entries than what is computed again without a look at how.
 
@@ -60,16 +60,3 @@ def test_updates_that_need_the_old_state_or_a_sum_are_not(update):
 
 def test_an_argument_that_is_not_overwritten_may_be_read():
     assert again(of_the_old_velocity, hidden=())
-
-
-def test_the_arguments_are_those_that_the_wanted_outputs_need_beyond_the_known_ones():
-    def decayed(g, v, θ):
-        v = 0.5 * v + g
-        return -0.1 * (v + 0.01 * θ), v, jnp.sum(θ)
-
-    closed = jax.make_jaxpr(decayed)(*(jnp.ones(SIZE) for _ in range(3)))
-    assert arguments_read(closed, range(1)) == {0, 1, 2}
-    assert arguments_read(closed, range(1), [1]) == {2}
-    assert arguments_read(closed, range(1, 2)) == {0, 1}
-    assert arguments_read(closed, range(2, 3)) == {2}
-    assert arguments_read(closed, range(1), [0]) == set()
