@@ -96,6 +96,11 @@ class Result(Analyses):
         """The reference curves of the tasks, and why tasks have none."""
         return reference_curves(self.hashes)
 
+    @property
+    def curves(self) -> Mapping[str, ReferenceCurve]:
+        """The reference curve of each task that has one, which converts scores into speed-ups."""
+        return self._reference[0]
+
     @cached_property
     def speed_ups(self) -> SpeedUps:
         """How many times the steps tuned Nesterov would need for the same loss, by method and task.

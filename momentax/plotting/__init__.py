@@ -3,7 +3,7 @@
     theory          kernel, kernel_fit, frequency_response, spectral_map, rate_vs_condition,
                     analysis
     runs            trajectory, phase_portrait, components, surface, animate, race, history
-    comparisons     compare, panels, speed_ups
+    comparisons     compare, panels, speed_ups, profile, expected_best, sensitivity
     measurements    spectrum, dashboard
     sweeps          heatmap, curves, parallel, theory_overlay
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.plotting._components import components as components
     from momentax.plotting._curves import curves as curves
     from momentax.plotting._dashboard import dashboard as dashboard
+    from momentax.plotting._expected_best import expected_best as expected_best
     from momentax.plotting._frequency_response import frequency_response as frequency_response
     from momentax.plotting._heatmap import heatmap as heatmap
     from momentax.plotting._history import history as history
@@ -39,8 +40,10 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.plotting._panels import panels as panels
     from momentax.plotting._parallel import parallel as parallel
     from momentax.plotting._phase_portrait import phase_portrait as phase_portrait
+    from momentax.plotting._profile import profile as profile
     from momentax.plotting._race import race as race
     from momentax.plotting._rate_vs_condition import rate_vs_condition as rate_vs_condition
+    from momentax.plotting._sensitivity import sensitivity as sensitivity
     from momentax.plotting._spectral_map import spectral_map as spectral_map
     from momentax.plotting._spectrum import spectrum as spectrum
     from momentax.plotting._speed_ups import speed_ups as speed_ups

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import ArrayLike
 
-from momentax._core.arguments import as_reals, as_text, describe
+from momentax._core.arguments import as_text
+from momentax.plotting._methods import as_known, as_names, scale_factors
 from momentax.plotting._style import COLORS, legend_below, new_axes
 
 _MARKERS = "osD^vPX*"  # Dots that can be told apart in grey.
-_TICKS = (0.25, 0.5, 1.0, 2.0, 4.0)
-_MOST_FACTOR = 100  # Between the ends of an axis with ticks by factors of 2.
 _ROW = 0.32  # Inches.
 
 
@@ -56,8 +54,13 @@ def speed_ups(
         >>> S = [[1.0, 1.2], [0.5, np.nan]]
         >>> ax = momentax.plotting.speed_ups(["nesterov", "sgd"], ["ridge", "digits_cnn"], S)
     """
-    methods, tasks = _as_names("methods", methods), _as_names("tasks", tasks)
-    S = _as_speed_ups(values, (len(methods), len(tasks)))
+    methods, tasks = as_names("methods", methods), as_names("tasks", tasks)
+    S = as_known("values", values, "(0, inf)")
+    if S.shape != (len(methods), len(tasks)):
+        raise ValueError(
+            f"values must have a row for each of {len(methods)} methods and a column for each of "
+            f"{len(tasks)} tasks, got shape {S.shape}"
+        )
     ends = None if intervals is None else _as_intervals(intervals, len(methods))
     if label is None:
         label = "speed-up S: tuned Nesterov needs S times the steps for the same loss"
@@ -83,56 +86,14 @@ def speed_ups(
     ]
     ax.set_yticks(rows, labels)
     ax.set_ylim(-0.6, len(methods) - 0.4)
-    _scale_values(ax, S[np.isfinite(S)])
+    scale_factors(ax.xaxis, S[np.isfinite(S)])
     ax.set_xlabel(label)
     legend_below(ax, ax.lines[: len(tasks) + 1])
     return ax
 
 
-def _scale_values(ax: Axes, values: np.ndarray) -> None:
-    """Make the horizontal axis one of factors, with ticks by factors of 2 where they fit."""
-    low, high = values.min(initial=0.23), values.max(initial=4.35)
-    ax.set_xscale("log")
-    ax.set_xlim(low * 0.97, high * 1.03)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    if high / low < _MOST_FACTOR:
-        ax.xaxis.set_major_locator(FixedLocator(_TICKS))
-        ax.xaxis.set_minor_locator(NullLocator())
-
-
-def _as_names(argument: str, names: Any) -> list[str]:
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"{argument} must be a list of names, got {describe(names)}")
-    if not names:
-        raise ValueError(f"{argument} must have at least one name, got none")
-    return list(names)
-
-
-def _as_speed_ups(values: Any, shape: tuple[int, int]) -> np.ndarray:
-    array = _with_missing("values", values, "(0, inf)", 1.0)
-    if array.shape != shape:
-        raise ValueError(
-            f"values must have a row for each of {shape[0]} methods and a column for each of "
-            f"{shape[1]} tasks, got shape {array.shape}"
-        )
-    return array
-
-
-def _with_missing(argument: str, values: Any, interval: str, placeholder: float) -> np.ndarray:
-    """Return checked numbers, of which NaN stays where a value is missing."""
-    try:
-        given = np.asarray(values)
-    except (TypeError, ValueError):  # Such as rows of different lengths.
-        return as_reals(argument, values, interval)
-    if given.dtype.kind != "f":
-        return as_reals(argument, values, interval)
-    is_missing = np.isnan(given)
-    known = as_reals(argument, np.where(is_missing, placeholder, given), interval)
-    return np.where(is_missing, np.nan, known)
-
-
 def _as_intervals(intervals: Any, count: int) -> np.ndarray:
-    array = _with_missing("intervals", intervals, "(0, inf)", 1.0)
+    array = as_known("intervals", intervals, "(0, inf)")
     if array.shape != (2, count):
         raise ValueError(
             f"intervals must have the shape (2, {count}), the lower and the upper ends, got shape "

@@ -26,6 +26,7 @@ def test_speed_ups_are_those_of_the_reference_curve():
     S = found.speed_ups
     np.testing.assert_allclose(S.values[:4, 0], [1, 2, 0.5, 4], rtol=0.02)
     assert S.beyond[:, 0].tolist() == [0, 0, 0, 1, 0]
+    assert found.curves["tiny"].speed_up(-2.5) == pytest.approx(S.values[1, 0])
     assert np.isnan(S.values[4, 0])
 
 

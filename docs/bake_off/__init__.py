@@ -1,0 +1,1 @@
+"""The page *Which momentum when*: its sentences, tables and pictures, from recorded results."""

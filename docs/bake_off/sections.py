@@ -1,0 +1,240 @@
+"""The sections of the page: their headings, texts, pictures and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from docs.bake_off.record import Record
+from docs.bake_off.words import capital, code, count, listed, markdown
+from momentax.bench import tasks as all_tasks
+
+
+class Section(NamedTuple):
+    """A section of the page.
+
+    title: its heading.
+    text: its first paragraph, or a function of the record that returns it.
+    parts: the names of its pictures and tables, in their order.
+    """
+
+    title: str
+    text: str | Callable[[Record], str]
+    parts: tuple[str, ...]
+
+
+def introduction(record: Record) -> str:
+    """Return the first paragraph of the page."""
+    results = record.results
+    return (
+        f"{capital(count(len(results.methods), 'method'))} were tuned by one protocol on "
+        f"{count(len(results.tasks), 'small task')}, with {results.protocol.trials} trials each, "
+        f"and judged on {results.protocol.seeds} other seeds. This page says what was found. Each "
+        "sentence of advice names the figure or the table that it rests on, and what is undecided "
+        "is called undecided. `momentax.bench.Result.recorded()` returns the numbers. "
+        "[Compare](compare.md) explains the protocol, and compares a method of your own with these "
+        "results."
+    )
+
+
+_COMPARISON = (
+    "A speed-up S means that Nesterov's momentum, tuned anew for another number of steps, would "
+    "need S times the steps for the same loss. Better and worse are verdicts of a paired test over "
+    "the seeds; a cell without such a word is undecided."
+)
+_PROFILE = (
+    "A curve says on which share of the tasks a method is within a factor τ of the fastest one "
+    "there. Its height at τ = 1 is how often it is the fastest, and the area under it, from τ = 1 "
+    "to 4, is the score of the AlgoPerf benchmark. A task without a rank counts as infinitely slow."
+)
+
+
+def _trials(record: Record) -> str:
+    return (
+        "Each curve is the speed-up that the best of k random trials is expected to reach on other "
+        f"seeds. The first figure has the mean over {count(len(record.common_tasks), 'task')}. The "
+        "default is the setting that a user would start with. The last column of the table says on "
+        "how many tasks a method becomes as good as Nesterov's momentum after all of its trials. "
+        "The bands of the second figure are 95 % intervals over the draw of the trials. Values for "
+        "2 to 6 trials are unknown, since only the best trials ran on another seed."
+    )
+
+
+_EXACTNESS = (
+    "Each mark is a trial on the tuning seed, at its effective rate, the total step that one "
+    "gradient causes, and at its β. The line is the largest effective rate at which the theory "
+    "finds the method stable, from the largest curvature L of the task: 2(1 + β)/((1 − β) L) for "
+    "heavy ball, and 2(1 + β)/((1 + 2β)(1 − β) L) for Nesterov's momentum. The trials are evenly "
+    "spread over the search space, so that the share of good trials estimates the share of the "
+    "space that is good. The table has medians over the tasks: the share of the space with at "
+    "least 0.9 and at least 0.7 of the best speed-up, the random trials of which one reaches 0.7 "
+    "with a chance of 90 %, and the width of the good learning rates in factors of ten."
+)
+_ONE_SETTING = (
+    "One setting for all tasks is what a default has to be. The numbers are mean speed-ups over "
+    "the tasks on which the method has a rank."
+)
+_CHOSEN = "Edge: the choice lies at an end of its search range."
+_CONSTANT = (
+    "Here the learning rate stays constant after the warm-up. The reference curves are those of "
+    "the cosine schedule, so that a speed-up below 1 also shows what the schedule gains."
+)
+_DECAY = (
+    "Here every method searches a decoupled weight decay too, with as many trials. The score is "
+    "the loss without the decay, and the reference curves are those without it."
+)
+_TARGETS = (
+    "The target of a task is the score that the best of four methods reached in a longer tuning of "
+    "its own. It was fixed before the first table was made. The table has the first of 40 "
+    "checkpoints at which the mean over all seeds passes it. With a decaying learning rate most "
+    "runs pass near their end, so that these numbers rank nothing."
+)
+
+
+def _costs(record: Record) -> str:
+    assert record.costs is not None
+    return (
+        "The time of a step, with its gradient, is that relative to plain gradient descent in the "
+        "same round: the median over the tasks, the least and the most. These networks are small; "
+        "in a large one the gradient takes a larger share of a step. The bytes are those of the "
+        "optimizer's state for each entry of the parameters. They were measured on "
+        f"{record.costs.about.get('processor', 'an unknown processor')}."
+    )
+
+
+def _repeat(record: Record) -> str:
+    assert record.repeat is not None
+    claims = record.claims
+    kept = sum(first == second for first, second in claims)
+    contradicted = sum({*pair} == {"better", "worse"} for pair in claims)
+    protocol = record.repeat.protocol
+    return (
+        f"{code(record.repeat.methods)} ran a second time, with tuning seeds from "
+        f"{protocol.tuning_seed} and evaluation seeds from {protocol.first_seed}. Each cell has "
+        "the verdict against Nesterov's momentum and the ratio of the losses, first of the results "
+        "above and then of the second run. The first run decided "
+        f"{len(claims)} of these comparisons: the second agrees on {kept}, leaves "
+        f"{len(claims) - kept - contradicted} undecided, and contradicts {contradicted}."
+    )
+
+
+_EACH = (
+    "The first table has the loss of each method above the infimum of the task, divided by that of "
+    "Nesterov's momentum, with its 95 % interval over the paired seeds. A ratio below 1 is better."
+)
+
+SECTIONS = (
+    Section("The comparison", _COMPARISON, ("speed_ups", "tasks", "overall")),
+    Section("How often a method is nearly the fastest", _PROFILE, ("profile",)),
+    Section(
+        "How many trials it needs", _trials, ("expected_best", "trials", "expected_best_tasks")
+    ),
+    Section(
+        "How exact the learning rate and β have to be", _EXACTNESS,
+        ("sensitivity_ridge", "sensitivity_tasks", "regions"),
+    ),
+    Section("One setting for all tasks", _ONE_SETTING, ("single",)),
+    Section("The β that was chosen", _CHOSEN, ("chosen",)),
+    Section("At a constant learning rate", _CONSTANT, ("constant",)),
+    Section("With weight decay", _DECAY, ("decay",)),
+    Section("Steps to a target", _TARGETS, ("targets",)),
+    Section("Time and memory", _costs, ("costs",)),
+    Section("A second run with other seeds", _repeat, ("repeat",)),
+    Section("Each comparison and each pair", _EACH, ("comparisons", "pairs")),
+)  # fmt: skip
+
+CAPTIONS = {
+    "speed_ups": "The speed-up of each method on each task, and over all tasks with its interval",
+    "tasks": "Speed-ups and verdicts on each task",
+    "overall": "Speed-ups over all tasks",
+    "profile": "The share of the tasks on which each method is within a factor of the fastest",
+    "expected_best": "The expected speed-up of the best of k trials, over all tasks",
+    "trials": "The expected speed-up of the best of k trials, over all tasks",
+    "expected_best_tasks": "The expected speed-up of the best of k trials, on each task",
+    "sensitivity_ridge": "The trials of heavy ball and Nesterov's momentum on a quadratic, with "
+    "their stability edges",
+    "sensitivity_tasks": "The trials of Nesterov's momentum on each task",
+    "regions": "How much of the search space is good",
+    "single": "The best single setting",
+    "chosen": "The β that was chosen on each task",
+    "constant": "Speed-ups at constant learning rates",
+    "decay": "Speed-ups with weight decay",
+    "targets": "Steps to the target of each task",
+    "costs": "What a step costs",
+    "repeat": "Verdicts and ratios of losses of both runs",
+    "comparisons": "The loss of each method over that of Nesterov's momentum",
+    "pairs": "The speed-up of each method over that of each other one",
+}
+
+
+def measurement(record: Record) -> str:
+    """Return how the results were measured."""
+    protocol, about, cells = record.results.protocol, record.results.about, record.results.cells
+    versions = about["versions"]
+    packages = [f"{name} {each}" for name, each in versions.items() if name != "python"]
+    methods, tasks = len(record.results.methods), len(record.results.tasks)
+    diverged = [sum(cell.diverged[i] for cell in cells.values()) for i in (0, 1)]
+    return (
+        f"The runs ended on {about.get('date', 'an unknown day')} and took "
+        f"{about.get('hours', 0):.1f} hours of one core in all, on a processor that calls itself "
+        f"{about.get('processor', 'nothing')}, with Python {versions.get('python', '')}, "
+        f"{listed(packages)}. {capital(count(methods, 'method'))} had {protocol.trials} trials on "
+        f"each of {count(tasks, 'task')}; the best four trials ran on two more seeds, and the "
+        f"choice on {protocol.seeds} other seeds, from {protocol.first_seed} on."
+        f"{_missing(methods * tasks - len(cells))} {_edges(record)} Of "
+        f"{len(cells) * protocol.trials:,} trials {diverged[0]:,} diverged, and of "
+        f"{len(cells) * protocol.seeds:,} evaluation runs {diverged[1]:,}; they count with the "
+        "loss of their start."
+    )
+
+
+def _missing(number: int) -> str:
+    if not number:
+        return ""
+    return (
+        f" {capital(count(number, 'pair'))} of a method and a task "
+        f"{'is' if number == 1 else 'are'} not recorded."
+    )
+
+
+def _edges(record: Record) -> str:
+    number = sum(bool(cell.edge) for cell in record.results.cells.values())
+    if not number:
+        return "No choice lies at an end of a search range."
+    verbs = ("lies", "has") if number == 1 else ("lie", "have")
+    return (
+        f"{capital(count(number, 'choice'))} {verbs[0]} at an end of a search range and {verbs[1]} "
+        "no rank."
+    )
+
+
+def about_tasks(record: Record) -> str:
+    """Return a table of the tasks."""
+    rows = [["task", "what it is", "steps"]]
+    for name in record.results.tasks:
+        if name in all_tasks:
+            rows.append([name, all_tasks[name].description, f"{all_tasks[name].steps:,}"])
+    return markdown(rows, texts=2)
+
+
+DEPARTURES = (
+    "*No tuning run is reported.* The best of many trials looks better than it is. All numbers but "
+    "those of the trials come from seeds that nothing before has used.",
+    "*The control is tuned as much as every other method,* and anew at each of five numbers of "
+    "steps for its reference curve.",
+    "*Losses are compared at the end,* and not the steps at which a target is first crossed, which "
+    "a decaying learning rate can reverse.",
+    "*Clipping is not used, and weight decay only in a table of its own.* Elsewhere a method that "
+    "gains by better regularization shows nothing of it, and Adam and AdamW are one.",
+    "*Steps are ranked, and not seconds.* On networks this small the seconds of a step say little "
+    "about large ones.",
+    "*Diverged runs count* with the loss of their start, and a choice at an end of its search "
+    "range has no rank.",
+    "*There is no test over tasks and no diagram of mean ranks.* With eight tasks such a test can "
+    "decide nothing among so many methods. Verdicts are about one task, and the intervals of the "
+    "means hold for these tasks.",
+    "*The tasks favour momentum over its absence.* Three of them were adjusted until tuned "
+    "momentum beat plain gradient descent.",
+    "*The tasks are small.* A method that gains only after 10⁵ steps or with 10⁹ parameters shows "
+    "nothing of it here.",
+)
