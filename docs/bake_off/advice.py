@@ -31,7 +31,7 @@ def _first_choice(record: Record, refer: Refer) -> str:
     if len(group) == 1:
         spans = [
             f"{number(each.low[leader])} to {number(each.high[leader])}"
-            for each in (o.seeds, o.tuning)
+            for each in (o.seed_interval, o.tuning_interval)
         ]
         text = (
             f"**{names} is the fastest over all tasks.** Tuned Nesterov would need "
@@ -52,11 +52,11 @@ def _first_choice(record: Record, refer: Refer) -> str:
 
 def _other_trials(overall: Any, leader: int) -> str:
     """Say which methods might be as fast with other trials of the tuning."""
-    low, high = overall.tuning
+    low, high = overall.tuning_interval
     rivals = [
         name
         for i, name in enumerate(overall.methods)
-        if i != leader and overall.ranks[i] and high[i] >= low[leader]
+        if i != leader and overall.task_counts[i] and high[i] >= low[leader]
     ]
     if not rivals:
         return ""
@@ -74,12 +74,12 @@ def _bound(overall: Any, i: int) -> str:
 def _few_ranks(record: Record, group: list[int]) -> str:
     """Say which methods of the first group have no rank on some task."""
     o = record.overall
-    few = [i for i in group if o.ranks[i] < len(o.tasks)]
+    few = [i for i in group if o.task_counts[i] < len(o.tasks)]
     if not few:
         return ""
     (first, *others), means = few, "its mean rests" if len(few) == 1 else "their means rest"
-    numbers = [f"`{o.methods[first]}` has a rank on {o.ranks[first]}"]
-    numbers += [f"`{o.methods[i]}` on {o.ranks[i]}" for i in others]
+    numbers = [f"`{o.methods[first]}` has a rank on {o.task_counts[first]}"]
+    numbers += [f"`{o.methods[i]}` on {o.task_counts[i]}" for i in others]
     return f" {listed(numbers)} of the {count(len(o.tasks), 'task')}, so that {means} on these."
 
 
@@ -297,7 +297,7 @@ def _exactness(record: Record, refer: Refer) -> str:
 
 def _in_time(record: Record, refer: Refer) -> str:
     o = record.overall
-    known = np.where(o.ranks == o.ranks.max(), o.in_time, np.nan)
+    known = np.where(o.task_counts == o.task_counts.max(), o.in_time, np.nan)
     if np.isnan(known).all():
         return ""
     best = int(np.nanargmax(known))

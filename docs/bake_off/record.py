@@ -160,7 +160,7 @@ class Record:
     def single(self) -> dict[str, Any]:
         """The best single setting of each method that has a rank."""
         o = self.overall
-        ranked = [name for name, ranks in zip(o.methods, o.ranks, strict=True) if ranks]
+        ranked = [name for name, count in zip(o.methods, o.task_counts, strict=True) if count]
         return {name: self.results.best_single_setting(name) for name in ranked}
 
 

@@ -31,6 +31,7 @@ def write_pages(app: Any, config: Any) -> None:
         methods,
         notebooks,
         reference,
+        search_ranges,
     )
 
     docs = Path(app.srcdir)
@@ -41,6 +42,7 @@ def write_pages(app: Any, config: Any) -> None:
     methods.write_pages(docs / "methods")
     notebooks.write_pages(docs / "notebooks")
     reference.write_pages(docs / "reference")
+    search_ranges.write_table(docs / "_generated")
 
 
 def read_source(app: Any, name: str, source: list[str]) -> None:

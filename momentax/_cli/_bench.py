@@ -79,7 +79,8 @@ def _run_own(options: Namespace, files: list[Path]) -> bool:
     for fault in faults:
         print_error(f"warning: {entry.name}: {fault}")
     methods = [entry, options.against] if recorded is None else [entry]
-    result = _run(options, methods, tasks, options.trials or _TRIALS_OF_OWN)
+    usual = _TRIALS_OF_OWN if recorded is None else recorded.protocol.trials
+    result = _run(options, methods, tasks, options.trials or usual)
     if recorded is not None:
         try:
             other = recorded.select([options.against], result.tasks)
@@ -139,6 +140,11 @@ def _recorded(options: Namespace) -> Result:
             f"--seeds must be {recorded.protocol.seeds}, as in the recorded results, unless "
             f"--rerun runs {options.against} here too; got {options.seeds}"
         )
+    if not options.anyway and options.trials not in (None, recorded.protocol.trials):
+        raise UsageError(
+            f"--trials must be {recorded.protocol.trials}, as in the recorded results, unless "
+            f"--rerun runs {options.against} here too; got {options.trials}"
+        )
     if missing := [task for task in options.tasks or () if task not in recorded.tasks]:
         raise UsageError(
             f"there are no recorded results on {', '.join(missing)}; --rerun runs "
@@ -190,10 +196,12 @@ def _rows(
     found: Mapping[str, Comparison], result: Result, name: str, against: str
 ) -> list[list[str]]:
     """Return the rows of the table, its head first."""
-    rows = [["task", "verdict", "loss ratio", "95 % interval", "adjusted p", "note"]]
+    rows = [
+        ["task", "verdict", "loss ratio (above 1: better)", "95 % interval", "adjusted p", "note"]
+    ]
     for task, each in found.items():
         cell, control = result.cells[task, name], result.cells[task, against]
-        low, ratio, high = (10.0**x for x in (each.low, each.difference, each.high))
+        low, ratio, high = (10.0**-x for x in (each.high, each.difference, each.low))
         verdict = "undecided" if each.verdict == "not distinguishable" else each.verdict
         notes = [
             f"{', '.join(each.edge)} of {method} at an end of its range"

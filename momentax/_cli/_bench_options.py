@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from momentax._cli._arguments import add_output, choice, folder, real, several, whole
 from momentax._cli._examples import EXAMPLES
 from momentax._cli._usage import ENTRIES, TASKS, UsageError
+
+_RECORDED = Path(__file__).parents[1] / "bench" / "recorded" / "results.json"
 
 
 def add_bench(commands: Any) -> None:
@@ -19,7 +22,7 @@ def add_bench(commands: Any) -> None:
         "seeds, and print which are better. Without a METHOD a few methods of momentax run on "
         "three tasks, in a few minutes on two cores. With a METHOD of your own it is "
         "compared with another method: with its recorded results, or with --rerun by running it "
-        "too. Both write bench.json and bench.png.",
+        "too. " + _say_what_is_recorded() + "Both write bench.json and bench.png.",
         examples=EXAMPLES["bench"],
     )
     bench.set_defaults(run=_run_bench, parser=bench)
@@ -33,6 +36,10 @@ def add_bench(commands: Any) -> None:
     _add_contestants(bench)
     _add_bench_numbers(bench)
     add_output(bench, "bench.json and bench.png")
+
+
+def _say_what_is_recorded() -> str:
+    return "" if _RECORDED.is_file() else "As long as no results are recorded, pass --rerun. "
 
 
 def _add_contestants(bench: argparse.ArgumentParser) -> None:
@@ -74,8 +81,8 @@ def _add_bench_numbers(bench: argparse.ArgumentParser) -> None:
         "--trials",
         type=whole(2),
         metavar="N",
-        help="number of settings that each method tries on each task (default: 12; 24 with a "
-        "METHOD)",
+        help="number of settings that each method tries on each task (default: 12; with a METHOD "
+        "24, or as many as recorded results have)",
     )
     option(
         "--seeds",
@@ -93,15 +100,17 @@ def _add_bench_numbers(bench: argparse.ArgumentParser) -> None:
         "--widen",
         action="store_true",
         help="run methods again whose best rate or β lies at an end of its range, once, with a "
-        "range that is wider by a factor of ten at both ends",
+        "range that is wider by a factor of ten at both ends; they are then tuned twice, with up "
+        "to twice the search of the others",
     )
     option(
         "--learning-rates",
         type=real("(0, inf)"),
         nargs=2,
         metavar=("LOW", "HIGH"),
-        help="range of the learning rate of a METHOD that is a function (default: its step in the "
-        "long run, α/(1 - β) for heavy ball, is searched from 1e-3 to 300)",
+        help="range of the peak learning rate of a METHOD that is a function, searched on a log "
+        "scale, 0 < LOW < HIGH (default: the effective rate, α/(1 - β) for heavy ball, from 1e-3 "
+        "to 300, or 1e-5 to 0.3 if steps do not grow with the gradient)",
     )
     option(
         "--store",

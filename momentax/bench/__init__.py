@@ -1,11 +1,12 @@
 """Which momentum to use when: real tasks, a protocol, and results that anyone can make again.
 
 A Task is a small training problem with its data and its model, and `tasks` has eight by name.
-`held_out` has four variants of them, which run for releases only. An Entry is a method with the
-space in which its hyperparameters are searched, and `entries` has fifteen by name. `run` tunes
-every method on every task by one protocol and evaluates the choice on other seeds, and `Result`
-says which methods are better, and which are not distinguishable. `costs` measures what a step of
-each takes, and `target` is the score that a strong method reaches on a task.
+`held_out` has four variants of them, to run once, when a method is finished. An Entry is a method
+with the space in which its hyperparameters are searched, and `entries` has fifteen by name. `run`
+tunes every method on every task by one protocol and evaluates the choice on other seeds, and
+`Result` says which methods are better, and which are not distinguishable. `costs` measures what a
+step of each takes. `target` is the score that a strong method reaches on a task. No targets are
+recorded yet, so that it raises ValueError.
 """
 
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # Each name is imported when it is first used: see lazy_expor
     from momentax.bench._measure_costs import costs as costs
     from momentax.bench._overall import MethodPairs as MethodPairs
     from momentax.bench._overall import Overall as Overall
+    from momentax.bench._overall import Range as Range
     from momentax.bench._protocol import Cell as Cell
     from momentax.bench._protocol import Protocol as Protocol
     from momentax.bench._reference import Target as Target

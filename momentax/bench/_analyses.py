@@ -66,11 +66,13 @@ class Analyses:
     ) -> ExpectedBest:
         """Estimate the score that a tuning of fewer trials would have reached.
 
-        The best score of a tuning is too low, since the seed that chose the trial also measures it.
-        The best eight trials therefore ran again on another seed, whose scores are averaged here
-        with the weights of `statistics.expected_best`. These eight have too little weight for a
-        few trials (2 to 7 of 32): the mean is NaN there. One trial is not chosen, so that k = 1 is
-        the mean of all trials.
+        A score is y of `Task.measure`, and lower is better. The best score of a tuning is too low,
+        since the seed that chose the trial also measures it. The best eight trials therefore ran
+        again on another seed, whose scores are averaged here with the weights of
+        `statistics.expected_best`. The mean is NaN for each k at which trials without such a score
+        would have more than a tenth of the weight, which are 2 to 7 of 32 trials: the best of so
+        few is often none of the best eight. Nothing is chosen among k = 1, so that its mean is that
+        of all trials on the first seed.
 
         Args:
             task: The name of a task of the result.
@@ -147,6 +149,8 @@ class Analyses:
     def passes(self, task: str, method: str) -> bool:
         """Return whether the mean score of a method passes the target of a task beyond chance.
 
+        No targets are recorded yet, so that every task raises ValueError.
+
         Args:
             task: The name of a task of the result, of which `momentax.bench.target` has a target.
             method: The name of a method of the result.
@@ -164,7 +168,8 @@ class Analyses:
         """Return the first checkpoint at which the mean of all runs passes the target of a task.
 
         There are 40 checkpoints. Under a decaying learning rate most runs pass near their end, so
-        that the number ranks no methods.
+        that the number ranks no methods. No targets are recorded yet, so that every task raises
+        ValueError.
 
         Args:
             task: The name of a task of the result, of which `momentax.bench.target` has a target.
@@ -185,9 +190,10 @@ class Analyses:
         Args:
             task: The name of a task of the result.
             method: The name of a method of the result.
-            plateau: Any real number below the score of the start: the score y above which a run is
-                stuck. None takes that of "curves_ae", the only task with a known plateau, where
-                the output is the same for all images.
+            plateau: The score y above which a run is stuck, a real number below the score of the
+                start. It is no loss: `Task.measure` makes a score of a loss. None takes that of
+                "curves_ae", the only task with a known plateau, where the output is the same for
+                all images.
 
         Returns:
             A `statistics.Stuck`: the share of stuck runs with its interval, and the median scores
@@ -214,13 +220,14 @@ class Analyses:
         The second rule is not used where a wider range might change it: if the method is at an edge
         of its search range on the variant, or the control on the task. A failed cell gets the score
         of the initial point on every seed, as if all runs had diverged, and the names of the
-        variants in its field `failed`. AlgoPerf's benchmark (arXiv:2306.07179) has such a rule.
+        variants in its field `failed`. AlgoPerf's benchmark (arXiv:2306.07179) has a held-out rule
+        of the same purpose.
 
         Args:
             variants: A Result of the same methods on variants of the tasks, such as
                 `momentax.bench.run(methods, momentax.bench.held_out)` makes.
-            control: The method to compare with. None is "nesterov", or the first method where that
-                is missing.
+            control: The method to which losses are relative. None is "nesterov", or the first
+                method where that is missing.
             factor: How many times larger the relative loss may be, in (1, inf).
 
         Returns:

@@ -32,8 +32,8 @@ def check(entry: Entry) -> list[str]:
         its state changes its size or structure from one update to the next.
 
     Raises:
-        TypeError: entry is not of type Entry, or needs the value of a traced array, as
-            `if beta > 0.9` does.
+        TypeError: entry is not of type Entry, or uses a traced array as a Python
+            value, as `if beta > 0.9` does.
 
     Example:
         >>> momentax.bench.check(momentax.bench.entries["heavy_ball"])

@@ -24,7 +24,7 @@ class Cost(NamedTuple):
     compile_seconds: the time to trace and to compile a loop of such steps.
     bytes_per_parameter: the memory of the optimizer's state for each entry of the parameters.
     gradients: how often a step evaluates the gradient of the loss.
-    values: how often a step evaluates the loss without its gradient.
+    loss_evaluations: how often a step evaluates the loss without its gradient.
     """
 
     milliseconds: float
@@ -32,7 +32,7 @@ class Cost(NamedTuple):
     compile_seconds: float
     bytes_per_parameter: float
     gradients: float
-    values: float
+    loss_evaluations: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,8 +88,8 @@ class Costs:
         for (task, method), cost in self.cells.items():
             times = [f"{each:.3g}" for each in cost[:3]]
             gradients = f"{cost.gradients:.3g}"
-            if cost.values:
-                gradients += f" and {cost.values:.3g} values"
+            if cost.loss_evaluations:
+                gradients += f" and {cost.loss_evaluations:.3g} losses"
             rows.append([task, method, *times, f"{cost.bytes_per_parameter:.3g}", gradients])
         note = "Times SGD: the time of a step over that of plain gradient descent."
         if processor := self.about.get("processor"):
@@ -105,7 +105,7 @@ class Costs:
         return self.table()._repr_html_()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a JSON file, from which `load` makes the record again, rounded to 6 digits.
+        """Write a JSON file, from which `load` makes the record again, with 6 significant digits.
 
         Args:
             path: The path of the file.
@@ -136,7 +136,7 @@ class Costs:
 
     @classmethod
     def recorded(cls) -> Costs:
-        """Return the costs that come with momentax.
+        """Return the costs that come with momentax. No costs are recorded yet.
 
         Raises:
             FileNotFoundError: This version of momentax has none.

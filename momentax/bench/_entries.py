@@ -1,8 +1,20 @@
 """The entries of the comparison: fifteen methods with their search spaces.
 
-The rate of a velocity is searched as the effective rate α Σ w, where Σ w is the sum of the kernel's
-weights, 1/(1 - β) for heavy ball. The effective rate and β are nearly independent, and the best
-effective rate of methods with and without momentum is about the same.
+The rate of a velocity is searched as the effective rate: the learning rate times the sum of the
+weights that the method gives to one gradient over all later steps, α/(1 - β) for heavy ball. The
+effective rate and β are nearly independent, and the best effective rate of methods with and without
+momentum is about the same.
+
+The mean age of a velocity is how many steps back it looks on average, β/(1 - β). Some entries have
+hyperparameters of their own:
+
+    nu           ν, the weight of the average in the step of quasi_hyperbolic; 1 - ν is that of the
+                 newest gradient
+    poles        K, the number of velocities, each with a β of its own, rounded down
+    longest_age  the mean age of the longest velocity; in annealed, that at the end of the run
+    share        the weight of the long average of annealed, the annealed mixture of a short and a
+                 long average; 1 - share is that of the short one
+    adam_ratio   the rate of Adam, for all parameters that are no matrices, over that of Muon
 
 Each function has an argument weight_decay for `Entry.with_weight_decay`; None runs no code for it.
 """
@@ -81,7 +93,7 @@ def _quasi_hyperbolic(
 
 
 def _betas(longest_age: jax.Array, poles: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return four β, and the share of each in a plain average over the first K of them.
+    """Return four β, and the weight of each in a plain average over the first K of them.
 
     Their mean ages β/(1 - β) are 0 and K - 1 others, evenly spaced on a log scale up to the
     longest, such that age + 1 grows from 1 by equal factors.

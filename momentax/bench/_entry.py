@@ -32,9 +32,9 @@ class Entry:
     """A method with the hyperparameters that are searched: the same space for every task.
 
     name: the name in tables and files.
-    make: a function (horizon, **hyperparameters) to an Optax transformation. It gives the peak of
-        its learning rate to `horizon.learning_rate`, may read `horizon.steps`, and does not know
-        the task. The hyperparameters are tracers.
+    make: a function called as make(horizon, **hyperparameters) that returns an Optax
+        transformation. Use horizon.learning_rate(peak) as its schedule. It may read horizon.steps,
+        and does not know the task. The hyperparameters are traced arrays.
     space: a distribution for each hyperparameter, at most four, the most important first.
     default: the hyperparameters of the first trial, those that a user would start with.
     shape: "cosine", the schedule of all entries, or "constant" for a method that replaces the
@@ -45,6 +45,21 @@ class Entry:
         TypeError: make is not a function, or space holds something other than distributions.
         ValueError: space has no hyperparameter or more than four, default has other names than
             space or values outside of it, or shape is another word.
+
+    Example:
+        >>> def make(horizon, learning_rate, beta):
+        ...     method = momentax.heavy_ball(beta)
+        ...     return momentax.sgd(horizon.learning_rate(learning_rate), method)
+        >>> momentax.bench.Entry(
+        ...     "mine",
+        ...     make,
+        ...     space={
+        ...         "learning_rate": momentax.sweeps.log_uniform(1e-3, 10),
+        ...         "beta": momentax.sweeps.momentum_uniform(0.5, 0.99),
+        ...     },
+        ...     default={"learning_rate": 0.1, "beta": 0.9},
+        ... )
+        <Entry mine(learning_rate, beta)>
     """
 
     name: str
@@ -84,13 +99,14 @@ class Entry:
         """Make an entry of a function of a learning rate and other hyperparameters.
 
         Its argument learning_rate gets a schedule with a warm-up and a cosine to 0, and the others
-        get numbers. Unless `space` has learning_rate, the effective rate is searched in its place,
-        as for the entries of momentax:
+        get traced numbers. Unless `space` has learning_rate, the effective rate is searched in its
+        place, as for the entries of momentax:
 
             α = effective_rate / G
 
         where G is the long-run step of the optimizer for a gradient and a learning rate of 1, such
-        as 1/(1 - β) for heavy ball and 1 for Adam. Its range is 1e-3 to 300, and 1e-5 to 0.3 for an
+        as 1/(1 - β) for heavy ball and 1 for Adam. G falls back to 1 where that step is below 1e-4
+        or not finite. The range of the effective rate is 1e-3 to 300, and 1e-5 to 0.3 for an
         optimizer whose steps do not grow with the gradient.
 
         Args:
@@ -99,14 +115,15 @@ class Entry:
             name: The name in tables; None takes that of the function.
             space: Distributions of hyperparameters. An argument that it lacks gets the range of
                 its name: beta or momentum 0.5 to 0.997, beta1 or b1 0.5 to 0.995, beta2 or b2 0.8
-                to 0.9999. Arguments with a default and without a range keep their default.
+                to 0.9999. beta=0.9 in a signature is therefore searched, with 0.9 as its first
+                trial. Arguments with a default and without a range keep their default.
                 "effective_rate" gives another range for the effective rate.
             default: The hyperparameters of the first trial; what it lacks is the function's own
                 default, or the middle of the range.
 
         Raises:
-            TypeError: function is not a function, has no argument learning_rate, or needs the
-                value of a traced array, as `if beta > 0.9` does.
+            TypeError: function is not a function, has no argument learning_rate, or uses a
+                traced array as a Python value, as `if beta > 0.9` does.
             ValueError: An argument has neither a default nor a range, there are more than four
                 hyperparameters, or space or default has a name that is not an argument.
 
@@ -210,9 +227,11 @@ class Entry:
             θ_t = θ_{t-1} + u_t - α_t λ θ_{t-1}
 
         All parameters decay, and not their velocity: this is `weight_decay` of `momentax.sgd` with
-        decoupled=True, and of `optax.adamw`. λ is searched from 1e-5 to 1 on a logarithmic scale,
-        and its default is 1e-4. An entry with four hyperparameters keeps the default of the last
-        one that is no rate, such as ε of Adam, so that four are searched.
+        decoupled=True, and of `optax.adamw`. α_t is the method's own learning rate; the parameters
+        that Muon gives to Adam decay by the rate of Adam. λ is searched from 1e-5 to 1 on a
+        logarithmic scale, and its default is 1e-4. So that four hyperparameters are searched, the
+        last one of an entry with four that is no rate, such as ε of Adam, is not searched and
+        stays at its default.
 
         A `make` with an argument weight_decay gets λ, and so does a function that has one. The
         decay is added to the updates of other functions. An entry that searches weight_decay is
@@ -258,4 +277,5 @@ def trials_of(
 
 def names_at_edge(entry: Entry | Space, hyperparameters: Mapping[str, float]) -> list[str]:
     """Return which rates, β and ages lie within 5% of an end of their range, on its scale."""
-    return _ranges.names_at_edge(entry.space, hyperparameters)
+    ranges = entry.space if isinstance(entry, Entry) else entry.ranges
+    return _ranges.names_at_edge(ranges, hyperparameters)

@@ -12,6 +12,8 @@ from momentax.bench._differences import protocol_differences
 from momentax.bench._held_out import BASES
 from momentax.bench._protocol import Cell
 
+_PLACES = ("in the result", "in variants")
+
 
 def fail_where_variants_fail(result: Any, variants: Any, control: str | None, factor: float) -> Any:
     """Return a result, of type Result, in which cells whose variants failed are failures."""
@@ -25,7 +27,7 @@ def fail_where_variants_fail(result: Any, variants: Any, control: str | None, fa
             f"variants must have held-out variants of {', '.join(result.tasks) or 'no task'}, as "
             f"momentax.bench.held_out has them, got {', '.join(variants.tasks) or 'no task'}"
         )
-    if faults := protocol_differences(result.protocol, variants.protocol):
+    if faults := protocol_differences(result.protocol, variants.protocol, places=_PLACES):
         raise ValueError(f"variants cannot be compared with the result: {'; '.join(faults)}")
     cells = dict(result.cells)
     for variant in known:

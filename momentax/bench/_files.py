@@ -1,4 +1,4 @@
-"""The files of results and of the reference: JSON that people can read, rounded to 6 digits."""
+"""The files of results and of the reference: readable JSON with 6 significant digits."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def as_content(
     spaces: the search space of each method.
     """
     with_trials = {
-        name: space._replace(trials=trials_of(space.space, space.default, protocol.trials))
+        name: space._replace(trials=trials_of(space.ranges, space.default, protocol.trials))
         if space.trials is None
         else space
         for name, space in spaces.items()

@@ -63,7 +63,7 @@ def _call(
     """
     own = {name: each for name, each in others.items() if name != DECAY or takes_decay(function)}
     tx = function(learning_rate=learning_rate, **own)
-    arguments.require_transformation("what function returns", tx)
+    arguments.require_transformation("the value that the function returns", tx)
     if len(own) < len(others):
         tx = optax.chain(tx, _shrink(learning_rate, others[DECAY]))
     return optax.with_extra_args_support(tx)
@@ -134,7 +134,7 @@ def is_homogeneous(function: Callable[..., Any], others: Any) -> bool:
 def require_traceable(
     name: str, make: Callable[..., Any], hyperparameters: Mapping[str, float]
 ) -> None:
-    """Refuse a method that needs the value of an array that JAX traces, as in `if beta > 0.9`.
+    """Refuse a method that uses a traced array as a Python value, as in `if beta > 0.9`.
 
     Args:
         name: The name of the method.
@@ -150,10 +150,9 @@ def require_traceable(
         jax.eval_shape(step, {key: jnp.float32(each) for key, each in hyperparameters.items()})
     except _NEEDS_A_VALUE as error:
         raise TypeError(
-            f"{name} needs the value of an array that JAX traces{_place_of(error)}: its "
-            "hyperparameters, gradients and states are traced, so that one program runs all "
-            "trials; write jnp.where(beta > 0.9, a, b) in place of `if beta > 0.9`, and functions "
-            "of jax.numpy in place of float and of those of math and numpy"
+            f"{name} uses a traced array as a Python value{_place_of(error)}. Use jnp.where and "
+            "jax.numpy instead of if, float, math and numpy. Hyperparameters, gradients and states "
+            "are traced, so that one program runs all trials"
         ) from error
     except Exception:  # Parameters of other shapes may be needed; the runs themselves say it.
         return
@@ -169,7 +168,7 @@ def _place_of(error: Exception) -> str:
     ]
     if not own or not own[-1].line:
         return ""
-    return f", in line {own[-1].lineno} of {Path(own[-1].filename).name}, `{own[-1].line}`"
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno}: `{own[-1].line}`)"
 
 
 def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -182,8 +181,8 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     }
     if "learning_rate" not in parameters:
         raise TypeError(
-            "function must make an optimizer from an argument learning_rate, as in "
-            f"def mine(learning_rate, beta), got the arguments {', '.join(parameters) or 'none'}"
+            "function must have an argument named learning_rate; it has "
+            f"{', '.join(parameters) or 'none'}"
         )
     if any(each.kind is kinds.POSITIONAL_ONLY for each in parameters.values()):
         raise TypeError("function must accept its arguments by name, got positional-only ones")
@@ -198,7 +197,6 @@ def as_mapping(name: str, value: Any, known: Iterable[str]) -> dict[str, Any]:
         raise TypeError(f"{name} must be a dictionary, got {arguments.describe(value)}")
     if unknown := [key for key in value if key not in known]:
         raise ValueError(
-            f"{name} must have no other names than {', '.join(known)}, got "
-            f"{arguments.describe(unknown[0])}"
+            f"unknown name {arguments.describe(unknown[0])} in {name}; allowed: {', '.join(known)}"
         )
     return dict(value)

@@ -1,7 +1,9 @@
-"""Four held-out variants of tasks, on which nobody tunes a method: they run for releases only.
+"""Four held-out variants of tasks, which nobody looks at while designing a method.
 
-Each differs from its task in one thing: other data of the same kind, another size, or another
-question. A method that is good on a task and fails on its variant was fitted to the task.
+Hyperparameters are searched anew on each variant, as on the tasks. The variants run once, when a
+method is finished. Each differs from its task in one thing: other data of the same kind, another
+size, or another question. A method that is good on a task and fails on its variant was fitted to
+the task.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class _Program(NamedTuple):
     compile_seconds: the time to trace and compile it.
     bytes_per_parameter: of the optimizer's state.
     gradients: evaluations of the gradient in a step.
-    values: evaluations of the loss alone in a step.
+    loss_evaluations: evaluations of the loss alone in a step.
     """
 
     run: Callable[..., Any]
@@ -54,7 +54,7 @@ class _Program(NamedTuple):
     compile_seconds: float
     bytes_per_parameter: float
     gradients: float
-    values: float
+    loss_evaluations: float
 
     def seconds(self, steps: int) -> float:
         """Return the time of a step."""
@@ -185,7 +185,7 @@ def _loop(
 
 def _count(entry: Entry, task: Task, horizon: Horizon, given: _Arguments) -> tuple[float, float]:
     """Count how often a method's update evaluates the gradient, and the loss alone, in a step."""
-    counts = {"gradients": 0, "values": 0}
+    counts = {"gradients": 0, "losses": 0}
 
     def add(name: str) -> Callable[[Any], None]:
         def one_more(value: Any) -> None:
@@ -196,7 +196,7 @@ def _count(entry: Entry, task: Task, horizon: Horizon, given: _Arguments) -> tup
 
     @jax.custom_jvp
     def noted(value: jax.Array) -> jax.Array:
-        jax.debug.callback(add("values"), value)
+        jax.debug.callback(add("losses"), value)
         return value
 
     @noted.defjvp
@@ -206,4 +206,4 @@ def _count(entry: Entry, task: Task, horizon: Horizon, given: _Arguments) -> tup
 
     jax.block_until_ready(jax.jit(_loop(entry, task, horizon, noted))(np.int32(_COUNTED), given))
     jax.effects_barrier()
-    return counts["gradients"] / _COUNTED, counts["values"] / _COUNTED
+    return counts["gradients"] / _COUNTED, counts["losses"] / _COUNTED

@@ -16,8 +16,22 @@ from momentax.bench.statistics import Interval, SpeedUps, Tuning
 from momentax.bench.statistics._arrays import methods_of
 
 
+class Range(NamedTuple):
+    """The smallest and the largest of several values. It is no confidence interval.
+
+    low: the smallest, a number or an array.
+    high: the largest, of the same shape.
+    """
+
+    low: float | Reals
+    high: float | Reals
+
+
 class Overall(NamedTuple):
     """The speed-ups of methods over all tasks. `str` and a notebook show a table.
+
+    S is the speed-up of a method on a task: tuned Nesterov would need S times the steps for the
+    same score. G is the geometric mean of S over tasks.
 
     Each array has one entry for each method, NaN where nothing is known. The methods with a rank
     on most tasks come first, and among these the fastest.
@@ -25,21 +39,25 @@ class Overall(NamedTuple):
     methods: their names.
     tasks: the names of the tasks that have a reference curve.
     speed_ups: S of each method on each task, shape (methods, tasks); NaN where there is no rank.
-    beyond: of each S, 1 or -1 where it was limited from above or from below, and otherwise 0.
-    mean: G, the geometric mean of S over the tasks on which the method has a rank.
-    ranks: the number of these tasks. Means over different tasks cannot be compared.
-    seeds: the 95 % interval of G over the evaluation seeds.
-    tuning: the 95 % interval of G over the trials of the tuning.
-    without_one: the smallest and the largest G if one task is left out.
+    beyond: of each S, 1 or -1 where it was clipped at 4 or at 1/4, and otherwise 0.
+    mean: G over the tasks on which the method has a rank.
+    task_counts: the number of these tasks. Means over different tasks cannot be compared.
+    seed_interval: the 95 % interval of G over the evaluation seeds.
+    tuning_interval: the 95 % interval of G over the trials of the tuning.
+    leave_one_out: the `Range` of G if one task is left out.
     order_changes: of each task, the pairs of methods that change places without it, each pair
-        compared on the tasks that both have; the one that is faster on all of these comes first.
-    area: B, AlgoPerf's mean height of the performance profile, where a missing rank counts as 0.
+        compared on the tasks that both have. Each pair lists first the method with the larger mean
+        over all common tasks.
+    area: the mean over the tasks of max(0, 4 - r) / 3, where r is the best speed-up on the task
+        over that of the method. It is in [0, 1]; a task without a rank of the method counts as 0.
+        AlgoPerf calls it the mean height of the performance profile.
     in_first_group: whether the method cannot be told from the leader, which is the fastest of those
         with most ranks. Each is compared with it on the tasks that both have.
     common: the tasks on which every method with any rank has one.
     common_mean: G over these tasks alone.
-    in_time: G with the time of a step in place of a step, relative to Nesterov's; NaN where
-        momentax has no recorded costs of the method on one of its tasks.
+    in_time: G of the speed-ups in time, from recorded costs: each S is divided by the milliseconds
+        of a step of the method over those of a step of Nesterov. NaN where momentax has no
+        recorded costs of the method on one of its tasks.
     """
 
     methods: tuple[str, ...]
@@ -47,10 +65,10 @@ class Overall(NamedTuple):
     speed_ups: Reals
     beyond: np.ndarray
     mean: Reals
-    ranks: np.ndarray
-    seeds: Interval
-    tuning: Interval
-    without_one: Interval
+    task_counts: np.ndarray
+    seed_interval: Interval
+    tuning_interval: Interval
+    leave_one_out: Range
     order_changes: Mapping[str, list[tuple[str, str]]]
     area: Reals
     in_first_group: np.ndarray
@@ -74,8 +92,9 @@ class Overall(NamedTuple):
         head += ["on common tasks"] * incomplete + ["in time"] * timed + ["first group"]
         rows = [head]
         for i, method in enumerate(self.methods):
-            row = [method, f"{self._sign(i)}{_number(self.mean[i])}", str(self.ranks[i])]
-            row += [_span(each, i) for each in (self.seeds, self.tuning, self.without_one)]
+            row = [method, f"{self._sign(i)}{_number(self.mean[i])}", str(self.task_counts[i])]
+            row += [_span(each, i) for each in (self.seed_interval, self.tuning_interval)]
+            row += [_span(self.leave_one_out, i)]
             row += [_number(self.area[i])]
             row += [_number(self.common_mean[i])] * incomplete
             row += [_number(self.in_time[i])] * timed
@@ -91,36 +110,40 @@ class Overall(NamedTuple):
         return self.table()._repr_html_()
 
     def _sign(self, i: int) -> str:
-        """Return the sign of a mean that is a bound, since a speed-up in it was limited."""
+        """Return the sign of a mean that is a bound, since a speed-up in it was clipped."""
         sides = {*self.beyond[i].tolist()} - {0}
         return {(1,): ">", (-1,): "<"}.get(tuple(sides), "~" if sides else "")
 
     def _note(self, incomplete: bool, timed: bool) -> str:
         sentences = [
-            "Speed-up: the geometric mean over the tasks on which the method has a rank; tuned "
-            "Nesterov would need so many times the steps. Over seeds, over tuning: its 95 % "
-            "intervals if other seeds were evaluated or other trials drawn; a claim has to survive "
-            "both. Without one: its range if one task is left out. Profile: the mean height of the "
-            "performance profile, from 0 to 1. First group: not distinguishable from the leader "
-            "on the tasks that both have."
+            "Speed-up S: tuned Nesterov would need S times the steps for the same loss; above 1 is "
+            "faster. It is the geometric mean over the tasks on which the method has a rank. Over "
+            "seeds, over tuning: its 95 % intervals if other seeds were evaluated or other trials "
+            "drawn; a claim has to hold in both. Without one: its smallest and largest value if "
+            "one task is left out. Profile: the mean height of the performance profile, from 0 to "
+            "1; higher is better. First group: not distinguishable from the leader on the tasks "
+            "that both have."
         ]
         if self.beyond.any():
             sentences.append(
-                "> and <: the mean is a bound, since a speed-up in it was limited; ~: in both "
-                "directions."
+                "> and <: the mean is a bound, since a speed-up in it was clipped at 4 (>) or at "
+                "1/4 (<); ~: speed-ups in it were clipped at both."
             )
         if incomplete:
             sentences.append(
                 "Means over different tasks cannot be compared; all methods have a rank on "
                 f"{', '.join(self.common)}."
             )
-        elif not self.common and len({*self.ranks.tolist()} - {0}) > 1:
+        elif not self.common and len({*self.task_counts.tolist()} - {0}) > 1:
             sentences.append(
                 "Means over different tasks cannot be compared, and there is no task on which all "
                 "methods have a rank."
             )
         if timed:
-            sentences.append("In time: with the time of a step in place of a step.")
+            sentences.append(
+                "In time: speed-up divided by (ms per step of the method / ms per step of "
+                "Nesterov), from recorded costs."
+            )
         changing = {task: len(pairs) for task, pairs in self.order_changes.items() if pairs}
         if changing:
             listed = ", ".join(f"{count} without {task}" for task, count in changing.items())
@@ -137,16 +160,16 @@ class MethodPairs(NamedTuple):
     common task.
 
     methods: their names, in the order of the rows and columns.
-    tasks: the number of tasks on which both have a rank.
+    task_counts: the number of tasks on which both have a rank.
     ratios: G of the method of the row over G of that of the column, over these tasks.
     low: the lower end of the 95 % interval of the ratio over the evaluation seeds.
     high: its upper end.
     adjusted: the p-value by Holm's method over all pairs; NaN on the diagonal.
-    decided: whether the ratio differs from 1 by adjusted p-value and by interval.
+    decided: whether the adjusted p is at most 0.05 and the 95 % interval excludes 1.
     """
 
     methods: tuple[str, ...]
-    tasks: np.ndarray
+    task_counts: np.ndarray
     ratios: Reals
     low: Reals
     high: Reals
@@ -164,7 +187,9 @@ class MethodPairs(NamedTuple):
             rows.append([method, *texts])
         note = (
             "The speed-up of the method of the row over that of the column, on the tasks that both "
-            "have. *: they differ, by p-values adjusted by Holm's method for all pairs."
+            "have; above 1, the method of the row is faster. *: they differ, since the p-value, "
+            "adjusted by Holm's method for all pairs, is at most 0.05 and the 95 % interval "
+            "excludes 1."
         )
         return Table(rows, note)
 
@@ -183,10 +208,10 @@ def overall(result: Any, resamples: int, seed: int) -> Overall:
     mean = statistics.geometric_mean(found.values)
     order = np.lexsort((-mean.value, -mean.tasks))
     S = found._replace(methods=tuple(found.methods[i] for i in order), values=found.values[order])
-    G, ranks = mean.value[order], mean.tasks[order]
+    G, counts = mean.value[order], mean.tasks[order]
     draws = seed_samples(result, resamples, seed)[:, order]
     trials = _trial_samples(result, resamples, seed)[:, order]
-    complete = np.all(~np.isnan(S.values[ranks > 0]), axis=0)
+    complete = np.all(~np.isnan(S.values[counts > 0]), axis=0)
     common = statistics.geometric_mean(np.where(complete, S.values, np.nan)).value
     return Overall(
         methods=S.methods,
@@ -194,15 +219,15 @@ def overall(result: Any, resamples: int, seed: int) -> Overall:
         speed_ups=S.values,
         beyond=found.beyond[order],
         mean=G,
-        ranks=ranks,
-        seeds=_interval_of_mean(draws),
-        tuning=_interval_of_mean(trials),
-        without_one=_without_one(S.values),
+        task_counts=counts,
+        seed_interval=_interval_of_mean(draws),
+        tuning_interval=_interval_of_mean(trials),
+        leave_one_out=_leave_one_out(S.values),
         order_changes=_order_changes(S),
         area=statistics.profile_area(S.values),
-        in_first_group=_first_group(S.values, draws, G, ranks),
+        in_first_group=_first_group(S.values, draws, G, counts),
         common=tuple(S.tasks[i] for i in np.flatnonzero(complete)),
-        common_mean=np.where(ranks > 0, common, np.nan),
+        common_mean=np.where(counts > 0, common, np.nan),
         in_time=_in_time(S, result.hashes),
     )
 
@@ -270,15 +295,15 @@ def _interval_of_mean(draws: Reals) -> Interval:
     return statistics.bootstrap_interval(statistics.geometric_mean(draws).value)
 
 
-def _without_one(S: Reals) -> Interval:
-    """Return the range of each mean if one of the tasks on which the method has a rank is left."""
+def _leave_one_out(S: Reals) -> Range:
+    """Return the range of each mean if one of the tasks with a rank of the method is left out."""
     low, high = np.full((2, len(S)), np.nan)
     for i, row in enumerate(S):
         own = row[~np.isnan(row)]
         if len(own) > 1:
             found = statistics.leave_one_out(own[None])
             low[i], high[i] = found.low[0], found.high[0]
-    return Interval(low, high)
+    return Range(low, high)
 
 
 def _order_changes(S: SpeedUps) -> dict[str, list[tuple[str, str]]]:
@@ -297,9 +322,9 @@ def _order_changes(S: SpeedUps) -> dict[str, list[tuple[str, str]]]:
     return changes
 
 
-def _first_group(S: Reals, draws: Reals, G: Reals, ranks: np.ndarray) -> np.ndarray:
+def _first_group(S: Reals, draws: Reals, G: Reals, counts: np.ndarray) -> np.ndarray:
     """Return which methods cannot be told from the fastest of those with most ranks."""
-    leader = int(np.nanargmax(np.where(ranks == ranks.max(), G, np.nan)))
+    leader = int(np.nanargmax(np.where(counts == counts.max(), G, np.nan)))
     found = np.zeros(len(S), bool)
     for i in range(len(S)):
         pair = [i, leader]
@@ -326,6 +351,6 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if np.isfinite(value) else ""
 
 
-def _span(ends: Interval, i: int) -> str:
+def _span(ends: Interval | Range, i: int) -> str:
     low, high = (np.asarray(end)[i] for end in ends)
     return f"{low:.2f} to {high:.2f}" if np.isfinite(low) else ""

@@ -11,7 +11,9 @@ from momentax.bench.statistics import ReferenceCurve
 
 
 class Target(NamedTuple):
-    """The score that a strong method reaches on a task, fixed before the first table was made.
+    """The score that a strong method reaches on a task.
+
+    Targets are to be fixed before the recorded table is made. No targets are recorded yet.
 
     score: the median of y over 20 seeds of the best of four methods, with 64 trials each.
     sigma: their standard deviation, estimated robustly.
@@ -43,7 +45,9 @@ def reference_curves(hashes: Mapping[str, str]) -> tuple[dict[str, ReferenceCurv
 
 
 def target(task: str) -> Target:
-    """Return the target of a task, which was fixed before the first table was made.
+    """Return the target of a task, which is to be fixed before the recorded table is made.
+
+    No targets are recorded yet, so that every name raises ValueError.
 
     Args:
         task: The name of a task of `momentax.bench.tasks`, such as "ridge".

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 CONTROL = "nesterov"
 _RECORDED = ("results", "constant", "decay", "repeat", "held_out")
+_INSTALLED = ("in the result", "installed here")
 _SMALLEST = 1e-3  # In units of log₁₀: 0.2% of a loss. Rounding alone makes smaller differences.
 
 
@@ -106,8 +107,9 @@ class Result(Analyses):
         """How many times the steps tuned Nesterov would need for the same loss, by method and task.
 
         They rest on the reference curves that come with momentax, are clipped to [1/4, 4], and
-        leave out tasks without such a curve. The curves are those of the cosine schedule, also for
-        a result at constant rates.
+        leave out tasks without such a curve. The curves are those of Nesterov without weight decay
+        under the cosine schedule, also for a result with weight decay or at constant rates. Use
+        `compare` for a comparison in which both sides have weight decay.
         """
         curves, _ = self._reference
         methods, tasks = tuple(self.methods), tuple(t for t in self.tasks if t in curves)
@@ -131,14 +133,15 @@ class Result(Analyses):
             control: The name of the method to compare with. None is "nesterov", or the first method
                 where that is missing.
             edges: Whether to compare cells at an edge of their range too. There a wider range might
-                have given a better setting, so that a control at an edge makes nothing better, and
-                a method at an edge is not worse: both are "not distinguishable".
+                have given a better setting. Nothing is called better than a control at an edge,
+                and a method at an edge is never called worse: both are "not distinguishable".
 
         Returns:
             The `statistics.Comparison` of each method on each task that has the control, with
             p-values adjusted by Holm's method for all comparisons. A difference must also exceed
-            0.001, which is 0.2% of the loss. The settings are held fixed: the luck of the tuning
-            is not part of the intervals; `statistics.bootstrap_trials` shows it.
+            0.001, which is 0.2% of the loss. The test treats the chosen settings as fixed, so that
+            a method can be called better only because its tuning was lucky. More trials reduce
+            this risk; `overall` shows it as the interval over tuning.
 
         Raises:
             ValueError: control is not one of the methods, or has no rank on any task.
@@ -190,8 +193,8 @@ class Result(Analyses):
         """List what differs between this installation and the one that made the results."""
         now = {name: _facts.task_hash(tasks[name]) for name in self.tasks if name in tasks}
         return [
-            *version_differences(self.about["versions"], _facts.versions()),
-            *setting_differences(self.about, {"settings": _facts.settings()}),
+            *version_differences(self.about["versions"], _facts.versions(), _INSTALLED),
+            *setting_differences(self.about, {"settings": _facts.settings()}, _INSTALLED),
             *task_differences(self.hashes, now),
         ]
 
@@ -219,8 +222,8 @@ class Result(Analyses):
     def plot(self, *, ax: Any = None) -> Any:
         """Draw the speed-up of each method: over all tasks with its interval, and on each task.
 
-        If no task has a reference curve, the picture shows the loss of the control over that of
-        each method instead.
+        If no task has a reference curve, the picture shows a ratio of losses instead: that of the
+        control over that of the method, of (loss - infimum + floor). Above 1 the method is better.
 
         Args:
             ax: matplotlib axes, or None for a new figure.
@@ -235,7 +238,7 @@ class Result(Analyses):
                 [10.0 ** self._advantage(task, method, control) for task in self.tasks]
                 for method in self.methods
             ]
-            label = f"loss of {control} / loss of the method"
+            label = f"loss ratio, {control} / method; above 1 the method is better"
             return lazy.plot("speed_ups", self.methods, self.tasks, ratios, label=label, ax=ax)
         samples = seed_samples(self, 10_000, 0)
         low, high = statistics.bootstrap_interval(statistics.geometric_mean(samples).value)
@@ -248,7 +251,7 @@ class Result(Analyses):
         return float(low - high)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a JSON file, from which `load` makes the result again, rounded to 6 digits.
+        """Write a JSON file, from which `load` makes the result again, with 6 significant digits.
 
         Args:
             path: The path of the file.
@@ -274,7 +277,7 @@ class Result(Analyses):
 
     @classmethod
     def recorded(cls, name: str = "results") -> Result:
-        """Return the results that come with momentax.
+        """Return the results that come with momentax. No results are recorded yet.
 
         Args:
             name: "results" for the cosine schedule, "constant" for constant rates, "decay" with
@@ -329,35 +332,30 @@ class Result(Analyses):
         Args:
             other: The result to add; a method that both have stays as it is here.
             anyway: Whether to join results that differ in versions, in the kind of device or the
-                settings of JAX, in the code of a task or in the search space of a method. Their
-                differences may then come from these.
+                settings of JAX, in the code of a task, in the number of trials or in the search
+                space of a method. Their differences may then come from these.
 
         Raises:
-            ValueError: The versions of momentax, JAX or Optax differ, or the kind of device, 64-bit
-                mode or random keys, or the hash of a task, or the seeds, the schedule or the weight
-                decay, or the search space of a method that both have,
-                on different tasks; the message names the difference.
+            ValueError: The results differ in the seeds, the schedule, the number of steps or the
+                weight decay. Unless anyway is True: they differ in the versions of momentax, JAX
+                or Optax, the kind of device, 64-bit mode, random keys, the hash of a task, the
+                number of trials, or the search space of a method that both have, on different
+                tasks. The message names the differences.
             TypeError: other is not a Result, or anyway is not a bool.
         """
         anyway = arguments.as_flag("anyway", anyway)
         if not isinstance(other, Result):
             raise TypeError(f"other must be a Result, got {arguments.describe(other)}")
-        faults = []
+        faults = protocol_differences(self.protocol, other.protocol)
+        remedy = "" if faults else "; anyway=True joins them in spite of that"
         if not anyway:
             faults += version_differences(self.about["versions"], other.about["versions"])
             faults += setting_differences(self.about, other.about)
             faults += task_differences(self.hashes, other.hashes)
+            faults += protocol_differences(self.protocol, other.protocol, ["trials"])
             faults += space_differences(self, other)
-        faults += protocol_differences(self.protocol, other.protocol)
         if faults:
-            raise ValueError(
-                f"the results cannot be compared: {'; '.join(faults)}"
-                + (
-                    "; anyway=True allows other versions, settings, tasks and spaces"
-                    if not anyway
-                    else ""
-                )
-            )
+            raise ValueError(f"the results cannot be compared: {'; '.join(faults)}{remedy}")
         cells = dict(self.cells)
         for key, cell in other.cells.items():
             cells.setdefault(key, cell)

@@ -43,6 +43,7 @@ def run(
     runs on the evaluation seeds, from which all reported numbers come. Every run has the whole
     number of steps; nothing is stopped early.
 
+    With all defaults these are 7,200 trainings, 15 methods × 8 tasks × 60, which take many hours.
     One training takes 0.01 to 10 seconds on one core, and each method compiles once for each task,
     in a few seconds. Call `momentax.use_all_cores()` first, so that each core runs points of its
     own.
@@ -53,7 +54,8 @@ def run(
             runs all entries.
         tasks: Names of `momentax.bench.tasks` or values of type Task; one, or several, such as
             `momentax.bench.held_out`. None runs all tasks.
-        trials: The number of trials of each method on each task, at least 2.
+        trials: The number of trials of each method on each task, at least 2. A method with more
+            trials is tuned better, so compare only results with the same number.
         seeds: The number of evaluation seeds, at least 2. With fewer than 13, no difference can
             be decided among the 112 comparisons of all entries on all tasks.
         first_seed: The first evaluation seed, at least 3, so that none was used for tuning. Runs
@@ -64,12 +66,13 @@ def run(
             `Entry.with_weight_decay` says. The loss that is scored has no decay.
         widen: Whether a method whose best rate, β or age lies at an end of its range on any task
             runs again on all tasks, once, with that range widened as `Entry.widen` does. The new
-            cells replace the first ones.
+            cells replace the first ones. Such a method has been tuned twice, with up to twice the
+            search of the others.
         store: A folder that keeps each finished run. The same call with the same store continues
             where it was interrupted.
         progress: Whether each sweep shows a bar, as in `momentax.sweep`.
-        report: A function that is called with the task, the method, the number of the cell and
-            their number before each cell. Cells with wider ranges add to their number.
+        report: A function that is called before each cell with the task, the method, the index of
+            the cell, from 0, and the total. Cells with wider ranges add to the total.
 
     Returns:
         A Result.
@@ -77,8 +80,8 @@ def run(
     Raises:
         ValueError: A name is not one of those, two methods or tasks have one name, or a number is
             out of range.
-        TypeError: An argument has another type, a method needs the value of a traced array, as
-            `if beta > 0.9` does, or weight_decay is True and an Entry has no weight decay.
+        TypeError: An argument has another type, a method uses a traced array as a Python value,
+            as `if beta > 0.9` does, or weight_decay is True and an Entry has no weight decay.
 
     Example:
         >>> result = momentax.bench.run("sgd", "ridge", trials=2, seeds=2, progress=False)
@@ -98,7 +101,7 @@ def run(
     if protocol.weight_decay:
         chosen = {name: entry.with_weight_decay() for name, entry in chosen.items()}
     if report is not None:
-        signature = "of the task, the method, the number of the cell and their number"
+        signature = "of the task, the method, the index of the cell and the total"
         arguments.require_function("report", report, signature, None, None, None, None)
     folder = None if store is None else Path(arguments.as_path("store", store))
     measured = _Pass(on, protocol, folder, arguments.as_flag("progress", progress), report)

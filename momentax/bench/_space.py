@@ -15,14 +15,14 @@ from momentax.sweeps import Distribution
 class Space(NamedTuple):
     """The space in which the hyperparameters of a method were searched, and its trials there.
 
-    space: a distribution for each hyperparameter.
+    ranges: a distribution for each hyperparameter.
     default: the hyperparameters of trial 0.
     trials: an array of the values of all trials for each hyperparameter, the same on all tasks.
         None means those that `Entry.trials` makes; a file has the values, since another version may
         make others.
     """
 
-    space: Mapping[str, Distribution]
+    ranges: Mapping[str, Distribution]
     default: Mapping[str, float]
     trials: Mapping[str, Reals] | None = None
 
@@ -31,7 +31,7 @@ def spaces_as_content(spaces: Mapping[str, Space]) -> dict[str, Any]:
     """Return spaces that have their trials as JSON has them."""
     return {
         method: {
-            "space": {name: asdict(each) for name, each in space.space.items()},
+            "ranges": {name: asdict(each) for name, each in space.ranges.items()},
             "default": dict(space.default),
             "trials": {name: [*column] for name, column in (space.trials or {}).items()},
         }
@@ -43,7 +43,7 @@ def spaces_of(content: Mapping[str, Any]) -> dict[str, Space]:
     """Return spaces from what JSON has."""
     return {
         method: Space(
-            {name: Distribution(**each) for name, each in fields["space"].items()},
+            {name: Distribution(**each) for name, each in fields["ranges"].items()},
             fields["default"],
             {name: np.asarray(each, np.float64) for name, each in fields["trials"].items()},
         )
@@ -63,19 +63,19 @@ def joined_spaces(one: Mapping[str, Space], two: Mapping[str, Space]) -> dict[st
 
 def is_same(one: Space, two: Space) -> bool:
     """Return whether two spaces are equal up to the rounding of files and the number of trials."""
-    if one.space.keys() != two.space.keys():
+    if one.ranges.keys() != two.ranges.keys():
         return False
-    if any(one.space[name].scale != two.space[name].scale for name in one.space):
+    if any(one.ranges[name].scale != two.ranges[name].scale for name in one.ranges):
         return False
     count = min(_count(one), _count(two))
     return all(
         np.allclose(_numbers(one, name, count), _numbers(two, name, count), rtol=1e-5, atol=0)
-        for name in one.space
+        for name in one.ranges
     )
 
 
 def _numbers(space: Space, name: str, count: int) -> Reals:
-    ends = space.space[name].low, space.space[name].high, space.default[name]
+    ends = space.ranges[name].low, space.ranges[name].high, space.default[name]
     trials = () if space.trials is None else space.trials[name][:count]
     return np.concatenate([ends, trials])
 

@@ -89,11 +89,20 @@ def _describe(result: Any, task: str, method: str, verdicts: Mapping[str, Any]) 
 
 def _note(result: Any, control: str) -> str:
     sentences = [
-        f"Better and worse: than {control}, by a test over {result.protocol.seeds} paired seeds, "
-        "with p-values adjusted by Holm's method for all comparisons; the others are not "
-        "distinguishable from it. Edge: the best setting lies at an end of its search range, "
-        "so that it has no rank."
+        f"Better and worse: than {control}. Three conditions must hold: the p-value of a sign-flip "
+        f"test over {result.protocol.seeds} paired seeds, adjusted by Holm's method for all "
+        "comparisons, is at most 0.05; the 95 % bootstrap interval of the difference excludes 0; "
+        "and the difference exceeds 0.2 % of the loss. Otherwise the method is not distinguishable "
+        "from it. Edge: the best setting lies at an end of its search range, so that it has no "
+        "rank."
     ]
+    if any(cell.diverged[1] for cell in result.cells.values()):
+        sentences.append(
+            "(k diverged): k of the evaluation runs diverged, and each counts with the loss of its "
+            "start."
+        )
+    if result.speed_ups.beyond.any():
+        sentences.append("> and <: the speed-up was clipped at 4 (>) or at 1/4 (<).")
     if result.protocol.weight_decay:
         sentences.append("Every method searched a decoupled weight decay too.")
     wider = {method: cell.widened for (_, method), cell in result.cells.items() if cell.widened}
@@ -103,8 +112,10 @@ def _note(result: Any, control: str) -> str:
     if failed := sorted({name for cell in result.cells.values() for name in cell.failed}):
         sentences.append(f"Failed: the method failed on a held-out variant, {', '.join(failed)}.")
     if result.speed_ups.tasks:
-        speed_up = "that tuned Nesterov would need S times the steps for the same loss."
-        sentences.insert(0, f"A speed-up S means {speed_up}")
+        speed_up = (
+            "tuned Nesterov would need S times the steps for the same loss; above 1 is faster."
+        )
+        sentences.insert(0, f"Speed-up S: {speed_up}")
     if without := [task for task in result.tasks if task not in result.speed_ups.tasks]:
         sentences.append(f"There is no reference curve for speed-ups on {', '.join(without)}.")
     return " ".join(sentences)

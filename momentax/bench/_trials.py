@@ -26,8 +26,8 @@ class Region(NamedTuple):
     """The part of a search space where a method is nearly as fast as at its best.
 
     share: its share of the space with a Wilson interval, a `statistics.Share`.
-    trials: the number of random trials of which one lies there with a chance of 90 %; infinite if
-        none of the trials did.
+    trials: how many random trials are needed so that at least one lies there with probability 0.9;
+        infinite if none of the trials did.
     """
 
     share: Share
@@ -45,9 +45,9 @@ class Sensitivity(NamedTuple):
     hyperparameters: an array for each.
     scores: y of each trial.
     speed_ups: S of each trial.
-    beyond: 1 or -1 where S was limited from above or from below, and otherwise 0.
-    regions: by the shares 0.9 and 0.7 of the best speed-up, the `Region` that is as fast. The
-        default does not count as one of its points, since it was not drawn at random.
+    beyond: 1 or -1 where S was clipped at 4 or at 1/4, and otherwise 0.
+    regions: by 0.9 and 0.7, the `Region` where the speed-up is at least that share of the best one.
+        The default does not count as one of its points, since it was not drawn at random.
     rate: the name of the rate that was searched, "effective_rate" or "learning_rate"; None if there
         was none on a log scale.
     width: the `statistics.RateWidth`, in decades of this rate, at 0.7 of the best speed-up; None
@@ -70,14 +70,17 @@ class SingleSetting(NamedTuple):
 
     trial: its number; trial 0 is the default.
     hyperparameters: those of the trial.
-    mean: its geometric mean of S over the tasks. The score of a trial that was not evaluated is
-        its tuning score, shifted as that of the chosen trial was.
-    tuned: the mean if the setting is chosen anew for each task, as in the table.
+    mean: its geometric mean of S over the tasks. Only the chosen trial of each task was evaluated.
+        The score of another trial is estimated: its tuning score, plus the difference between
+        evaluation and tuning of the chosen trial. The setting is the one with the largest mean of
+        all trials, so that this mean is optimistic beside `tuned`.
+    tuned: the mean if the setting is chosen anew for each task, as in the table. It rests on
+        evaluation seeds alone.
     default: the mean of the default.
     tasks: the tasks that all three are taken over, those on which the method has a rank.
     speed_ups: S of the setting on each of these tasks.
-    regions: by the shares 0.9 and 0.7, the `Region` of the settings that are as near to the best on
-        every one of these tasks.
+    regions: by 0.9 and 0.7, the `Region` of the settings whose speed-up is at least that share of
+        the best one on every one of these tasks.
     edge: the hyperparameters that lie within 5 % of an end of their range.
     """
 
@@ -187,10 +190,10 @@ def _region(S: Reals, share: float) -> Region:
 def _width(
     space: Space, values: Mapping[str, Reals], S: Reals
 ) -> tuple[str | None, RateWidth | None]:
-    rate = next((name for name in _RATES if name in space.space), None)
-    if rate is None or space.space[rate].scale != "log":
+    rate = next((name for name in _RATES if name in space.ranges), None)
+    if rate is None or space.ranges[rate].scale != "log":
         return None, None
-    limits = space.space[rate].low, space.space[rate].high
+    limits = space.ranges[rate].low, space.ranges[rate].high
     return rate, statistics.rate_width(values[rate], S, limits, share=SHARES[1])
 
 

@@ -53,7 +53,7 @@ def test_evaluations_of_the_loss_and_its_gradient_are_counted(found):
     """Of ten steps, five take the branch with one more gradient and one more loss."""
     cost = found.cells["tiny", "searching"]
     assert cost.gradients == 1 + 1 + 0.5
-    assert cost.values == 2 + 2 + 0.5
+    assert cost.loss_evaluations == 2 + 2 + 0.5
     for method in ("sgd", "adam"):
         assert found.cells["tiny", method][4:] == (1.0, 0.0)
 

@@ -175,5 +175,5 @@ def test_a_run_with_weight_decay_says_so_and_is_not_joined_with_one_without(tmp_
     found.save(tmp_path / "bench.json")
     assert bench.Result.load(tmp_path / "bench.json").protocol == found.protocol
     plain = bench.run("nesterov", tiny.make(), **options)
-    with pytest.raises(ValueError, match="weight_decay False against True"):
+    with pytest.raises(ValueError, match="weight_decay: False here, True in the other result"):
         plain.join(found, anyway=True)

@@ -206,7 +206,7 @@ def test_what_cannot_be_compared_is_a_sentence():
         result.fail_where_variants_fail({})
     _, other = results({"nesterov": -1.0}, {})
     shorter = of_cells(other.cells, protocol=Protocol(seeds=8))
-    with pytest.raises(ValueError, match="seeds 16 against 8"):
+    with pytest.raises(ValueError, match="seeds: 16 in the result, 8 in variants"):
         result.fail_where_variants_fail(shorter)
 
 

@@ -40,19 +40,19 @@ def test_means_intervals_and_the_profile_are_those_of_the_closed_form():
     G = 2.0 ** (-2 * (np.array([-2.2, -29 / 15]) + 2))
     np.testing.assert_allclose(found.speed_ups, S, rtol=1e-6)
     np.testing.assert_allclose(found.mean, G, rtol=1e-6)
-    assert found.ranks.tolist() == [3, 3]
+    assert found.task_counts.tolist() == [3, 3]
     # log G is linear in the scores, whose resampled means are nearly normal.
     sd = 2 * np.log(2) * SEEDS.std() / np.sqrt(16) / np.sqrt(3)
-    for ends, sign in zip(found.seeds, (-1, 1), strict=True):
+    for ends, sign in zip(found.seed_interval, (-1, 1), strict=True):
         np.testing.assert_allclose(np.log(ends / G), sign * 1.96 * sd, rtol=0.05)
     # A quarter of the resamples of two trials has the worse one alone, on all tasks.
-    np.testing.assert_allclose(found.tuning.low, G * 2**-0.2, rtol=1e-6)
-    np.testing.assert_allclose(found.tuning.high, G, rtol=1e-6)
+    np.testing.assert_allclose(found.tuning_interval.low, G * 2**-0.2, rtol=1e-6)
+    np.testing.assert_allclose(found.tuning_interval.high, G, rtol=1e-6)
     ratios = S.max(axis=0) / S
     np.testing.assert_allclose(found.area, ((4 - ratios) / 3).mean(axis=1), rtol=1e-6)
     without = np.stack([np.delete(S, i, axis=1).prod(axis=1) ** 0.5 for i in range(3)])
-    np.testing.assert_allclose(found.without_one.low, without.min(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(found.without_one.high, without.max(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.leave_one_out.low, without.min(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.leave_one_out.high, without.max(axis=0), rtol=1e-6)
     assert found.common == TASKS
     np.testing.assert_allclose(found.common_mean, G, rtol=1e-6)
     assert np.isnan(found.in_time).all()
@@ -74,14 +74,15 @@ def test_a_method_without_a_rank_on_a_task_is_compared_on_the_others():
         whole=[-2.9, -2.0, -2.0], part=[-2.6, None, edge], none=[edge, None, edge]
     ).overall()
     assert found.methods == ("whole", "part", "none")
-    assert found.ranks.tolist() == [3, 1, 0]
+    assert found.task_counts.tolist() == [3, 1, 0]
     assert found.mean[1] > found.mean[0]
     assert found.in_first_group.tolist() == [True, False, False]
     assert found.common == ("one",)
     np.testing.assert_allclose(found.common_mean[:2], reference.speed_up([-2.9, -2.6]), rtol=1e-6)
-    for each in (found.mean, found.seeds.low, found.tuning.high, found.common_mean):
+    ends = found.seed_interval.low, found.tuning_interval.high
+    for each in (found.mean, *ends, found.common_mean):
         assert np.isnan(each[2])
-    assert np.isnan(found.without_one.low[1])
+    assert np.isnan(found.leave_one_out.low[1])
     np.testing.assert_allclose(found.area[1], (4 - 2**0.6) / 3 / 3, rtol=1e-6)
     assert found.area[2] == 0
     rows = {row[0]: row for row in found.table().rows}
@@ -114,7 +115,7 @@ def test_the_mean_of_limited_speed_ups_is_marked_as_a_bound():
 
 def test_recorded_costs_give_the_speed_up_in_time(monkeypatch):
     cost = {"milliseconds": 1.0, "compile_seconds": 1.0, "bytes_per_parameter": 4.0}
-    cost |= {"gradients": 1.0, "values": 0.0}
+    cost |= {"gradients": 1.0, "loss_evaluations": 0.0}
     ratios = {"one/nesterov": 1.25, "one/fast": 2.5, "two/nesterov": 1.0, "two/fast": 4.0}
     ratios |= {"three/nesterov": 1.0, "three/fast": 1.0}
     costs = {name: {**cost, "ratio": ratio} for name, ratio in ratios.items()}
@@ -143,7 +144,7 @@ def test_pairs_are_compared_on_their_common_tasks():
     assert found.methods == ("a", "b", "c", "d")
     np.testing.assert_allclose(found.ratios[0, 1], ratio, rtol=1e-6)
     np.testing.assert_allclose(found.ratios[1, 0], 1 / ratio, rtol=1e-6)
-    assert found.tasks[0].tolist() == [3, 2, 3, 1]
+    assert found.task_counts[0].tolist() == [3, 2, 3, 1]
     assert np.isnan(found.ratios[1, 3])
     assert found.decided[0, 1]
     assert not found.decided[0, 2]
@@ -169,4 +170,4 @@ def test_only_tasks_with_a_reference_curve_count(monkeypatch):
     found = result(a=[-9.0, -2.0, -9.0], b=[-9.0, -2.5, -9.0]).overall()
     assert found.tasks == ("two",)
     np.testing.assert_allclose(found.mean, [2, 1], rtol=1e-6)
-    assert np.isnan(found.without_one.low).all()
+    assert np.isnan(found.leave_one_out.low).all()

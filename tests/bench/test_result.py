@@ -132,15 +132,23 @@ def test_results_of_other_versions_are_not_joined_unless_asked():
     old = result(nesterov=-2.0)
     versions = {**old.about["versions"], "jax": "0.1"}
     other = dataclasses.replace(old, about={**old.about, "versions": versions})
-    with pytest.raises(ValueError, match=r"jax .* against 0\.1; anyway=True allows"):
+    with pytest.raises(
+        ValueError, match=r"jax: .* here, 0\.1 in the other result; anyway=True joins"
+    ):
         mine.join(other)
     assert mine.join(other, anyway=True).methods == ["mine", "nesterov"]
     changed = dataclasses.replace(old, hashes={"tiny": "changed"})
     with pytest.raises(ValueError, match="the task tiny has other data or other code"):
         mine.join(changed)
     shorter = dataclasses.replace(old, protocol=Protocol(seeds=8))
-    with pytest.raises(ValueError, match="seeds 16 against 8"):
-        mine.join(shorter, anyway=True)
+    sentence = "compared: seeds: 16 here, 8 in the other result$"
+    for anyway in (False, True):  # The argument does not help, so that no sentence names it.
+        with pytest.raises(ValueError, match=sentence):
+            mine.join(shorter, anyway=anyway)
+    fewer = dataclasses.replace(old, protocol=Protocol(trials=24))
+    with pytest.raises(ValueError, match="trials: 32 here, 24 in the other result; anyway=True"):
+        mine.join(fewer)
+    assert mine.join(fewer, anyway=True).methods == ["mine", "nesterov"]
     assert any("jax" in fault for fault in other.differences_from_installed())
 
 
@@ -153,23 +161,29 @@ def test_results_of_another_device_precision_or_kind_of_keys_are_not_joined_unle
     mine = result(mine=-2.5)
     with jax.enable_x64(False):
         other = result(nesterov=-2.0)
-    with pytest.raises(ValueError, match="compared: numbers 64 bits against 32 bits; anyway=True"):
+    with pytest.raises(
+        ValueError,
+        match="compared: numbers: 64 bits here, 32 bits in the other result; anyway=True",
+    ):
         mine.join(other)
     assert mine.join(other, anyway=True).methods == ["mine", "nesterov"]
-    assert "numbers 32 bits against 64 bits" in other.differences_from_installed()
+    assert (
+        "numbers: 32 bits in the result, 64 bits installed here"
+        in other.differences_from_installed()
+    )
     with jax.default_prng_impl("rbg"):
         keys = result(nesterov=-2.0)
-    with pytest.raises(ValueError, match="random keys threefry2x32 against rbg"):
+    with pytest.raises(ValueError, match="random keys: threefry2x32 here, rbg in the other"):
         mine.join(keys)
     with jax.threefry_partitionable(False):
         assert _facts.settings()["random keys"] == "threefry2x32 that is not partitionable"
     gpu = dataclasses.replace(
         mine, about={**mine.about, "settings": {**mine.about["settings"], "device": "gpu"}}
     )
-    with pytest.raises(ValueError, match="device gpu against cpu"):
+    with pytest.raises(ValueError, match="device: gpu here, cpu in the other"):
         gpu.join(mine)
     old = dataclasses.replace(mine, about={"versions": mine.about["versions"]})
-    with pytest.raises(ValueError, match="device cpu against unknown"):
+    with pytest.raises(ValueError, match="device: cpu here, unknown in the other"):
         mine.join(old)
 
 

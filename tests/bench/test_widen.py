@@ -115,8 +115,8 @@ def test_a_method_at_an_edge_runs_again_on_all_tasks_with_wider_ranges(tmp_path)
         other = found.cells[task.name, "wide"]
         assert other.widened == ()
         np.testing.assert_array_equal(other.evaluation, first.cells[task.name, "wide"].evaluation)
-    assert found.spaces["narrow"].space == again.space  # They were widened once.
-    assert found.spaces["wide"].space == wide().space
+    assert found.spaces["narrow"].ranges == again.space  # They were widened once.
+    assert found.spaces["wide"].ranges == wide().space
     assert [each[1:] for each in reported[3:]] == [
         ("wide", 3, 4),
         ("narrow", 4, 6),
@@ -145,7 +145,7 @@ def test_a_range_that_cannot_be_widened_keeps_its_edge():
     found = bench.run(entry, tiny.make(), widen=True, **SMALL)
     assert found.cells["tiny", "signed"].edge == ["signed_rate"]
     assert found.cells["tiny", "signed"].widened == ()
-    assert found.spaces["signed"].space == space
+    assert found.spaces["signed"].ranges == space
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_the_recording_widens_what_is_at_an_edge_and_writes_the_new_cells(record
     cell = as_cell(after["cells"]["ridge/nesterov"])
     assert cell.widened == ("learning_rate",)
     assert cell.hyperparameters["learning_rate"] > 2e-3
-    assert after["spaces"]["nesterov"]["space"]["learning_rate"]["high"] == pytest.approx(2e-2)
+    assert after["spaces"]["nesterov"]["ranges"]["learning_rate"]["high"] == pytest.approx(2e-2)
     assert after["about"]["hours"] >= before["about"]["hours"]
     curve = json.loads((tmp_path / "recorded" / "reference.json").read_text())["tasks"]["ridge"]
     kept = json.loads(

@@ -90,7 +90,7 @@ def test_a_copy_of_heavy_ball_is_undecided_and_a_slower_one_worse(tmp_path, caps
     out, err = capsys.readouterr()
     assert "entry is better than heavy_ball on 0, worse on 1 and undecided on 0 of 1 tasks" in out
     row = next(line for line in out.splitlines() if line.startswith("ridge"))
-    assert float(row.split()[2]) > 1
+    assert float(row.split()[2]) < 1
     assert "warning" not in err
 
 
@@ -151,7 +151,7 @@ def test_recorded_results_are_used_if_versions_and_tasks_agree(tmp_path, capsys,
     with pytest.raises(SystemExit):
         run(*mine, "--output", str(tmp_path))
     err = capsys.readouterr().err
-    assert "the recorded results were made in another way: jax 0.1 against" in err
+    assert "the recorded results were made in another way: jax: 0.1 in the result, " in err
     assert "--anyway compares in spite of that, and --rerun runs heavy_ball here too" in err
     run(*mine, "--anyway", "--output", str(tmp_path))
     assert "undecided on 1 of 1 tasks" in capsys.readouterr().out
@@ -195,11 +195,14 @@ def test_an_interrupted_command_continues_from_its_store(tmp_path, capsys):
         (["tests.cli.test_bench:worse", "--methods", "sgd"], "exclude each other"),
         (["tests.cli.test_bench:worse"], "--rerun runs nesterov here too"),
         (["tests.cli.test_bench:entry", "--learning-rates", "1", "3"], "is for functions"),
-        (["tests.cli.test_bench:decides", "--rerun"], "write jnp.where(beta > 0.9, a, b) in place"),
-        (["tests.cli.test_bench:undecided", "--rerun"], "undecided needs the value of an array"),
+        (["tests.cli.test_bench:decides", "--rerun"], "Use jnp.where and jax.numpy instead of if"),
+        (
+            ["tests.cli.test_bench:undecided", "--rerun"],
+            "undecided uses a traced array as a Python",
+        ),
         (
             ["tests.cli.test_bench:main"],
-            "function must make an optimizer from an argument learning_rate",
+            "function must have an argument named learning_rate; it has ",
         ),
     ],
 )

@@ -25,7 +25,7 @@ class Pairs(NamedTuple):
     low: the lower end of the interval of the ratio.
     high: its upper end.
     adjusted: the p-value by Holm's method over all pairs; NaN on the diagonal.
-    decided: whether the ratio differs from 1 by adjusted p-value and by interval.
+    decided: whether the adjusted p is at most 1 - level and the interval excludes 1.
     """
 
     ratios: Reals
