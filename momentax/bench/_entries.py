@@ -136,7 +136,7 @@ def _annealed(
     share: jax.Array,
     weight_decay: _Decay = None,
 ) -> Any:
-    slow = schedules.anneal_age(beta, longest_age / (1 + longest_age), horizon.steps)
+    slow = schedules.anneal_age(beta / (1 - beta), longest_age, horizon.steps)
     mixture = aggregated((beta, slow), (1 - share, share), gain="average")
     return _descend(horizon, effective_rate, mixture, weight_decay)
 

@@ -285,3 +285,20 @@ def test_a_function_that_writes_where_is_accepted():
 def test_mistakes_are_sentences(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_the_slow_average_of_the_annealed_entry_ends_at_the_longest_age():
+    entry = momentax.bench.entries["annealed"]
+    tx = entry.make(Horizon(50), **entry.default)
+    params = jnp.ones(3)
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    kept = []
+    for g in (1.0, *[0.0] * 60):  # Without a gradient, an average keeps β of itself.
+        before = momentax.velocity(state)
+        _, state = update(jnp.full(3, g), state, params)
+        kept.append(momentax.velocity(state) / before)
+    short, slow = np.asarray(kept).mean(-1)[1:].T
+    np.testing.assert_allclose(short, 0.9, rtol=1e-5)
+    assert (np.diff(slow[:45]) > 0).all()
+    np.testing.assert_allclose(slow[-5:], 100 / 101, rtol=1e-5)
