@@ -87,7 +87,7 @@ def test_a_file_keeps_the_costs(found, tmp_path, monkeypatch):
     for key, cost in found.cells.items():
         np.testing.assert_allclose(again.cells[key], cost, rtol=1e-5)
     assert (again.hashes, again.about["versions"]) == (found.hashes, found.about["versions"])
-    assert "2.5 and 4.5 values" in str(again)
+    assert "2.5 and 4.5 losses" in str(again)
     assert again._repr_html_().count("<tr>") == 4
     path.write_text("{}")
     with pytest.raises(ValueError, match=r"costs\.json does not hold costs of momentax\.bench"):

@@ -77,7 +77,7 @@ def test_a_task_without_a_reference_shows_its_losses(monkeypatch):
     assert "There is no reference curve for speed-ups on tiny." in text
     assert "speed-up S" not in text
     ax = found.plot()
-    assert ax.get_xlabel() == "loss of nesterov / loss of the method"
+    assert ax.get_xlabel() == "loss ratio, nesterov / method; above 1 the method is better"
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [1, 10**0.5], rtol=0.01)
 
 
