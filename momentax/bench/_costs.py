@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from momentax._core import arguments
 from momentax.bench import _files
+from momentax.bench._fields import require_record
 from momentax.bench._table import Table
 
 BASELINE, REFERENCE = "sgd", "nesterov"
@@ -52,24 +53,7 @@ class Costs:
     hashes: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cells, Mapping) or not all(
-            isinstance(key, tuple) and len(key) == 2 and isinstance(each, Cost)
-            for key, each in self.cells.items()
-        ):
-            raise TypeError(
-                "cells must map each pair of a task and a method to a Cost, as "
-                f"momentax.bench.costs makes them, got {arguments.describe(self.cells)}"
-            )
-        if not isinstance(self.about, Mapping) or not isinstance(self.about.get("versions"), dict):
-            raise TypeError(
-                'about must be a dictionary with the entry "versions", a dictionary, got '
-                f"{arguments.describe(self.about)}"
-            )
-        if not isinstance(self.hashes, Mapping) or not {*self.tasks} <= {*self.hashes}:
-            raise TypeError(
-                "hashes must be a dictionary with the hash of each task, got "
-                f"{arguments.describe(self.hashes)}"
-            )
+        require_record(self, Cost, "costs")
 
     @property
     def tasks(self) -> list[str]:
