@@ -203,13 +203,54 @@ def test_the_recording_widens_what_is_at_an_edge_and_writes_the_new_cells(record
         json.loads(path.read_text())["seconds"] for path in store.glob("results*/*/*/cell.json")
     ]
     assert len(seconds) == 6  # Those that others replace took time too.
-    assert bakeoff.collect_last("results", names, store).seconds == pytest.approx(sum(seconds))
+    finished = bakeoff.collect_last("results", names, store)
+    assert finished.seconds.total() == pytest.approx(sum(seconds))
     curve = json.loads((tmp_path / "recorded" / "reference.json").read_text())["tasks"]["ridge"]
     kept = json.loads(
         (store / "reference-2-widened" / "ridge" / "nesterov" / "cell.json").read_text()
     )
     assert curve["scores"][0] == pytest.approx(np.mean(kept["cell"]["evaluation"]), rel=1e-5)
     assert curve["settings"][0]["learning_rate"] > 2e-3
+
+
+def test_the_recorded_reference_goes_on_with_another_store(recording, monkeypatch, tmp_path):
+    names, store = recording
+    small = Protocol(trials=4, seeds=3)
+    monkeypatch.setattr(
+        bakeoff, "entries", {"nesterov": dataclasses.replace(wide(), name="nesterov")}
+    )
+    monkeypatch.setattr(bakeoff, "STRONG", ("nesterov",))
+    monkeypatch.setattr(bakeoff, "PROTOCOLS", {"reference-2": small, "targets": small})
+
+    def recorded():
+        return json.loads((tmp_path / "recorded" / "reference.json").read_text())
+
+    for name in names:
+        bakeoff.run("reference", [name], store / name, (0, 1))
+        bakeoff.write_stage("reference", names, store / name)
+    curves = recorded()["tasks"]
+    assert list(curves) == names
+    assert recorded()["about"]["hours"] == pytest.approx(
+        sum(line["hours"] for line in curves.values()), abs=1e-3
+    )
+    # A curve without an edge decides that nothing is widened; its cells are not needed.
+    assert not any(edge for line in curves.values() for edge in line["edges"])
+    assert bakeoff.widened_pieces("reference", names, store / names[0]) == []
+    bakeoff.run("targets", names[:1], store / "targets", (0, 1))
+    bakeoff.write_stage("targets", names, store / "targets")
+    with_target = recorded()["tasks"]
+    assert with_target[names[1]] == curves[names[1]]
+    assert with_target[names[0]].items() >= curves[names[0]].items()
+    (path,) = (store / "targets").rglob("cell.json")
+    scores = json.loads(path.read_text())["cell"]["evaluation"]
+    assert with_target[names[0]]["target"] == pytest.approx(np.median(scores), rel=1e-5)
+    # A curve that is measured again keeps the target.
+    bakeoff.write_stage("reference", names, store / names[0])
+    assert recorded()["tasks"] == with_target
+    changed = tiny.make(name=names[0], steps=30)
+    monkeypatch.setattr(bakeoff, "tasks", MappingProxyType({**bakeoff.tasks, names[0]: changed}))
+    bakeoff.write_stage("reference", names, store / "empty")
+    assert recorded()["tasks"] == {names[1]: curves[names[1]]}
 
 
 def test_a_cell_of_before_weight_decay_is_still_of_today(recording):

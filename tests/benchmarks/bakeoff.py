@@ -27,7 +27,8 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,10 +107,10 @@ def widened_pieces(stage: str, names: list[str], store: Path) -> list[Piece]:
     """
     first = list(pieces(stage, names))
     found = collect(first, store)
-    if len(found) < len(first):
+    if missing := unfinished(stage, first, found):
         raise SystemExit(
-            f"{len(first) - len(found)} of {len(first)} cells of {stage} are not finished, and "
-            "their edges decide which ranges are widened; run that stage first"
+            f"{missing} of {len(first)} cells of {stage} are not finished, and their edges decide "
+            "which ranges are widened; run that stage first"
         )
     cells = {
         (f"{protocol} {task}", entry): as_cell(content["cell"])
@@ -121,6 +122,17 @@ def widened_pieces(stage: str, names: list[str], store: Path) -> list[Piece]:
         for piece in first
         if piece.entry.name in wider
     ]
+
+
+def unfinished(stage: str, first: list[Piece], found: Mapping[tuple[str, str, str], Any]) -> int:
+    """Return how many cells are not known well enough to say which ranges are widened.
+
+    A recorded reference curve without an edge does not need its cells.
+    """
+    recorded = recorded_reference() if stage == "reference" else {}
+    inside = {name for name, line in recorded.items() if not any(line["edges"])}
+    names = [(piece.stage, piece.task.name, piece.entry.name) for piece in first]
+    return sum(name not in found and name[1] not in inside for name in names)
 
 
 def run(stage: str, names: list[str], store: Path, part: tuple[int, int]) -> None:
@@ -227,23 +239,31 @@ class Finished(NamedTuple):
 
     contents: the last cell of each protocol, task and entry.
     entries: the entries in the space that was searched last.
-    seconds: the time of all cells, with those that others replace.
+    seconds: the time of all cells of each task, with those that others replace.
     """
 
     contents: dict[tuple[str, str, str], Any]
     entries: dict[str, Entry]
-    seconds: float
+    seconds: Counter[str]
+
+
+def seconds_by_task(contents: Mapping[tuple[str, str, str], Any]) -> Counter[str]:
+    """Return the time of the cells of each task."""
+    seconds: Counter[str] = Counter()
+    for (_, task, _), content in contents.items():
+        seconds[task] += content["seconds"]
+    return seconds
 
 
 def collect_last(stage: str, names: list[str], store: Path) -> Finished:
     """Return what is finished, with wider ranges where all cells of an entry have them."""
     first = list(pieces(stage, names))
     found, searched = collect(first, store), {piece.entry.name: piece.entry for piece in first}
-    seconds = sum(content["seconds"] for content in found.values())
-    if stage in WIDENED and len(found) == len(first):
+    seconds = seconds_by_task(found)
+    if stage in WIDENED and not unfinished(stage, first, found):
         wider = widened_pieces(stage, names, store)
         again = collect(wider, store)
-        seconds += sum(content["seconds"] for content in again.values())
+        seconds += seconds_by_task(again)
         missing = {
             piece.entry.name
             for piece in wider
@@ -279,44 +299,75 @@ def write_stage(stage: str, names: list[str], store: Path) -> None:
     hashes = {task: task_hash(named[task]) for task, _ in cells}
     searched = {name: finished.entries[name] for _, name in cells}
     spaces = {name: Space(each.space, each.default) for name, each in searched.items()}
-    content = as_content(cells, protocol, about(finished.seconds / 3600), hashes, spaces)
+    content = as_content(cells, protocol, about(finished.seconds.total() / 3600), hashes, spaces)
     write(RECORDED / f"{stage}.json", content)
 
 
 def write_reference(names: list[str], store: Path) -> None:
-    """Write the reference curves and targets of the tasks of which all runs are finished."""
-    reference = collect_last("reference", names, store)
-    curves, strong = reference.contents, collect(pieces("targets", names), store)
-    lines: dict[str, Any] = {}
+    """Write the reference curves and targets of the tasks of which all runs are finished.
+
+    What is recorded already of these versions of the packages and of the tasks stays, unless the
+    store replaces it.
+    """
+    lines = recorded_reference()
+    reference, strong = (
+        collect_last("reference", names, store),
+        collect(pieces("targets", names), store),
+    )
+    target_seconds = seconds_by_task(strong)
     for name in names:
-        task = tasks[name]
-        y = [curves.get((f"reference-{length:g}", name, "nesterov")) for length in LENGTHS]
-        if any(content is None for content in y):
-            continue
-        line = {
-            "hash": task_hash(task),
-            "horizons": [round(task.steps * length) for length in LENGTHS],
-            "scores": [float(np.mean(content["cell"]["evaluation"])) for content in y],
-            "settings": [content["cell"]["hyperparameters"] for content in y],
-            "edges": [content["cell"]["edge"] for content in y],
-        }
-        rivals = {
-            entry: np.asarray(strong["targets", name, entry]["cell"]["evaluation"])
-            for entry in STRONG
-            if ("targets", name, entry) in strong
-        }
-        if len(rivals) == len(STRONG):
-            best = min(rivals, key=lambda entry: float(np.median(rivals[entry])))
-            line |= {
-                "target": float(np.median(rivals[best])),
-                "sigma": statistics.robust_sd(rivals[best]),
-                "target method": best,
-                "target setting": strong["targets", name, best]["cell"]["hyperparameters"],
-            }
-        lines[name] = line
-    seconds = reference.seconds + sum(content["seconds"] for content in strong.values())
-    content = {"format": 1, "about": about(seconds / 3600), "tasks": lines}
-    write(RECORDED / "reference.json", content)
+        curve = [
+            reference.contents.get((f"reference-{each:g}", name, "nesterov")) for each in LENGTHS
+        ]
+        rivals = {entry: strong.get(("targets", name, entry)) for entry in STRONG}
+        if None not in curve:
+            lines[name] = lines.get(name, {}) | curve_of(
+                tasks[name], curve, reference.seconds[name]
+            )
+        if name in lines and None not in rivals.values():
+            lines[name] |= target_of(rivals, target_seconds[name])
+    hours = sum(line["hours"] + line.get("target hours", 0) for line in lines.values())
+    ordered = {name: lines[name] for name in tasks if name in lines}
+    write(RECORDED / "reference.json", {"format": 1, "about": about(hours), "tasks": ordered})
+
+
+def recorded_reference() -> dict[str, Any]:
+    """Return the recorded lines of these versions of the packages and of the tasks."""
+    path = RECORDED / "reference.json"
+    content = json.loads(path.read_text()) if path.exists() else {"about": {}, "tasks": {}}
+    if content["about"].get("versions") != versions():
+        return {}
+    return {
+        name: line
+        for name, line in content["tasks"].items()
+        if name in tasks and line["hash"] == task_hash(tasks[name])
+    }
+
+
+def curve_of(task: Task, contents: list[Any], seconds: float) -> dict[str, Any]:
+    """Return what the file has of the reference curve of a task."""
+    cells = [content["cell"] for content in contents]
+    return {
+        "hash": task_hash(task),
+        "horizons": [round(task.steps * length) for length in LENGTHS],
+        "scores": [float(np.mean(cell["evaluation"])) for cell in cells],
+        "settings": [cell["hyperparameters"] for cell in cells],
+        "edges": [cell["edge"] for cell in cells],
+        "hours": seconds / 3600,
+    }
+
+
+def target_of(rivals: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """Return what the file has of the target of a task."""
+    scores = {name: np.asarray(each["cell"]["evaluation"]) for name, each in rivals.items()}
+    best = min(scores, key=lambda name: float(np.median(scores[name])))
+    return {
+        "target": float(np.median(scores[best])),
+        "sigma": statistics.robust_sd(scores[best]),
+        "target method": best,
+        "target setting": rivals[best]["cell"]["hyperparameters"],
+        "target hours": seconds / 3600,
+    }
 
 
 def main() -> None:
