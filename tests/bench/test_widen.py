@@ -10,6 +10,7 @@ import pytest
 import momentax
 from momentax import bench
 from momentax.bench import Entry, Protocol, entries
+from momentax.bench._facts import task_hash, versions
 from momentax.bench._files import as_cell
 from momentax.bench._protocol import measure
 from momentax.sweeps import log_uniform, momentum_uniform, uniform
@@ -251,6 +252,30 @@ def test_the_recorded_reference_goes_on_with_another_store(recording, monkeypatc
     monkeypatch.setattr(bakeoff, "tasks", MappingProxyType({**bakeoff.tasks, names[0]: changed}))
     bakeoff.write_stage("reference", names, store / "empty")
     assert recorded()["tasks"] == {names[1]: curves[names[1]]}
+
+
+def test_the_recorded_results_go_on_with_another_store(recording, tmp_path):
+    names, store = recording
+    path = tmp_path / "recorded" / "results.json"
+    for name in reversed(names):
+        bakeoff.run("results", [name], store / name, (0, 1))
+        bakeoff.write_stage("results", [name], store / name)
+    both = bench.Result.load(path)
+    assert list(both.cells) == [(task, method) for task in names for method in bakeoff.entries]
+    assert both.hashes == {name: task_hash(bakeoff.tasks[name]) for name in names}
+    hours = both.about["hours of tasks"]
+    assert both.about["hours"] == pytest.approx(sum(hours[name] for name in names), abs=1e-9)
+    bakeoff.run("results", names, store, (0, 1))
+    bakeoff.write_stage("results", names, store)
+    for key, cell in bench.Result.load(path).cells.items():
+        np.testing.assert_array_equal(cell.evaluation, both.cells[key].evaluation)
+    other = {**versions(), "jax": "0.0.1"}
+    dataclasses.replace(both, about={**both.about, "versions": other}).save(path)
+    with pytest.raises(SystemExit, match=r"has other tasks; remove it .* 0\.0\.1 in the other"):
+        bakeoff.write_stage("results", names[:1], store)
+    dataclasses.replace(both, hashes={**both.hashes, names[1]: "another"}).save(path)
+    bakeoff.write_stage("results", names[:1], store)
+    assert bench.Result.load(path).tasks == names[:1]
 
 
 def test_a_cell_of_before_weight_decay_is_still_of_today(recording):

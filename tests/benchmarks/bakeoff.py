@@ -17,13 +17,15 @@ The stages, in this order, each in as many processes as there are cores, one par
     costs       the time, memory and gradients of a step, on a machine that does nothing else
 
 A process that is stopped leaves its finished runs in the store, and the same command goes on.
-`write` collects what is finished into momentax/bench/recorded. `write results` and `write
-reference` take the cells of `widened` in place of the first ones.
+`write` collects what is finished into momentax/bench/recorded, and keeps what is recorded of other
+tasks there. `write results` and `write reference` take the cells of `widened` in place of the first
+ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import time
@@ -34,10 +36,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from momentax.bench import Costs, costs, entries, statistics, tasks
+from momentax.bench import Costs, Result, costs, entries, statistics, tasks
 from momentax.bench._entry import Entry
 from momentax.bench._facts import about, settings, task_hash, versions
-from momentax.bench._files import as_cell, as_content, write
+from momentax.bench._files import as_cell, write
 from momentax.bench._held_out import BASES, held_out
 from momentax.bench._protocol import Protocol, measure, widen_at_edges, widened_names
 from momentax.bench._space import Space
@@ -295,12 +297,42 @@ def write_stage(stage: str, names: list[str], store: Path) -> None:
         (task, entry): as_cell(content["cell"])
         for (_, task, entry), content in finished.contents.items()
     }
-    protocol, named = PROTOCOLS[stage], {task.name: task for task in tasks_of(stage, names)}
+    named = {task.name: task for task in tasks_of(stage, names)}
     hashes = {task: task_hash(named[task]) for task, _ in cells}
     searched = {name: finished.entries[name] for _, name in cells}
     spaces = {name: Space(each.space, each.default) for name, each in searched.items()}
-    content = as_content(cells, protocol, about(finished.seconds.total() / 3600), hashes, spaces)
-    write(RECORDED / f"{stage}.json", content)
+    result = Result(cells, PROTOCOLS[stage], about_tasks(finished.seconds), hashes, spaces)
+    with_recorded(result, RECORDED / f"{stage}.json").save(RECORDED / f"{stage}.json")
+
+
+def about_tasks(seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Return what `about` says, with the hours of each task."""
+    hours = {task: round(each / 3600, 3) for task, each in seconds.items()}
+    return {**about(sum(hours.values())), "hours of tasks": hours}
+
+
+def with_recorded(result: Result, path: Path) -> Result:
+    """Return a result with the other tasks of a file of results, if these are of today."""
+    if not path.exists():
+        return result
+    before, known = Result.load(path), {**tasks, **held_out}
+    rest = [
+        name
+        for name, task in known.items()
+        if before.hashes.get(name) == task_hash(task) and name not in result.tasks
+    ]
+    if not rest:
+        return result
+    try:
+        both = result.join(before.select(tasks=rest))
+    except ValueError as error:
+        raise SystemExit(f"{path} has other tasks; remove it to begin anew: {error}") from error
+    earlier = {task: before.about["hours of tasks"][task] for task in rest}
+    seconds = {
+        task: 3600 * each for task, each in (earlier | result.about["hours of tasks"]).items()
+    }
+    ordered = {key: both.cells[key] for task in known for key in both.cells if key[0] == task}
+    return dataclasses.replace(both, cells=ordered, about=about_tasks(seconds))
 
 
 def write_reference(names: list[str], store: Path) -> None:
