@@ -49,6 +49,7 @@ def test_the_page_and_its_pictures_are_written(record, docs):
         with Image.open(docs / "images" / "bake_off" / f"{name}.png") as picture:
             assert picture.width == make_bake_off.WIDTH
     assert not re.search(r"\bnan\b|\binf\b|None|\bTrue\b|<built-in", page)
+    assert not re.search(r"^>|(?<!\\)[<>]", page, re.MULTILINE)  # A quotation, or HTML.
     anchors = {
         line[3:].lower().replace(" ", "-") for line in page.splitlines() if line[:3] == "## "
     }

@@ -131,9 +131,9 @@ def _often_worse(record: Record, refer: Refer) -> str:
         return ""
     parts = [f"`{name}` on {counts[name][1]} of {counts[name][2]} tasks" for name in found]
     return (
-        "**Not as a first choice:** these methods are worse than Nesterov's momentum on several "
-        f"tasks, and on more than those where they are better: {listed(parts)} "
-        f"({refer('tasks')}). Another reason has to speak for them, such as memory."
+        "**Not as a first choice:** worse than Nesterov's momentum on several tasks, and on more "
+        f"tasks than better: {listed(parts)} ({refer('tasks')}). Use one of these only for "
+        "another reason, such as memory."
     )
 
 
@@ -271,7 +271,7 @@ def _passing(record: Record, last: int, refer: Refer) -> str:
     quick = sorted((name for name in needed if needed[name] <= last / 2), key=needed.__getitem__)
     if not quick:
         return ""
-    parts = [f"`{name}` after {needed[name]:.0f}" for name in quick[:_SHOWN]]
+    parts = [f"`{name}` after {needed[name]:.0f}" for name in quick]
     return (
         f" On at least half of the tasks these are as good as Nesterov's momentum after all of its "
         f"{last} trials: {listed(parts)} ({refer('trials')})."

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from docs.bake_off.record import CONTROL, TRIALS, Record
-from docs.bake_off.words import markdown, median, number, setting
+from docs.bake_off.words import escape, markdown, median, number, setting
 from momentax.bench import target
 
 _VERDICTS = {"better": "better", "worse": "worse", "not distinguishable": "undecided"}
@@ -39,7 +39,7 @@ def decay(record: Record) -> str:
 
 
 def _with_note(table: Any) -> str:
-    return "\n\n".join([markdown(table.rows), *([table.note] if table.note else [])])
+    return "\n\n".join([markdown(table.rows), *([escape(table.note)] if table.note else [])])
 
 
 def comparisons(record: Record) -> str:

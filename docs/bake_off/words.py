@@ -50,12 +50,13 @@ def markdown(rows: Sequence[Sequence[str]], texts: int = 1) -> str:
 
     texts: how many of its first columns are texts; the others are numbers, on the right.
     """
-    head, *body = [[_escape(text) for text in row] for row in rows]
+    head, *body = [[escape(text) for text in row] for row in rows]
     lines = [head, ["---"] * texts + ["---:"] * (len(head) - texts), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Write a text so that Markdown shows it as it is."""
     for letter in "|*<>~":
         text = text.replace(letter, f"\\{letter}")
     return text
