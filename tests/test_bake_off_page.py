@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -61,6 +62,11 @@ def test_the_page_and_its_pictures_are_written(record, docs):
     assert index.count(f"({make_bake_off.PAGE}.md)") == 1
     assert f"compare\n{make_bake_off.PAGE}\n" in index
     assert make_bake_off.with_entry(index) == index
+
+
+def test_the_note_of_a_table_is_no_quotation():
+    table = SimpleNamespace(rows=[["method"], ["nesterov"]], note="> and <: clipped.")
+    assert tables._with_note(table).endswith("\n\n\\> and \\<: clipped.")
 
 
 def test_each_sentence_of_advice_names_its_figure_or_table(record):
