@@ -158,12 +158,14 @@ def recording(monkeypatch, tmp_path):
         "reference-2": small._replace(length=2.0),
         "results": small,
         "decay": small._replace(weight_decay=True),
+        "repeat": small._replace(first_seed=50, tuning_seed=40),
     }
     nesterov = dataclasses.replace(narrow(), name="nesterov")
     monkeypatch.setattr(bakeoff, "tasks", MappingProxyType(tasks))
     monkeypatch.setattr(bakeoff, "entries", {"nesterov": nesterov, "wide": wide()})
     monkeypatch.setattr(bakeoff, "PROTOCOLS", protocols)
     monkeypatch.setattr(bakeoff, "LENGTHS", (2.0,))
+    monkeypatch.setattr(bakeoff, "AGAIN", ("nesterov",))
     monkeypatch.setattr(bakeoff, "RECORDED", tmp_path / "recorded")
     (tmp_path / "recorded").mkdir()
     return list(tasks), tmp_path / "store"
@@ -206,6 +208,8 @@ def test_the_recording_widens_what_is_at_an_edge_and_writes_the_new_cells(record
     assert len(seconds) == 6  # Those that others replace took time too.
     finished = bakeoff.collect_last("results", names, store)
     assert finished.seconds.total() == pytest.approx(sum(seconds))
+    (again, _) = bakeoff.pieces("repeat", names, store)
+    assert again.entry.space["learning_rate"].high == pytest.approx(2e-2)
     curve = json.loads((tmp_path / "recorded" / "reference.json").read_text())["tasks"]["ridge"]
     kept = json.loads(
         (store / "reference-2-widened" / "ridge" / "nesterov" / "cell.json").read_text()
@@ -280,7 +284,7 @@ def test_the_recorded_results_go_on_with_another_store(recording, tmp_path):
 
 def test_a_cell_of_before_weight_decay_is_still_of_today(recording):
     names, store = recording
-    (piece, *_) = bakeoff.pieces("results", names)
+    (piece, *_) = bakeoff.pieces("results", names, store)
     path = piece.folder(store) / "cell.json"
     path.parent.mkdir(parents=True)
     content = bakeoff.conditions(piece)
@@ -292,10 +296,10 @@ def test_a_cell_of_before_weight_decay_is_still_of_today(recording):
     assert not bakeoff.is_of_today(path, piece)
 
 
-def test_the_stage_with_weight_decay_searches_it_and_that_of_variants_takes_these():
-    pieces = list(bakeoff.pieces("decay", ["ridge"]))
+def test_the_stage_with_weight_decay_searches_it_and_that_of_variants_takes_these(tmp_path):
+    pieces = list(bakeoff.pieces("decay", ["ridge"], tmp_path))
     assert [piece.entry.name for piece in pieces] == list(entries)
     assert all("weight_decay" in piece.entry.space for piece in pieces)
-    variants = list(bakeoff.pieces("held_out", ["ridge", "spiral_deep"]))
+    variants = list(bakeoff.pieces("held_out", ["ridge", "spiral_deep"], tmp_path))
     assert {piece.task.name for piece in variants} == {"spiral_deep_wider"}
     assert len(variants) == len(entries)

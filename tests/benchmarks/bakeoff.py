@@ -12,7 +12,7 @@ The stages, in this order, each in as many processes as there are cores, one par
     widened     once more, with wider ranges, the entries of `results` and of `reference` whose best
                 setting lies at an end of its range on any of the tasks; these must be finished
     decay       every entry on every task, with a weight decay that is searched too
-    repeat      three methods again, with other seeds for tuning and for evaluation
+    repeat      three methods again, with other seeds for tuning and for evaluation; after `widened`
     held_out    every entry on the held-out variants of the tasks, for releases
     costs       the time, memory and gradients of a step, on a machine that does nothing else
 
@@ -83,15 +83,21 @@ class Piece(NamedTuple):
         return store / stage / self.task.name / self.entry.name
 
 
-def pieces(stage: str, names: list[str]) -> Iterator[Piece]:
-    """Yield the cells of a stage, task by task."""
+def pieces(stage: str, names: list[str], store: Path) -> Iterator[Piece]:
+    """Yield the cells of a stage, task by task.
+
+    The entries that run again have the ranges that `results` searched last.
+    """
     methods = {"targets": STRONG, "reference": ("nesterov",), "repeat": AGAIN}
     stages = [name for name in PROTOCOLS if name.startswith(stage)]
+    searched = {**entries}
+    if stage == "repeat":
+        searched |= collect_last("results", list(tasks), store).entries
     for task in tasks_of(stage, names):
         for protocol in stages:
             for name in methods.get(stage, tuple(entries)):
                 decays = PROTOCOLS[protocol].weight_decay
-                entry = entries[name].with_weight_decay() if decays else entries[name]
+                entry = searched[name].with_weight_decay() if decays else searched[name]
                 yield Piece(protocol, task, entry)
 
 
@@ -107,7 +113,7 @@ def widened_pieces(stage: str, names: list[str], store: Path) -> list[Piece]:
 
     The edges on all tasks and at all lengths count, and the wider space is the same for all.
     """
-    first = list(pieces(stage, names))
+    first = list(pieces(stage, names, store))
     found = collect(first, store)
     if missing := unfinished(stage, first, found):
         raise SystemExit(
@@ -142,7 +148,7 @@ def run(stage: str, names: list[str], store: Path, part: tuple[int, int]) -> Non
     if stage == "widened":
         chosen = [piece for each in WIDENED for piece in widened_pieces(each, names, store)]
     else:
-        chosen = list(pieces(stage, names))
+        chosen = list(pieces(stage, names, store))
     for number, piece in enumerate(chosen):
         path = piece.folder(store) / "cell.json"
         if number % part[1] != part[0] or (path.exists() and is_of_today(path, piece)):
@@ -259,7 +265,7 @@ def seconds_by_task(contents: Mapping[tuple[str, str, str], Any]) -> Counter[str
 
 def collect_last(stage: str, names: list[str], store: Path) -> Finished:
     """Return what is finished, with wider ranges where all cells of an entry have them."""
-    first = list(pieces(stage, names))
+    first = list(pieces(stage, names, store))
     found, searched = collect(first, store), {piece.entry.name: piece.entry for piece in first}
     seconds = seconds_by_task(found)
     if stage in WIDENED and not unfinished(stage, first, found):
@@ -344,7 +350,7 @@ def write_reference(names: list[str], store: Path) -> None:
     lines = recorded_reference()
     reference, strong = (
         collect_last("reference", names, store),
-        collect(pieces("targets", names), store),
+        collect(pieces("targets", names, store), store),
     )
     target_seconds = seconds_by_task(strong)
     for name in names:
