@@ -10,10 +10,12 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 import momentax
+from docs.bake_off.record import Record
 from docs.pages import written_pages
 from momentax.__main__ import main
 from tests import cases
@@ -129,6 +131,27 @@ def test_the_numbers_of_the_readme_are_those_of_the_theory_and_the_benchmarks():
     tx = momentax.monitor(momentax.sgd(0.1), curvature=True)
     readings = re.findall(r"^ {8}(\w+) {2,}\S", momentax.monitor.__doc__, re.MULTILINE)
     assert f"takes {len(readings)} readings" in TEXT, tx
+
+
+def test_the_findings_of_the_readme_are_those_of_the_recorded_results():
+    record = Record.read()
+    assert record is not None
+    o, cells, tasks = record.overall, record.results.cells, record.results.tasks
+    assert (len(o.methods), len(tasks), record.results.protocol.trials) == (15, 8, 32)
+    assert o.methods[0] == "muon"
+    assert np.flatnonzero(o.in_first_group).tolist() == [0]
+    better = len(record.tasks_with("muon", "better"))
+    assert f"beats tuned Nesterov on {better} of 8 tasks" in TEXT
+    assert (o.beyond[0] > 0).any()
+    assert f"Nesterov needs over {o.mean[0]:.2f} times the steps" in TEXT
+    betas = [cells[task, "nesterov"].hyperparameters["beta"] for task in tasks]
+    assert f"{min(betas):.2f} to {max(betas):.4f}" in TEXT
+    counts = [len(record.tasks_with("heavy_ball", each)) for each in ("better", "worse")]
+    assert "Heavy ball is better on {} tasks and worse on {}.".format(*counts) in TEXT
+    i = o.methods.index("nesterov")
+    default = record.expected_overall[1][i]
+    sentence = f"has a mean speed-up of {default:.2f}, the best of 32 settings {o.mean[i]:.2f}"
+    assert sentence in TEXT
 
 
 def test_every_name_in_the_text_exists():

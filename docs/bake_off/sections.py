@@ -85,7 +85,7 @@ _DECAY = (
 )
 _TARGETS = (
     "The target of a task is the score that the best of four methods reached in a longer tuning of "
-    "its own. It was fixed before the first table was made. The table has the first of 40 "
+    "its own. A fixed rule makes it, with seeds of its own. The table has the first of 40 "
     "checkpoints at which the mean over all seeds passes it. With a decaying learning rate most "
     "runs pass near their end, so that these numbers rank nothing."
 )
@@ -181,7 +181,7 @@ def measurement(record: Record) -> str:
         f"{listed(packages)}. {capital(count(methods, 'method'))} had {protocol.trials} trials on "
         f"each of {count(tasks, 'task')}; the best four trials ran on two more seeds, and the "
         f"choice on {protocol.seeds} other seeds, from {protocol.first_seed} on."
-        f"{_missing(methods * tasks - len(cells))} {_edges(record)} Of "
+        f"{_missing(methods * tasks - len(cells))}{_widened(record)} {_edges(record)} Of "
         f"{len(cells) * protocol.trials:,} trials {diverged[0]:,} diverged, and of "
         f"{len(cells) * protocol.seeds:,} evaluation runs {diverged[1]:,}; they count with the "
         "loss of their start."
@@ -194,6 +194,22 @@ def _missing(number: int) -> str:
     return (
         f" {capital(count(number, 'pair'))} of a method and a task "
         f"{'is' if number == 1 else 'are'} not recorded."
+    )
+
+
+def _widened(record: Record) -> str:
+    cells = record.results.cells
+    names = [
+        name
+        for name in record.results.methods
+        if any(cell.widened for (_, own), cell in cells.items() if own == name)
+    ]
+    if not names:
+        return ""
+    return (
+        f" {capital(count(len(names), 'method'))} had a choice at an end of a range, and ran again "
+        "on all tasks with wider ranges. The second search replaces the first, so that the same "
+        "number of trials covers more; these methods were not given the better of both."
     )
 
 

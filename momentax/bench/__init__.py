@@ -5,8 +5,7 @@ A Task is a small training problem with its data and its model, and `tasks` has 
 with the space in which its hyperparameters are searched, and `entries` has fifteen by name. `run`
 tunes every method on every task by one protocol and evaluates the choice on other seeds, and
 `Result` says which methods are better, and which are not distinguishable. `costs` measures what a
-step of each takes. `target` is the score that a strong method reaches on a task. No targets are
-recorded yet, so that it raises ValueError.
+step of each takes. `target` is the score that a strong method reaches on a task.
 """
 
 from typing import TYPE_CHECKING

@@ -149,8 +149,6 @@ class Analyses:
     def passes(self, task: str, method: str) -> bool:
         """Return whether the mean score of a method passes the target of a task beyond chance.
 
-        No targets are recorded yet, so that every task raises ValueError.
-
         Args:
             task: The name of a task of the result, of which `momentax.bench.target` has a target.
             method: The name of a method of the result.
@@ -168,8 +166,7 @@ class Analyses:
         """Return the first checkpoint at which the mean of all runs passes the target of a task.
 
         There are 40 checkpoints. Under a decaying learning rate most runs pass near their end, so
-        that the number ranks no methods. No targets are recorded yet, so that every task raises
-        ValueError.
+        that the number ranks no methods.
 
         Args:
             task: The name of a task of the result, of which `momentax.bench.target` has a target.

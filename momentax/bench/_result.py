@@ -277,12 +277,12 @@ class Result(Analyses):
 
     @classmethod
     def recorded(cls, name: str = "results") -> Result:
-        """Return the results that come with momentax. No results are recorded yet.
+        """Return the results that come with momentax.
 
         Args:
             name: "results" for the cosine schedule, "constant" for constant rates, "decay" with
                 weight decay, "repeat" for three methods with other seeds, or "held_out" for the
-                variants of tasks.
+                variants of tasks. This version has "results" and "repeat".
 
         Raises:
             FileNotFoundError: This version of momentax has no such results.
