@@ -89,10 +89,13 @@ def _join(paragraphs: list[str]) -> str:
 
 
 def _wrap(paragraph: str) -> str:
-    """Wrap a paragraph or an item of a list; tables, pictures and headings stay as they are."""
+    """Wrap a paragraph or an item of a list; tables, pictures and headings stay as they are.
+
+    No line begins with a percent sign, which would make it a comment.
+    """
     if paragraph.startswith(("#", "|", "!")):
         return paragraph
     return textwrap.fill(
-        paragraph, _WIDTH, break_long_words=False, break_on_hyphens=False,
+        paragraph.replace(" %", "\N{NO-BREAK SPACE}%"), _WIDTH, break_long_words=False, break_on_hyphens=False,
         subsequent_indent="  " if paragraph.startswith("- ") else "",
     )  # fmt: skip

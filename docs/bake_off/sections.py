@@ -53,7 +53,8 @@ def _trials(record: Record) -> str:
     return (
         "Each curve is the speed-up that the best of k random trials is expected to reach on other "
         f"seeds. The first figure has the mean over {count(len(record.common_tasks), 'task')}. The "
-        "default is the setting that a user would start with. The last column of the table says on "
+        "default is the setting that a user would start with, measured on one tuning seed. The last "
+        "column of the table says on "
         "how many tasks a method becomes as good as Nesterov's momentum after all of its trials. "
         "The bands of the second figure are 95 % intervals over the draw of the trials. Values for "
         "2 to 6 trials are unknown, since only the best trials ran on another seed."

@@ -109,9 +109,9 @@ def _trials(needed: float) -> str:
 
 def single(record: Record) -> str:
     """Return the best single setting of each method over all tasks."""
-    rows = [["method", "the setting", "one setting", "tuned on each", "default", "tasks"]]
+    rows = [["method", "the setting", "one setting", "tuned on each", "tasks"]]
     for method, found in record.single.items():
-        means = (found.mean, found.tuned, found.default)
+        means = (found.mean, found.tuned)
         edge = f" (edge: {', '.join(found.edge)})" if found.edge else ""
         chosen = setting(dict(found.hyperparameters)) + edge
         rows.append([method, chosen, *map(number, means), str(len(found.tasks))])
