@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from docs.bake_off.record import CONTROL, Record
-from docs.bake_off.words import code, count, listed, median, number, setting
+from docs.bake_off.words import capital, code, count, listed, median, number, setting
 
 Refer = Callable[[str], str]  # From the name of a picture or table to a link with its number.
 _FEW = 8  # Trials.
@@ -34,10 +34,10 @@ def _first_choice(record: Record, refer: Refer) -> str:
             for each in (o.seed_interval, o.tuning_interval)
         ]
         text = (
-            f"**{names} is the fastest over all tasks.** Tuned Nesterov would need "
-            f"{_bound(o, leader)}{number(o.mean[leader])} times the steps for the same loss. The "
-            f"95 % interval is {spans[0]} over the seeds and {spans[1]} over the trials of the "
-            f"tuning ({refer('overall')}).{_other_trials(o, leader)}"
+            f"**{names} needs the fewest steps over all tasks.** Tuned Nesterov would need "
+            f"{number(o.mean[leader])} times the steps for the same loss, in the geometric mean. "
+            f"The 95 % interval is {spans[0]} over the seeds and {spans[1]} over the trials of the "
+            f"tuning ({refer('overall')}).{_clipped(o, leader)}{_other_trials(o, leader)}"
         )
     else:
         means = [o.mean[i] for i in group]
@@ -66,9 +66,17 @@ def _other_trials(overall: Any, leader: int) -> str:
     )
 
 
-def _bound(overall: Any, i: int) -> str:
-    sides = {*overall.beyond[i].tolist()} - {0}
-    return {(1,): "more than ", (-1,): "less than "}.get(tuple(sides), "about " if sides else "")
+def _clipped(overall: Any, i: int) -> str:
+    """Say that speed-ups of a method were clipped, so that its mean is too small or too large."""
+    parts = []
+    for side, limit, word in ((1, "4", "larger"), (-1, "1/4", "smaller")):
+        if number_of_tasks := int((overall.beyond[i] == side).sum()):
+            tasks = count(number_of_tasks, "task")
+            parts.append(
+                f" On {tasks} its speed-up is cut at {limit}; without the cut the mean "
+                f"would be {word}."
+            )
+    return "".join(parts)
 
 
 def _few_ranks(record: Record, group: list[int]) -> str:
@@ -113,7 +121,7 @@ def _balance(record: Record, name: str) -> str:
     better, worse, total = _counts(record)[name]
     rest = total - better - worse
     others = [f"worse on {code(record.tasks_with(name, 'worse'))}"] if worse else []
-    others += [f"undecided on {rest}"] if rest else []
+    others += [f"without a verdict on {rest}"] if rest else []
     return f"{better} of {total} tasks" + (f", {listed(others)}" if others else "")
 
 
@@ -132,8 +140,7 @@ def _often_worse(record: Record, refer: Refer) -> str:
     parts = [f"`{name}` on {counts[name][1]} of {counts[name][2]} tasks" for name in found]
     return (
         "**Not as a first choice:** worse than Nesterov's momentum on several tasks, and on more "
-        f"tasks than better: {listed(parts)} ({refer('tasks')}). Use one of these only for "
-        "another reason, such as memory."
+        f"tasks than better: {listed(parts)} ({refer('tasks')})."
     )
 
 
@@ -182,8 +189,8 @@ def _which_beta(record: Record, refer: Refer) -> str:
         return ""
     values = [_beta(found[task]) for task in (low, high)]
     return (
-        f"**No β is chosen everywhere.** The tuned Nesterov has β from {values[0]} on `{low}` to "
-        f"{values[1]} on `{high}`, and {_beta(median(found.values()))} in the middle "
+        f"**No single β is best on all tasks.** The tuned Nesterov has β from {values[0]} on "
+        f"`{low}` to {values[1]} on `{high}`; the median is {_beta(median(found.values()))} "
         f"({refer('chosen')}). It was chosen among {record.results.protocol.trials} trials, so "
         "that a part of the differences is luck. The effective rate α/(1 − β) has to be found "
         f"first: {_widths(record)} ({refer('sensitivity_tasks')})."
@@ -219,7 +226,12 @@ def _defaults(record: Record, refer: Refer) -> str:
     text = f"**If you tune nothing,** the best default is that of `{names[first]}`, with a mean "
     text += f"speed-up of {number(defaults[first])} over {count(len(record.common_tasks), 'task')}"
     text += "" if names[first] == CONTROL else f"; that of Nesterov's momentum has {own}"
-    return f"{text} ({refer('trials')})."
+    row = [record.expected(task, names[first])[2] for task in record.common_tasks]
+    faster = sum(value > 1 for value in row)
+    return (
+        f"{text} ({refer('trials')}). By task it is faster than tuned Nesterov on {faster} and "
+        f"slower on {len(row) - faster}."
+    )
 
 
 def _one_setting(record: Record, refer: Refer) -> str:
@@ -229,12 +241,13 @@ def _one_setting(record: Record, refer: Refer) -> str:
     if not names:
         return ""
     best = max(names, key=lambda name: single[name].mean)
-    texts = [f"The best single setting is that of `{best}`, {_setting(single[best])}"]
+    among = "" if len(names) == len(single) else "Among the methods with a rank on all tasks, "
+    texts = [f"{among}the best single setting is that of `{best}`, {_setting(single[best])}"]
     if best != CONTROL and CONTROL in single:
         texts += [f"that of Nesterov's momentum is {_setting(single[CONTROL])}"]
     return (
-        f"{'; '.join(texts)} ({refer('single')}). These tasks chose the settings, so that other "
-        "tasks may lose more by them."
+        f"{capital('; '.join(texts))} ({refer('single')}). These tasks chose the settings, so that "
+        "other tasks may lose more by them."
     )
 
 
@@ -290,8 +303,8 @@ def _exactness(record: Record, refer: Refer) -> str:
     return (
         f"**How exact it has to be:** half of the tasks need at most {known[low]:.0f} random "
         f"trials of `{low}` for a chance of 90 % to reach 0.7 of its best speed-up, and "
-        f"{known[high]:.0f} of `{high}` ({refer('regions')}). A method with more hyperparameters "
-        "has to gain more than they cost."
+        f"{known[high]:.0f} of `{high}` ({refer('regions')}). This is relative to the method's own "
+        "best, so that it ranks no methods."
     )
 
 
@@ -314,10 +327,12 @@ def _undecided(record: Record, refer: Refer) -> str:
     rest = len(verdicts) - better - worse
     first, second = np.triu_indices(len(record.pairs.methods), 1)
     decided = int(record.pairs.decided[first, second].sum())
+    fixed = "over the seeds, with the chosen settings fixed"
     title = "Much is undecided" if rest > len(verdicts) / 4 else "Not everything is decided"
     return (
         f"**{title}.** Of {len(verdicts)} comparisons with Nesterov's momentum, {better} "
         f"are better, {worse} worse and {rest} undecided ({refer('comparisons')}); of "
-        f"{len(first)} pairs of methods {decided} differ over all tasks ({refer('pairs')}). "
+        f"{len(first)} pairs of methods {decided} differ over all tasks ({refer('pairs')}). Both "
+        f"tests are {fixed}; the luck of the tuning is not in them. "
         "Undecided does not mean equal: these seeds do not show a difference."
     )

@@ -96,6 +96,7 @@ def _wrap(paragraph: str) -> str:
     if paragraph.startswith(("#", "|", "!")):
         return paragraph
     return textwrap.fill(
-        paragraph.replace(" %", "\N{NO-BREAK SPACE}%"), _WIDTH, break_long_words=False, break_on_hyphens=False,
+        paragraph.replace(" %", "\N{NO-BREAK SPACE}%"), _WIDTH,
+        break_long_words=False, break_on_hyphens=False,
         subsequent_indent="  " if paragraph.startswith("- ") else "",
     )  # fmt: skip

@@ -39,41 +39,53 @@ def introduction(record: Record) -> str:
 
 _COMPARISON = (
     "A speed-up S means that Nesterov's momentum, tuned anew for another number of steps, would "
-    "need S times the steps for the same loss. Better and worse are verdicts of a paired test over "
-    "the seeds; a cell without such a word is undecided."
+    "need S times the steps for the same loss. Steps are counted, and not time. Nesterov's "
+    "momentum itself is not exactly at 1, since the runs of the curve are others; differences as "
+    "small as these mean nothing. Better and worse are verdicts of a paired test over the seeds, "
+    "with the chosen settings fixed; a cell without such a word is undecided. `muon` "
+    "orthogonalizes hidden matrices only, and all other parameters get Adam; on `ridge`, which has "
+    "one vector, it is Adam."
 )
 _PROFILE = (
     "A curve says on which share of the tasks a method is within a factor τ of the fastest one "
-    "there. Its height at τ = 1 is how often it is the fastest, and the area under it, from τ = 1 "
-    "to 4, is the score of the AlgoPerf benchmark. A task without a rank counts as infinitely slow."
+    "there. Its height at τ = 1 is how often it is the fastest or as fast as the fastest: all "
+    "speed-ups above 4 are equal here. The mean height from τ = 1 to 4, on a linear scale, is the "
+    "score of the AlgoPerf benchmark. A task without a rank counts as infinitely slow."
 )
 
 
 def _trials(record: Record) -> str:
     return (
-        "Each curve is the speed-up that the best of k random trials is expected to reach on other "
-        f"seeds. The first figure has the mean over {count(len(record.common_tasks), 'task')}. The "
-        "default is the setting that a user would start with, measured on one tuning seed. The last "
-        "column of the table says on "
-        "how many tasks a method becomes as good as Nesterov's momentum after all of its trials. "
-        "The bands of the second figure are 95 % intervals over the draw of the trials. Values for "
-        "2 to 6 trials are unknown, since only the best trials ran on another seed."
+        "Each curve is the speed-up that the best of k random trials is expected to reach on "
+        "another seed. It is chosen on one seed, and not in two stages as in the tables above, and "
+        "it counts the tasks on which a method has no rank. The first figure has the mean over "
+        f"{count(len(record.common_tasks), 'task')}. The default is the setting that a user would "
+        "start with, measured on one tuning seed. The last column of the table says on how many "
+        "tasks a method becomes as good as Nesterov's momentum after all of its trials. The bands "
+        "of the second figure are 95 % intervals over the draw of the trials. Values for 2 to 7 "
+        "trials are unknown, since only the best eight trials ran on another seed; the thin lines "
+        "there only join what is known."
     )
 
 
 _EXACTNESS = (
-    "Each mark is a trial on the tuning seed, at its effective rate, the total step that one "
-    "gradient causes, and at its β. The line is the largest effective rate at which the theory "
-    "finds the method stable, from the largest curvature L of the task: 2(1 + β)/((1 − β) L) for "
-    "heavy ball, and 2(1 + β)/((1 + 2β)(1 − β) L) for Nesterov's momentum. The trials are evenly "
-    "spread over the search space, so that the share of good trials estimates the share of the "
-    "space that is good. The table has medians over the tasks: the share of the space with at "
-    "least 0.9 and at least 0.7 of the best speed-up, the random trials of which one reaches 0.7 "
-    "with a chance of 90 %, and the width of the good learning rates in factors of ten."
+    "Each mark is a trial on the tuning seed, at its effective rate α Σ w, the total step that one "
+    "gradient causes, and at its β. Σ w is the sum of the weights that a gradient has in all "
+    "steps, 1/(1 − β) for both methods. The chosen trial is the best on three seeds. The line is "
+    "the largest effective rate at which the theory finds the method stable, from the largest "
+    "curvature L of the task: 2(1 + β)/((1 − β) L) for heavy ball, and 2(1 + β)/((1 + 2β)(1 − β) "
+    "L) for Nesterov's momentum. The trials are evenly spread over the search space, so that the "
+    "share of good trials estimates the share of the space that is good. The table has medians "
+    "over the tasks: the share of the space with at least 0.9 and at least 0.7 of the method's own "
+    "best speed-up, the number of random trials needed for a chance of 90 % that one of them "
+    "reaches 0.7, and the width of the good learning rates in factors of ten, to about half a "
+    "factor of ten. These say how hard a method is to tune, and not how fast it is: where its best "
+    "speed-up is near 1/4, at which all are cut, every trial looks good."
 )
 _ONE_SETTING = (
     "One setting for all tasks is what a default has to be. The numbers are mean speed-ups over "
-    "the tasks on which the method has a rank."
+    "the tasks on which the method has a rank. That of the one setting is estimated from its run "
+    "on the tuning seed, and it is optimistic, since it is the best of all trials."
 )
 _CHOSEN = "Edge: the choice lies at an end of its search range."
 _CONSTANT = (
@@ -85,10 +97,12 @@ _DECAY = (
     "the loss without the decay, and the reference curves are those without it."
 )
 _TARGETS = (
-    "The target of a task is the score that the best of four methods reached in a longer tuning of "
-    "its own. A fixed rule makes it, with seeds of its own. The table has the first of 40 "
-    "checkpoints at which the mean over all seeds passes it. With a decaying learning rate most "
-    "runs pass near their end, so that these numbers rank nothing."
+    "The target of a task is the score that the best of Adam, NAdam, Nesterov's momentum and heavy "
+    "ball reaches with 64 trials, on 20 seeds of its own. The table has the first of 40 "
+    "checkpoints at which the mean over all seeds is below the target by more than chance "
+    "explains, with "
+    'p ≤ 0.001. A method that only equals the target therefore has "never". With a decaying '
+    "learning rate most runs pass near their end, so that these numbers rank nothing."
 )
 
 
@@ -111,9 +125,10 @@ def _repeat(record: Record) -> str:
     protocol = record.repeat.protocol
     return (
         f"{code(record.repeat.methods)} ran a second time, with tuning seeds from "
-        f"{protocol.tuning_seed} and evaluation seeds from {protocol.first_seed}. Each cell has "
-        "the verdict against Nesterov's momentum and the ratio of the losses, first of the results "
-        "above and then of the second run. The first run decided "
+        f"{protocol.tuning_seed} and evaluation seeds from {protocol.first_seed}. The settings "
+        "that were tried are the same, so that this tests the luck of the seeds, and not that of "
+        "the settings. Each cell has the verdict against Nesterov's momentum and the ratio of the "
+        "losses, first of the results above and then of the second run. The first run decided "
         f"{len(claims)} of these comparisons: the second agrees on {kept}, leaves "
         f"{len(claims) - kept - contradicted} undecided, and contradicts {contradicted}."
     )
@@ -145,7 +160,8 @@ SECTIONS = (
 )  # fmt: skip
 
 CAPTIONS = {
-    "speed_ups": "The speed-up of each method on each task, and over all tasks with its interval",
+    "speed_ups": "The speed-up of each method on each task, and over all tasks with its interval "
+    "over the seeds; 4 stands for 4 or more, and methods without a rank on a task come last",
     "tasks": "Speed-ups and verdicts on each task",
     "overall": "Speed-ups over all tasks",
     "profile": "The share of the tasks on which each method is within a factor of the fastest",
@@ -177,8 +193,9 @@ def measurement(record: Record) -> str:
     diverged = [sum(cell.diverged[i] for cell in cells.values()) for i in (0, 1)]
     return (
         f"The runs ended on {about.get('date', 'an unknown day')} and took "
-        f"{about.get('hours', 0):.1f} hours of one core in all, on a processor that calls itself "
-        f"{about.get('processor', 'nothing')}, with Python {versions.get('python', '')}, "
+        f"{about.get('hours', 0):.1f} hours of one core in all, on the processor "
+        f"{about.get('processor', 'of an unknown name')}, with Python "
+        f"{versions.get('python', '')}, "
         f"{listed(packages)}. {capital(count(methods, 'method'))} had {protocol.trials} trials on "
         f"each of {count(tasks, 'task')}; the best four trials ran on two more seeds, and the "
         f"choice on {protocol.seeds} other seeds, from {protocol.first_seed} on."
@@ -235,14 +252,16 @@ def about_tasks(record: Record) -> str:
 
 
 DEPARTURES = (
-    "*No tuning run is reported.* The best of many trials looks better than it is. All numbers but "
-    "those of the trials come from seeds that nothing before has used.",
-    "*The control is tuned as much as every other method,* and anew at each of five numbers of "
-    "steps for its reference curve.",
+    "*No tuning run is reported as a result.* The best of many trials looks better than it is. All "
+    "verdicts, and all speed-ups of tuned methods, come from seeds that nothing before has used. "
+    "Only what is said of trials, of defaults and of single settings rests on tuning runs.",
+    "*The control has as many trials as every other method,* and is tuned anew at each of five "
+    "numbers of steps for its reference curve. Methods whose choice lay at an end of a range "
+    "searched a second time, in wider ranges, which the control did not need.",
     "*Losses are compared at the end,* and not the steps at which a target is first crossed, which "
     "a decaying learning rate can reverse.",
-    "*Clipping is not used, and weight decay only in a table of its own.* Elsewhere a method that "
-    "gains by better regularization shows nothing of it, and Adam and AdamW are one.",
+    "*Neither clipping nor weight decay is used,* unless a table says so. A method that gains by "
+    "better regularization shows nothing of it, and Adam and AdamW are the same.",
     "*Steps are ranked, and not seconds.* On networks this small the seconds of a step say little "
     "about large ones.",
     "*Diverged runs count* with the loss of their start, and a choice at an end of its search "

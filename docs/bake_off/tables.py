@@ -82,11 +82,12 @@ def _known(value: float) -> str:
 def _matches(record: Record, method: str) -> str:
     """Return on how many tasks a method passes the tuned control, and after how many trials."""
     found = list(record.matches[method].values())
-    reached = [k for k in found if k is not None]
+    reached = sum(k is not None for k in found)
     if not found:
         return ""
-    after = f", half of these by k = {median(reached):.0f}" if reached else ""
-    return f"on {len(reached)} of {len(found)} tasks{after}"
+    middle = median(np.inf if k is None else k for k in found)
+    after = f"; on half of all by k = {middle:.0f}" if np.isfinite(middle) else ""
+    return f"on {reached} of {len(found)} tasks{after}"
 
 
 def regions(record: Record) -> str:

@@ -120,7 +120,7 @@ class Costs:
 
     @classmethod
     def recorded(cls) -> Costs:
-        """Return the costs that come with momentax. No costs are recorded yet.
+        """Return the costs that come with momentax, of all methods on all tasks.
 
         Raises:
             FileNotFoundError: This version of momentax has none.
