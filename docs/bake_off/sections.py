@@ -88,10 +88,23 @@ _ONE_SETTING = (
     "on the tuning seed, and it is optimistic, since it is the best of all trials."
 )
 _CHOSEN = "Edge: the choice lies at an end of its search range."
-_CONSTANT = (
-    "Here the learning rate stays constant after the warm-up. The reference curves are those of "
-    "the cosine schedule, so that a speed-up below 1 also shows what the schedule gains."
-)
+
+
+def _constant(record: Record) -> str:
+    assert record.constant is not None
+    missing = [task for task in record.results.tasks if task not in record.constant.tasks]
+    return (
+        "Here the learning rate stays constant after the warm-up. The reference curves are those "
+        "of the cosine schedule, so that a speed-up below 1 also shows what the schedule gains. "
+        "No ranges were widened here."
+        + (
+            f" {capital(code(missing))} {'are' if len(missing) > 1 else 'is'} not recorded."
+            if missing
+            else ""
+        )
+    )
+
+
 _DECAY = (
     "Here every method searches a decoupled weight decay too, with as many trials. The score is "
     "the loss without the decay, and the reference curves are those without it."
@@ -151,7 +164,7 @@ SECTIONS = (
     ),
     Section("One setting for all tasks", _ONE_SETTING, ("single",)),
     Section("The β that was chosen", _CHOSEN, ("chosen",)),
-    Section("At a constant learning rate", _CONSTANT, ("constant",)),
+    Section("At a constant learning rate", _constant, ("constant",)),
     Section("With weight decay", _DECAY, ("decay",)),
     Section("Steps to a target", _TARGETS, ("targets",)),
     Section("Time and memory", _costs, ("costs",)),

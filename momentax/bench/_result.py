@@ -282,7 +282,8 @@ class Result(Analyses):
         Args:
             name: "results" for the cosine schedule, "constant" for constant rates, "decay" with
                 weight decay, "repeat" for three methods with other seeds, or "held_out" for the
-                variants of tasks. This version has "results" and "repeat".
+                variants of tasks. This version has "results", "repeat", and "constant" on four
+                tasks.
 
         Raises:
             FileNotFoundError: This version of momentax has no such results.
