@@ -19,7 +19,7 @@ def advice(record: Record, refer: Refer) -> list[str]:
     """Return the items of the section "In short"."""
     makers = (
         _first_choice, _often_better, _often_worse, _plain_momentum, _which_beta, _without_tuning,
-        _few_trials, _exactness, _in_time, _undecided,
+        _few_trials, _exactness, _in_time, _constant_rate, _undecided,
     )  # fmt: skip
     return [sentence for make in makers if (sentence := make(record, refer))]
 
@@ -229,8 +229,8 @@ def _defaults(record: Record, refer: Refer) -> str:
     row = [record.expected(task, names[first])[2] for task in record.common_tasks]
     faster = sum(value > 1 for value in row)
     return (
-        f"{text} ({refer('trials')}). By task it is faster than tuned Nesterov on {faster} and "
-        f"slower on {len(row) - faster}."
+        f"{text} ({refer('trials')}). The default of `{names[first]}` is faster than tuned "
+        f"Nesterov on {faster} of these tasks and slower on {len(row) - faster}."
     )
 
 
@@ -318,6 +318,30 @@ def _in_time(record: Record, refer: Refer) -> str:
         f"**Counted in time** and not in steps, `{o.methods[best]}` has the largest mean speed-up, "
         f"{number(known[best])} ({refer('overall')}). On large networks a step of any method takes "
         "about the time of its gradient, so that this says nothing about them."
+    )
+
+
+def _constant_rate(record: Record, refer: Refer) -> str:
+    """Say whether the fastest method is better than the control at constant rates too."""
+    leader, constant = record.overall.methods[0], record.constant
+    if constant is None or leader == CONTROL or not {leader, CONTROL} <= {*constant.methods}:
+        return ""
+    verdicts = {
+        task: row[leader].verdict
+        for task, row in constant.compare(CONTROL).items()
+        if leader in row
+    }
+    parts = [
+        f"{word} on {code(tasks)}"
+        for word in ("better", "worse")
+        if (tasks := [task for task, each in verdicts.items() if each == word])
+    ]
+    tasks = count(len(verdicts), "task")
+    found = listed(parts) if parts else "neither better nor worse on any of them"
+    return (
+        f"**At a constant learning rate** the order may differ. On the {tasks} that are recorded "
+        f"with one for both, `{leader}` compares with Nesterov's momentum so: {found} "
+        f"({refer('constant')})."
     )
 
 

@@ -273,6 +273,10 @@ def test_the_recorded_results_go_on_with_another_store(recording, tmp_path):
     bakeoff.write_stage("results", names, store)
     for key, cell in bench.Result.load(path).cells.items():
         np.testing.assert_array_equal(cell.evaluation, both.cells[key].evaluation)
+    (store / "half").mkdir()
+    bakeoff.run("results", names[:1], store / "half", (0, 2))  # One of the two methods.
+    with pytest.raises(SystemExit, match="has cells of ridge that the store lacks"):
+        bakeoff.write_stage("results", names[:1], store / "half")
     other = {**versions(), "jax": "0.0.1"}
     dataclasses.replace(both, about={**both.about, "versions": other}).save(path)
     with pytest.raises(SystemExit, match=r"has other tasks; remove it .* 0\.0\.1 in the other"):

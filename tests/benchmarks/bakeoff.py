@@ -322,11 +322,14 @@ def with_recorded(result: Result, path: Path) -> Result:
     if not path.exists():
         return result
     before, known = Result.load(path), {**tasks, **held_out}
-    rest = [
-        name
-        for name, task in known.items()
-        if before.hashes.get(name) == task_hash(task) and name not in result.tasks
-    ]
+    same = [name for name, task in known.items() if before.hashes.get(name) == task_hash(task)]
+    lost = [key for key in before.cells if key[0] in same and key[0] in result.tasks]
+    if lost := [key for key in lost if key not in result.cells]:
+        raise SystemExit(
+            f"{path} has cells of {', '.join(dict.fromkeys(task for task, _ in lost))} that the "
+            "store lacks; finish these tasks, or leave them out by --tasks"
+        )
+    rest = [name for name in same if name not in result.tasks]
     if not rest:
         return result
     try:
