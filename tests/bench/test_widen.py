@@ -157,7 +157,9 @@ def recording(monkeypatch, tmp_path):
     protocols = {
         "reference-2": small._replace(length=2.0),
         "results": small,
+        "constant": small._replace(shape="constant"),
         "decay": small._replace(weight_decay=True),
+        "held_out": small,
         "repeat": small._replace(first_seed=50, tuning_seed=40),
     }
     nesterov = dataclasses.replace(narrow(), name="nesterov")
@@ -208,14 +210,21 @@ def test_the_recording_widens_what_is_at_an_edge_and_writes_the_new_cells(record
     assert len(seconds) == 6  # Those that others replace took time too.
     finished = bakeoff.collect_last("results", names, store)
     assert finished.seconds.total() == pytest.approx(sum(seconds))
-    (again, _) = bakeoff.pieces("repeat", names, store)
-    assert again.entry.space["learning_rate"].high == pytest.approx(2e-2)
+    for stage in ("constant", "repeat", "held_out"):
+        again, *_ = bakeoff.pieces(stage, names)
+        assert again.entry.space["learning_rate"].high == pytest.approx(2e-2)
     curve = json.loads((tmp_path / "recorded" / "reference.json").read_text())["tasks"]["ridge"]
     kept = json.loads(
         (store / "reference-2-widened" / "ridge" / "nesterov" / "cell.json").read_text()
     )
     assert curve["scores"][0] == pytest.approx(np.mean(kept["cell"]["evaluation"]), rel=1e-5)
     assert curve["settings"][0]["learning_rate"] > 2e-3
+
+
+def test_stages_that_need_the_recorded_ranges_say_so_without_them(recording):
+    names, store = recording
+    with pytest.raises(SystemExit, match=r"results\.json is missing, .* and then `write results`"):
+        bakeoff.run("constant", names, store, (0, 1))
 
 
 def test_the_recorded_reference_goes_on_with_another_store(recording, monkeypatch, tmp_path):
@@ -288,7 +297,7 @@ def test_the_recorded_results_go_on_with_another_store(recording, tmp_path):
 
 def test_a_cell_of_before_weight_decay_is_still_of_today(recording):
     names, store = recording
-    (piece, *_) = bakeoff.pieces("results", names, store)
+    (piece, *_) = bakeoff.pieces("results", names)
     path = piece.folder(store) / "cell.json"
     path.parent.mkdir(parents=True)
     content = bakeoff.conditions(piece)
@@ -300,10 +309,14 @@ def test_a_cell_of_before_weight_decay_is_still_of_today(recording):
     assert not bakeoff.is_of_today(path, piece)
 
 
-def test_the_stage_with_weight_decay_searches_it_and_that_of_variants_takes_these(tmp_path):
-    pieces = list(bakeoff.pieces("decay", ["ridge"], tmp_path))
+def test_the_stage_with_weight_decay_searches_it_and_that_of_variants_takes_these():
+    pieces = list(bakeoff.pieces("decay", ["ridge"]))
     assert [piece.entry.name for piece in pieces] == list(entries)
-    assert all("weight_decay" in piece.entry.space for piece in pieces)
-    variants = list(bakeoff.pieces("held_out", ["ridge", "spiral_deep"], tmp_path))
+    spaces = bench.Result.recorded().spaces
+    for piece in pieces:
+        space = {**piece.entry.space}
+        assert space.pop("weight_decay").low == 1e-5
+        assert space.items() <= spaces[piece.entry.name].ranges.items()
+    variants = list(bakeoff.pieces("held_out", ["ridge", "spiral_deep"]))
     assert {piece.task.name for piece in variants} == {"spiral_deep_wider"}
     assert len(variants) == len(entries)

@@ -8,13 +8,16 @@ The stages, in this order, each in as many processes as there are cores, one par
     reference   Nesterov's momentum tuned at 1/4, 1/2, 1, 2 and 4 times each task's steps
     targets     four methods with 64 trials each; the best decides the target of the task
     results     every entry on every task
-    constant    the same at constant learning rates
     widened     once more, with wider ranges, the entries of `results` and of `reference` whose best
                 setting lies at an end of its range on any of the tasks; these must be finished
+    constant    every entry on every task, at constant learning rates
     decay       every entry on every task, with a weight decay that is searched too
-    repeat      three methods again, with other seeds for tuning and for evaluation; after `widened`
+    repeat      three methods again, with other seeds for tuning and for evaluation
     held_out    every entry on the held-out variants of the tasks, for releases
     costs       the time, memory and gradients of a step, on a machine that does nothing else
+
+The stages after `widened` search the ranges of the recorded results. Run `write results` before
+them.
 
 A process that is stopped leaves its finished runs in the store, and the same command goes on.
 `write` collects what is finished into momentax/bench/recorded, and keeps what is recorded of other
@@ -62,6 +65,7 @@ PROTOCOLS = {
     "held_out": Protocol(),
 }
 WIDENED = ("results", "reference")
+AFTER_WIDENED = ("constant", "decay", "repeat", "held_out")
 # Cells that do not say so were measured under these settings.
 SETTINGS = {"device": "cpu", "numbers": "32 bits", "random keys": "threefry2x32"}
 
@@ -83,22 +87,35 @@ class Piece(NamedTuple):
         return store / stage / self.task.name / self.entry.name
 
 
-def pieces(stage: str, names: list[str], store: Path) -> Iterator[Piece]:
+def pieces(stage: str, names: list[str]) -> Iterator[Piece]:
     """Yield the cells of a stage, task by task.
 
-    The entries that run again have the ranges that `results` searched last.
+    The entries of a stage after `widened` have the ranges of the recorded results.
     """
     methods = {"targets": STRONG, "reference": ("nesterov",), "repeat": AGAIN}
     stages = [name for name in PROTOCOLS if name.startswith(stage)]
-    searched = {**entries}
-    if stage == "repeat":
-        searched |= collect_last("results", list(tasks), store).entries
+    searched = with_recorded_ranges() if stage in AFTER_WIDENED else entries
     for task in tasks_of(stage, names):
         for protocol in stages:
             for name in methods.get(stage, tuple(entries)):
                 decays = PROTOCOLS[protocol].weight_decay
                 entry = searched[name].with_weight_decay() if decays else searched[name]
                 yield Piece(protocol, task, entry)
+
+
+def with_recorded_ranges() -> dict[str, Entry]:
+    """Return the entries, each in the ranges of the recorded results if it is among them."""
+    path = RECORDED / "results.json"
+    if not path.exists():
+        raise SystemExit(
+            f"{path} is missing, and the stages {', '.join(AFTER_WIDENED)} search its ranges; run "
+            "the stages results and widened first, and then `write results`"
+        )
+    spaces = Result.load(path).spaces
+    return {
+        name: dataclasses.replace(entry, space=spaces[name].ranges) if name in spaces else entry
+        for name, entry in entries.items()
+    }
 
 
 def tasks_of(stage: str, names: list[str]) -> list[Task]:
@@ -113,7 +130,7 @@ def widened_pieces(stage: str, names: list[str], store: Path) -> list[Piece]:
 
     The edges on all tasks and at all lengths count, and the wider space is the same for all.
     """
-    first = list(pieces(stage, names, store))
+    first = list(pieces(stage, names))
     found = collect(first, store)
     if missing := unfinished(stage, first, found):
         raise SystemExit(
@@ -148,7 +165,7 @@ def run(stage: str, names: list[str], store: Path, part: tuple[int, int]) -> Non
     if stage == "widened":
         chosen = [piece for each in WIDENED for piece in widened_pieces(each, names, store)]
     else:
-        chosen = list(pieces(stage, names, store))
+        chosen = list(pieces(stage, names))
     for number, piece in enumerate(chosen):
         path = piece.folder(store) / "cell.json"
         if number % part[1] != part[0] or (path.exists() and is_of_today(path, piece)):
@@ -265,7 +282,7 @@ def seconds_by_task(contents: Mapping[tuple[str, str, str], Any]) -> Counter[str
 
 def collect_last(stage: str, names: list[str], store: Path) -> Finished:
     """Return what is finished, with wider ranges where all cells of an entry have them."""
-    first = list(pieces(stage, names, store))
+    first = list(pieces(stage, names))
     found, searched = collect(first, store), {piece.entry.name: piece.entry for piece in first}
     seconds = seconds_by_task(found)
     if stage in WIDENED and not unfinished(stage, first, found):
@@ -353,7 +370,7 @@ def write_reference(names: list[str], store: Path) -> None:
     lines = recorded_reference()
     reference, strong = (
         collect_last("reference", names, store),
-        collect(pieces("targets", names, store), store),
+        collect(pieces("targets", names), store),
     )
     target_seconds = seconds_by_task(strong)
     for name in names:
