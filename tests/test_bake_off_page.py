@@ -1,5 +1,6 @@
 """The page *Which momentum when*: made of synthetic results, and as it is committed."""
 
+import dataclasses
 import re
 from functools import partial
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from docs.bake_off import tables
 from docs.bake_off.advice import advice
 from docs.bake_off.pictures import ALL
 from docs.bake_off.record import Record
-from docs.bake_off.sections import SECTIONS, measurement
+from docs.bake_off.sections import SECTIONS, held_out_failures, measurement
 from docs.bake_off.words import count, listed, markdown
 from docs.pages import ROOT
 from momentax.bench import Result, _files
@@ -100,6 +101,24 @@ def test_advice_follows_the_verdicts(monkeypatch):
         each for each in advice(found, str) if "Better than" in each or "is better" in each
     )
     assert "adam" not in better
+
+
+def test_the_page_says_which_methods_fail_a_held_out_variant(record):
+    names = ["digits_cnn_other_split", "curves_ae_other_curves"]
+    assert sorted(record.held_out.tasks) == sorted(names)
+    assert sorted(record.failures) == sorted(("heavy_ball", name) for name in names)
+    assert held_out_failures(record).startswith("`heavy_ball` fails on `")
+    head, _, *rows = tables.held_out(record).splitlines()
+    assert all(name in head for name in names)
+    (failed,) = (row for row in rows if "fails" in row)
+    ratios = [float(ratio) for ratio in re.findall(r" ([\d.]+) \(", failed)]
+    on_tasks = [float(ratio) for ratio in re.findall(r"\(([\d.]+)\)", failed)]
+    assert failed.startswith("| heavy_ball |")
+    assert ratios == pytest.approx([10 * each for each in on_tasks], rel=1e-2)
+    without = dataclasses.replace(record, held_out=None)
+    assert without.failures == []
+    assert tables.held_out(without) == ""
+    assert held_out_failures(without) == "No method fails a variant."
 
 
 def test_nothing_is_written_without_results(monkeypatch, tmp_path):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from docs.bake_off.record import CONTROL, Record
+from docs.bake_off.sections import held_out_failures
 from docs.bake_off.words import capital, code, count, listed, median, number, setting
+from momentax.bench import Result
 
 Refer = Callable[[str], str]  # From the name of a picture or table to a link with its number.
 _FEW = 8  # Trials.
@@ -19,7 +21,7 @@ def advice(record: Record, refer: Refer) -> list[str]:
     """Return the items of the section "In short"."""
     makers = (
         _first_choice, _often_better, _often_worse, _plain_momentum, _which_beta, _without_tuning,
-        _few_trials, _exactness, _in_time, _constant_rate, _undecided,
+        _few_trials, _exactness, _in_time, _constant_rate, _with_decay, _on_variants, _undecided,
     )  # fmt: skip
     return [sentence for make in makers if (sentence := make(record, refer))]
 
@@ -112,17 +114,19 @@ def _often_better(record: Record, refer: Refer) -> str:
             "**No method is better than Nesterov's momentum on several tasks** without being "
             f"worse on as many ({refer('tasks')})."
         )
-    parts = [f"`{name}` on {_balance(record, name)}" for name in found[:_SHOWN]]
+    parts = [f"`{name}` on {_balance(record.verdicts[name])}" for name in found[:_SHOWN]]
     return f"**Better than Nesterov's momentum most often:** {'; '.join(parts)} ({refer('tasks')})."
 
 
-def _balance(record: Record, name: str) -> str:
+def _balance(row: Mapping[str, Any]) -> str:
     """Write on how many tasks a method is better, and what the others are."""
-    better, worse, total = _counts(record)[name]
-    rest = total - better - worse
-    others = [f"worse on {code(record.tasks_with(name, 'worse'))}"] if worse else []
+    verdicts = [each.verdict for each in row.values()]
+    better, worse = (verdicts.count(each) for each in ("better", "worse"))
+    rest = len(row) - better - worse
+    where = [task for task, each in row.items() if each.verdict == "worse"]
+    others = [f"worse on {code(where)}"] if worse else []
     others += [f"without a verdict on {rest}"] if rest else []
-    return f"{better} of {total} tasks" + (f", {listed(others)}" if others else "")
+    return f"{better} of {len(row)} tasks" + (f", {listed(others)}" if others else "")
 
 
 def _often_worse(record: Record, refer: Refer) -> str:
@@ -322,26 +326,40 @@ def _in_time(record: Record, refer: Refer) -> str:
 
 
 def _constant_rate(record: Record, refer: Refer) -> str:
-    """Say whether the fastest method is better than the control at constant rates too."""
-    leader, constant = record.overall.methods[0], record.constant
-    if constant is None or leader == CONTROL or not {leader, CONTROL} <= {*constant.methods}:
+    if record.constant is None:
         return ""
-    verdicts = {
-        task: row[leader].verdict
-        for task, row in constant.compare(CONTROL).items()
-        if leader in row
-    }
-    parts = [
-        f"{word} on {code(tasks)}"
-        for word in ("better", "worse")
-        if (tasks := [task for task, each in verdicts.items() if each == word])
-    ]
-    tasks = count(len(verdicts), "task")
-    found = listed(parts) if parts else "neither better nor worse on any of them"
     return (
-        f"**At a constant learning rate** the order may differ. On the {tasks} that are recorded "
-        f"with one for both, `{leader}` compares with Nesterov's momentum so: {found} "
+        f"**At a constant learning rate:** {_elsewhere(record, record.constant)} "
         f"({refer('constant')})."
+    )
+
+
+def _with_decay(record: Record, refer: Refer) -> str:
+    if record.decay is None:
+        return ""
+    return (
+        f"**With a weight decay** that is searched too: {_elsewhere(record, record.decay)} "
+        f"({refer('decay')})."
+    )
+
+
+def _elsewhere(record: Record, other: Result) -> str:
+    """Say which method is the fastest in another result, and what that of this one is there."""
+    o, leader = other.overall(), record.overall.methods[0]
+    ranked = count(int(o.task_counts[0]), "task")
+    text = f"`{o.methods[0]}` has the largest mean speed-up of the methods with a rank on {ranked}"
+    text += f", {number(o.mean[0])}"
+    row = {task: row[leader] for task, row in other.compare(CONTROL).items() if leader in row}
+    return f"{text}. Against Nesterov's momentum, `{leader}` is better on {_balance(row)}"
+
+
+def _on_variants(record: Record, refer: Refer) -> str:
+    if record.held_out is None:
+        return ""
+    tasks = count(len(record.held_out.tasks), "held-out variant")
+    return (
+        f"**On {tasks} of the tasks,** on which nothing was designed: "
+        f"{held_out_failures(record)[:-1]} ({refer('held_out')})."
     )
 
 

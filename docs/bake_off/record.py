@@ -24,6 +24,7 @@ class Record:
     constant: the same at constant learning rates, or None.
     decay: the same with a weight decay that is searched too, or None.
     repeat: some methods again with other seeds, or None.
+    held_out: the methods on the held-out variants of the tasks, or None.
     costs: what a step of each method costs, or None.
     """
 
@@ -31,20 +32,21 @@ class Record:
     constant: Result | None = None
     decay: Result | None = None
     repeat: Result | None = None
+    held_out: Result | None = None
     costs: Costs | None = None
 
     @classmethod
     def read(cls) -> Record | None:
         """Return what comes with momentax; None if it has no speed-ups beside Nesterov's."""
-        names = ("results", "constant", "decay", "repeat")
-        results, constant, decay, repeat = map(_recorded, names)
+        names = ("results", "constant", "decay", "repeat", "held_out")
+        results, constant, decay, repeat, held_out = map(_recorded, names)
         if results is None or not results.speed_ups.tasks:
             return None
         if CONTROL not in results.methods or len(results.methods) < 2:
             return None
         if repeat is not None and CONTROL not in repeat.methods:
             repeat = None
-        return cls(results, constant, decay, repeat, _recorded_costs())
+        return cls(results, constant, decay, repeat, held_out, _recorded_costs())
 
     @cached_property
     def overall(self) -> Any:
@@ -78,6 +80,18 @@ class Record:
             for method, row in self.verdicts.items()
             for task, each in row.items()
             if each.verdict in ("better", "worse") and method in self.repeated.get(task, {})
+        ]
+
+    @cached_property
+    def failures(self) -> list[tuple[str, str]]:
+        """Each method that fails a held-out variant, and the variant."""
+        if self.held_out is None:
+            return []
+        found = self.results.fail_where_variants_fail(self.held_out, CONTROL)
+        return [
+            (method, variant)
+            for (_, method), cell in found.cells.items()
+            for variant in cell.failed
         ]
 
     def tasks_with(self, method: str, verdict: str) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from docs.bake_off.record import CONTROL, TRIALS, Record
 from docs.bake_off.words import escape, markdown, median, number, setting
 from momentax.bench import target
+from momentax.bench._held_out import BASES
 
 _VERDICTS = {"better": "better", "worse": "worse", "not distinguishable": "undecided"}
 
@@ -187,6 +188,37 @@ def repeat(record: Record) -> str:
         first = record.verdicts.get(method, {})
         rows.append([method, *(_both(first.get(t), again[t].get(method)) for t in names)])
     return markdown(rows)
+
+
+def held_out(record: Record) -> str:
+    """Return the loss of each method relative to that of the control, on variants and tasks."""
+    variants = record.held_out
+    if variants is None:
+        return ""
+    rows = [["method", *variants.tasks]]
+    for method in (name for name in record.overall.methods if name != CONTROL):
+        row = []
+        for variant in variants.tasks:
+            places = ((variants, variant), (record.results, BASES[variant]))
+            cells = [
+                result.cells.get((task, name))
+                for result, task in places
+                for name in (method, CONTROL)
+            ]
+            fails = " fails" if (method, variant) in record.failures else ""
+            row.append("" if None in cells else _on_variant(*cells) + fails)
+        rows.append([method, *row])
+    return markdown(rows)
+
+
+def _on_variant(own: Any, control: Any, own_base: Any, control_base: Any) -> str:
+    """Write the relative loss on a variant, and in parentheses that on its task."""
+    pairs = ((own, control), (own_base, control_base))
+    on_variant, on_task = (
+        f"{10.0 ** np.median(first.evaluation - second.evaluation):.3g}" for first, second in pairs
+    )
+    edge = " edge" if own.edge or control_base.edge else ""
+    return f"{on_variant} ({on_task}){edge}"
 
 
 def _both(first: Any, second: Any) -> str:
