@@ -121,6 +121,17 @@ def test_the_page_says_which_methods_fail_a_held_out_variant(record):
     assert held_out_failures(without) == "No method fails a variant."
 
 
+def test_the_page_has_the_verdicts_on_methods_made_worse(record):
+    rows = {row.split(" | ")[0]: row for row in tables.made_worse(record).splitlines()[2:]}
+    assert rows["| copy_of_heavy_ball"].count("undecided 1 ") == len(TASKS)
+    for name in ("negative_beta", "noisy_heavy_ball", "adam_without_debiasing"):
+        assert rows[f"| {name}"].count("worse 10") == len(TASKS)
+    (section,) = (each for each in SECTIONS if each.parts == ("made_worse",))
+    text = section.text(record)
+    assert f"Of {len(TASKS)} comparisons of the copy {len(TASKS)} are undecided" in text
+    assert "Of 9 comparisons of the others 9 find the method worse, 0 are undecided and 0" in text
+
+
 def test_nothing_is_written_without_results(monkeypatch, tmp_path):
     def missing(name):
         raise FileNotFoundError(name)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from momentax.bench import Costs, Result, statistics
+from tests.benchmarks.made_worse import ORIGINALS
 
 CONTROL = "nesterov"
 TRIALS = (1, 8, 16, 32)  # The columns of the table of trials.
@@ -25,6 +26,7 @@ class Record:
     decay: the same with a weight decay that is searched too, or None.
     repeat: some methods again with other seeds, or None.
     held_out: the methods on the held-out variants of the tasks, or None.
+    made_worse: a copy of a method, and methods that were made worse on purpose, or None.
     costs: what a step of each method costs, or None.
     """
 
@@ -33,20 +35,21 @@ class Record:
     decay: Result | None = None
     repeat: Result | None = None
     held_out: Result | None = None
+    made_worse: Result | None = None
     costs: Costs | None = None
 
     @classmethod
     def read(cls) -> Record | None:
         """Return what comes with momentax; None if it has no speed-ups beside Nesterov's."""
-        names = ("results", "constant", "decay", "repeat", "held_out")
-        results, constant, decay, repeat, held_out = map(_recorded, names)
+        names = ("results", "constant", "decay", "repeat", "held_out", "made_worse")
+        results, constant, decay, repeat, held_out, made_worse = map(_recorded, names)
         if results is None or not results.speed_ups.tasks:
             return None
         if CONTROL not in results.methods or len(results.methods) < 2:
             return None
         if repeat is not None and CONTROL not in repeat.methods:
             repeat = None
-        return cls(results, constant, decay, repeat, held_out, _recorded_costs())
+        return cls(results, constant, decay, repeat, held_out, made_worse, _recorded_costs())
 
     @cached_property
     def overall(self) -> Any:
@@ -93,6 +96,19 @@ class Record:
             for (_, method), cell in found.cells.items()
             for variant in cell.failed
         ]
+
+    @cached_property
+    def against_originals(self) -> dict[str, dict[str, Any]]:
+        """The comparison of each method that was made worse with its original, by task."""
+        if self.made_worse is None:
+            return {}
+        found: dict[str, dict[str, Any]] = {}
+        for name in self.made_worse.methods:
+            original = ORIGINALS[name]
+            both = self.made_worse.select([name]).join(self.results.select([original]))
+            rows = both.compare(original)
+            found[name] = {task: rows[task][name] for task in self.made_worse.tasks}
+        return found
 
     def tasks_with(self, method: str, verdict: str) -> list[str]:
         """Return the tasks on which a method has a verdict."""

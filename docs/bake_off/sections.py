@@ -9,6 +9,7 @@ from docs.bake_off.record import Record
 from docs.bake_off.words import capital, code, count, listed, markdown
 from momentax.bench import held_out
 from momentax.bench import tasks as all_tasks
+from tests.benchmarks.made_worse import DESCRIPTIONS, ORIGINALS
 
 
 class Section(NamedTuple):
@@ -150,6 +151,31 @@ def _repeat(record: Record) -> str:
     )
 
 
+def _made_worse(record: Record) -> str:
+    found = record.against_originals
+    copies = {name for name in found if name.startswith("copy")}
+    made = [
+        f"`{name}` is {DESCRIPTIONS[name]}, and its original is `{ORIGINALS[name]}`"
+        for name in found
+    ]
+    worse = {name: row for name, row in found.items() if name not in copies}
+    verdicts = [each.verdict for row in worse.values() for each in row.values()]
+    counts = [verdicts.count(each) for each in ("worse", "not distinguishable", "better")]
+    copied = [each.verdict for name in copies for each in found[name].values()]
+    same = copied.count("not distinguishable")
+    return (
+        "Do the verdicts find a fault where there is one, and none where there is none? "
+        f"{capital(count(len(found), 'method'))} were made for this question, tuned and evaluated "
+        f"as all others, and compared with their originals. {'. '.join(map(capital, made))}. Of "
+        f"{len(copied)} comparisons of the copy {same} are undecided, as all of them should be. Of "
+        f"{len(verdicts)} comparisons of the others {counts[0]} find the method worse, "
+        f"{counts[1]} are undecided and {counts[2]} find it better. A fault can be harmless on a "
+        "task: the sign of β does not matter where momentum does not, and this noise vanishes at "
+        "the minimum of `ridge`, whose gradients have no other noise. The table has the verdict "
+        "and the ratio of the losses."
+    )
+
+
 def _held_out(record: Record) -> str:
     assert record.held_out is not None
     variants = [
@@ -201,6 +227,7 @@ SECTIONS = (
     Section("Time and memory", _costs, ("costs",)),
     Section("A second run with other seeds", _repeat, ("repeat",)),
     Section("On held-out variants", _held_out, ("held_out",)),
+    Section("Methods made worse on purpose", _made_worse, ("made_worse",)),
     Section("Each comparison and each pair", _EACH, ("comparisons", "pairs")),
 )  # fmt: skip
 
@@ -225,6 +252,7 @@ CAPTIONS = {
     "costs": "What a step costs",
     "repeat": "Verdicts and ratios of losses of both runs",
     "held_out": "The loss relative to that of Nesterov's momentum, on each variant and on its task",
+    "made_worse": "Methods made worse on purpose, and a copy, against their originals",
     "comparisons": "The loss of each method over that of Nesterov's momentum",
     "pairs": "The speed-up of each method over that of each other one",
 }

@@ -10,6 +10,7 @@ from docs.bake_off.record import CONTROL, TRIALS, Record
 from docs.bake_off.words import escape, markdown, median, number, setting
 from momentax.bench import target
 from momentax.bench._held_out import BASES
+from tests.benchmarks.made_worse import ORIGINALS
 
 _VERDICTS = {"better": "better", "worse": "worse", "not distinguishable": "undecided"}
 
@@ -188,6 +189,17 @@ def repeat(record: Record) -> str:
         first = record.verdicts.get(method, {})
         rows.append([method, *(_both(first.get(t), again[t].get(method)) for t in names)])
     return markdown(rows)
+
+
+def made_worse(record: Record) -> str:
+    """Return the verdicts on methods that were made worse, against their originals."""
+    if record.made_worse is None:
+        return ""
+    rows = [["method", "original", *record.made_worse.tasks]]
+    for name, row in record.against_originals.items():
+        cells = [f"{_VERDICTS[each.verdict]} {10.0**each.difference:.3g}" for each in row.values()]
+        rows.append([name, ORIGINALS[name], *cells])
+    return markdown(rows, texts=2)
 
 
 def held_out(record: Record) -> str:

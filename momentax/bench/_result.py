@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas
 
 CONTROL = "nesterov"
-_RECORDED = ("results", "constant", "decay", "repeat", "held_out")
+_RECORDED = ("results", "constant", "decay", "repeat", "held_out", "made_worse")
 _INSTALLED = ("in the result", "installed here")
 _SMALLEST = 1e-3  # In units of log₁₀: 0.2% of a loss. Rounding alone makes smaller differences.
 
@@ -281,9 +281,10 @@ class Result(Analyses):
 
         Args:
             name: "results" for the cosine schedule, "constant" for constant rates, "decay" with
-                weight decay, "repeat" for three methods with other seeds, or "held_out" for the
-                variants of tasks. This version has "results", "repeat", and "constant" on four
-                tasks.
+                weight decay, "repeat" for three methods with other seeds, "held_out" for the
+                variants of tasks, or "made_worse" for a copy of heavy ball and three methods that
+                were made worse on purpose. This version has "results", "repeat", and "constant" on
+                four tasks.
 
         Raises:
             FileNotFoundError: This version of momentax has no such results.

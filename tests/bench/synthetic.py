@@ -15,6 +15,7 @@ from momentax.bench import Cell, Protocol, Result, Space, _files, entries, tasks
 from momentax.bench._entry import names_at_edge
 from momentax.bench._files import as_content
 from momentax.bench._held_out import BASES
+from tests.benchmarks.made_worse import ORIGINALS
 
 HORIZONS = np.array([0.25, 0.5, 1.0, 2.0, 4.0])
 VERSIONS = {"momentax": "1.0", "jax": "0.10.2", "optax": "0.2.8", "numpy": "2.3", "python": "3.11"}
@@ -129,6 +130,8 @@ def read(name, methods=tuple(SKILLS), on=tuple(tasks)):
     }
     if name == "held_out":
         return _as_file(variants(methods, on))
+    if name == "made_worse":
+        return _as_file(made_worse(on))
     if name not in protocol:
         raise FileNotFoundError(name)
     again = ("heavy_ball", "nesterov", "adam")
@@ -148,6 +151,21 @@ def variants(methods=tuple(SKILLS), on=tuple(tasks)):
         failed = cells[name, "heavy_ball"]
         cells[name, "heavy_ball"] = failed._replace(evaluation=failed.evaluation + 1, edge=[])
     return Result(cells, base.protocol, base.about, dict.fromkeys(names, "hash"), base.spaces)
+
+
+def made_worse(on=tuple(tasks)):
+    """Return results of the methods that were made worse: the copy equals its original."""
+    base = recorded(on=on, missing=())
+    cells = {
+        (task, name): base.cells[task, original]._replace(
+            evaluation=base.cells[task, original].evaluation + (not name.startswith("copy")),
+            edge=[],
+        )
+        for task in on
+        for name, original in ORIGINALS.items()
+    }
+    spaces = {name: base.spaces[original] for name, original in ORIGINALS.items()}
+    return Result(cells, base.protocol, base.about, base.hashes, spaces)
 
 
 def _as_file(result):

@@ -13,6 +13,7 @@ The stages, in this order, each in as many processes as there are cores, one par
     constant    every entry on every task, at constant learning rates
     decay       every entry on every task, with a weight decay that is searched too
     repeat      three methods again, with other seeds for tuning and for evaluation
+    made_worse  a copy of heavy ball, and three methods that were made worse on purpose
     held_out    every entry on the held-out variants of the tasks, for releases
     costs       the time, memory and gradients of a step, on a machine that does nothing else
 
@@ -47,6 +48,7 @@ from momentax.bench._held_out import BASES, held_out
 from momentax.bench._protocol import Protocol, measure, widen_at_edges, widened_names
 from momentax.bench._space import Space
 from momentax.bench._task import Task
+from tests.benchmarks.made_worse import made_worse
 
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 STRONG = ("adam", "nadam", "nesterov", "heavy_ball")
@@ -62,10 +64,11 @@ PROTOCOLS = {
     "constant": Protocol(shape="constant"),
     "decay": Protocol(weight_decay=True),
     "repeat": Protocol(first_seed=5000, tuning_seed=4000),
+    "made_worse": Protocol(),
     "held_out": Protocol(),
 }
 WIDENED = ("results", "reference")
-AFTER_WIDENED = ("constant", "decay", "repeat", "held_out")
+AFTER_WIDENED = ("constant", "decay", "repeat", "made_worse", "held_out")
 # Cells that do not say so were measured under these settings.
 SETTINGS = {"device": "cpu", "numbers": "32 bits", "random keys": "threefry2x32"}
 
@@ -95,9 +98,11 @@ def pieces(stage: str, names: list[str]) -> Iterator[Piece]:
     methods = {"targets": STRONG, "reference": ("nesterov",), "repeat": AGAIN}
     stages = [name for name in PROTOCOLS if name.startswith(stage)]
     searched = with_recorded_ranges() if stage in AFTER_WIDENED else entries
+    if stage == "made_worse":
+        searched = made_worse(searched)
     for task in tasks_of(stage, names):
         for protocol in stages:
-            for name in methods.get(stage, tuple(entries)):
+            for name in methods.get(stage, tuple(searched)):
                 decays = PROTOCOLS[protocol].weight_decay
                 entry = searched[name].with_weight_decay() if decays else searched[name]
                 yield Piece(protocol, task, entry)
@@ -431,8 +436,8 @@ def target_of(rivals: Mapping[str, Any], seconds: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     stages = (
-        "reference", "targets", "results", "widened", "constant", "decay", "repeat", "held_out",
-        "costs",
+        "reference", "targets", "results", "widened", "constant", "decay", "repeat", "made_worse",
+        "held_out", "costs",
     )  # fmt: skip
     parser.add_argument("stage", nargs="+", choices=("write", *stages))
     parser.add_argument("--store", type=Path, required=True)
