@@ -64,17 +64,27 @@ def test_a_list_that_optax_no_longer_has_is_named():
 
 
 @functools.cache
-def outcomes_of_optax():
-    """Return the outcome of each of Optax's tests for `optax.sgd`, by its name without a case."""
-    sgd = case("sgd", learning_rate=1e-3)
-    suite = alias_test([sgd], {"sgd": optax.sgd}, without=()).AliasTest
-    return {f"AliasTest::{name}": error for name, error in outcomes(suite).items()}
+def outcomes_of_control(name, control):
+    """Return the outcome of each test of one of Optax's classes for an optimizer of Optax."""
+    cases, makers = [case("control", learning_rate=1e-3)], {"control": control}
+    if name == "AliasTest":
+        tests = alias_test(cases, makers, without=()).AliasTest
+    else:
+        unwrapped = [{**each, "wrapper_name": None, "wrapper_kwargs": None} for each in cases]
+        tests = load(
+            "optax.contrib._common_test",
+            {"_ALL_OPTIMIZERS_UNDER_TEST": unwrapped},
+            helpers={"_get_opt_factory": makers.__getitem__},
+            without=("test_optimizers_accept_extra_args",),
+        ).ContribTest
+    return {f"{name}::{test}": error for test, error in outcomes(tests).items()}
 
 
-@pytest.mark.parametrize("excuse", EXCUSES)
+@pytest.mark.parametrize("excuse", EXCUSES, ids=lambda excuse: excuse.test)
 def test_what_is_excused_fails_for_optax_too(excuse):
     assert excuse.covers(excuse.test.format(excuse.optimizers[0]))
-    assert outcomes_of_optax()[excuse.test.format("sgd")]
+    found = outcomes_of_control(excuse.test.partition("::")[0], excuse.control)
+    assert found[excuse.test.format("control")]
 
 
 def test_every_excuse_belongs_to_an_optimizer():
