@@ -34,7 +34,8 @@ class ScaleState(NamedTuple):
 
     schedule_count: updates made so far, a 0-d int32 array, as in DecayState.
 
-    `scales_by_learning_rate` tells momentax._state where the learning rate is applied.
+    `scales_by_learning_rate` tells the functions that read a state where the learning rate is
+    applied.
     """
 
     schedule_count: Any

@@ -10,12 +10,13 @@ import pytest
 
 import momentax
 from docs.pages import ROOT, written_pages
-from docs.pages.docstrings import inline, read_sections, to_rst
+from docs.pages.breaks import pieces
+from docs.pages.docstrings import inline, read_sections, to_rst, with_low_letters
 from docs.pages.facts import methods
 from docs.pages.formulas import is_formula, to_inline_mathml, to_mathml
 from docs.pages.links import faults
 from docs.pages.names import namespaces, public_names, resolve
-from docs.pages.reference import _groups, file_names
+from docs.pages.reference import _groups, file_names, show_defaults
 from momentax import theory
 
 BLOCK = re.compile(r"^(?:% Not run: (.*)\n\n)?```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -149,6 +150,83 @@ def test_letters_in_a_sentence_have_their_subscripts():
         r"The gradient g\ :sub:`t`\  at θ'\ :sub:`t−1`\ , and ``x_t`` of a\_name and "
         r"\|z\ :sub:`0`\ \|."
     )
+
+
+def test_letters_in_a_sentence_have_their_superscripts():
+    assert inline("ρ^{2t} and λ^power of θ²_t") == (
+        r"ρ\ :sup:`2t`\  and λ\ :sup:`power`\  of θ²\ :sub:`t`\ "
+    )
+    assert inline("0.1^{i-1}, Σ_k w_k², q_iᵀ and α_max") == (
+        r"0.1\ :sup:`i−1`\ , Σ\ :sub:`k`\  w\ :sub:`k`\ ², q\ :sub:`i`\ ᵀ and α\ :sub:`max`\ "
+    )
+    assert inline("learning_rate and x_ray") == r"learning\_rate and x\_ray"
+
+
+def test_terms_with_texts_become_definitions_and_other_tables_keep_their_columns():
+    doc = """Do it.
+
+        "loss"     f(θ_t), which `rollout`
+                   reads
+        "angle"    a number
+
+    a_rule*    One text,
+               on two lines.
+    another    Another text.
+
+        gradient, whole            ->  a part of it
+        v_t from v_{t-1}           ->  and x_y_1
+        in one column
+    """
+    text = "\n".join(to_rst(doc))
+    assert '``"loss"``\n    f(θ\\ :sub:`t`\\ ), which :py:obj:`rollout <' in text
+    assert '``"angle"``\n    a number' in text
+    assert "``a_rule*``\n    One text, on two lines.\n\n``another``\n    Another text." in text
+    assert "    vₜ from vₜ₋₁               ->  and x_y_1" in text
+    assert with_low_letters("v_t  a") == "vₜ   a"
+
+
+def test_text_behind_a_section_comes_before_it_and_fields_come_last():
+    doc = """A record.
+
+    x: a number.
+
+    More of the record.
+
+    Raises:
+        TypeError: x is none.
+
+    Still more.
+    """
+    text = "\n".join(to_rst(doc, fields=["x"]))
+    order = [
+        "A record.",
+        "More of the record.",
+        "Still more.",
+        "rubric:: Fields",
+        "rubric:: Raises",
+    ]
+    assert sorted(order, key=text.index) == order
+    assert "rubric:: Fields" in "\n".join(to_rst("A record.\n\nAttributes:\n    x: a number."))
+
+
+def test_private_defaults_are_shown_by_their_values():
+    signature = "(means, *, z=_Z, other=None, kind='A_B')"
+
+    def function(means, *, z=3.0902323, other=None, kind="A_B"):
+        del means, z, other, kind
+
+    shown, _ = show_defaults(None, "", "", function, None, signature, "")
+    assert shown == "(means, *, z=3.09023, other=None, kind='A_B')"
+
+
+def test_long_names_may_break_behind_dots_and_underscores():
+    assert pieces("momentax.theory.stability_edge") == [
+        "momentax.", "theory.", "stability_", "edge"
+    ]  # fmt: skip
+    assert pieces("heavy_ball(0.9) is short") == ["heavy_ball(0.9) is short"]
+    assert pieces("a proportional_integral_derivative one") == [
+        "a proportional_", "integral_", "derivative one"
+    ]  # fmt: skip
 
 
 def test_every_docstring_has_a_page():

@@ -328,29 +328,30 @@ def _in_time(record: Record, refer: Refer) -> str:
 def _constant_rate(record: Record, refer: Refer) -> str:
     if record.constant is None:
         return ""
-    return (
-        f"**At a constant learning rate:** {_elsewhere(record, record.constant)} "
-        f"({refer('constant')})."
-    )
+    found = _elsewhere(record, record.constant, f"at the decaying rate ({refer('overall')})")
+    return f"**At a constant learning rate,** {found} ({refer('constant')})."
 
 
 def _with_decay(record: Record, refer: Refer) -> str:
     if record.decay is None:
         return ""
-    return (
-        f"**With a weight decay** that is searched too: {_elsewhere(record, record.decay)} "
-        f"({refer('decay')})."
-    )
+    found = _elsewhere(record, record.decay, f"without it ({refer('overall')})")
+    return f"**With a weight decay** that is searched too, {found} ({refer('decay')})."
 
 
-def _elsewhere(record: Record, other: Result) -> str:
+def _elsewhere(record: Record, other: Result, before: str) -> str:
     """Say which method is the fastest in another result, and what that of this one is there."""
     o, leader = other.overall(), record.overall.methods[0]
-    ranked = count(int(o.task_counts[0]), "task")
-    text = f"`{o.methods[0]}` has the largest mean speed-up of the methods with a rank on {ranked}"
-    text += f", {number(o.mean[0])}"
+    first, ranked = o.methods[0], count(int(o.task_counts[0]), "task")
+    low, high = (number(float(each[0])) for each in o.tuning_interval)
+    usual = number(float(record.overall.mean[record.overall.methods.index(first)]))
     row = {task: row[leader] for task, row in other.compare(CONTROL).items() if leader in row}
-    return f"{text}. Against Nesterov's momentum, `{leader}` is better on {_balance(row)}"
+    return (
+        f"`{first}` has the largest mean speed-up of the methods with a rank on {ranked}: "
+        f"{number(o.mean[0])}, in place of {usual} {before}. Its 95 % interval over the trials of "
+        f"the tuning is {low} to {high}. `{leader}` is better than Nesterov's momentum on "
+        f"{_balance(row)}"
+    )
 
 
 def _on_variants(record: Record, refer: Refer) -> str:

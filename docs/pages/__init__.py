@@ -53,12 +53,14 @@ def read_source(app: Any, name: str, source: list[str]) -> None:
 
 def setup(app: Any) -> dict[str, Any]:
     """Connect the parts to Sphinx."""
-    from docs.pages import docstrings, links, mathematics, reference
+    from docs.pages import breaks, docstrings, links, mathematics, reference
 
     app.connect("config-inited", write_pages)
     app.connect("source-read", read_source)
     app.connect("autodoc-process-docstring", docstrings.process)
+    app.connect("autodoc-process-signature", reference.show_defaults)
     app.connect("autodoc-skip-member", reference.skip_member)
+    app.connect("doctree-resolved", breaks.allow_breaks)
     app.connect("build-finished", links.check_build)
     mathematics.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -16,15 +16,26 @@ from typing import Any
 
 from docs.pages.formulas import is_formula, to_mathml
 from docs.pages.names import namespace_of, resolve
+from docs.pages.terms import terms_of
 
 _SECTION = re.compile(r"^([A-Z]\w+):$")
-_TITLES = {"Args": "Arguments", "Example": "Example", "Examples": "Example"}
+_TITLES = {"Args": "Arguments", "Attributes": "Fields", "Examples": "Example"}
 _CODE = re.compile(
     r"^\s*(def \w+\(|for \w+(, \w+)* in |from \S+ import |import |\w+(, \w+)* = [a-z.]+\()",
     re.MULTILINE,
 )
 _ITEM = re.compile(r"^(\**\w+(?:, \**\w+)*): (.*)$")
-_SUBSCRIPT = re.compile(r"(?<!\w)([A-Za-zα-ω][\u0302\u0304]?\d?'?)_(\{[^{}]+\}|\w)(?!\w)")
+# A letter or a number with a subscript, a superscript or both.
+_SCRIPTED = re.compile(
+    r"""(?<!\w)
+    (?P<base>Δ?[A-Za-zα-ωΣ][\u0302\u0304]?\d?'?[²³]?|μx|\d+\.\d+)
+    (?:_(?P<down>\{[^{}]+\}|(?<=[α-ω]_)[a-z]{2,}|\w))?
+    (?:\^(?P<up>\{[^{}]+\}|(?<=[α-ω]\^)[a-z]{2,}|\w))?
+    (?P<end>[²³ᵀ]?)(?!\w)""",
+    re.VERBOSE,
+)
+_LETTER = re.compile(r"(?<!\w)(Δ?[^\W\d_][\u0302\u0304]?)_(\{[^{}]+\}|\w)(?!\w)")
+_LOW = dict(zip("0123456789+-aehijklmnoprstuvx", "₀₁₂₃₄₅₆₇₈₉₊₋ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ", strict=True))
 Link = Callable[[str], str]
 
 
@@ -38,11 +49,15 @@ def to_rst(doc: str, namespace: str = "momentax", fields: Iterable[str] = ()) ->
     """
     link = partial(link_name, namespace=namespace)
     fields = set(fields)
-    lines: list[str] = []
-    for title, text in read_sections(doc):
-        if title:
-            lines += [f".. rubric:: {_TITLES.get(title, title)}", ""]
-        if title in ("Args", "Raises", "Warns"):
+    sections = list(read_sections(doc))
+    # Text behind a section belongs to the whole, and would look like a part of the section.
+    whole = [line for title, text in sections if not title for line in [*text, ""]]
+    lines = _paragraphs(whole, link, fields)
+    for title, text in sections:
+        if not title:
+            continue
+        lines += [f".. rubric:: {_TITLES.get(title, title)}", ""]
+        if title in ("Args", "Attributes", "Raises", "Warns"):
             lines += _definitions(text, link)
         elif title in ("Example", "Examples"):
             lines += [*text, ""]
@@ -100,19 +115,20 @@ def _items(lines: list[str]) -> Iterator[list[str]]:
 def _paragraphs(lines: list[str], link: Link, fields: Iterable[str] = ()) -> list[str]:
     """Return text: paragraphs, lists, indented formulas or code, and the fields of a record."""
     found: list[str] = []
+    described: list[str] = []  # The fields, which follow the text.
     i = 0
     while i < len(lines):
         if not lines[i].strip():
             i += 1
         elif lines[i].startswith("    "):
             end = _end_of_block(lines, i)
-            found += [*_block(dedent("\n".join(lines[i:end])).strip("\n")), ""]
+            found += [*_block(dedent("\n".join(lines[i:end])).strip("\n"), link), ""]
             i = end
         elif (match := _ITEM.match(lines[i])) and set(match[1].split(", ")) & set(fields):
             end = i + 1
             while end < len(lines) and (lines[end].startswith("    ") or _is_field(lines[end])):
                 end += 1
-            found += [*_fields(lines[i:end], link), ""]
+            described += lines[i:end]
             i = end
         else:
             end = i
@@ -120,7 +136,7 @@ def _paragraphs(lines: list[str], link: Link, fields: Iterable[str] = ()) -> lis
                 end += 1
             found += [*_paragraph(lines[i:end], link), ""]
             i = end
-    return found
+    return found + _fields(described, link) if described else found
 
 
 def _is_field(line: str) -> bool:
@@ -141,17 +157,48 @@ def _end_of_block(lines: list[str], start: int) -> int:
     return last + 1
 
 
-def _block(text: str) -> list[str]:
-    """Return an indented block as mathematics, or as it is if it is code or a table."""
+def _block(text: str, link: Link) -> list[str]:
+    """Return an indented block as mathematics, as terms and texts, or as it is."""
     if is_formula(text):
         return [".. raw:: html", "", f'    <div class="formula">{to_mathml(text)}</div>']
-    code = _CODE.search(text)
-    language = "python" if code else "none"
-    return [f".. code-block:: {language}", "", *indent(text, "    ").splitlines()]
+    if _CODE.search(text):
+        return [".. code-block:: python", "", *indent(text, "    ").splitlines()]
+    if terms := terms_of(text.splitlines()):
+        return _described(terms, link)
+    shown = "\n".join(map(with_low_letters, text.splitlines()))
+    return [".. code-block:: none", "", *indent(shown, "    ").splitlines()]
+
+
+def _described(terms: list[tuple[str, str]], link: Link) -> list[str]:
+    found: list[str] = []
+    for term, text in terms:
+        shown = f"``{term}``" if "`" not in term else inline(term, link)
+        found += [shown, f"    {inline(text, link)}", ""]
+    return found
+
+
+def with_low_letters(line: str) -> str:
+    """Write the subscripts of a line in Unicode, as in vₜ, and keep its columns in their places."""
+    shown, missing = "", 0
+    for part in re.split(r"( {2,})", line):
+        if part.isspace():
+            shown, missing = shown + part + " " * missing, 0
+            continue
+        low = _LETTER.sub(lambda found: found[1] + _low(found[2]), part)
+        shown, missing = shown + low, missing + len(part) - len(low)
+    return shown.rstrip()
+
+
+def _low(text: str) -> str:
+    inner = text.strip("{}")
+    known = all(letter in _LOW for letter in inner)
+    return "".join(map(_LOW.__getitem__, inner)) if known else f"_{text}"
 
 
 def _paragraph(lines: list[str], link: Link) -> list[str]:
-    """Return a paragraph, or the items of a list, in which names are links."""
+    """Return a paragraph, a list or terms with their texts, in which names are links."""
+    if len(lines) > 1 and (terms := terms_of(lines)):
+        return _described(terms, link)
     if re.match(r"[-*] ", lines[0]):
         items = re.split(r"\n(?=[-*] )", "\n".join(lines))
         return [f"- {inline(' '.join(item[2:].split()), link)}" for item in items]
@@ -177,13 +224,18 @@ def _separated(code: str, before: str, after: str) -> str:
 
 
 def _prose(text: str) -> str:
-    """Return text without code, in which letters such as v_{t-1} have their subscripts."""
-    first, *rest = _SUBSCRIPT.split(text)
-    found = [_escape(first)]
-    for base, below, after in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
-        below = below.strip("{}").replace("-", "−")
-        found.append(f"{base}\\ :sub:`{below}`\\ {_escape(after)}")
-    return "".join(found)
+    """Return text without code, in which letters such as v_{t-1} and ρ^t have their scripts."""
+    found, place = [], 0
+    for match in _SCRIPTED.finditer(text):
+        scripts = [("sub", match["down"]), ("sup", match["up"])]
+        shown = [
+            f":{role}:`{each.strip('{}').replace('-', '−')}`" for role, each in scripts if each
+        ]
+        if shown:
+            parts = "\\ ".join([match["base"], *shown])
+            found += [_escape(text[place : match.start()]), f"{parts}\\ {match['end']}"]
+            place = match.end()
+    return "".join(found) + _escape(text[place:])
 
 
 def _escape(text: str) -> str:

@@ -11,6 +11,8 @@ from collections import Counter
 from html import escape
 from typing import NamedTuple
 
+from docs.pages.terms import terms_of
+
 FUNCTIONS = {
     *("arccos", "cos", "exp", "log", "log10", "max", "mean", "min", "mod", "round", "sign", "sin"),
     *("decode", "encode", "method", "init", "advance", "score", "minimize", "Var"),
@@ -20,12 +22,13 @@ _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₜ", "0123456789
 _ACCENTS = {"\u0302": "^", "\u0304": "¯", "\u0307": "˙", "\u0308": "¨", "\u0303": "~"}
 _TOKEN = re.compile(
     r"""
-      (?P<code>"[^"]*" | [A-Za-z]{2,}(?:_[A-Za-z0-9]+)+ | [A-Za-z]+\.[a-z]\w*)
+      (?P<code>"[^"]*" | [A-Za-z]{2,}(?:_[A-Za-z0-9]{2,})+ | [A-Za-z]+\.[a-z]\w*)
     | (?P<number>\d+(?:\.\d+)?|[½¼¾])
     | (?P<up>[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵀᵏᵗⁿⁱʲ]+)
     | (?P<down>[₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₜ]+)
     | (?P<letter>k[PID](?![a-z]) | μ[xy](?![a-z]) | 1⁻)
-    | (?P<word>[A-Za-z][a-z0-9]+(?=[\s,.:()\[]|$) | [A-Za-z]{2,}(?![\u0300-\u036f\w]) | [a-z]{2,})
+    | (?P<word>[A-Za-z][a-z0-9]+(?=[\s,.:()\[]|$) | [A-Za-z]{2,}(?![\u0300-\u036f\w])
+        | [A-Za-z][a-z]+(?=_\w\b) | [a-z]{2,})
     | (?P<article>a(?=\ [a-z]{2}))
     | (?P<single>[^\W\d_][\u0300-\u036f]?)
     | (?P<prime>')
@@ -40,6 +43,7 @@ _TOKEN = re.compile(
 )
 _CLOSES = {"(": ")", "[": "]", "{": "}", "⌊": "⌋", "⟨": "⟩"}
 _RELATIONS = set("=<>≤≥≈←→∈Σ")
+_RELATION = re.compile(r" [=<>≤≥≈←→∈] ")
 _CODE = re.compile(
     r'[a-z]\.\w+\(|^\s*def |^[a-z]{2,} = [a-z_]{2,}\(| -> |^\)$|^[a-z_]+\(.*, \w+=".*\)$',
     re.MULTILINE,
@@ -55,6 +59,13 @@ def is_formula(block: str) -> bool:
     """Return whether an indented block of a docstring is a formula, and not code or a table."""
     lines = [line for line in block.splitlines() if line.strip()]
     if _CODE.search(block) and "∇" not in block:
+        return False
+    if len(lines) > 2 and all(len(_parts(line)) > 3 for line in lines):  # A table of numbers.
+        return False
+    terms = terms_of(lines)
+    if any(not _RELATIONS & set(text) for _, text in terms) and not any(
+        _RELATION.search(term) for term, _ in terms
+    ):
         return False
     words = re.findall(r"(?<![\w_.\"^])[A-Za-z]{3,}(?![\w_.(\"])", block)
     words = [word for word in words if word not in FUNCTIONS | {"for", "and"}]
@@ -134,9 +145,10 @@ class _Parser:
         count = 0
         for kind, text in rest:
             after_word = count > 0 and rest[count - 1].kind == "word"
+            is_base = rest[count + 1 : count + 2] and rest[count + 1].kind == "script"
             if not (
                 kind in ("space", "article")
-                or (kind == "word" and text not in FUNCTIONS)
+                or (kind == "word" and text not in FUNCTIONS and not is_base)
                 or (kind == "operator" and text in ",.:;" and after_word)
             ):
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,9 @@ def _index(names: list[str]) -> str:
     return f"# Reference\n\n{_INTRODUCTION}\n\n" + "\n".join(rows) + f"\n\n{toctree}\n"
 
 
-_INTRODUCTION = """Every public name has one page here, with its equation, its arguments and their
-intervals, an example that the tests run, and its source. The same text is in `help()`."""
+_INTRODUCTION = """Every public name has one page here. The page of a function has its equation, its
+arguments and their intervals, its errors, an example that the tests run, and its source. That of a
+record or of a state describes the fields. The same text is in `help()`."""
 
 
 def _about(namespace: str) -> str:
@@ -98,6 +100,24 @@ def file_names() -> dict[str, str]:
         for full, name in public_names().items()
         if lower[full.lower()] > 1 and inspect.isclass(name.value)
     }
+
+
+def show_defaults(
+    app: Any, what: str, name: str, value: Any, options: Any, signature: str, returned: str
+) -> tuple[str, str] | None:  # The signature of Sphinx's event autodoc-process-signature.
+    """Write the values of defaults that the source has as private constants."""
+    del app, what, name, options
+    if not signature or not callable(value):
+        return None
+    parameters = inspect.signature(value).parameters
+
+    def shown(found: re.Match[str]) -> str:
+        default = parameters[found[1]].default
+        return (
+            f"{found[1]}={default:.6g}" if isinstance(default, float) else f"{found[1]}={default}"
+        )
+
+    return re.sub(r"(\w+)=_?[A-Z][A-Z_]*\b", shown, signature), returned
 
 
 def skip_member(

@@ -69,7 +69,7 @@ def hyperparameters(
     of `hypergradient` and `yellowfin`. Schedules and constants are in `tx`, so that these need
     it. They are found in `momentax.sgd` and all methods and wrappers of momentax, in Optax's
     `scale`, `scale_by_schedule`, `scale_by_learning_rate`, `add_decayed_weights`, `trace`, `ema`,
-    `scale_by_adam` and its relatives, and thus in `optax.sgd`, `adam`, `adamw`, `lion` and
+    `scale_by_adam` and its relatives, and thus in `optax.sgd`, `optax.adam`, `optax.lion` and
     others; and inside of `chain`, `named_chain`, `partition`, `masked`, `MultiSteps`,
     `inject_hyperparams`, `flatten` and wrappers.
 

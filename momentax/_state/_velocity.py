@@ -257,7 +257,7 @@ def velocity(state: PyTree, *, path: str | None = None) -> PyTree:
     """Find the velocity in the state of any Optax pipeline, at any depth.
 
     The velocity is found in momentax's states, in the states of Optax that keep
-    one (those of `trace`, `ema`, `lion`, `contrib.muon` and of Adam and its
+    one (those of `optax.trace`, `ema`, `optax.lion`, `contrib.muon`, Adam and its
     variants, whose velocity is the first moment), and in any NamedTuple with a
     field called `velocity`. The state may be nested in `chain`, `masked`,
     `partition`, `inject_hyperparams`, `MultiSteps`, `apply_if_finite` or any

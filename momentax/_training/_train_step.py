@@ -41,6 +41,8 @@ def train_step(
 
         step(params, state, *batch, **extra) -> params, state, value
 
+    The step computes
+
         g_t = ∇f(θ_{t-1}),    u_t, state = tx.update(g_t, state, θ_{t-1}),    θ_t = θ_{t-1} + u_t
 
     Make the step once, before the loop. It is compiled at the first call, and

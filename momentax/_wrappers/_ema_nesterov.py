@@ -35,7 +35,8 @@ class StepAverage(NamedTuple):
 class EmaNesterovState(NamedTuple):
     """The state of an optimizer that takes gradients ahead of its iterate.
 
-    average: the average of its steps, a StepAverage.
+    average: the average of its steps, a NamedTuple with the fields schedule_count, velocity and
+        shift.
     inner_state: the state of tx.
     """
 

@@ -61,7 +61,7 @@ class MonitorState(NamedTuple):
     names: the names of the groups in UTF-8, a row of bytes for each, uint8. A byte of 0 separates
         parts of a name, and bytes of 255 fill the row.
     rows: the number of the group of each leaf of the parameters, int32.
-    previous: what the next readings need of this update, a LastGradient or a LastStep.
+    previous: what the next readings need of this update, a NamedTuple of arrays.
     inner_state: the state of tx.
     """
 

@@ -154,7 +154,7 @@ class Analyses:
             method: The name of a method of the result.
 
         Returns:
-            Whether (T - mean y) √n >= 3.09 σ over the n evaluation seeds, that is p <= 0.001.
+            Whether (T - mean y) √n ≥ 3.09 σ over the n evaluation seeds, that is p ≤ 0.001.
 
         Raises:
             ValueError: task or method is none of the result's, or momentax has no target of the

@@ -31,7 +31,8 @@ class Overall(NamedTuple):
     """The speed-ups of methods over all tasks. `str` and a notebook show a table.
 
     S is the speed-up of a method on a task: tuned Nesterov would need S times the steps for the
-    same score. G is the geometric mean of S over tasks.
+    same score. G is the geometric mean of S over tasks. A method has a rank on a task if its best
+    setting does not lie at an end of its search range.
 
     Each array has one entry for each method, NaN where nothing is known. The methods with a rank
     on most tasks come first, and among these the fastest.
@@ -157,7 +158,8 @@ class Overall(NamedTuple):
 class MethodPairs(NamedTuple):
     """The overall speed-up of each method relative to each other one. `str` shows a table.
 
-    Each array has the shape (methods, methods). NaN stands where two methods have a rank on no
+    Each array has the shape (methods, methods). A method has a rank on a task if its best setting
+    does not lie at an end of its search range. NaN stands where two methods have a rank on no
     common task.
 
     methods: their names, in the order of the rows and columns.

@@ -30,7 +30,7 @@ _AGAIN = 8  # How many trials run on seed 1.
 
 
 class Protocol(NamedTuple):
-    """The numbers of runs.
+    """How methods are tuned and evaluated: the numbers of runs, their seeds and their schedule.
 
     trials: n, the trials of each entry on each task, whatever the number of its hyperparameters.
     seeds: the number of evaluation seeds.

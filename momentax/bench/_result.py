@@ -44,7 +44,7 @@ class Result(Analyses):
     """Methods that were tuned and evaluated on tasks by one protocol.
 
     cells: a Cell for each pair of a task and a method, by their names.
-    protocol: the numbers of runs.
+    protocol: the numbers of runs, their seeds and their schedule.
     about: the versions, the settings of JAX, the processor and the hours that the runs took.
     hashes: of each task, the hash of its data and code.
     spaces: of each method, the space in which its hyperparameters were searched. Without it their
@@ -283,8 +283,8 @@ class Result(Analyses):
             name: "results" for the cosine schedule, "constant" for constant rates, "decay" with
                 weight decay, "repeat" for three methods with other seeds, "held_out" for the
                 variants of tasks, or "made_worse" for a copy of heavy ball and three methods that
-                were made worse on purpose. This version has "results", "repeat", and "constant" on
-                four tasks.
+                were made worse on purpose. This version has "results", "constant" and
+                "repeat".
 
         Raises:
             FileNotFoundError: This version of momentax has no such results.

@@ -244,7 +244,8 @@ class PID(Record):
         θ_t = θ_0 - kp g_t - ki (g_1 + ... + g_t) - kd d_t
 
     The canonical steps are (a, b, β) = (ki - x, x (1 - β), β) with
-    x = kp² / kd. β is in (0, 1) if kp and kd have opposite signs, and ν > 0 if
+    x = kp² / kd. β is in (0, 1) if kp and kd have opposite signs. As
+    quasi-hyperbolic momentum its share ν of the velocity is positive if
     kp is the negative one. kp = kd = 0 is plain descent. With equal signs, or
     with one of the two 0, there is no canonical form. The convention keeps d
     instead of s: s_t = (g_t - β d_t / (1 - β)) / (1 - β).

@@ -134,7 +134,7 @@ def curvature(
         TypeError: A leaf of params is complex or not floating, an argument is not an array, a
             batch is not a tuple, key is not a random key, loss or model is not a function, or
             anything is traced.
-        ModuleNotFoundError: The extra `curvature` is not installed.
+        ModuleNotFoundError: The extra "curvature" is not installed.
 
     Example:
         >>> found = momentax.curvature(lambda p: jnp.sum(params["w"] * p["w"] ** 2), params)
@@ -190,7 +190,7 @@ def curvature(
 
 
 def _import_tqdm() -> Any:
-    """Import the packages of the extra `curvature`, or raise an error that names the extra."""
+    """Import the packages of the extra "curvature", or raise an error that names the extra."""
     try:
         import matfree.decomp  # noqa: F401 - Its absence raises before anything runs.
         from tqdm import tqdm

@@ -32,7 +32,7 @@ def profile(
 ) -> Axes:
     """Draw the share of the tasks on which each method is within a ratio of the fastest.
 
-        ρ_m(τ) = #{t : max over m' of S_{m',t} / S_{m,t} <= τ} / tasks
+        ρ_m(τ) = #{t : max over m' of S_{m',t} / S_{m,t} ≤ τ} / tasks
 
     A curve that starts high belongs to a method that is often the fastest, and one that ends high
     to a method that is seldom slow. `bench.statistics.performance_profile` computes the shares, and

@@ -55,7 +55,7 @@ def stored(
     The direction is computed from the velocity as it is stored. So the step that
     is applied agrees with the velocity that is kept, and the compiled program
     reads the old velocity once. Every velocity that `momentax.velocity` finds is
-    encoded, at any depth: that of a momentax method, of `optax.sgd` and `lion`,
+    encoded, at any depth: that of a momentax method, of `optax.sgd` and `optax.lion`,
     the first moment of `adam`. Velocities of float64 and complex parameters stay
     as they are.
 

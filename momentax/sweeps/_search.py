@@ -105,7 +105,7 @@ def search(
             traceable or returns nothing or something that is not an array; the message
             names the point.
         RuntimeError: `run` raised; the message names the point.
-        ModuleNotFoundError: scikit-learn is not installed; the extra `search` installs it.
+        ModuleNotFoundError: scikit-learn is not installed; the extra "search" installs it.
         OSError: The store cannot be read or written, or another process uses it. What
             is in it stays.
 

@@ -159,7 +159,7 @@ def advise(
         mu: The record of `momentax.curvature`; or μ, the smallest curvature, any real number.
         L: The largest curvature, in (0, inf) and not below μ; None with a record.
         certified: Whether to look for a certificate too, if the loss is strongly convex and the
-            extra `certify` is installed.
+            extra "certify" is installed.
 
     Returns:
         Advice, whose `sentences` say it in words.

@@ -325,7 +325,7 @@ def certify(
     Raises:
         ValueError: mu is not positive or exceeds L, or tx is not linear.
         TypeError: tx is not a transformation, or L is missing or given twice.
-        ImportError: cvxpy is missing; it comes with the extra `certify`.
+        ImportError: cvxpy is missing; it comes with the extra "certify".
 
     Example:
         >>> round(momentax.theory.certify(optax.sgd(0.1), 1.0, 10.0).rate, 4)

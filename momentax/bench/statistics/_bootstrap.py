@@ -95,14 +95,15 @@ def bootstrap_trials(
 ) -> Reals:
     """Resample the trials of the tuning, repeat the choice, and compute the speed-ups anew.
 
-        sᵢ = finalsᵢ, or valuesᵢ + mean over the finalists of (finals - values)
-        eᵢ = sᵢ + mean evaluation of the chosen trial - s of the chosen trial
+        sᵢ = fᵢ, or vᵢ + mean(f - v) over the finalists
+        eᵢ = sᵢ + (mean evaluation - s) of the chosen trial
 
-    Trials are drawn with replacement, the same for all methods and tasks that have as many. Of the
-    trials that were drawn, those with the lowest values enter the second stage, as many as really
-    did, and the lowest sᵢ wins there. Its evaluation eᵢ is that of the trial that was really
-    chosen, shifted by the difference between their sᵢ, since only the chosen trial was evaluated.
-    The trials as they are give the real choice and its evaluation. With one stage, sᵢ is valuesᵢ.
+    Here v are the values and f the finals of a `Tuning`; only the finalists have an f. Trials are
+    drawn with replacement, the same for all methods and tasks that have as many. Of the trials that
+    were drawn, those with the lowest values enter the second stage, as many as really did, and the
+    lowest sᵢ wins there. Its evaluation eᵢ is that of the trial that was really chosen, shifted by
+    the difference between their sᵢ, since only the chosen trial was evaluated. The trials as they
+    are give the real choice and its evaluation. With one stage, sᵢ = vᵢ.
 
     The result shows how much depends on the luck of the tuning: its scores vary with the choice
     alone, while those of `bootstrap_seeds` vary with the evaluation alone. Report both widths.

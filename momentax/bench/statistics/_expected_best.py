@@ -80,14 +80,15 @@ def expected_best(
 ) -> ExpectedBest:
     """Estimate the expected score of the best of k trials from a tuning of n trials.
 
-        E_k = Σᵢ w_{i,k} y₍ᵢ₎      y₍₁₎ <= ... <= y₍ₙ₎, the values
-        E_k = Σᵢ w_{i,k} e₍ᵢ₎      with scores: e₍ᵢ₎ of the trial that has the value y₍ᵢ₎
+        E_k = Σ_i w_{i,k} y_i,    y_1 ≤ ... ≤ y_n the values
+        E_k = Σ_i w_{i,k} e_i,    e_i the score of the trial with y_i
 
-    The first is too low for k > 1, since the best value is partly luck: the seed that chose it also
-    measures it. The second is not, since other seeds measure what the first seed chose. Only the
-    best few trials have weight for a large k: of n = 32 trials, the best 8 have 93 % of it at
-    k = 8 and more above. Where some scores are missing, the other weights are scaled to sum to 1.
-    For k = 1 nothing is chosen, so that the values themselves are right.
+    The second holds where scores are given. The first is too low for k > 1, since the best value is
+    partly luck: the seed that chose it also measures it. The second is not, since other seeds
+    measure what the first seed chose. Only the best few trials have weight for a large k: of n = 32
+    trials, the best 8 have 93 % of it at k = 8 and more above. Where some scores are missing, the
+    other weights are scaled to sum to 1. For k = 1 nothing is chosen, so that the values themselves
+    are right.
 
     Drawing without replacement is unbiased. Drawing with replacement is biased, varies less and is
     the better curve to draw; trust it up to k = n / 2.
@@ -183,7 +184,7 @@ def trials_to_match(
 ) -> int | None:
     """Return the fewest trials whose best has an expected score of at most a target.
 
-        min{k : E_k <= target}
+        min{k : E_k ≤ target}
 
     With the control's E_k at all of its trials as the target, it says after how many trials a
     method passes the tuned control. E_k is that of `expected_best`; a k for which too much weight

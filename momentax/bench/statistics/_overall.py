@@ -198,7 +198,7 @@ def performance_profile(speed_ups: ArrayLike, ratios: ArrayLike) -> Reals:
     """Compute the share of the tasks on which a method is within a ratio of the fastest.
 
         r_{m,t} = max over m' of S_{m',t} / S_{m,t}
-        ρ_m(τ) = #{t : r_{m,t} <= τ} / tasks
+        ρ_m(τ) = #{t : r_{m,t} ≤ τ} / tasks
 
     A task on which a method has no rank is within no ratio, so that it cannot gain by missing
     results. Tasks on which no method has a rank do not count.

@@ -55,7 +55,7 @@ class Comparison(NamedTuple):
 def sign_flip(differences: ArrayLike, resamples: int = 100_000, seed: int = 0) -> float:
     """Test whether paired differences have mean zero, by flipping their signs.
 
-        p = #{s in {-1, 1}ⁿ : |Σ sᵢ dᵢ| >= |Σ dᵢ|} / 2ⁿ
+        p = #{s in {-1, 1}ⁿ : |Σ sᵢ dᵢ| ≥ |Σ dᵢ|} / 2ⁿ
 
     The test assumes that each difference is as likely to have either sign if nothing differs, and
     no distribution. Up to n = 20 all signs are tried and p is exact; above, random signs are drawn
@@ -103,9 +103,9 @@ def sign_flip(differences: ArrayLike, resamples: int = 100_000, seed: int = 0) -
 def holm(p_values: ArrayLike) -> Reals:
     """Adjust p-values for the number of tests, by Holm's step-down method.
 
-        adjusted₍ᵢ₎ = max over j <= i of min(1, (m - j + 1) p₍ⱼ₎),    p₍₁₎ <= ... <= p₍ₘ₎
+        adjusted_i = max over j ≤ i of min(1, (m - j + 1) p_j),    p_1 ≤ ... ≤ p_m
 
-    Rejecting where adjusted <= α keeps the chance of any false rejection below α, however the
+    Rejecting where adjusted ≤ α keeps the chance of any false rejection below α, however the
     tests depend on one another.
 
     Args:

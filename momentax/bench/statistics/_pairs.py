@@ -38,7 +38,7 @@ class Pairs(NamedTuple):
 def leading_group(means: ArrayLike, high: ArrayLike) -> np.ndarray:
     """Find the methods that cannot be told from the fastest one.
 
-        in the group: high_m >= max over m' of G_{m'}
+        in the group: high_m ≥ max over m' of G_{m'}
 
     These are the methods whose interval contains the G of the leader. Print them as one group
     without an order.
@@ -70,7 +70,7 @@ def compare_pairs(speed_ups: ArrayLike, samples: ArrayLike, level: float = 0.95)
     """Compare the overall speed-ups of all pairs of methods, and adjust for the number of pairs.
 
         R = exp(mean over common tasks of log(S_a / S_b))
-        p = min(1, 2 (1 + min(#{R* <= 1}, #{R* >= 1})) / (1 + resamples))
+        p = min(1, 2 (1 + min(#{R* ≤ 1}, #{R* ≥ 1})) / (1 + resamples))
 
     R* are the ratios of the resamples. Two methods differ only if the p-value adjusted by `holm`
     over all pairs is at most 1 - level and the interval of R* excludes 1.

@@ -29,7 +29,7 @@ class RateWidth(NamedTuple):
 def good_region(speed_ups: ArrayLike, share: float = 0.9, level: float = 0.95) -> Share:
     """Estimate the share of the search space on which a method is nearly as fast as at its best.
 
-        A(c) = #{i : Sᵢ >= c max S} / n,    c = share
+        A(c) = #{i : Sᵢ ≥ c max S} / n,    c = share
 
     The trials are spread evenly over the search space, so that their share estimates the area.
     With several tasks, a trial counts if it is good on each of them: the share of the settings
@@ -65,7 +65,7 @@ def good_region(speed_ups: ArrayLike, share: float = 0.9, level: float = 0.95) -
 def chance_to_hit(area: ArrayLike, trials: int) -> Reals:
     """Compute the chance that at least one of some random trials lies in the good region.
 
-        1 - (1 - A)ᵏ
+        P = 1 - (1 - A)ᵏ
 
     Args:
         area: A in [0, 1], the share of the search space that is good; any shape.
@@ -124,10 +124,11 @@ def rate_width(
 ) -> RateWidth:
     """Measure the width in decades of the learning rates at which a method is fast.
 
-        decades = #{bins with max S >= c max S over all} · log₁₀(high / low) / bins,    c = share
+        d = n log₁₀(high / low) / bins,    n = #{bins with max S ≥ c S_max},    c = share
 
-    The bins divide the search range evenly on the log scale. In each bin the best trial counts, so
-    that the other hyperparameters are tuned for it. A bin without a trial does not count.
+    d is the width in decades, and S_max the best speed-up of all trials. The bins divide the search
+    range evenly on the log scale. In each bin the best trial counts, so that the other
+    hyperparameters are tuned for it. A bin without a trial does not count.
 
     Args:
         rates: The effective learning rate of each trial, in (0, inf), shape (trials,).

@@ -16,7 +16,7 @@ _Z = 3.09  # The normal quantile of p = 0.001, one-sided.
 def passes(scores: ArrayLike, target: float, sigma: float, z: float = _Z) -> bool:
     """Return whether the mean score is below a target beyond chance.
 
-        (T - mean) √n >= z σ
+        (T - mean) √n ≥ z σ
 
     Args:
         scores: Any real numbers of shape (n,), one for each seed; lower is better.
@@ -54,7 +54,7 @@ def steps_to_target(
 ) -> int | None:
     """Return the first checkpoint at which the mean score over all seeds passes a target.
 
-        min{steps_k : (T - means_k) √n >= z σ}
+        min{steps_k : (T - means_k) √n ≥ z σ}
 
     The checkpoints are common to all runs; stopping each run at its own crossing would reward
     noise. Crossings under a decaying learning rate do not rank methods.

@@ -116,7 +116,7 @@ def import_keras_state(
 ) -> PyTree:
     """Fill a velocity from the variables of a `keras.optimizers.SGD` or `Muon`.
 
-        v = c m, or 0 if Keras has no velocity m, because there is no momentum
+        v = c m, or 0 if Keras has no velocity m, as without momentum
 
     Keras's velocity is in units of the parameters, and its iteration becomes
     the count. c depends on what the velocity in JAX accumulates:

@@ -278,7 +278,7 @@ class SweepResult:
 
         Raises:
             ValueError: A metric has the name of an axis or a dimension.
-            ModuleNotFoundError: The extra `results` is not installed.
+            ModuleNotFoundError: The extra "results" is not installed.
         """
         return _table.to_dataset(self.points, self.metrics(), self.diverged)
 
@@ -291,7 +291,7 @@ class SweepResult:
 
         Raises:
             ValueError: A metric has the name of an axis or a dimension.
-            ModuleNotFoundError: The extra `results` is not installed.
+            ModuleNotFoundError: The extra "results" is not installed.
         """
         return _table.to_dataframe(self.points, self.metrics(), self.diverged)
 

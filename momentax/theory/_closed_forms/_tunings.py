@@ -37,7 +37,7 @@ class Tuning(NamedTuple):
 
 
 class NesterovTuning(Tuning):
-    """Hyperparameters of Nesterov's momentum and the rate that they reach, as in Tuning."""
+    """Hyperparameters of Nesterov's momentum and the rate that they reach; fields as in Tuning."""
 
     @property
     def tx(self) -> optax.GradientTransformationExtraArgs:

@@ -92,7 +92,7 @@ def stationary_variance(
     """Return the variance that gradient noise sustains in a parameter along a curvature.
 
         z⁺ = M z + B ε,    M = A + λ B C,    Var ε = σ²
-        Σ = M Σ Mᵀ + σ² B Bᵀ,    Var θ = C Σ Cᵀ
+        P = M P Mᵀ + σ² B Bᵀ,    Var θ = C P Cᵀ
 
     The gradient is λ (θ - θ*) plus noise ε that is independent at each step, and the variance is
     that of the stationary state, about its mean. For heavy ball it is

@@ -177,9 +177,10 @@ def rate(tx: optax.GradientTransformation | StateSpace, mu: Any, L: float | None
 
         ρ = max over λ in [μ, L] of the spectral radius of A + λ B C
 
-    It is the maximum over the whole interval: all curvatures at which a root crosses |z| = r
-    are known at a level r, and r rises until there is none. For a transformation with a period,
-    ρᵖ is the factor over its p steps, and the maximum is sought from a few hundred curvatures.
+    The maximum is that over the whole interval, and not over a grid of curvatures. For a level r,
+    one eigenvalue problem finds all curvatures at which a root crosses the circle |z| = r. The
+    level is raised until no root crosses it. For a transformation with a period, ρᵖ is the factor
+    over its p steps, and the maximum is sought from a few hundred curvatures.
 
     Args:
         tx: A linear transformation that includes its learning rate, or its StateSpace.
