@@ -209,20 +209,23 @@ def test_text_behind_a_section_comes_before_it_and_fields_come_last():
     assert "rubric:: Fields" in "\n".join(to_rst("A record.\n\nAttributes:\n    x: a number."))
 
 
-def test_private_defaults_are_shown_by_their_values():
-    signature = "(means, *, z=_Z, other=None, kind='A_B')"
+_Z = 3.0902323
 
-    def function(means, *, z=3.0902323, other=None, kind="A_B"):
+
+def test_defaults_that_are_constants_are_shown_by_their_values():
+    def function(means, *, z=_Z, other=None, kind="A_B"):
         del means, z, other, kind
 
+    signature = "(means, *, z=_Z, other=None, kind='A_B')"
     shown, _ = show_defaults(None, "", "", function, None, signature, "")
     assert shown == "(means, *, z=3.09023, other=None, kind='A_B')"
 
 
-def test_long_names_may_break_behind_dots_and_underscores():
+def test_long_names_may_break_between_their_words():
     assert pieces("momentax.theory.stability_edge") == [
         "momentax.", "theory.", "stability_", "edge"
     ]  # fmt: skip
+    assert pieces("QuasiHyperbolicAdamState") == ["Quasi", "Hyperbolic", "Adam", "State"]
     assert pieces("heavy_ball(0.9) is short") == ["heavy_ball(0.9) is short"]
     assert pieces("a proportional_integral_derivative one") == [
         "a proportional_", "integral_", "derivative one"

@@ -6,14 +6,17 @@ import re
 from typing import Any
 
 _LONG = 16  # Letters; shorter names fit every line.
+_BREAKS = re.compile(r"(?<=[._])(?=[A-Za-z])|(?<=[a-z])(?=[A-Z][a-z])")
 
 
 def allow_breaks(app: Any, doctree: Any, name: str) -> None:
-    """Let long names in titles and in code break behind a dot or an underscore."""
+    """Let long names in titles, code and signatures break between their words."""
     from docutils import nodes  # The tests of the other pages do without Sphinx.
+    from sphinx.addnodes import desc_name
 
     del app, name
-    for node in [*doctree.findall(nodes.title), *doctree.findall(nodes.literal)]:
+    kinds = (nodes.title, nodes.literal, desc_name)
+    for node in [node for kind in kinds for node in doctree.findall(kind)]:
         for text in [*node.findall(nodes.Text)]:
             parts = pieces(text.astext())
             if len(parts) == 1:
@@ -23,10 +26,10 @@ def allow_breaks(app: Any, doctree: Any, name: str) -> None:
 
 
 def pieces(text: str) -> list[str]:
-    """Divide a text behind the dots and underscores of its long words."""
+    """Divide the long words of a text behind dots, underscores and before capitals."""
     found = [""]
     for word in re.split(r"(\s+)", text):
-        first, *rest = re.split(r"(?<=[._](?=[A-Za-z]))", word) if len(word) > _LONG else [word]
+        first, *rest = _BREAKS.split(word) if len(word) > _LONG else [word]
         found[-1] += first
         found += rest
     return found

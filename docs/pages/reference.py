@@ -105,19 +105,15 @@ def file_names() -> dict[str, str]:
 def show_defaults(
     app: Any, what: str, name: str, value: Any, options: Any, signature: str, returned: str
 ) -> tuple[str, str] | None:  # The signature of Sphinx's event autodoc-process-signature.
-    """Write the values of defaults that the source has as private constants."""
+    """Write the values of defaults that the source has as constants, which readers do not know."""
     del app, what, name, options
-    if not signature or not callable(value):
-        return None
-    parameters = inspect.signature(value).parameters
+    constants = getattr(inspect.unwrap(value), "__globals__", {}) if callable(value) else {}
 
     def shown(found: re.Match[str]) -> str:
-        default = parameters[found[1]].default
-        return (
-            f"{found[1]}={default:.6g}" if isinstance(default, float) else f"{found[1]}={default}"
-        )
+        default = constants.get(found[1], found[1])
+        return f"={default:.6g}" if isinstance(default, float) else f"={default}"
 
-    return re.sub(r"(\w+)=_?[A-Z][A-Z_]*\b", shown, signature), returned
+    return re.sub(r"=(_?[A-Z][A-Z_]*)\b", shown, signature or ""), returned
 
 
 def skip_member(
