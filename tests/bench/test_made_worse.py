@@ -50,3 +50,17 @@ def test_the_noise_has_mean_zero_and_the_variance_of_the_squared_gradient():
     other, _ = tx.update(jax.tree.map(lambda x: 1.001 * x, g), tx.init(g))
     for each in (again, other):
         assert abs(np.corrcoef(noisy["w"], each["w"])[0, 1]) < 0.05
+
+
+def test_the_recorded_copy_is_undecided_and_the_recorded_faults_are_found():
+    made, originals = bench.Result.recorded("made_worse"), bench.Result.recorded()
+    assert set(made.methods) == set(ORIGINALS)
+    found = {}
+    for name, original in ORIGINALS.items():
+        both = made.select([name]).join(originals.select([original]))
+        found[name] = [row[name].verdict for row in both.compare(original).values()]
+        assert len(found[name]) == len(bench.tasks)
+    assert set(found["copy_of_heavy_ball"]) == {"not distinguishable"}
+    for name in ("negative_beta", "noisy_heavy_ball"):
+        assert found[name].count("worse") > len(bench.tasks) / 2
+        assert "better" not in found[name]
