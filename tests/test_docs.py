@@ -16,8 +16,8 @@ from docs.pages.facts import methods
 from docs.pages.formulas import is_formula, to_inline_mathml, to_mathml
 from docs.pages.links import faults
 from docs.pages.names import namespaces, public_names, resolve
-from docs.pages.reference import _groups, file_names, show_defaults
-from momentax import theory
+from docs.pages.reference import _groups, file_names, show_defaults, skip_member
+from momentax import conventions, states, theory
 
 BLOCK = re.compile(r"^(?:% Not run: (.*)\n\n)?```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PAGES = {
@@ -230,6 +230,17 @@ def test_long_names_may_break_between_their_words():
     assert pieces("a proportional_integral_derivative one") == [
         "a proportional_", "integral_", "derivative one"
     ]  # fmt: skip
+
+
+def test_members_that_are_defined_anew_are_shown_with_the_text_of_their_base():
+    def is_shown(cls, name):
+        return skip_member(None, "", name, vars(cls)[name], False, None) is None
+
+    average = conventions.Average
+    assert is_shown(average, "velocity_scale")
+    assert is_shown(average, "canonical")
+    assert not is_shown(average, "_from_steps")
+    assert not is_shown(states.LinearState, "velocity")  # A field.
 
 
 def test_every_docstring_has_a_page():

@@ -119,10 +119,14 @@ def show_defaults(
 def skip_member(
     app: Any, what: str, name: str, value: Any, skip: bool, options: Any
 ) -> bool | None:  # The signature of Sphinx's event autodoc-skip-member.
-    """Leave out the fields of records, which their docstrings describe, and inherited members."""
+    """Leave out the fields of records, which their docstrings describe, and inherited members.
+
+    A member that a class defines anew without a docstring has that of its base.
+    """
     del app, what, skip, options
     if name.startswith("_"):
         return True
+    doc = inspect.getdoc(value)
     value = value.fget if isinstance(value, property) else value
     module = getattr(getattr(value, "__func__", value), "__module__", None) or ""
-    return None if module.startswith("momentax") and getattr(value, "__doc__", None) else True
+    return None if module.startswith("momentax") and doc else True
