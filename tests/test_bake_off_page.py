@@ -129,7 +129,10 @@ def test_the_page_has_the_verdicts_on_methods_made_worse(record):
     (section,) = (each for each in SECTIONS if each.parts == ("made_worse",))
     text = section.text(record)
     assert f"Of {len(TASKS)} comparisons of the copy {len(TASKS)} are undecided" in text
-    assert "Of 9 comparisons of the others 9 find the method worse, 0 are undecided and 0" in text
+    assert "In 9 comparisons of the others the verdict is worse 9 times, undecided 0 times" in text
+    (item,) = (each for each in advice(record, str) if "verdicts were tested" in each)
+    assert "the copy is undecided on 3 of 3 tasks" in item
+    assert "`negative_beta` is worse on 3, better on 0 and undecided on 0" in item
 
 
 def test_nothing_is_written_without_results(monkeypatch, tmp_path):

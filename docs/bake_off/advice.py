@@ -22,6 +22,7 @@ def advice(record: Record, refer: Refer) -> list[str]:
     makers = (
         _first_choice, _often_better, _often_worse, _plain_momentum, _which_beta, _without_tuning,
         _few_trials, _exactness, _in_time, _constant_rate, _with_decay, _on_variants, _undecided,
+        _tested,
     )  # fmt: skip
     return [sentence for make in makers if (sentence := make(record, refer))]
 
@@ -351,6 +352,29 @@ def _elsewhere(record: Record, other: Result, before: str) -> str:
         f"{number(o.mean[0])}, in place of {usual} {before}. Its 95 % interval over the trials of "
         f"the tuning is {low} to {high}. `{leader}` is better than Nesterov's momentum on "
         f"{_balance(row)}"
+    )
+
+
+def _tested(record: Record, refer: Refer) -> str:
+    """Say what the verdicts are on a copy, and on methods that were made worse."""
+    rows = {
+        name: [each.verdict for each in row.values()]
+        for name, row in record.against_originals.items()
+    }
+    if not rows:
+        return ""
+    words = ("worse", "better", "not distinguishable")
+    copied = [each for name, row in rows.items() if name.startswith("copy") for each in row]
+    parts = [f"the copy is undecided on {copied.count(words[2])} of {len(copied)} tasks"]
+    for name, row in rows.items():
+        if not name.startswith("copy"):
+            worse, better, rest = (row.count(word) for word in words)
+            parts.append(
+                f"`{name}` is worse on {worse}, better on {better} and undecided on {rest}"
+            )
+    return (
+        "**The verdicts were tested** on a copy of heavy ball and on methods that were made worse "
+        f"on purpose: {'; '.join(parts)} ({refer('made_worse')})."
     )
 
 

@@ -167,12 +167,12 @@ def _made_worse(record: Record) -> str:
         "Do the verdicts find a fault where there is one, and none where there is none? "
         f"{capital(count(len(found), 'method'))} were made for this question, tuned and evaluated "
         f"as all others, and compared with their originals. {'. '.join(map(capital, made))}. Of "
-        f"{len(copied)} comparisons of the copy {same} are undecided, as all of them should be. Of "
-        f"{len(verdicts)} comparisons of the others {counts[0]} find the method worse, "
-        f"{counts[1]} are undecided and {counts[2]} find it better. A fault can be harmless on a "
-        "task: the sign of β does not matter where momentum does not, and this noise vanishes at "
-        "the minimum of `ridge`, whose gradients have no other noise. The table has the verdict "
-        "and the ratio of the losses."
+        f"{len(copied)} comparisons of the copy {same} are undecided, as all of them should be. In "
+        f"{len(verdicts)} comparisons of the others the verdict is worse {counts[0]} times, "
+        f"undecided {counts[1]} times and better {counts[2]} times. A fault need not harm on every "
+        "task, and the tuning makes up for a part of it. Without debiasing the first steps of Adam "
+        "are too long, and the warm-up of the learning rate, which all methods have here, shortens "
+        "them again. The table has the verdict and the ratio of the losses."
     )
 
 
