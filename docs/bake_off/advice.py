@@ -144,8 +144,9 @@ def _often_worse(record: Record, refer: Refer) -> str:
         return ""
     parts = [f"`{name}` on {counts[name][1]} of {counts[name][2]} tasks" for name in found]
     return (
-        "**Not as a first choice:** worse than Nesterov's momentum on several tasks, and on more "
-        f"tasks than better: {listed(parts)} ({refer('tasks')})."
+        "**Not as a first choice:** besides gradient descent, these are worse than Nesterov's "
+        f"momentum on several tasks, and on more tasks than better: {listed(parts)} "
+        f"({refer('tasks')})."
     )
 
 
@@ -165,7 +166,8 @@ def _without_momentum(record: Record) -> str:
         return f"{text}Gradient descent is not worse than Nesterov's momentum on any of them."
     text += "Gradient descent is worse than Nesterov's momentum "
     text += "on all of them" if len(worse) == total else f"on {code(worse)}"
-    return text + (f"; on {code(same)} no difference is found." if same else ".")
+    text += f"; on {code(same)} no difference is found." if same else "."
+    return f"{text} Three of all tasks were adjusted until tuned momentum helped."
 
 
 def _heavy_ball(record: Record) -> str:
@@ -291,8 +293,8 @@ def _passing(record: Record, last: int, refer: Refer) -> str:
         return ""
     parts = [f"`{name}` after {needed[name]:.0f}" for name in quick]
     return (
-        f" On at least half of the tasks these are as good as Nesterov's momentum after all of its "
-        f"{last} trials: {listed(parts)} ({refer('trials')})."
+        f" Within {last // 2} trials these become, on at least half of the tasks, as good as "
+        f"Nesterov's momentum after all of its {last}: {listed(parts)} ({refer('trials')})."
     )
 
 
@@ -344,37 +346,40 @@ def _elsewhere(record: Record, other: Result, before: str) -> str:
     """Say which method is the fastest in another result, and what that of this one is there."""
     o, leader = other.overall(), record.overall.methods[0]
     first, ranked = o.methods[0], count(int(o.task_counts[0]), "task")
-    low, high = (number(float(each[0])) for each in o.tuning_interval)
+    low, high = (float(each[0]) for each in o.tuning_interval)
     usual = number(float(record.overall.mean[record.overall.methods.index(first)]))
     row = {task: row[leader] for task, row in other.compare(CONTROL).items() if leader in row}
     return (
         f"`{first}` has the largest mean speed-up of the methods with a rank on {ranked}: "
         f"{number(o.mean[0])}, in place of {usual} {before}. Its 95 % interval over the trials of "
-        f"the tuning is {low} to {high}. `{leader}` is better than Nesterov's momentum on "
-        f"{_balance(row)}"
+        f"the tuning is {number(low)} to {number(high)}{_uncertain(o, low)}. `{leader}` is better "
+        f"than Nesterov's momentum on {_balance(row)}"
     )
 
 
-def _tested(record: Record, refer: Refer) -> str:
-    """Say what the verdicts are on a copy, and on methods that were made worse."""
-    rows = {
-        name: [each.verdict for each in row.values()]
-        for name, row in record.against_originals.items()
-    }
-    if not rows:
+def _uncertain(overall: Any, low: float) -> str:
+    """Say that the interval of the fastest method reaches down to the mean of the control."""
+    if CONTROL not in overall.methods[1:]:
         return ""
-    words = ("worse", "better", "not distinguishable")
-    copied = [each for name, row in rows.items() if name.startswith("copy") for each in row]
-    parts = [f"the copy is undecided on {copied.count(words[2])} of {len(copied)} tasks"]
-    for name, row in rows.items():
+    mean = float(overall.mean[overall.methods.index(CONTROL)])
+    return f" and contains {number(mean)}, the mean of Nesterov's momentum" if mean >= low else ""
+
+
+def _tested(record: Record, refer: Refer) -> str:
+    """Say what the verdicts are on methods that were made worse."""
+    parts = []
+    for name, row in record.against_originals.items():
         if not name.startswith("copy"):
-            worse, better, rest = (row.count(word) for word in words)
+            verdicts = [each.verdict for each in row.values()]
+            counts = map(verdicts.count, ("worse", "better", "not distinguishable"))
             parts.append(
-                f"`{name}` is worse on {worse}, better on {better} and undecided on {rest}"
+                "`{}` is worse on {}, better on {} and undecided on {}".format(name, *counts)
             )
+    if not parts:
+        return ""
     return (
-        "**The verdicts were tested** on a copy of heavy ball and on methods that were made worse "
-        f"on purpose: {'; '.join(parts)} ({refer('made_worse')})."
+        "**The verdicts were tested** on methods that were made worse on purpose, against their "
+        f"originals: {'; '.join(parts)} ({refer('made_worse')})."
     )
 
 

@@ -97,8 +97,10 @@ def _constant(record: Record) -> str:
     missing = [task for task in record.results.tasks if task not in record.constant.tasks]
     return (
         "Here the learning rate stays constant after the warm-up. The reference curves are those "
-        "of the cosine schedule, so that a speed-up below 1 also shows what the schedule gains. "
-        "The search ranges are those of the results above, and were not widened again."
+        "of the cosine schedule, so that speed-ups contain what the schedule gains. The verdicts "
+        "compare with Nesterov's momentum at a constant rate, so that a method can be worse with a "
+        "speed-up above 1. The search ranges are those of the results above, and were not widened "
+        "again. `restart` and `schedule_free` have a constant rate in all tables."
         + (
             f" {capital(code(missing))} {'are' if len(missing) > 1 else 'is'} not recorded."
             if missing
@@ -164,15 +166,17 @@ def _made_worse(record: Record) -> str:
     copied = [each.verdict for name in copies for each in found[name].values()]
     same = copied.count("not distinguishable")
     return (
-        "Do the verdicts find a fault where there is one, and none where there is none? "
+        "Do the verdicts find a fault where there is one? "
         f"{capital(count(len(found), 'method'))} were made for this question, tuned and evaluated "
-        f"as all others, and compared with their originals. {'. '.join(map(capital, made))}. Of "
-        f"{len(copied)} comparisons of the copy {same} are undecided, as all of them should be. In "
-        f"{len(verdicts)} comparisons of the others the verdict is worse {counts[0]} times, "
-        f"undecided {counts[1]} times and better {counts[2]} times. A fault need not harm on every "
-        "task, and the tuning makes up for a part of it. Without debiasing the first steps of Adam "
-        "are too long, and the warm-up of the learning rate, which all methods have here, shortens "
-        "them again. The table has the verdict and the ratio of the losses."
+        f"as all others, and compared with their originals. {'. '.join(map(capital, made))}. The "
+        f"copy repeats the runs of its original. That {same} of its {len(copied)} comparisons are "
+        "undecided shows that the protocol can be repeated, and not how often a verdict is wrong. "
+        f"Of {len(verdicts)} comparisons of the others {counts[0]} are worse, {counts[1]} "
+        f"undecided and {counts[2]} better. A fault need not harm on every task, and the tuning "
+        "makes up for a part of it. Without debiasing, the first step of Adam is changed by the "
+        "factor (1 − β₁)/√(1 − β₂), and the warm-up of the learning rate, which all methods have "
+        "here, hides that. The table has the verdict and the ratio of the losses. Edge: the choice "
+        "of the method or of its original lies at an end of a search range."
     )
 
 
@@ -267,7 +271,7 @@ def measurement(record: Record) -> str:
     diverged = [sum(cell.diverged[i] for cell in cells.values()) for i in (0, 1)]
     return (
         f"The runs ended on {about.get('date', 'an unknown day')} and took "
-        f"{about.get('hours', 0):.1f} hours of one core in all, on the processor "
+        f"{about.get('hours', 0):.1f} hours of one core{_all_hours(record)}, on the processor "
         f"{about.get('processor', 'of an unknown name')}, with Python "
         f"{versions.get('python', '')}, "
         f"{listed(packages)}. {capital(count(methods, 'method'))} had {protocol.trials} trials on "
@@ -278,6 +282,13 @@ def measurement(record: Record) -> str:
         f"{len(cells) * protocol.seeds:,} evaluation runs {diverged[1]:,}; they count with the "
         "loss of their start."
     )
+
+
+def _all_hours(record: Record) -> str:
+    """Write the hours of all tables together, if there are others than that of the results."""
+    others = (record.constant, record.decay, record.repeat, record.held_out, record.made_worse)
+    known = [each.about.get("hours", 0) for each in (record.results, *others) if each is not None]
+    return f" (those of all tables: {sum(known):.1f})" if len(known) > 1 else ""
 
 
 def _missing(number: int) -> str:
@@ -327,11 +338,11 @@ def about_tasks(record: Record) -> str:
 
 DEPARTURES = (
     "*No tuning run is reported as a result.* The best of many trials looks better than it is. All "
-    "verdicts, and all speed-ups of tuned methods, come from seeds that nothing before has used. "
+    "verdicts, and all speed-ups of tuned methods, come from seeds that no tuning has used. "
     "Only what is said of trials, of defaults and of single settings rests on tuning runs.",
     "*The control has as many trials as every other method,* and is tuned anew at each of five "
     "numbers of steps for its reference curve. Methods whose choice lay at an end of a range "
-    "searched a second time, in wider ranges, which the control did not need.",
+    "were searched again in wider ranges; the control had no such choice.",
     "*Losses are compared at the end,* and not the steps at which a target is first crossed, which "
     "a decaying learning rate can reverse.",
     "*Neither clipping nor weight decay is used,* unless a table says so. A method that gains by "

@@ -197,8 +197,12 @@ def made_worse(record: Record) -> str:
         return ""
     rows = [["method", "original", *record.made_worse.tasks]]
     for name, row in record.against_originals.items():
-        cells = [f"{_VERDICTS[each.verdict]} {10.0**each.difference:.3g}" for each in row.values()]
-        rows.append([name, ORIGINALS[name], *cells])
+        original, shown = ORIGINALS[name], []
+        for task, each in row.items():
+            pair = record.made_worse.cells[task, name], record.results.cells[task, original]
+            edge = " edge" if any(cell.edge for cell in pair) else ""
+            shown.append(f"{_VERDICTS[each.verdict]} {10.0**each.difference:.3g}{edge}")
+        rows.append([name, original, *shown])
     return markdown(rows, texts=2)
 
 

@@ -284,7 +284,7 @@ class Result(Analyses):
                 weight decay, "repeat" for three methods with other seeds, "held_out" for the
                 variants of tasks, or "made_worse" for a copy of heavy ball and three methods that
                 were made worse on purpose. This version has "results", "constant",
-                "repeat" and "made_worse".
+                "decay", "repeat" and "made_worse".
 
         Raises:
             FileNotFoundError: This version of momentax has no such results.

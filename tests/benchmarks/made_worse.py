@@ -25,7 +25,7 @@ ORIGINALS = {
 }
 DESCRIPTIONS = {
     "copy_of_heavy_ball": "heavy ball under another name",
-    "negative_beta": "heavy ball with −β in place of β",
+    "negative_beta": "heavy ball with −β in place of β and the same learning rate",
     "noisy_heavy_ball": "heavy ball whose gradients are multiplied entry by entry by 1 + ξ with a "
     "standard normal ξ, which about doubles the variance of noisy gradients",
     "adam_without_debiasing": "Adam whose averages start at 0 and are not divided by the sum of "
