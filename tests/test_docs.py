@@ -219,6 +219,7 @@ def test_defaults_that_are_constants_are_shown_by_their_values():
     signature = "(means, *, z=_Z, other=None, kind='A_B')"
     shown, _ = show_defaults(None, "", "", function, None, signature, "")
     assert shown == "(means, *, z=3.09023, other=None, kind='A_B')"
+    assert show_defaults(None, "", "", property(function), None, None, "") is None
 
 
 def test_long_names_may_break_between_their_words():

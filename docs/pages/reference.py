@@ -103,17 +103,19 @@ def file_names() -> dict[str, str]:
 
 
 def show_defaults(
-    app: Any, what: str, name: str, value: Any, options: Any, signature: str, returned: str
+    app: Any, what: str, name: str, value: Any, options: Any, signature: str | None, returned: str
 ) -> tuple[str, str] | None:  # The signature of Sphinx's event autodoc-process-signature.
     """Write the values of defaults that the source has as constants, which readers do not know."""
     del app, what, name, options
+    if not signature:  # A property has none.
+        return None
     constants = getattr(inspect.unwrap(value), "__globals__", {}) if callable(value) else {}
 
     def shown(found: re.Match[str]) -> str:
         default = constants.get(found[1], found[1])
         return f"={default:.6g}" if isinstance(default, float) else f"={default}"
 
-    return re.sub(r"=(_?[A-Z][A-Z_]*)\b", shown, signature or ""), returned
+    return re.sub(r"=(_?[A-Z][A-Z_]*)\b", shown, signature), returned
 
 
 def skip_member(
