@@ -103,6 +103,13 @@ def test_the_table_states_the_bytes_of_each_storage():
             )
 
 
+def test_the_readme_has_its_sections_and_pictures():
+    headings = re.findall(r"^## (.+)$", TEXT, re.MULTILINE)
+    assert {"Install", "Chain", "Train", "Sweep", "See", "Ask the theory"} <= set(headings)
+    pictures = re.findall(r"^!\[.+\]\(docs/images/(?:\w+/)?(\w+)\.png\)$", TEXT, re.MULTILINE)
+    assert {"dashboard", "spectral_map", "race", "speed_ups"} <= set(pictures)
+
+
 def test_the_readme_is_short():
     assert len(TEXT.splitlines()) <= 150
 
