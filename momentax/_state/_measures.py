@@ -15,10 +15,10 @@ import numpy as np
 
 from momentax._core import arithmetic
 from momentax._core.hyperparameters import float_dtype
-from momentax._core.sharding import sharding_in_type
+from momentax._core.sharding import is_on_mesh, sharding_in_type
 from momentax._core.typing import PyTree
 from momentax._state import _sums
-from momentax._state._sums import Kinds
+from momentax._state._sums import Columns, Kinds
 
 # What is measured of each leaf of the parameters: an array, or None where there is none.
 Parts = Sequence[Any]
@@ -92,6 +92,78 @@ class Groups(NamedTuple):
         return isinstance(self.rows, np.ndarray) and len(self.rows) == self.number
 
 
+# Bundles.
+
+
+class Bundles(NamedTuple):
+    """Which leaves are joined to one array and reduced together.
+
+    groups: which bundles are measured together.
+    members: the numbers of the leaves in each bundle.
+    """
+
+    groups: Groups
+    members: list[list[int]]
+
+    def join(self, leaves: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        """Join the arrays of the leaves of each bundle, kind by kind; None stays None."""
+        return [_join([leaves[i] for i in members]) for members in self.members]
+
+
+def _join(leaves: Sequence[Sequence[Any]]) -> list[Any]:
+    if len(leaves) == 1:
+        return list(leaves[0])
+    joined: dict[tuple[int, ...], Any] = {}  # Arrays that are the same stay the same.
+    columns = list(zip(*leaves, strict=True))
+    for column in columns:
+        place = tuple(map(id, column))
+        if place not in joined:
+            flat = [jnp.ravel(x) for x in column if x is not None]
+            joined[place] = jnp.concatenate(flat) if flat else None
+    return [joined[tuple(map(id, column))] for column in columns]
+
+
+def _may_join(groups: Groups) -> bool:
+    """Return whether leaves may be joined, and each row of a leaf counts as a leaf.
+
+    With more than one device this would send arrays from one device to another.
+    """
+    return groups.number == 1 and jax.device_count() == 1
+
+
+def bundle(
+    groups: Groups,
+    leaves: Sequence[Sequence[Any]],
+    largest: float,
+    *,
+    apart: Sequence[Any] | None = None,
+) -> Bundles:
+    """Join leaves of a single group whose arrays have the same kinds and dtypes.
+
+    XLA:CPU takes longer to start the reduction of a small leaf than to carry it out. It allocates
+    the numbers of a reduction at each call, even for a branch that it does not take.
+
+    Args:
+        groups: Which leaves are measured together.
+        leaves: The arrays of each leaf, some of which may be None.
+        largest: The number of entries of the largest leaf to join.
+        apart: A value for each leaf; leaves with different values are not joined.
+    """
+    members: dict[Any, list[int]] = {}
+    for i, arrays in enumerate(leaves):
+        present = [x for x in arrays if x is not None]
+        may_join = all(x.size <= largest and not is_on_mesh(x) for x in present)
+        ids = list(map(id, arrays))
+        same = tuple(map(ids.index, ids))
+        dtypes = tuple(None if x is None else x.dtype for x in arrays)
+        value = None if apart is None else apart[i]
+        key = (same, dtypes, value) if may_join and _may_join(groups) else i
+        members.setdefault(key, []).append(i)
+    if len(members) < len(leaves):
+        groups = Groups(np.zeros(len(members), np.int32), groups.number)
+    return Bundles(groups, list(members.values()))
+
+
 # The measures of groups.
 
 _SMALLEST = 1e-20  # Smaller sums of squares may have lost terms that are not representable.
@@ -117,36 +189,52 @@ class Totals(NamedTuple):
 
 
 def measure(
-    groups: Groups,
-    leaves: Sequence[Kinds],
-    read: Callable[[], Sequence[Kinds]],
-    signs: Sequence[Any],
-    steps: Parts,
+    groups: Groups, read: Callable[[], tuple[Sequence[Kinds], Parts]]
 ) -> tuple[Totals, jax.Array]:
-    """Return the measures of each group, and the largest magnitude of each leaf's velocity.
+    """Return the measures of each group, and how near its velocity is to overflow, in decades.
+
+    The latter is log10(max |v| / m), where m is the largest number of the dtype of v.
 
     Args:
         groups: Which leaves are measured together.
-        leaves: The arrays of each leaf.
-        read: Returns the arrays of each leaf. It is called where they are read again, so that XLA
-            computes them there and keeps no buffer for them.
-        signs: 1 or -1 for each leaf, by which the velocity is multiplied.
-        steps: The step of each leaf to take the inner product of the gradient with, and whether it
-            was made, or None.
+        read: Returns the arrays of each leaf, and the step of each leaf to take the inner product
+            of the gradient with, or None. It is called where they are read, so that XLA computes
+            them there and keeps no buffer for them.
     """
-    leaves = [_sums.upcast(parts) for parts in leaves]
-    totals, largest, is_accurate = _measure(groups, leaves, signs, steps)
+    totals, decades, is_accurate = _measure(*_bundled(groups, *read()))
     totals = jax.lax.cond(
-        is_accurate, lambda: totals, lambda: _measure_scaled(groups, read(), signs, steps)
+        is_accurate, lambda: totals, lambda: _measure_scaled(*_bundled(groups, *read()))
     )
-    return totals, largest
+    return totals, decades
 
 
-def _table(sums: Sequence[Mapping[str, Any]], names: Sequence[str]) -> jax.Array:
-    """Return a row of numbers for each leaf, 0 where it has none."""
-    numbers = [jnp.asarray(each.get(name, 0), float_dtype()) for each in sums for name in names]
-    empty = jnp.zeros(0, float_dtype())
-    return (jnp.stack(numbers) if numbers else empty).reshape(len(sums), len(names))
+def _bundled(
+    groups: Groups, leaves: Sequence[Kinds], steps: Parts
+) -> tuple[Groups, list[Kinds], list[Any]]:
+    """Return the arrays of bundles of small leaves in their compute dtypes."""
+    arrays = [
+        (*_sums.upcast(parts), arithmetic.upcast(step))
+        for parts, step in zip(leaves, steps, strict=True)
+    ]
+    bundles = bundle(groups, arrays, _SAMPLE)
+    joined = bundles.join(arrays)
+    return bundles.groups, [Kinds(*row[:-1]) for row in joined], [row[-1] for row in joined]
+
+
+def _table(
+    leaves: Sequence[Mapping[str, Any]], names: Sequence[str], *, missing: float = 0
+) -> jax.Array:
+    """Return the numbers of the rows of all leaves, a column for each name.
+
+    XLA would reduce the rows of each leaf separately if it saw how the table is made.
+    """
+    tables = [jnp.zeros((0, len(names)), float_dtype())]
+    for numbers in leaves:
+        like = next(iter(numbers.values()), np.zeros(1))
+        default = jnp.full_like(like, missing, float_dtype())
+        columns = [jnp.asarray(numbers.get(name, default), float_dtype()) for name in names]
+        tables.append(jnp.stack(columns, axis=1))
+    return jax.lax.optimization_barrier(jnp.concatenate(tables))
 
 
 def has(leaves: Sequence[Kinds], *kinds: str) -> np.ndarray:
@@ -166,17 +254,18 @@ _PRODUCTS = ("both velocity", "both gradient", "rest", "rest along", "opposing",
 def _measure(
     groups: Groups,
     leaves: Sequence[Kinds],
-    signs: Sequence[Any],
     steps: Parts,
     units: Any = 1,
 ) -> tuple[Totals, jax.Array, jax.Array]:
-    """Return the measures, the largest magnitude of each velocity, and whether all are accurate.
+    """Return the measures, the decades of `measure`, and whether all measures are accurate.
 
     The arrays of each kind, a column of units, were divided by the unit of their group.
     """
-    ratios = _ratios(groups, leaves, signs)
-    rows = zip(leaves, signs, groups.each(ratios), steps, strict=True)
-    sums = [_sums.leaf_sums(*row) for row in rows]
+    ratios = _ratios(groups, leaves)
+    sums = [
+        _sums.leaf_sums(parts, ratio, step, by_row=_may_join(groups))
+        for parts, ratio, step in zip(leaves, groups.each(ratios), steps, strict=True)
+    ]
     number = len(Kinds._fields)
     totals = groups.total(_table(sums, (*Kinds._fields, *_PRODUCTS)))
     squares = totals[:, :number]
@@ -195,31 +284,32 @@ def _measure(
         nonfinite=jnp.zeros_like(opposing),
         slope=slope,
     )
-    return found, _table(sums, ["largest"])[:, 0], is_accurate
+    decades = groups.largest(_table(sums, ["decades"], missing=-np.inf))[:, 0]
+    return found, decades, is_accurate
 
 
-def _ratios(groups: Groups, leaves: Sequence[Kinds], signs: Sequence[Any]) -> jax.Array:
+def _ratios(groups: Groups, leaves: Sequence[Kinds]) -> jax.Array:
     """Return about the ratio r of each group for which g - r v is smallest, from samples."""
-
-    def sums(parts: Kinds, sign: Any) -> dict[str, jax.Array]:
-        if parts.velocity is None or parts.gradient is None:
-            return {}
-        v, g = sample(parts.velocity), sample(parts.gradient)
-        along = jnp.asarray(sign, jnp.finfo(v.dtype).dtype) * _sums.product(v, g)
-        return _sums.reduce_all({"along": along, "velocity": _sums.product(v, v)}, {})
-
-    found = [sums(*each) for each in zip(leaves, signs, strict=True)]
-    along, square = groups.total(_table(found, ("along", "velocity"))).T
+    has_both = has(leaves, "velocity", "gradient")
+    samples = [
+        tuple(sample(x, 256) for x in (parts.velocity, parts.gradient)) if both else (None, None)
+        for parts, both in zip(leaves, has_both, strict=True)
+    ]
+    bundles = bundle(groups, samples, np.inf)
+    products = [
+        {} if v is None else {"along": _sums.product(v, g), "velocity": _sums.product(v, v)}
+        for v, g in bundles.join(samples)
+    ]
+    found = [_sums.reduce_all(Columns(each)) for each in products]
+    along, square = bundles.groups.total(_table(found, ("along", "velocity"))).T
     ratio = along / jnp.where(square > 0, square, 1)
     return jnp.where((square > 0) & jnp.isfinite(ratio), ratio, 0)
 
 
-def _measure_scaled(
-    groups: Groups, leaves: Sequence[Kinds], signs: Sequence[Any], steps: Parts
-) -> Totals:
+def _measure_scaled(groups: Groups, leaves: Sequence[Kinds], steps: Parts) -> Totals:
     """Return the measures of arrays that are divided by powers of two near their largest entry."""
-    leaves = [_sums.upcast(parts) for parts in leaves]
-    maxima = [_sums.leaf_maxima(parts) for parts in leaves]
+    by_row = _may_join(groups)
+    maxima = [_sums.leaf_maxima(parts, by_row=by_row) for parts in leaves]
     units = arithmetic.power_near(groups.largest(_table(maxima, Kinds._fields)))
 
     def scaled(parts: Kinds, row: Any) -> Kinds:
@@ -227,7 +317,7 @@ def _measure_scaled(
         return found._replace(clipped=found.gradient) if parts.clipped is parts.gradient else found
 
     leaves = [scaled(*each) for each in zip(leaves, groups.each(units), strict=True)]
-    totals, _, _ = _measure(groups, leaves, signs, steps, units)
+    totals, _, _ = _measure(groups, leaves, steps, units)
     return totals._replace(
         nonfinite=groups.total(_table(maxima, ["nonfinite"]))[:, 0],
         slope=totals.slope * units[:, 0],  # The unit of the gradient.
@@ -236,11 +326,11 @@ def _measure_scaled(
 
 # Successive gradients.
 
-_SAMPLE = 4096
+_SAMPLE = 4096  # The number of entries of a leaf in a sample, at most.
 
 
-def sample(leaf: Any) -> jax.Array:
-    """Return up to 4096 entries of a leaf, evenly spaced along each of its axes.
+def sample(leaf: Any, number: int = _SAMPLE) -> jax.Array:
+    """Return up to a number of entries of a leaf, evenly spaced along each of its axes.
 
     An axis that a mesh splits, as the type of the leaf says, is split evenly in the sample too.
     """
@@ -249,7 +339,7 @@ def sample(leaf: Any) -> jax.Array:
     shard = leaf.shape if sharding is None else sharding.shard_shape(leaf.shape)
     sizes = list(shard)
     splits = [n // max(size, 1) for n, size in zip(leaf.shape, shard, strict=True)]
-    while np.prod(sizes) * np.prod(splits) > _SAMPLE and max(sizes) > 1:
+    while np.prod(sizes) * np.prod(splits) > number and max(sizes) > 1:
         longest = int(np.argmax(sizes))
         sizes[longest] = (sizes[longest] + 1) // 2
     counts = [size * split for size, split in zip(sizes, splits, strict=True)]
@@ -273,19 +363,28 @@ def signal_to_noise(
         weights: How many entries of a leaf each entry of its sample stands for.
         norms: The norm of the gradient of each group, by which both are divided.
     """
-    units = arithmetic.power_near(norms)
+    samples = [
+        (None, None) if x is None else arithmetic.upcast((x, y))
+        for x, y in zip(g, before, strict=True)
+    ]
+    bundles = bundle(groups, samples, np.inf, apart=weights)
+    units = bundles.groups.each(arithmetic.power_near(norms))
 
     def sums(x: Any, y: Any, weight: float, unit: Any) -> dict[str, jax.Array]:
         if x is None:
             return {}
-        dtype = arithmetic.compute_dtype(x, y)
-        x, y = (_sums.scale(jnp.asarray(part, dtype), unit) for part in (x, y))
+        x, y = _sums.scale(x, unit), _sums.scale(y, unit)
         products = {"signal": _sums.product(x, y), "noise": _sums.product(x - y, x - y)}
-        found = _sums.reduce_all(products, {})
-        return {"signal": weight * found["signal"], "noise": weight / 2 * found["noise"]}
+        return {name: weight * x for name, x in _sums.reduce_all(Columns(products)).items()}
 
-    found = [sums(*each) for each in zip(g, before, weights, groups.each(units), strict=True)]
-    signal, noise = groups.total(_table(found, ("signal", "noise"))).T
+    found = [
+        sums(x, y, weights[first], unit)
+        for (x, y), (first, *_), unit in zip(
+            bundles.join(samples), bundles.members, units, strict=True
+        )
+    ]
+    signal, noise = bundles.groups.total(_table(found, ("signal", "noise"))).T
+    noise = noise / 2
     known = (signal != 0) | (noise != 0)
     infinite = jnp.where(signal > 0, jnp.inf, 0)
     return Measure(jnp.where(noise == 0, infinite, signal / jnp.where(noise == 0, 1, noise)), known)

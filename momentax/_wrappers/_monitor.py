@@ -11,7 +11,7 @@ import optax
 from momentax._core import arguments
 from momentax._core.transformations import Observed, transformation
 from momentax._wrappers._monitor_state import LastStep, MonitorState, Options, first_state
-from momentax._wrappers._observation import Call, after_readings, observe
+from momentax._wrappers._observation import Call, after_readings, constant, observe
 
 
 def monitor(
@@ -77,9 +77,10 @@ def monitor(
 
     The updates are those of tx to the bit; in a compiled loop around them, XLA may
     round both otherwise. A step without a reading accesses no more memory than one
-    of tx. A reading costs about as much as
-    one or two updates of `sgd`. The state is larger by one sample of each leaf, and
-    with curvature=True by one array like the parameters.
+    of tx. A reading takes about as long as an update of `sgd`. The state is larger by
+    one sample of each leaf, and with curvature=True by one array like the parameters.
+    A derivative with respect to a hyperparameter is that of tx: the readings count as
+    constants.
 
     Args:
         tx: The transformation to measure, a complete optimizer or a method.
@@ -127,10 +128,11 @@ def monitor(
     def update(updates, state, params=None, **extra_args):
         _require_options(state, options)
         # As a variable of this function, `momentax.hyperparameters` finds tx here.
-        call = Call(tx, updates, state.inner_state, params, extra_args)
-        u, inner = call.run()
-        own = state._replace(inner_state=None)
-        moment = call.moment(u, inner)
+        args = updates, state.inner_state, params, extra_args
+        u, inner = Call(tx, *args).run()
+        call = Call(tx, *constant(args))
+        own = constant(state._replace(inner_state=None))
+        moment = call.moment(*constant((u, inner)))
         if not any(map(arguments.is_traced, jax.tree.leaves((moment, own)))):
             # Without a trace each operation would be compiled and called separately.
             moment = moment._replace(clipped=call.clipped())

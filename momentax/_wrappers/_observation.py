@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from momentax._core import arithmetic, trees
+from momentax._core import arguments, trees
 from momentax._core.hyperparameters import float_dtype
 from momentax._core.recompute import recompute
 from momentax._core.typing import PyTree
@@ -59,11 +59,16 @@ class Moment(NamedTuple):
 
     @property
     def computed_update(self) -> PyTree:
-        return self.update() if callable(self.update) else self.update
+        return constant(self.update()) if callable(self.update) else self.update
 
     @property
     def computed_clipped(self) -> PyTree:
-        return self.clipped() if callable(self.clipped) else self.clipped
+        return constant(self.clipped()) if callable(self.clipped) else self.clipped
+
+
+def constant(tree: PyTree) -> PyTree:
+    """Return a tree that counts as a constant in a derivative, since readings have none."""
+    return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if arguments.is_traced(x) else x, tree)
 
 
 class Call(NamedTuple):
@@ -129,8 +134,8 @@ class Call(NamedTuple):
         return compute
 
 
-def after_readings(state: MonitorState, u: PyTree) -> PyTree:
-    """Return an update that XLA computes only when the readings are known, otherwise unchanged."""
+def after_readings(state: MonitorState, tree: PyTree) -> PyTree:
+    """Return a tree whose arrays XLA computes only when the readings are known."""
     is_negative = state.monitor_count < 0  # It never is; XLA does not know that.
     reading = jnp.sum(state.latest)
 
@@ -139,7 +144,7 @@ def after_readings(state: MonitorState, u: PyTree) -> PyTree:
             return leaf
         return jnp.where(is_negative, reading.astype(leaf.dtype), leaf)
 
-    return jax.tree.map(wait, u)
+    return jax.tree.map(wait, tree)
 
 
 def observe(options: Options, now: Moment, state: MonitorState) -> MonitorState:
@@ -149,11 +154,11 @@ def observe(options: Options, now: Moment, state: MonitorState) -> MonitorState:
     before = {field: getattr(state, field) for field in fields}
     readings = _every(count, options, partial(_read, options, now, state), before)
     state = state._replace(**readings)
-    # The readings are computed before this update overwrites the last step.
-    now = now._replace(update=lambda now=now: after_readings(state, now.computed_update))
+    next_count = optax.safe_increment(count)
     remembered = partial(_remember, options, now, state)
-    previous = _every(count + 1, options, remembered, state.previous)
-    return state._replace(monitor_count=optax.safe_increment(count), previous=previous)
+    # Without this order XLA would copy what it remembers of the last update before it replaces it.
+    previous = _every(after_readings(state, next_count), options, remembered, state.previous)
+    return state._replace(monitor_count=next_count, previous=previous)
 
 
 def _every(count: Any, options: Options, function: Callable[[], Any], otherwise: Any) -> Any:
@@ -187,17 +192,15 @@ def _measure(options: Options, now: Moment, state: MonitorState) -> dict[str, Me
     """Return all measures of one update."""
     groups, previous = options.groups(state), state.previous
     like = previous.gradient
-    found = find_responses(options.tx, now.before, like, now.extra_args)
-    leaves = _leaves_of(now, like)
+    found = constant(find_responses(options.tx, now.before, like, now.extra_args))
     in_gradients = velocity_parts(now.after, like)[1]
     signs = _signs(found, in_gradients)
-    steps: list[Any] = [None] * len(leaves)
-    if isinstance(previous, LastStep):
-        steps = list(zip(jax.tree.leaves(previous.step), list(previous.known), strict=True))
-    totals, largest = _measures.measure(
-        groups, leaves, partial(_leaves_of, now, like), signs, steps
-    )
-    g = [parts.gradient for parts in leaves]
+
+    def read() -> tuple[list[Kinds], Parts]:
+        return _leaves_of(now, like, signs), _steps_before(previous)
+
+    totals, decades = _measures.measure(groups, read)
+    leaves, _ = read()
     both = groups.any(_measures.has(leaves, "velocity", "gradient"))
     has_each = groups.any(_measures.has_each(leaves))
     measured = {
@@ -205,6 +208,7 @@ def _measure(options: Options, now: Moment, state: MonitorState) -> dict[str, Me
     }
     v_norm, g_norm = measured["velocity"], measured["gradient"]
     has_angle = both & (v_norm.value != 0) & (g_norm.value != 0)
+    g = [parts.gradient for parts in leaves]
     entries = groups.total(np.asarray([_size_of_both(parts) for parts in leaves], float_dtype()))
     measured |= {
         "summed": v_norm._replace(
@@ -214,7 +218,7 @@ def _measure(options: Options, now: Moment, state: MonitorState) -> dict[str, Me
         "angle": Measure(totals.angle, has_angle),
         "opposing": Measure(totals.opposing / jnp.maximum(entries, 1), entries > 0),
         "nonfinite": Measure(totals.nonfinite, g_norm.known),
-        "headroom": _headroom(leaves, largest, groups),
+        "headroom": Measure(-decades, groups.any(_measures.has(leaves, "velocity"))),
         "signal_to_noise": _signal_to_noise(g, previous, groups, g_norm.value),
     }
     if found is not None:
@@ -243,12 +247,18 @@ def _edge(
     return Measure(jnp.full(groups.number, limit or 0.0, float_dtype()), known)
 
 
-def _leaves_of(now: Moment, like: PyTree) -> list[Kinds]:
-    """Return the arrays of each leaf; stacked velocities are averaged."""
+def _leaves_of(now: Moment, like: PyTree, signs: Sequence[Any]) -> list[Kinds]:
+    """Return the arrays of each leaf.
+
+    Stacked velocities are averaged, and multiplied by a sign: 1 or -1 for each leaf.
+    """
     kinds = (now.gradient, now.computed_clipped, now.computed_update, now.params)
     g, clipped, u, θ = (parts_like(tree, like) for tree in kinds)
-    pairs = zip(velocity_parts(now.after, like)[0], jax.tree.leaves(like), strict=True)
-    v = [None if part is None else _averaged(part, leaf.ndim) for part, leaf in pairs]
+    stacked = zip(velocity_parts(now.after, like)[0], jax.tree.leaves(like), signs, strict=True)
+    v = [
+        None if part is None else _signed(_averaged(part, leaf.ndim), sign)
+        for part, leaf, sign in stacked
+    ]
     return [_of_one_shape(Kinds(*each)) for each in zip(g, clipped, v, u, θ, strict=True)]
 
 
@@ -256,6 +266,12 @@ def _averaged(stacked: Any, ndim: int) -> Any:
     """Return the mean over the leading axes, so that as many axes as given are left."""
     axes = range(jnp.ndim(stacked) - ndim)
     return jnp.mean(stacked, tuple(axes)) if axes else stacked
+
+
+def _signed(v: Any, sign: Any) -> Any:
+    if isinstance(sign, float) and sign == 1:
+        return v
+    return jnp.asarray(sign, jnp.finfo(v.dtype).dtype) * v
 
 
 def _signs(found: Responses | None, in_gradients: list[bool]) -> list[Any]:
@@ -277,16 +293,12 @@ def _size_of_both(parts: Kinds) -> int:
     return 0 if parts.gradient is None or parts.velocity is None else np.size(parts.gradient)
 
 
-def _headroom(leaves: list[Kinds], largest: jax.Array, groups: Groups) -> Measure:
-    """Return the powers of ten from the largest entry of the velocity to the overflow."""
-    has_velocity = _measures.has(leaves, "velocity")
-    limits = [
-        float(jnp.finfo(arithmetic.compute_dtype(parts.velocity)).max) if there else 1.0
-        for parts, there in zip(leaves, has_velocity, strict=True)
-    ]
-    decades = jnp.log10(largest) - jnp.asarray(np.log10(limits), float_dtype())
-    nearest = groups.largest(jnp.where(has_velocity, decades, -jnp.inf))
-    return Measure(-nearest, groups.any(has_velocity))
+def _steps_before(previous: LastGradient | LastStep) -> Parts:
+    """Return the last step of each leaf, 0 where there was no gradient, or None."""
+    if not isinstance(previous, LastStep):
+        return [None] * len(jax.tree.leaves(previous.gradient))
+    steps = zip(jax.tree.leaves(previous.step), list(previous.known), strict=True)
+    return [jnp.where(was_made, step, jnp.zeros_like(step)) for step, was_made in steps]
 
 
 def _samples(parts: Parts) -> list[Any]:
@@ -320,12 +332,12 @@ def _remember(options: Options, now: Moment, state: MonitorState) -> LastGradien
         )
 
     known = jnp.asarray([part is not None for part in g], jnp.bool_)
-    kept = LastGradient(known, replaced(like, _samples(g)))
+    kept = LastGradient(known, replaced(like, after_readings(state, _samples(g))))
     if not isinstance(previous, LastStep):
         return kept
-    groups, u = options.groups(state), parts_like(now.computed_update, like)
+    groups = options.groups(state)
+    u = parts_like(after_readings(state, now.computed_update), like)
     leaves = [Kinds(part, None, None, each, None) for part, each in zip(g, u, strict=True)]
-    steps = [None if each is None else (each, True) for each in u]
-    totals, _ = _measures.measure(groups, leaves, lambda: leaves, [1.0] * len(leaves), steps)
+    totals, _ = _measures.measure(groups, lambda: (leaves, u))
     length = totals.norms[:, Kinds._fields.index("update")]
     return LastStep(*kept, replaced(previous.step, u), totals.slope, length)

@@ -19,6 +19,12 @@ def _standard_promotion():
         yield
 
 
+@pytest.fixture(params=[1, 2], ids=["one device", "two devices"], autouse=True)
+def _number_of_devices(request, monkeypatch):
+    """With one device small leaves are joined, and the axes of a leaf are merged."""
+    monkeypatch.setattr(jax, "device_count", lambda: request.param)
+
+
 SHAPES = {"dense": {"kernel": (40, 7), "bias": (7,)}, "rest": [(), (3, 2, 5)]}
 NAMES = ["dense/bias", "dense/kernel", "rest/0", "rest/1"]
 
@@ -115,6 +121,26 @@ def test_every_reading_equals_its_twin(dtype, every):
                 measured.history[key][row], value, rtol=2e-4, atol=1e-5, err_msg=key
             )
     chex.assert_trees_all_equal(dict(measured), {k: x[-1] for k, x in measured.history.items()})
+
+
+# Leaves of one row and of many, and one of which no axis is a row.
+LARGE = [(3, 3, 64, 32), (64,), (3, 3, 32, 64), (32,), (96, 1000), (10007,), (1000,), ()]
+
+
+def test_large_and_small_leaves_are_measured_together():
+    rng = np.random.default_rng(0)
+    tx = monitor(sgd(0.1), curvature=True)
+    trees = [[jnp.asarray(rng.normal(size=s), jnp.float32) for s in LARGE] for _ in range(4)]
+    params, *grads = trees
+    state, moments = tx.init(params), []
+    for g in grads:
+        u, state = jax.jit(tx.update)(g, state, params)
+        moments.append({"g": g, "v": momentax.velocity(state), "u": u, "θ": params})
+        params = optax.apply_updates(params, u)
+    measured, expected = measurements(state), twin(moments[-1], moments[-2])
+    assert measured["gradient_snr"] == pytest.approx(expected.pop("gradient_snr"), abs=0.05)
+    for key, value in (expected | {"age": 9.0, "edge": 38.0}).items():
+        np.testing.assert_allclose(measured[key], value, rtol=2e-4, atol=1e-5, err_msg=key)
 
 
 @pytest.mark.parametrize("per", ["leaf", "labels", "function"])
@@ -218,6 +244,27 @@ def test_the_gradient_is_measured_before_and_after_clipping():
     assert "clipped_gradient_norm" not in measurements(state)
 
 
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_derivative_through_the_updates_is_that_without_a_monitor(every, transform):
+    def loss_after(α, wrap):
+        tx, params = wrap(sgd(α)), random_tree(0)
+        state = tx.init(params)
+        for _ in range(3):
+            updates, state = tx.update(jax.tree.map(jnp.sin, params), state, params)
+            params = optax.apply_updates(params, updates)
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+
+    def watched(tx):
+        return monitor(tx, every=every, curvature=True, history=2)
+
+    derivatives = [
+        transform(jax.grad(lambda α, wrap=wrap: loss_after(α, wrap)))(0.1)
+        for wrap in (lambda tx: tx, watched)
+    ]
+    np.testing.assert_allclose(*derivatives, rtol=1e-5)
+
+
 def test_learning_rates_under_vmap_have_their_own_readings():
     params = random_tree(0)
 
@@ -232,6 +279,17 @@ def test_learning_rates_under_vmap_have_their_own_readings():
         assert measured["effective_learning_rate"] == pytest.approx(α, rel=1e-5)
     with pytest.raises(ValueError, match=r"state has leading axes of \(2,\)"):
         measurements(states)
+
+
+def test_a_sample_stands_for_all_entries_of_its_leaf():
+    params = {"large": jnp.zeros((64, 1000)), "small": jnp.zeros(1000)}
+    tx = monitor(sgd(0.1))
+    state = tx.init(params)
+    for large, small in ((1.0, 3.0), (1.2, -3.0)):
+        g = {"large": jnp.full((64, 1000), large), "small": jnp.full(1000, small)}
+        _, state = jax.jit(tx.update)(g, state, params)
+    expected = (64 * 1.2 - 9) / ((64 * 0.2**2 + 36) / 2)
+    assert measurements(state)["gradient_snr"] == pytest.approx(expected, rel=1e-3)
 
 
 # Transformations with one and with several buffers, with statistics of all entries, and whole
@@ -309,6 +367,9 @@ def test_a_gradient_of_none_and_masked_parts_are_left_out():
     _, state = jax.jit(masked.update)(params, masked.init(params), params)
     assert "a/cos" in measurements(state)
     assert "b/cos" not in measurements(state)
+    masked = monitor(optax.masked(sgd(0.1), {"a": True, "b": False}))
+    _, state = jax.jit(masked.update)(params, masked.init(params), params)
+    assert measurements(state)["headroom"] == pytest.approx(38.53, abs=0.01)
 
 
 def test_the_velocity_is_seen_through_the_monitor_and_there_is_one_count():

@@ -1,0 +1,106 @@
+"""Sums, counts and maxima of the entries of arrays, beside NumPy in float64."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from momentax._state import _sums
+from momentax._state._sums import Columns, reduce_all
+
+# One row, several rows, rows that no axis fits, a prime number of entries, none, and scalars.
+SHAPES = [(), (0,), (5,), (7, 3), (3, 3, 64, 96), (9000,), (20011,), (513, 1031), (64, 3, 200)]
+NAMES = ["sum", "other sum", "count", "largest"]
+
+
+@pytest.fixture(params=[1, 2], ids=["one device", "two devices"], autouse=True)
+def number_of_devices(request, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: request.param)
+    return request.param
+
+
+@pytest.fixture(params=["CPU", "other platforms"], autouse=True)
+def platform(request, monkeypatch):
+    if request.param != "CPU":
+        monkeypatch.setattr(_sums, "_reduce_stacks", _sums._reduce_each)
+
+
+def columns_of(shape, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    x, y = (rng.normal(size=shape).astype(dtype) for _ in range(2))
+    return Columns({"sum": x, "other sum": y * y}, {"count": x * y < 0}, {"largest": np.abs(x)})
+
+
+def as_jax(columns):
+    return Columns(*({name: jnp.asarray(x) for name, x in kind.items()} for kind in columns))
+
+
+def twin(columns):
+    sums, counts, maxima = columns
+    found = {name: x.astype(np.float64).sum() for name, x in sums.items()}
+    found |= {name: float(np.count_nonzero(x)) for name, x in counts.items()}
+    return found | {name: x.max(initial=0) for name, x in maxima.items()}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_all_columns_are_reduced(shape):
+    columns = columns_of(shape, np.float32)
+    found = jax.jit(lambda given: reduce_all(given))(as_jax(columns))
+    assert set(found) == set(NAMES)
+    chex.assert_shape(list(found.values()), (1,))
+    for name, value in twin(columns).items():
+        np.testing.assert_allclose(found[name][0], value, rtol=2e-6, atol=1e-3, err_msg=name)
+    assert found["count"][0] == twin(columns)["count"]
+    assert found["largest"][0] == twin(columns)["largest"]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_rows_of_an_array_make_the_whole(shape):
+    columns = columns_of(shape, np.float32)
+    found = jax.jit(lambda given: reduce_all(given, by_row=True))(as_jax(columns))
+    (rows,) = {x.shape for x in found.values()}
+    assert len(rows) == 1
+    whole = {name: x.max() if name == "largest" else x.sum() for name, x in found.items()}
+    for name, value in twin(columns).items():
+        np.testing.assert_allclose(whole[name], value, rtol=2e-6, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.usefixtures("x64")
+def test_double_precision_stays():
+    columns = columns_of((3, 5000), np.float64)
+    found = reduce_all(as_jax(columns))
+    chex.assert_type(list(found.values()), jnp.float64)
+    for name, value in twin(columns).items():
+        np.testing.assert_allclose(found[name][0], value, rtol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("kept", [["sum"], ["sum", "other sum"], ["count"], ["largest"], []])
+def test_some_columns_alone(kept):
+    columns = Columns(
+        *(
+            {k: x for k, x in kind.items() if k in kept}
+            for kind in columns_of((40, 300), np.float32)
+        )
+    )
+    found = jax.jit(lambda given: reduce_all(given))(as_jax(columns))
+    assert set(found) == set(kept)
+    for name, value in twin(columns).items():
+        np.testing.assert_allclose(found[name][0], value, rtol=2e-6, atol=1e-3)
+
+
+def test_a_value_that_is_not_a_number_is_seen():
+    x = jnp.ones(9000).at[8500].set(jnp.nan)
+    found = reduce_all(Columns({"sum": x}, {"count": jnp.isnan(x)}, {"largest": jnp.abs(x)}))
+    assert np.isnan(found["sum"][0])
+    assert np.isnan(found["largest"][0])
+    assert found["count"][0] == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_rows_keep_all_entries_in_order(shape, number_of_devices):
+    array = jnp.arange(np.prod(shape, dtype=int), dtype=jnp.float32).reshape(shape)
+    rows = _sums.in_rows(array)
+    np.testing.assert_array_equal(jnp.ravel(rows), jnp.ravel(array))
+    if number_of_devices > 1 and rows.shape != array.shape:  # Only the last axis may be split.
+        assert rows.shape[: len(shape) - 1] == shape[:-1]
