@@ -291,8 +291,9 @@ def _measure(
 def _ratios(groups: Groups, leaves: Sequence[Kinds]) -> jax.Array:
     """Return about the ratio r of each group for which g - r v is smallest, from samples."""
     has_both = has(leaves, "velocity", "gradient")
+    number = 256 if _may_join(groups) else _SAMPLE  # A part of a leaf would be sent to all devices.
     samples = [
-        tuple(sample(x, 256) for x in (parts.velocity, parts.gradient)) if both else (None, None)
+        tuple(sample(x, number) for x in (parts.velocity, parts.gradient)) if both else (None, None)
         for parts, both in zip(leaves, has_both, strict=True)
     ]
     bundles = bundle(groups, samples, np.inf)

@@ -69,11 +69,13 @@ def reduce_all(columns: Columns, *, by_row: bool = False) -> dict[str, jax.Array
     names = [*columns.sums, *columns.counts, *columns.maxima]
     if not names:
         return {}
+    # On several devices the partial results of a stack would be sent as one larger array.
+    on_cpu = _reduce_stacks if jax.device_count() == 1 else _reduce_each
     sums, counts, maxima = jax.lax.platform_dependent(
         [in_rows(x) for x in columns.sums.values()],
         [in_rows(x).astype(jnp.int32) for x in columns.counts.values()],
         [_as_integer(in_rows(x)) for x in columns.maxima.values()],
-        cpu=partial(_reduce_stacks, by_row),
+        cpu=partial(on_cpu, by_row),
         default=partial(_reduce_each, by_row),
     )
     maxima = [

@@ -271,7 +271,7 @@ def _averaged(stacked: Any, ndim: int) -> Any:
 def _signed(v: Any, sign: Any) -> Any:
     if isinstance(sign, float) and sign == 1:
         return v
-    return jnp.asarray(sign, jnp.finfo(v.dtype).dtype) * v
+    return jnp.asarray(sign, v.dtype) * v
 
 
 def _signs(found: Responses | None, in_gradients: list[bool]) -> list[Any]:

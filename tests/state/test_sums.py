@@ -14,16 +14,13 @@ SHAPES = [(), (0,), (5,), (7, 3), (3, 3, 64, 96), (9000,), (20011,), (513, 1031)
 NAMES = ["sum", "other sum", "count", "largest"]
 
 
-@pytest.fixture(params=[1, 2], ids=["one device", "two devices"], autouse=True)
+@pytest.fixture(params=["one CPU", "one GPU", "two devices"], autouse=True)
 def number_of_devices(request, monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: request.param)
-    return request.param
-
-
-@pytest.fixture(params=["CPU", "other platforms"], autouse=True)
-def platform(request, monkeypatch):
-    if request.param != "CPU":
+    number = 2 if request.param == "two devices" else 1
+    monkeypatch.setattr(jax, "device_count", lambda: number)
+    if request.param == "one GPU":  # Where the reductions of a CPU are not used.
         monkeypatch.setattr(_sums, "_reduce_stacks", _sums._reduce_each)
+    return number
 
 
 def columns_of(shape, dtype, seed=0):
