@@ -118,8 +118,8 @@ def _join(leaves: Sequence[Sequence[Any]]) -> list[Any]:
     for column in columns:
         place = tuple(map(id, column))
         if place not in joined:
-            flat = [jnp.ravel(x) for x in column if x is not None]
-            joined[place] = jnp.concatenate(flat) if flat else None
+            is_there = column[0] is not None  # And so are the others.
+            joined[place] = jnp.concatenate(list(map(jnp.ravel, column))) if is_there else None
     return [joined[tuple(map(id, column))] for column in columns]
 
 
@@ -140,8 +140,9 @@ def bundle(
 ) -> Bundles:
     """Join leaves of a single group whose arrays have the same kinds and dtypes.
 
-    XLA:CPU takes longer to start the reduction of a small leaf than to carry it out. It allocates
-    the numbers of a reduction at each call, even for a branch that it does not take.
+    XLA:CPU takes longer to start the reduction of a small leaf than to carry it out. It also
+    allocates the results of every reduction at each call, even in the branch of a `lax.cond` that
+    does not run.
 
     Args:
         groups: Which leaves are measured together.
@@ -191,9 +192,9 @@ class Totals(NamedTuple):
 def measure(
     groups: Groups, read: Callable[[], tuple[Sequence[Kinds], Parts]]
 ) -> tuple[Totals, jax.Array]:
-    """Return the measures of each group, and how near its velocity is to overflow, in decades.
+    """Return the measures of each group, and the headroom of its velocity.
 
-    The latter is log10(max |v| / m), where m is the largest number of the dtype of v.
+    The latter is log10(m / max |v|), where m is the largest number of the dtype of v.
 
     Args:
         groups: Which leaves are measured together.
@@ -201,24 +202,33 @@ def measure(
             of the gradient with, or None. It is called where they are read, so that XLA computes
             them there and keeps no buffer for them.
     """
-    totals, decades, is_accurate = _measure(*_bundled(groups, *read()))
+    bundles, leaves, steps = _bundled(groups, *read())
+    totals, sums, is_accurate = _measure(bundles, leaves, steps)
     totals = jax.lax.cond(
         is_accurate, lambda: totals, lambda: _measure_scaled(*_bundled(groups, *read()))
     )
-    return totals, decades
+    pairs = zip(leaves, sums, strict=True)
+    near = [_log_to_overflow(parts.velocity, numbers) for parts, numbers in pairs]
+    nearest = bundles.largest(_table(near, ["log"], missing=-np.inf))
+    return totals, -nearest[:, 0]
 
 
 def _bundled(
     groups: Groups, leaves: Sequence[Kinds], steps: Parts
 ) -> tuple[Groups, list[Kinds], list[Any]]:
-    """Return the arrays of bundles of small leaves in their compute dtypes."""
-    arrays = [
-        (*_sums.upcast(parts), arithmetic.upcast(step))
-        for parts, step in zip(leaves, steps, strict=True)
-    ]
+    """Join small leaves, and return which bundles are measured together, and their arrays."""
+    arrays = [(*parts, step) for parts, step in zip(leaves, steps, strict=True)]
     bundles = bundle(groups, arrays, _SAMPLE)
     joined = bundles.join(arrays)
     return bundles.groups, [Kinds(*row[:-1]) for row in joined], [row[-1] for row in joined]
+
+
+def _log_to_overflow(v: Any, numbers: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Return log10(max |v| / m), where m is the largest number of the dtype of v."""
+    if v is None:
+        return {}
+    limit = float(jnp.finfo(v.dtype).max)
+    return {"log": jnp.log10(numbers["largest"]) - np.log10(limit).item()}
 
 
 def _table(
@@ -226,7 +236,7 @@ def _table(
 ) -> jax.Array:
     """Return the numbers of the rows of all leaves, a column for each name.
 
-    XLA would reduce the rows of each leaf separately if it saw how the table is made.
+    Without the barrier XLA would reduce the rows of each leaf separately.
     """
     tables = [jnp.zeros((0, len(names)), float_dtype())]
     for numbers in leaves:
@@ -256,11 +266,13 @@ def _measure(
     leaves: Sequence[Kinds],
     steps: Parts,
     units: Any = 1,
-) -> tuple[Totals, jax.Array, jax.Array]:
-    """Return the measures, the decades of `measure`, and whether all measures are accurate.
+) -> tuple[Totals, list[dict[str, jax.Array]], jax.Array]:
+    """Return the measures, the sums over each leaf, and whether all measures are accurate.
 
     The arrays of each kind, a column of units, were divided by the unit of their group.
     """
+    wide = [_sums.upcast(*each) for each in zip(leaves, steps, strict=True)]
+    leaves, steps = [parts for parts, _ in wide], [step for _, step in wide]
     ratios = _ratios(groups, leaves)
     sums = [
         _sums.leaf_sums(parts, ratio, step, by_row=_may_join(groups))
@@ -284,14 +296,15 @@ def _measure(
         nonfinite=jnp.zeros_like(opposing),
         slope=slope,
     )
-    decades = groups.largest(_table(sums, ["decades"], missing=-np.inf))[:, 0]
-    return found, decades, is_accurate
+    return found, sums, is_accurate
 
 
 def _ratios(groups: Groups, leaves: Sequence[Kinds]) -> jax.Array:
     """Return about the ratio r of each group for which g - r v is smallest, from samples."""
     has_both = has(leaves, "velocity", "gradient")
-    number = 256 if _may_join(groups) else _SAMPLE  # A part of a leaf would be sent to all devices.
+    # A few entries are enough. With several devices XLA would send them from one to another, but
+    # not those of a small leaf as a whole.
+    number = 256 if _may_join(groups) else _SAMPLE
     samples = [
         tuple(sample(x, number) for x in (parts.velocity, parts.gradient)) if both else (None, None)
         for parts, both in zip(leaves, has_both, strict=True)
@@ -309,13 +322,15 @@ def _ratios(groups: Groups, leaves: Sequence[Kinds]) -> jax.Array:
 
 def _measure_scaled(groups: Groups, leaves: Sequence[Kinds], steps: Parts) -> Totals:
     """Return the measures of arrays that are divided by powers of two near their largest entry."""
+    wide = [_sums.upcast(*each) for each in zip(leaves, steps, strict=True)]
+    leaves, steps = [parts for parts, _ in wide], [step for _, step in wide]
     by_row = _may_join(groups)
     maxima = [_sums.leaf_maxima(parts, by_row=by_row) for parts in leaves]
     units = arithmetic.power_near(groups.largest(_table(maxima, Kinds._fields)))
 
     def scaled(parts: Kinds, row: Any) -> Kinds:
-        found = Kinds(*(None if x is None else _sums.scale(x, row[i]) for i, x in enumerate(parts)))
-        return found._replace(clipped=found.gradient) if parts.clipped is parts.gradient else found
+        unit = dict(zip(Kinds._fields, row, strict=True))
+        return parts.map(lambda kind, x: _sums.scale(x, unit[kind]))
 
     leaves = [scaled(*each) for each in zip(leaves, groups.each(units), strict=True)]
     totals, _, _ = _measure(groups, leaves, steps, units)

@@ -1,6 +1,6 @@
 """Sums, counts and maxima over the arrays of one leaf of the parameters.
 
-All of them are one reduction, which reads each array from memory once.
+Those of one leaf share one reduction, so that each array is read from memory once.
 """
 
 from __future__ import annotations
@@ -26,6 +26,15 @@ class Kinds(NamedTuple):
     velocity: Any
     update: Any
     parameter: Any
+
+    def map(self, function: Callable[[str, Any], Any]) -> Kinds:
+        """Apply function(kind, array) to each array that is there.
+
+        A gradient that was not clipped stays the same array in both fields.
+        """
+        pairs = self._asdict().items()
+        found = Kinds(*(None if x is None else function(kind, x) for kind, x in pairs))
+        return found._replace(clipped=found.gradient) if self.clipped is self.gradient else found
 
 
 def _squares(parts: Kinds) -> dict[str, Any]:
@@ -65,19 +74,25 @@ class Columns(NamedTuple):
 
 
 def reduce_all(columns: Columns, *, by_row: bool = False) -> dict[str, jax.Array]:
-    """Return the sum, count or maximum of each array, or those of its rows, as a vector."""
+    """Return the sum, count or maximum of each array, as a vector of one number.
+
+    With by_row it is a vector of the numbers of all rows, except for arrays that lie on a mesh.
+    """
     names = [*columns.sums, *columns.counts, *columns.maxima]
     if not names:
         return {}
-    # On several devices the partial results of a stack would be sent as one larger array.
-    on_cpu = _reduce_stacks if jax.device_count() == 1 else _reduce_each
-    sums, counts, maxima = jax.lax.platform_dependent(
+    kinds = (
         [in_rows(x) for x in columns.sums.values()],
         [in_rows(x).astype(jnp.int32) for x in columns.counts.values()],
         [_as_integer(in_rows(x)) for x in columns.maxima.values()],
-        cpu=partial(on_cpu, by_row),
-        default=partial(_reduce_each, by_row),
     )
+    if _may_lie_on_several_devices(next(x for kind in kinds for x in kind)):
+        # The partial results of a stack would be sent to all devices as one larger array.
+        sums, counts, maxima = _reduce_each(False, *kinds)
+    else:
+        sums, counts, maxima = jax.lax.platform_dependent(
+            *kinds, cpu=partial(_reduce_stacks, by_row), default=partial(_reduce_each, by_row)
+        )
     maxima = [
         jax.lax.bitcast_convert_type(x, like.dtype)
         for x, like in zip(maxima, columns.maxima.values(), strict=True)
@@ -85,10 +100,14 @@ def reduce_all(columns: Columns, *, by_row: bool = False) -> dict[str, jax.Array
     return dict(zip(names, [*sums, *counts, *maxima], strict=True))
 
 
-def _as_integer(x: jax.Array) -> jax.Array:
-    """Return numbers that are not negative as integers in the same order.
+def _may_lie_on_several_devices(array: jax.Array) -> bool:
+    return jax.device_count() > 1 or is_on_mesh(array)
 
-    Their maximum needs no test for NaN.
+
+def _as_integer(x: jax.Array) -> jax.Array:
+    """Return numbers that are not negative as integers in the same order, with NaN as the largest.
+
+    XLA:CPU vectorizes a maximum of integers, and it needs no test for NaN.
     """
     integer = jnp.int64 if x.dtype == jnp.float64 else jnp.int32
     return jax.lax.bitcast_convert_type(x, integer)
@@ -114,17 +133,19 @@ def _reduce_stacks(by_row: bool, *kinds: list[jax.Array]) -> list[list[jax.Array
     first, height = next(x for kind in kinds for x in kind), max(map(len, kinds))
     rows = first.ndim - _row_axes(first.shape)
     sums, counts, maxima = kinds
-    # XLA:CPU would write a single stack to memory.
+    # With a single operand XLA:CPU would not join the stack and the reduction, but would write the
+    # stack to memory. This count is a second operand.
     counts = counts or [(first != first).astype(jnp.int32)]
 
     def stack(kind: list[jax.Array]) -> jax.Array:
         zeros = [jnp.zeros_like(kind[0])] * (height - len(kind))
-        return jnp.stack([*zeros, *kind], rows)  # In this order the loops are fastest.
+        # With the zeros first, and this axis before those of the rows, the loops are fastest.
+        return jnp.stack([*zeros, *kind], rows)
 
     stacks = [stack(kind) for kind in (sums, counts, maxima) if kind]
     numbers = [min(len(kind), 1) for kind in (sums, counts, maxima)]
     found = _reduce(stacks, numbers, range(rows + 1, first.ndim + 1))
-    found = jax.lax.optimization_barrier(found)  # Also what is not used is computed.
+    found = jax.lax.optimization_barrier(found)  # XLA would remove an operand that nobody uses.
     if not by_row:
         found = _reduce(found, numbers, range(rows))
     results = iter([jnp.reshape(x, (-1, height)) for x in found])
@@ -154,14 +175,18 @@ def _reduce(
 
     zeros = tuple(jnp.zeros((), x.dtype) for x in operands)
     found = list(jax.lax.reduce(tuple(operands), zeros, combine, tuple(axes)))
+    # XLA allows no two precisions in one reduction.
+    dtype = found[0].dtype if sums else float_dtype()
     for i in range(sums, sums + counts):
-        found[i] = found[i].astype(float_dtype())
+        found[i] = found[i].astype(dtype)
     return found
 
 
 # Rows.
 
-_ROW = 1024  # Short enough for the cache and for a sum in float32, and long enough for fast loops.
+# The length of a row: short enough for the cache and for a sum in float32, and long enough for fast
+# loops.
+_SHORTEST, _ROW, _LONGEST = 64, 1024, 4096
 
 
 def _row_axes(shape: Sequence[int]) -> int:
@@ -171,34 +196,34 @@ def _row_axes(shape: Sequence[int]) -> int:
     """
     axes, length = 0, 1
     for size in reversed(shape):
-        if length >= _ROW // 16 or (axes and length * size > 4 * _ROW):
+        if length >= _SHORTEST or (axes and length * size > _LONGEST):
             break
         axes, length = axes + 1, length * size
     return axes
 
 
+def _length_of_rows(size: int) -> int | None:
+    """Return the length of rows of equal lengths that make an array of some size, if possible."""
+    if size <= _LONGEST:
+        return size
+    return next((n for n in range(_ROW, _ROW // 4, -1) if size % n == 0), None)
+
+
 def in_rows(array: jax.Array) -> jax.Array:
     """Return an array in another shape, of which the last axes make rows of moderate length.
 
-    Where there is more than one device, axes are not merged, since they may be split over the
+    Where there may be more than one device, axes are not merged, since they may be split over the
     devices.
     """
     shape = array.shape or (1,)
-    if jax.device_count() == 1 and not is_on_mesh(array):
+    if not _may_lie_on_several_devices(array) and _length_of_rows(array.size) is not None:
         shape = (array.size,)
     axes = _row_axes(shape)
     kept, length = shape[: len(shape) - axes], math.prod(shape[len(shape) - axes :])
-    if length <= 4 * _ROW or sharding_in_type(array) is not None:
+    row = _length_of_rows(length)
+    if length <= _LONGEST or row is None or sharding_in_type(array) is not None:
         return array.reshape(shape)
-    lengths = (n for n in range(_ROW, _ROW // 4, -1) if length % n == 0)
-    row = next(lengths, length)
     return array.reshape(*kept, length // row, row)
-
-
-def kinds_in_rows(parts: Kinds) -> Kinds:
-    """Return the arrays of a leaf in rows."""
-    rows = Kinds(*(None if x is None else in_rows(x) for x in parts))
-    return rows._replace(clipped=rows.gradient) if parts.clipped is parts.gradient else rows
 
 
 def leaf_sums(parts: Kinds, ratio: Any, step: Any, *, by_row: bool) -> dict[str, jax.Array]:
@@ -211,7 +236,7 @@ def leaf_sums(parts: Kinds, ratio: Any, step: Any, *, by_row: bool) -> dict[str,
         step: The step to take the inner product of the gradient with, or None.
         by_row: Whether to return the sums of the rows.
     """
-    parts = kinds_in_rows(parts)
+    parts = parts.map(lambda _, x: in_rows(x))
     g, v = parts.gradient, parts.velocity
     sums, counts, maxima = _squares(parts), {}, {}
     if v is not None:
@@ -223,9 +248,6 @@ def leaf_sums(parts: Kinds, ratio: Any, step: Any, *, by_row: bool) -> dict[str,
     if step is not None and g is not None:
         sums["slope"] = product(g, in_rows(step))
     found = reduce_all(Columns(sums, counts, maxima), by_row=by_row)
-    if v is not None:
-        overflow = math.log10(float(jnp.finfo(v.dtype).max))
-        found["decades"] = jnp.log10(found.pop("largest")) - overflow
     if g is not None and v is not None:
         found |= {"both velocity": found["velocity"], "both gradient": found["gradient"]}
     if parts.clipped is not None and parts.clipped is g:
@@ -233,10 +255,16 @@ def leaf_sums(parts: Kinds, ratio: Any, step: Any, *, by_row: bool) -> dict[str,
     return found
 
 
-def upcast(parts: Kinds) -> Kinds:
-    """Return the arrays of a leaf in their compute dtypes."""
-    wide = arithmetic.upcast(parts)
-    return wide._replace(clipped=wide.gradient) if parts.clipped is parts.gradient else wide
+def upcast(parts: Kinds, step: Any) -> tuple[Kinds, Any]:
+    """Return the arrays of a leaf, and a step or None, in the widest of their compute dtypes."""
+    present = [x for x in (*parts, step) if x is not None]
+    is_double = jnp.finfo(arithmetic.compute_dtype(*present)).dtype == jnp.float64
+    real, complex_ = (jnp.float64, jnp.complex128) if is_double else (jnp.float32, jnp.complex64)
+
+    def cast(_: str, x: Any) -> jax.Array:
+        return jnp.asarray(x, complex_ if jnp.iscomplexobj(x) else real)
+
+    return parts.map(cast), None if step is None else cast("step", step)
 
 
 def leaf_maxima(parts: Kinds, *, by_row: bool) -> dict[str, jax.Array]:
@@ -244,7 +272,7 @@ def leaf_maxima(parts: Kinds, *, by_row: bool) -> dict[str, jax.Array]:
 
     With by_row they are those of each row.
     """
-    parts = kinds_in_rows(parts)
+    parts = parts.map(lambda _, x: in_rows(x))
     g = parts.gradient
     counts = {} if g is None else {"nonfinite": ~jnp.isfinite(g)}
     named = {kind: part for kind, part in parts._asdict().items() if part is not None}

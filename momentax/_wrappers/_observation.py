@@ -63,7 +63,7 @@ class Moment(NamedTuple):
 
     @property
     def computed_clipped(self) -> PyTree:
-        return constant(self.clipped()) if callable(self.clipped) else self.clipped
+        return self.clipped() if callable(self.clipped) else self.clipped
 
 
 def constant(tree: PyTree) -> PyTree:
@@ -156,7 +156,7 @@ def observe(options: Options, now: Moment, state: MonitorState) -> MonitorState:
     state = state._replace(**readings)
     next_count = optax.safe_increment(count)
     remembered = partial(_remember, options, now, state)
-    # Without this order XLA would copy what it remembers of the last update before it replaces it.
+    # The readings need `previous`. Without this order XLA would copy it before it is overwritten.
     previous = _every(after_readings(state, next_count), options, remembered, state.previous)
     return state._replace(monitor_count=next_count, previous=previous)
 
@@ -199,7 +199,7 @@ def _measure(options: Options, now: Moment, state: MonitorState) -> dict[str, Me
     def read() -> tuple[list[Kinds], Parts]:
         return _leaves_of(now, like, signs), _steps_before(previous)
 
-    totals, decades = _measures.measure(groups, read)
+    totals, headroom = _measures.measure(groups, read)
     leaves, _ = read()
     both = groups.any(_measures.has(leaves, "velocity", "gradient"))
     has_each = groups.any(_measures.has_each(leaves))
@@ -218,7 +218,7 @@ def _measure(options: Options, now: Moment, state: MonitorState) -> dict[str, Me
         "angle": Measure(totals.angle, has_angle),
         "opposing": Measure(totals.opposing / jnp.maximum(entries, 1), entries > 0),
         "nonfinite": Measure(totals.nonfinite, g_norm.known),
-        "headroom": Measure(-decades, groups.any(_measures.has(leaves, "velocity"))),
+        "headroom": Measure(headroom, groups.any(_measures.has(leaves, "velocity"))),
         "signal_to_noise": _signal_to_noise(g, previous, groups, g_norm.value),
     }
     if found is not None:
@@ -254,6 +254,8 @@ def _leaves_of(now: Moment, like: PyTree, signs: Sequence[Any]) -> list[Kinds]:
     """
     kinds = (now.gradient, now.computed_clipped, now.computed_update, now.params)
     g, clipped, u, θ = (parts_like(tree, like) for tree in kinds)
+    # A gradient that was not clipped stays the same array, which is measured once.
+    clipped = [x if x is y else constant(x) for x, y in zip(clipped, g, strict=True)]
     stacked = zip(velocity_parts(now.after, like)[0], jax.tree.leaves(like), signs, strict=True)
     v = [
         None if part is None else _signed(_averaged(part, leaf.ndim), sign)
@@ -294,7 +296,7 @@ def _size_of_both(parts: Kinds) -> int:
 
 
 def _steps_before(previous: LastGradient | LastStep) -> Parts:
-    """Return the last step of each leaf, 0 where there was no gradient, or None."""
+    """Return the last step of each leaf, zeros without a gradient; None without curvature."""
     if not isinstance(previous, LastStep):
         return [None] * len(jax.tree.leaves(previous.gradient))
     steps = zip(jax.tree.leaves(previous.step), list(previous.known), strict=True)

@@ -46,7 +46,7 @@ def compiled(step: Callable[..., Any], *given: Any, donate: tuple[int, ...] = ()
     size = bytes_of(given[0]) / 4
     memory, cost = program.memory_analysis(), program.cost_analysis() or {}
     largest = max((leaf.size for leaf in jax.tree.leaves(given[0])), default=1)
-    # A copy inside of a fused computation is an order of reading, and writes nothing.
+    # A copy inside of a fused computation only says in which order values are read.
     parts = [x for x in program.as_text().split("\n\n") if not x.lstrip().startswith("%fused")]
     copies = re.findall(r"= \w+\[([\d,]+)\]\S* copy\(", "\n\n".join(parts))
     elements = [functools.reduce(lambda a, b: a * int(b), each.split(","), 1) for each in copies]

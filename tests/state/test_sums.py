@@ -9,8 +9,8 @@ import pytest
 from momentax._state import _sums
 from momentax._state._sums import Columns, reduce_all
 
-# One row, several rows, rows that no axis fits, a prime number of entries, none, and scalars.
-SHAPES = [(), (0,), (5,), (7, 3), (3, 3, 64, 96), (9000,), (20011,), (513, 1031), (64, 3, 200)]
+# A scalar, no entries, one row, several rows, and sizes that no rows of 257 to 1,024 make up.
+SHAPES = [(), (0,), (5,), (7, 3), (3, 3, 64, 96), (9000,), (20011,), (1031, 1033), (64, 3, 200)]
 NAMES = ["sum", "other sum", "count", "largest"]
 
 
@@ -101,3 +101,9 @@ def test_rows_keep_all_entries_in_order(shape, number_of_devices):
     np.testing.assert_array_equal(jnp.ravel(rows), jnp.ravel(array))
     if number_of_devices > 1 and rows.shape != array.shape:  # Only the last axis may be split.
         assert rows.shape[: len(shape) - 1] == shape[:-1]
+
+
+def test_a_sum_of_many_equal_numbers_is_accurate():
+    x = jnp.full((1031, 1033), 0.1)
+    found = jax.jit(lambda x: reduce_all(Columns({"sum": x}, {}, {"largest": x})))(x)
+    np.testing.assert_allclose(found["sum"][0], np.float64(np.float32(0.1)) * x.size, rtol=1e-5)

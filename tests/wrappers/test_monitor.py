@@ -9,6 +9,7 @@ import pytest
 
 import momentax
 from momentax import measurements, monitor, sgd
+from momentax._state import _sums
 from tests.compiled import audit
 from tests.contracts.harness import build, types
 
@@ -248,7 +249,7 @@ def test_the_gradient_is_measured_before_and_after_clipping():
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_a_derivative_through_the_updates_is_that_without_a_monitor(every, transform):
     def loss_after(α, wrap):
-        tx, params = wrap(sgd(α)), random_tree(0)
+        tx, params = wrap(sgd(α, weight_decay=α)), random_tree(0)
         state = tx.init(params)
         for _ in range(3):
             updates, state = tx.update(jax.tree.map(jnp.sin, params), state, params)
@@ -263,6 +264,55 @@ def test_a_derivative_through_the_updates_is_that_without_a_monitor(every, trans
         for wrap in (lambda tx: tx, watched)
     ]
     np.testing.assert_allclose(*derivatives, rtol=1e-5)
+
+
+def test_a_gradient_that_is_not_clipped_is_measured_once(monkeypatch):
+    names = set()
+
+    reduce_all = _sums.reduce_all
+
+    def record(columns, **kwargs):
+        names.update(columns.sums)
+        return reduce_all(columns, **kwargs)
+
+    monkeypatch.setattr(_sums, "reduce_all", record)
+    run(monitor(sgd(0.1)), 1)
+    assert "gradient" in names
+    assert "clipped" not in names
+    run(monitor(optax.chain(optax.clip(0.1), sgd(0.1))), 1)
+    assert "clipped" in names
+
+
+@pytest.mark.optimized
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("make", "g_dtype"),
+    [
+        (lambda: sgd(0.1), jnp.float32),
+        (lambda: sgd(0.1), jnp.float64),
+        (lambda: optax.sgd(0.1, momentum=0.9, accumulator_dtype=jnp.float64), jnp.float32),
+        (lambda: optax.adam(0.1, mu_dtype=jnp.float64), jnp.float32),
+    ],
+    ids=["single", "double", "accumulator_dtype", "mu_dtype"],
+)
+def test_arrays_of_several_precisions_are_measured(make, g_dtype):
+    tx = make()  # Not before, since Optax would take float32.
+    params = {"a": jnp.ones((40, 130), g_dtype), "b": jnp.ones(3, g_dtype)}
+    g = jax.tree.map(lambda x: jnp.full_like(x, 0.5), params)
+    watched = monitor(tx)
+    u, state = jax.jit(watched.update)(g, watched.init(params), params)
+    v = momentax.velocity(state)
+    expected = twin({"g": g, "v": v, "u": u, "θ": params})
+    for key in ("gradient_norm", "velocity_norm", "update_norm", "parameter_norm", "cos"):
+        assert measurements(state)[key] == pytest.approx(expected[key], rel=1e-6), key
+
+
+def test_the_headroom_is_that_of_the_dtype_of_the_velocity():
+    params = jnp.ones(3, jnp.float16)
+    tx = monitor(optax.sgd(0.1, momentum=0.9))
+    _, state = jax.jit(tx.update)(jnp.full(3, 30000, jnp.float16), tx.init(params), params)
+    expected = np.log10(np.finfo(np.float16).max.astype(float) / 30000)
+    assert measurements(state)["headroom"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_learning_rates_under_vmap_have_their_own_readings():

@@ -50,6 +50,27 @@ def test_sharded_parameters_have_the_readings_of_one_device(kind):
         np.testing.assert_allclose(found.history[key], value, rtol=1e-5, atol=1e-6, err_msg=key)
 
 
+def test_a_mesh_of_one_device_changes_no_reading(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:1])
+    rng = np.random.default_rng(0)
+    params = {
+        name: jnp.asarray(rng.normal(size=shape), jnp.float32)
+        for name, shape in {"large": (64, 300), "small": (5,), "scalar": ()}.items()
+    }
+    specs = {"large": PartitionSpec("x", None), "small": PartitionSpec(), "scalar": PartitionSpec()}
+    placed = {
+        name: jax.device_put(leaf, NamedSharding(mesh, specs[name]))
+        for name, leaf in params.items()
+    }
+    tx = monitor(sgd(0.1), curvature=True)
+    update = jax.jit(tx.update)
+    expected, found = (measurements(settle(tx, tree, update)[-1][1]) for tree in (params, placed))
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-6, err_msg=key)
+
+
 def test_the_sample_of_an_axis_that_a_mesh_splits_is_split_evenly():
     mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Explicit,))
     leaf = jax.device_put(jnp.arange(8196.0), NamedSharding(mesh, PartitionSpec("x")))
