@@ -107,9 +107,9 @@ _READING = (
     "each row six times. The caches no longer hold v' when θ' is computed."
 )
 _LAYOUTS = (
-    "The gradient of a convolution has another layout than the velocity and the parameters. Reading "
-    "them together takes about three times as long as in one layout. In addition each step computes "
-    "all new velocities before the first new parameters."
+    "The gradient of a convolution has another layout than the velocity and the parameters. To "
+    "read them together takes about three times as long as in one layout. In addition each step "
+    "computes all new velocities before the first new parameters."
 )
 _MUONS = (("orthogonalize",), "optax.contrib.muon")
 BARS = [
