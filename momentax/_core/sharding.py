@@ -151,6 +151,11 @@ def is_on_mesh(array: jax.Array) -> bool:
     return not jax.typeof(array).sharding.mesh.empty
 
 
+def may_lie_on_several_devices(array: jax.Array) -> bool:
+    """Return whether an array may be split over devices, as far as its type and JAX say."""
+    return jax.device_count() > 1 or is_on_mesh(array)
+
+
 def sharding_in_type(array: jax.Array, *, whole_rows: bool = False) -> NamedSharding | None:
     """Return the sharding that is part of the type of an array, or None on automatic mesh axes.
 

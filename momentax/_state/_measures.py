@@ -15,9 +15,10 @@ import numpy as np
 
 from momentax._core import arithmetic
 from momentax._core.hyperparameters import float_dtype
-from momentax._core.sharding import is_on_mesh, sharding_in_type
+from momentax._core.sharding import may_lie_on_several_devices, sharding_in_type
 from momentax._core.typing import PyTree
 from momentax._state import _sums
+from momentax._state._groups import Groups, bundle
 from momentax._state._sums import Columns, Kinds
 
 # What is measured of each leaf of the parameters: an array, or None where there is none.
@@ -44,125 +45,6 @@ class Measure(NamedTuple):
 
     value: jax.Array
     known: Any
-
-
-class Groups(NamedTuple):
-    """Which leaves are measured together.
-
-    rows: the number of the group of each leaf; NumPy's where it is known while tracing.
-    number: the number of groups.
-    """
-
-    rows: Any
-    number: int
-
-    def total(self, leaves: Any) -> Any:
-        """Sum the numbers of the leaves, on the first axis, over each group."""
-        if self.number == 1:
-            return leaves.sum(axis=0, keepdims=True)
-        if self.are_single:
-            return leaves
-        return jnp.zeros((self.number, *leaves.shape[1:]), leaves.dtype).at[self.rows].add(leaves)
-
-    def largest(self, leaves: jax.Array) -> jax.Array:
-        """Return the largest number of the leaves of each group, -∞ without any."""
-        if self.number == 1:
-            return leaves.max(axis=0, keepdims=True, initial=-jnp.inf)
-        if self.are_single:
-            return leaves
-        least = jnp.full((self.number, *leaves.shape[1:]), -jnp.inf, leaves.dtype)
-        return least.at[self.rows].max(leaves)
-
-    def any(self, leaves: Any) -> Any:
-        """Return which groups have a leaf for which something holds.
-
-        The answer is NumPy's where it is known while tracing.
-        """
-        return self.total(leaves.astype(np.int32)) > 0
-
-    def each(self, groups: jax.Array) -> list[Any]:
-        """Return the number of the group of each leaf."""
-        if self.number == 1:
-            return [groups[0]] * len(self.rows)
-        return list(groups if self.are_single else groups[self.rows])
-
-    @property
-    def are_single(self) -> bool:
-        """Whether each leaf is its own group."""
-        return isinstance(self.rows, np.ndarray) and len(self.rows) == self.number
-
-
-# Bundles.
-
-
-class Bundles(NamedTuple):
-    """Which leaves are joined to one array and reduced together.
-
-    groups: which bundles are measured together.
-    members: the numbers of the leaves in each bundle.
-    """
-
-    groups: Groups
-    members: list[list[int]]
-
-    def join(self, leaves: Sequence[Sequence[Any]]) -> list[list[Any]]:
-        """Join the arrays of the leaves of each bundle, kind by kind; None stays None."""
-        return [_join([leaves[i] for i in members]) for members in self.members]
-
-
-def _join(leaves: Sequence[Sequence[Any]]) -> list[Any]:
-    if len(leaves) == 1:
-        return list(leaves[0])
-    joined: dict[tuple[int, ...], Any] = {}  # Arrays that are the same stay the same.
-    columns = list(zip(*leaves, strict=True))
-    for column in columns:
-        place = tuple(map(id, column))
-        if place not in joined:
-            is_there = column[0] is not None  # And so are the others.
-            joined[place] = jnp.concatenate(list(map(jnp.ravel, column))) if is_there else None
-    return [joined[tuple(map(id, column))] for column in columns]
-
-
-def _may_join(groups: Groups) -> bool:
-    """Return whether leaves may be joined, and each row of a leaf counts as a leaf.
-
-    With more than one device this would send arrays from one device to another.
-    """
-    return groups.number == 1 and jax.device_count() == 1
-
-
-def bundle(
-    groups: Groups,
-    leaves: Sequence[Sequence[Any]],
-    largest: float,
-    *,
-    apart: Sequence[Any] | None = None,
-) -> Bundles:
-    """Join leaves of a single group whose arrays have the same kinds and dtypes.
-
-    XLA:CPU takes longer to start the reduction of a small leaf than to carry it out. It also
-    allocates the results of every reduction at each call, even in the branch of a `lax.cond` that
-    does not run.
-
-    Args:
-        groups: Which leaves are measured together.
-        leaves: The arrays of each leaf, some of which may be None.
-        largest: The number of entries of the largest leaf to join.
-        apart: A value for each leaf; leaves with different values are not joined.
-    """
-    members: dict[Any, list[int]] = {}
-    for i, arrays in enumerate(leaves):
-        present = [x for x in arrays if x is not None]
-        may_join = all(x.size <= largest and not is_on_mesh(x) for x in present)
-        ids = list(map(id, arrays))
-        same = tuple(map(ids.index, ids))
-        dtypes = tuple(None if x is None else x.dtype for x in arrays)
-        value = None if apart is None else apart[i]
-        key = (same, dtypes, value) if may_join and _may_join(groups) else i
-        members.setdefault(key, []).append(i)
-    if len(members) < len(leaves):
-        groups = Groups(np.zeros(len(members), np.int32), groups.number)
-    return Bundles(groups, list(members.values()))
 
 
 # The measures of groups.
@@ -223,6 +105,12 @@ def _bundled(
     return bundles.groups, [Kinds(*row[:-1]) for row in joined], [row[-1] for row in joined]
 
 
+def _wide(leaves: Sequence[Kinds], steps: Parts) -> tuple[list[Kinds], list[Any]]:
+    """Return the arrays of each leaf, and its step, in the widest of their compute dtypes."""
+    wide = [_sums.upcast(*each) for each in zip(leaves, steps, strict=True)]
+    return [parts for parts, _ in wide], [step for _, step in wide]
+
+
 def _log_to_overflow(v: Any, numbers: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """Return log10(max |v| / m), where m is the largest number of the dtype of v."""
     if v is None:
@@ -271,11 +159,10 @@ def _measure(
 
     The arrays of each kind, a column of units, were divided by the unit of their group.
     """
-    wide = [_sums.upcast(*each) for each in zip(leaves, steps, strict=True)]
-    leaves, steps = [parts for parts, _ in wide], [step for _, step in wide]
+    leaves, steps = _wide(leaves, steps)
     ratios = _ratios(groups, leaves)
     sums = [
-        _sums.leaf_sums(parts, ratio, step, by_row=_may_join(groups))
+        _sums.leaf_sums(parts, ratio, step, by_row=groups.number == 1)
         for parts, ratio, step in zip(leaves, groups.each(ratios), steps, strict=True)
     ]
     number = len(Kinds._fields)
@@ -301,13 +188,15 @@ def _measure(
 
 def _ratios(groups: Groups, leaves: Sequence[Kinds]) -> jax.Array:
     """Return about the ratio r of each group for which g - r v is smallest, from samples."""
-    has_both = has(leaves, "velocity", "gradient")
-    # A few entries are enough. With several devices XLA would send them from one to another, but
-    # not those of a small leaf as a whole.
-    number = 256 if _may_join(groups) else _SAMPLE
+
+    def sample_of(x: jax.Array) -> jax.Array:
+        # A few entries are enough. On several devices a part of a leaf is sent to the others, and a
+        # whole leaf is not.
+        return sample(x, _SAMPLE if may_lie_on_several_devices(x) else 256)
+
     samples = [
-        tuple(sample(x, number) for x in (parts.velocity, parts.gradient)) if both else (None, None)
-        for parts, both in zip(leaves, has_both, strict=True)
+        (sample_of(parts.velocity), sample_of(parts.gradient)) if both else (None, None)
+        for parts, both in zip(leaves, has(leaves, "velocity", "gradient"), strict=True)
     ]
     bundles = bundle(groups, samples, np.inf)
     products = [
@@ -322,10 +211,8 @@ def _ratios(groups: Groups, leaves: Sequence[Kinds]) -> jax.Array:
 
 def _measure_scaled(groups: Groups, leaves: Sequence[Kinds], steps: Parts) -> Totals:
     """Return the measures of arrays that are divided by powers of two near their largest entry."""
-    wide = [_sums.upcast(*each) for each in zip(leaves, steps, strict=True)]
-    leaves, steps = [parts for parts, _ in wide], [step for _, step in wide]
-    by_row = _may_join(groups)
-    maxima = [_sums.leaf_maxima(parts, by_row=by_row) for parts in leaves]
+    leaves, steps = _wide(leaves, steps)
+    maxima = [_sums.leaf_maxima(parts, by_row=groups.number == 1) for parts in leaves]
     units = arithmetic.power_near(groups.largest(_table(maxima, Kinds._fields)))
 
     def scaled(parts: Kinds, row: Any) -> Kinds:

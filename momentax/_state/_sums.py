@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from momentax._core import arithmetic
 from momentax._core.hyperparameters import float_dtype
-from momentax._core.sharding import is_on_mesh, sharding_in_type
+from momentax._core.sharding import may_lie_on_several_devices, sharding_in_type
 
 
 class Kinds(NamedTuple):
@@ -76,7 +76,8 @@ class Columns(NamedTuple):
 def reduce_all(columns: Columns, *, by_row: bool = False) -> dict[str, jax.Array]:
     """Return the sum, count or maximum of each array, as a vector of one number.
 
-    With by_row it is a vector of the numbers of all rows, except for arrays that lie on a mesh.
+    With by_row it is a vector of the numbers of all rows, except for arrays that may lie on several
+    devices.
     """
     names = [*columns.sums, *columns.counts, *columns.maxima]
     if not names:
@@ -86,7 +87,7 @@ def reduce_all(columns: Columns, *, by_row: bool = False) -> dict[str, jax.Array
         [in_rows(x).astype(jnp.int32) for x in columns.counts.values()],
         [_as_integer(in_rows(x)) for x in columns.maxima.values()],
     )
-    if _may_lie_on_several_devices(next(x for kind in kinds for x in kind)):
+    if may_lie_on_several_devices(next(x for kind in kinds for x in kind)):
         # The partial results of a stack would be sent to all devices as one larger array.
         sums, counts, maxima = _reduce_each(False, *kinds)
     else:
@@ -98,10 +99,6 @@ def reduce_all(columns: Columns, *, by_row: bool = False) -> dict[str, jax.Array
         for x, like in zip(maxima, columns.maxima.values(), strict=True)
     ]
     return dict(zip(names, [*sums, *counts, *maxima], strict=True))
-
-
-def _may_lie_on_several_devices(array: jax.Array) -> bool:
-    return jax.device_count() > 1 or is_on_mesh(array)
 
 
 def _as_integer(x: jax.Array) -> jax.Array:
@@ -216,7 +213,7 @@ def in_rows(array: jax.Array) -> jax.Array:
     devices.
     """
     shape = array.shape or (1,)
-    if not _may_lie_on_several_devices(array) and _length_of_rows(array.size) is not None:
+    if not may_lie_on_several_devices(array) and _length_of_rows(array.size) is not None:
         shape = (array.size,)
     axes = _row_axes(shape)
     kept, length = shape[: len(shape) - axes], math.prod(shape[len(shape) - axes :])

@@ -12,7 +12,8 @@ import optax
 from momentax._core import arguments, arithmetic
 from momentax._core.hyperparameters import float_dtype
 from momentax._core.typing import PyTree
-from momentax._state._measures import Groups, sample
+from momentax._state._groups import Groups
+from momentax._state._measures import sample
 from momentax._state._names import leaf_names
 from momentax._wrappers._readings import COLUMNS
 

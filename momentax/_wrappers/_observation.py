@@ -16,7 +16,8 @@ from momentax._core.hyperparameters import float_dtype
 from momentax._core.recompute import recompute
 from momentax._core.typing import PyTree
 from momentax._state import _measures
-from momentax._state._measures import Groups, Measure, Parts
+from momentax._state._groups import Groups
+from momentax._state._measures import Measure, Parts
 from momentax._state._sums import Kinds
 from momentax._wrappers._monitor_state import (
     LastGradient,

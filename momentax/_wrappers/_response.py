@@ -20,7 +20,8 @@ from momentax._core import arithmetic
 from momentax._core.codecs import decode
 from momentax._core.hyperparameters import float_dtype
 from momentax._core.typing import PyTree
-from momentax._state._measures import Groups, Measure
+from momentax._state._groups import Groups
+from momentax._state._measures import Measure
 from momentax._state._velocity import fill_velocities
 from momentax._wrappers._parts import parts_like, velocity_parts
 

@@ -124,7 +124,7 @@ def test_every_reading_equals_its_twin(dtype, every):
     chex.assert_trees_all_equal(dict(measured), {k: x[-1] for k, x in measured.history.items()})
 
 
-# Leaves of one row and of many, and one of which no axis is a row.
+# Leaves of one row and of many, and one whose size is prime, so that no equal rows make it up.
 LARGE = [(3, 3, 64, 32), (64,), (3, 3, 32, 64), (32,), (96, 1000), (10007,), (1000,), ()]
 
 
@@ -268,7 +268,6 @@ def test_a_derivative_through_the_updates_is_that_without_a_monitor(every, trans
 
 def test_a_gradient_that_is_not_clipped_is_measured_once(monkeypatch):
     names = set()
-
     reduce_all = _sums.reduce_all
 
     def record(columns, **kwargs):
