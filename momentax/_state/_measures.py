@@ -6,7 +6,7 @@ the arrays are read again, scaled by powers of two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from momentax._core.sharding import may_lie_on_several_devices, sharding_in_type
 from momentax._core.typing import PyTree
 from momentax._state import _sums
 from momentax._state._groups import Groups, bundle
-from momentax._state._sums import Columns, Kinds
+from momentax._state._sums import Columns, Kinds, Table
 
 # What is measured of each leaf of the parameters: an array, or None where there is none.
 Parts = Sequence[Any]
@@ -89,9 +89,7 @@ def measure(
     totals = jax.lax.cond(
         is_accurate, lambda: totals, lambda: _measure_scaled(*_bundled(groups, *read()))
     )
-    pairs = zip(leaves, sums, strict=True)
-    near = [_log_to_overflow(parts.velocity, numbers) for parts, numbers in pairs]
-    nearest = bundles.largest(_table(near, ["log"], missing=-np.inf))
+    nearest = bundles.largest(_largest_logs(leaves, sums))
     return totals, -nearest[:, 0]
 
 
@@ -111,28 +109,30 @@ def _wide(leaves: Sequence[Kinds], steps: Parts) -> tuple[list[Kinds], list[Any]
     return [parts for parts, _ in wide], [step for _, step in wide]
 
 
-def _log_to_overflow(v: Any, numbers: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Return log10(max |v| / m), where m is the largest number of the dtype of v."""
-    if v is None:
-        return {}
-    limit = float(jnp.finfo(v.dtype).max)
-    return {"log": jnp.log10(numbers["largest"]) - np.log10(limit).item()}
+def _largest_logs(leaves: Sequence[Kinds], sums: Sequence[Table]) -> jax.Array:
+    """Return log10(max |v| / m) of each row, where m is the largest number of the dtype of v."""
+    limits = [1.0 if x.velocity is None else float(jnp.finfo(x.velocity.dtype).max) for x in leaves]
+    logs = [np.full(len(table.numbers), np.log10(m)) for table, m in zip(sums, limits, strict=True)]
+    largest = jnp.log10(_table(sums, ["largest"]))
+    return largest - np.concatenate([np.zeros(0), *logs]).astype(largest.dtype)[:, None]
 
 
-def _table(
-    leaves: Sequence[Mapping[str, Any]], names: Sequence[str], *, missing: float = 0
-) -> jax.Array:
-    """Return the numbers of the rows of all leaves, a column for each name.
+def _table(leaves: Sequence[Table], names: Sequence[str]) -> jax.Array:
+    """Return the rows of the tables of all leaves, with the named columns; 0 where there is none.
 
     Without the barrier XLA would reduce the rows of each leaf separately.
     """
-    tables = [jnp.zeros((0, len(names)), float_dtype())]
-    for numbers in leaves:
-        like = next(iter(numbers.values()), np.zeros(1))
-        default = jnp.full_like(like, missing, float_dtype())
-        columns = [jnp.asarray(numbers.get(name, default), float_dtype()) for name in names]
-        tables.append(jnp.stack(columns, axis=1))
-    return jax.lax.optimization_barrier(jnp.concatenate(tables))
+    if leaves and all(leaf.columns == leaves[0].columns for leaf in leaves):
+        joined = jnp.concatenate([leaf.numbers for leaf in leaves])
+        leaves = [leaves[0]._replace(numbers=jax.lax.optimization_barrier(joined))]
+    rows = [jnp.zeros((0, len(names)), float_dtype()), *(_columns(leaf, names) for leaf in leaves)]
+    return jax.lax.optimization_barrier(jnp.concatenate(rows))
+
+
+def _columns(table: Table, names: Sequence[str]) -> jax.Array:
+    zeros = jnp.zeros(len(table.numbers), float_dtype())
+    columns = [table.column(name) if name in table.columns else zeros for name in names]
+    return jnp.stack(columns, axis=1)
 
 
 def has(leaves: Sequence[Kinds], *kinds: str) -> np.ndarray:
@@ -154,7 +154,7 @@ def _measure(
     leaves: Sequence[Kinds],
     steps: Parts,
     units: Any = 1,
-) -> tuple[Totals, list[dict[str, jax.Array]], jax.Array]:
+) -> tuple[Totals, list[Table], jax.Array]:
     """Return the measures, the sums over each leaf, and whether all measures are accurate.
 
     The arrays of each kind, a column of units, were divided by the unit of their group.
@@ -273,12 +273,13 @@ def signal_to_noise(
     bundles = bundle(groups, samples, np.inf, apart=weights)
     units = bundles.groups.each(arithmetic.power_near(norms))
 
-    def sums(x: Any, y: Any, weight: float, unit: Any) -> dict[str, jax.Array]:
+    def sums(x: Any, y: Any, weight: float, unit: Any) -> Table:
         if x is None:
-            return {}
+            return _sums.reduce_all(Columns({}))
         x, y = _sums.scale(x, unit), _sums.scale(y, unit)
         products = {"signal": _sums.product(x, y), "noise": _sums.product(x - y, x - y)}
-        return {name: weight * x for name, x in _sums.reduce_all(Columns(products)).items()}
+        found = _sums.reduce_all(Columns(products))
+        return found._replace(numbers=jnp.asarray(weight, float_dtype()) * found.numbers)
 
     found = [
         sums(x, y, weights[first], unit)

@@ -73,15 +73,34 @@ class Columns(NamedTuple):
     maxima: Mapping[str, jax.Array] = {}
 
 
-def reduce_all(columns: Columns, *, by_row: bool = False) -> dict[str, jax.Array]:
-    """Return the sum, count or maximum of each array, as a vector of one number.
+class Table(NamedTuple):
+    """Numbers of one or several rows of some arrays.
 
-    With by_row it is a vector of the numbers of all rows, except for arrays that may lie on several
-    devices.
+    columns: the number of the column of each name. Two names may have the same column.
+    numbers: an array of the shape (rows, columns), of the dtype `float_dtype()`.
+    """
+
+    columns: Mapping[str, int]
+    numbers: jax.Array
+
+    def column(self, name: str) -> jax.Array:
+        """Return the numbers of all rows with some name."""
+        return self.numbers[:, self.columns[name]]
+
+    def also(self, **names: str) -> Table:
+        """Return the table with further names of some columns."""
+        further = {new: self.columns[old] for new, old in names.items()}
+        return self._replace(columns={**self.columns, **further})
+
+
+def reduce_all(columns: Columns, *, by_row: bool = False) -> Table:
+    """Return the sum, count or maximum of each array, in a single row.
+
+    With by_row there is a row for each row of the arrays, unless they may lie on several devices.
     """
     names = [*columns.sums, *columns.counts, *columns.maxima]
     if not names:
-        return {}
+        return Table({}, jnp.zeros((1, 0), float_dtype()))
     kinds = (
         [in_rows(x) for x in columns.sums.values()],
         [in_rows(x).astype(jnp.int32) for x in columns.counts.values()],
@@ -94,11 +113,12 @@ def reduce_all(columns: Columns, *, by_row: bool = False) -> dict[str, jax.Array
         sums, counts, maxima = jax.lax.platform_dependent(
             *kinds, cpu=partial(_reduce_stacks, by_row), default=partial(_reduce_each, by_row)
         )
-    maxima = [
-        jax.lax.bitcast_convert_type(x, like.dtype)
-        for x, like in zip(maxima, columns.maxima.values(), strict=True)
-    ]
-    return dict(zip(names, [*sums, *counts, *maxima], strict=True))
+    if maxima is not None:
+        like = next(iter(columns.maxima.values()))
+        maxima = jax.lax.bitcast_convert_type(maxima, like.dtype)
+    found = [x.astype(float_dtype()) for x in (sums, counts, maxima) if x is not None]
+    numbers = jnp.concatenate(found, axis=1)
+    return Table({name: i for i, name in enumerate(names)}, numbers)
 
 
 def _as_integer(x: jax.Array) -> jax.Array:
@@ -110,19 +130,24 @@ def _as_integer(x: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(x, integer)
 
 
-def _reduce_each(by_row: bool, *kinds: list[jax.Array]) -> list[list[jax.Array]]:
-    """Reduce all sums, counts and maxima by one reducer with a result for each of them."""
+def _reduce_each(by_row: bool, *kinds: list[jax.Array]) -> list[jax.Array | None]:
+    """Reduce all sums, counts and maxima by one reducer with a result for each of them.
+
+    Return the results of each kind, an array with a column for each of its arrays, or None.
+    """
     arrays = [x for kind in kinds for x in kind]
     rows = arrays[0].ndim - _row_axes(arrays[0].shape)
     found = _reduce(arrays, [len(kind) for kind in kinds], range(rows, arrays[0].ndim))
     if not by_row:
         found = _reduce(found, [len(kind) for kind in kinds], range(rows))
-    results = iter([jnp.ravel(x) for x in found])
-    return [[next(results) for _ in kind] for kind in kinds]
+    columns = iter([jnp.reshape(x, (-1, 1)) for x in found])
+    return [
+        jnp.concatenate([next(columns) for _ in kind], axis=1) if kind else None for kind in kinds
+    ]
 
 
-def _reduce_stacks(by_row: bool, *kinds: list[jax.Array]) -> list[list[jax.Array]]:
-    """Reduce a stack of the sums, one of the counts and one of the maxima.
+def _reduce_stacks(by_row: bool, *kinds: list[jax.Array]) -> list[jax.Array | None]:
+    """Reduce a stack of the sums, one of the counts and one of the maxima, as `_reduce_each` does.
 
     XLA:CPU vectorizes a reduction if its reducer has one floating-point operation, as it has here.
     The results for a row are computed one after another, with the row in the cache.
@@ -132,15 +157,15 @@ def _reduce_stacks(by_row: bool, *kinds: list[jax.Array]) -> list[list[jax.Array
     sums, counts, maxima = kinds
     # With a single operand XLA:CPU would not join the stack and the reduction, but would write the
     # stack to memory. This count is a second operand.
-    counts = counts or [(first != first).astype(jnp.int32)]
+    stacked = sums, counts or [(first != first).astype(jnp.int32)], maxima
 
     def stack(kind: list[jax.Array]) -> jax.Array:
         zeros = [jnp.zeros_like(kind[0])] * (height - len(kind))
         # With the zeros first, and this axis before those of the rows, the loops are fastest.
         return jnp.stack([*zeros, *kind], rows)
 
-    stacks = [stack(kind) for kind in (sums, counts, maxima) if kind]
-    numbers = [min(len(kind), 1) for kind in (sums, counts, maxima)]
+    stacks = [stack(kind) for kind in stacked if kind]
+    numbers = [min(len(kind), 1) for kind in stacked]
     found = _reduce(stacks, numbers, range(rows + 1, first.ndim + 1))
     found = jax.lax.optimization_barrier(found)  # XLA would remove an operand that nobody uses.
     if not by_row:
@@ -148,7 +173,7 @@ def _reduce_stacks(by_row: bool, *kinds: list[jax.Array]) -> list[list[jax.Array
     results = iter([jnp.reshape(x, (-1, height)) for x in found])
     tables = [next(results) if number else None for number in numbers]
     return [
-        [] if table is None else [table[:, height - len(kind) + i] for i in range(len(kind))]
+        None if table is None or not kind else table[:, height - len(kind) :]
         for table, kind in zip(tables, kinds, strict=True)
     ]
 
@@ -223,7 +248,7 @@ def in_rows(array: jax.Array) -> jax.Array:
     return array.reshape(*kept, length // row, row)
 
 
-def leaf_sums(parts: Kinds, ratio: Any, step: Any, *, by_row: bool) -> dict[str, jax.Array]:
+def leaf_sums(parts: Kinds, ratio: Any, step: Any, *, by_row: bool) -> Table:
     """Return all sums over one leaf, or over each of its rows.
 
     Args:
@@ -246,9 +271,9 @@ def leaf_sums(parts: Kinds, ratio: Any, step: Any, *, by_row: bool) -> dict[str,
         sums["slope"] = product(g, in_rows(step))
     found = reduce_all(Columns(sums, counts, maxima), by_row=by_row)
     if g is not None and v is not None:
-        found |= {"both velocity": found["velocity"], "both gradient": found["gradient"]}
+        found = found.also(**{"both velocity": "velocity", "both gradient": "gradient"})
     if parts.clipped is not None and parts.clipped is g:
-        found["clipped"] = found["gradient"]
+        found = found.also(clipped="gradient")
     return found
 
 
@@ -264,7 +289,7 @@ def upcast(parts: Kinds, step: Any) -> tuple[Kinds, Any]:
     return parts.map(cast), None if step is None else cast("step", step)
 
 
-def leaf_maxima(parts: Kinds, *, by_row: bool) -> dict[str, jax.Array]:
+def leaf_maxima(parts: Kinds, *, by_row: bool) -> Table:
     """Return the largest magnitude of each part, and the number of entries that are not finite.
 
     With by_row they are those of each row.

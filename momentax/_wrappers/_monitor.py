@@ -11,7 +11,7 @@ import optax
 from momentax._core import arguments
 from momentax._core.transformations import Observed, transformation
 from momentax._wrappers._monitor_state import LastStep, MonitorState, Options, first_state
-from momentax._wrappers._observation import Call, after_readings, constant, observe
+from momentax._wrappers._observation import Call, computed_after, constant, observe
 
 
 def monitor(
@@ -138,11 +138,13 @@ def monitor(
         if not any(map(arguments.is_traced, jax.tree.leaves((moment, own)))):
             # Without a trace each operation would be compiled and called separately.
             moment = moment._replace(clipped=constant(call.clipped()))
-            return u, observe_concrete(moment, own)._replace(inner_state=inner)
+            after, _ = observe_concrete(moment, own)
+            return u, after._replace(inner_state=inner)
         moment = moment._replace(clipped=call.clipped, update=call.update_again(u, inner))
-        after = observe(options, moment, own)
+        after, read = observe(options, moment, own)
         # The parameters are read before the update overwrites them.
-        return after_readings(after, u), after._replace(inner_state=inner)
+        u = computed_after(read, own.monitor_count, u)
+        return u, after._replace(inner_state=inner)
 
     monitored = Observed(*transformation(init, update, MonitorState))
     monitored.observed = tx

@@ -135,31 +135,39 @@ class Call(NamedTuple):
         return compute
 
 
-def after_readings(state: MonitorState, tree: PyTree) -> PyTree:
-    """Return a tree whose arrays XLA computes only when the readings are known."""
-    is_negative = state.monitor_count < 0  # It never is; XLA does not know that.
-    reading = jnp.sum(state.latest)
+def computed_after(number: jax.Array, count: Any, tree: PyTree) -> PyTree:
+    """Return a tree whose arrays XLA computes only when a number is known.
+
+    The count is never negative, so that the number enters nowhere; XLA does not know that.
+    """
 
     def wait(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array):
             return leaf
-        return jnp.where(is_negative, reading.astype(leaf.dtype), leaf)
+        return jnp.where(count < 0, number.astype(leaf.dtype), leaf)
 
     return jax.tree.map(wait, tree)
 
 
-def observe(options: Options, now: Moment, state: MonitorState) -> MonitorState:
-    """Return the state after an update, without the state of tx."""
+def observe(options: Options, now: Moment, state: MonitorState) -> tuple[MonitorState, jax.Array]:
+    """Measure an update, and keep what the next readings need.
+
+    Returns:
+        The state after the update, without the state of tx, and a number that is known when all
+        arrays have been read.
+    """
     count = state.monitor_count
     fields = ("every", "latest", "latest_count", "history", "history_counts")
     before = {field: getattr(state, field) for field in fields}
-    readings = _every(count, options, partial(_read, options, now, state), before)
+    read = partial(_read, options, now, state)
+    readings, norms = _every(count, options, read, (before, jnp.zeros((), float_dtype())))
     state = state._replace(**readings)
     next_count = optax.safe_increment(count)
     remembered = partial(_remember, options, now, state)
     # The readings need `previous`. Without this order XLA would copy it before it is overwritten.
-    previous = _every(after_readings(state, next_count), options, remembered, state.previous)
-    return state._replace(monitor_count=next_count, previous=previous)
+    known = computed_after(jnp.sum(state.latest), count, next_count)
+    previous = _every(known, options, remembered, state.previous)
+    return state._replace(monitor_count=next_count, previous=previous), norms
 
 
 def _every(count: Any, options: Options, function: Callable[[], Any], otherwise: Any) -> Any:
@@ -171,8 +179,13 @@ def _every(count: Any, options: Options, function: Callable[[], Any], otherwise:
     )
 
 
-def _read(options: Options, now: Moment, state: MonitorState) -> dict[str, jax.Array | None]:
-    """Return the fields of the state that hold the readings, with a new reading."""
+def _read(
+    options: Options, now: Moment, state: MonitorState
+) -> tuple[dict[str, jax.Array | None], jax.Array]:
+    """Return the fields of the state that hold the readings, with a new reading, and a number.
+
+    The number is known when all arrays have been read, and the readings a little later.
+    """
     measured = _measure(options, now, state)
     row = as_row(measured, len(state.latest)).astype(state.latest.dtype)
     history, counts = state.history, state.history_counts
@@ -180,13 +193,15 @@ def _read(options: Options, now: Moment, state: MonitorState) -> dict[str, jax.A
         reading = jax.lax.div(state.monitor_count, jnp.int32(options.every))
         place = jax.lax.rem(reading, jnp.int32(len(history)))
         history, counts = history.at[place].set(row), counts.at[place].set(state.monitor_count)
-    return {
+    fields = {
         "every": jnp.asarray(options.every, jnp.int32),
         "latest": row,
         "latest_count": state.monitor_count,
         "history": history,
         "history_counts": counts,
     }
+    norms = [jnp.sum(measured[kind].value) for kind in Kinds._fields]
+    return fields, jnp.asarray(sum(norms), float_dtype())
 
 
 def _measure(options: Options, now: Moment, state: MonitorState) -> dict[str, Measure]:
@@ -335,11 +350,12 @@ def _remember(options: Options, now: Moment, state: MonitorState) -> LastGradien
         )
 
     known = jnp.asarray([part is not None for part in g], jnp.bool_)
-    kept = LastGradient(known, replaced(like, after_readings(state, _samples(g))))
+    readings, count = jnp.sum(state.latest), state.monitor_count
+    kept = LastGradient(known, replaced(like, computed_after(readings, count, _samples(g))))
     if not isinstance(previous, LastStep):
         return kept
     groups = options.groups(state)
-    u = parts_like(after_readings(state, now.computed_update), like)
+    u = parts_like(computed_after(readings, count, now.computed_update), like)
     leaves = [Kinds(part, None, None, each, None) for part, each in zip(g, u, strict=True)]
     totals, _ = _measures.measure(groups, lambda: (leaves, u))
     length = totals.norms[:, Kinds._fields.index("update")]

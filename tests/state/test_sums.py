@@ -29,6 +29,12 @@ def columns_of(shape, dtype, seed=0):
     return Columns({"sum": x, "other sum": y * y}, {"count": x * y < 0}, {"largest": np.abs(x)})
 
 
+def reduced(columns, **options):
+    """Return a dict of the columns of the table that `reduce_all` returns."""
+    table = reduce_all(columns, **options)
+    return {name: table.column(name) for name in table.columns}
+
+
 def as_jax(columns):
     return Columns(*({name: jnp.asarray(x) for name, x in kind.items()} for kind in columns))
 
@@ -43,7 +49,7 @@ def twin(columns):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_all_columns_are_reduced(shape):
     columns = columns_of(shape, np.float32)
-    found = jax.jit(lambda given: reduce_all(given))(as_jax(columns))
+    found = jax.jit(lambda given: reduced(given))(as_jax(columns))
     assert set(found) == set(NAMES)
     chex.assert_shape(list(found.values()), (1,))
     for name, value in twin(columns).items():
@@ -55,7 +61,7 @@ def test_all_columns_are_reduced(shape):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_rows_of_an_array_make_the_whole(shape):
     columns = columns_of(shape, np.float32)
-    found = jax.jit(lambda given: reduce_all(given, by_row=True))(as_jax(columns))
+    found = jax.jit(lambda given: reduced(given, by_row=True))(as_jax(columns))
     (rows,) = {x.shape for x in found.values()}
     assert len(rows) == 1
     whole = {name: x.max() if name == "largest" else x.sum() for name, x in found.items()}
@@ -66,7 +72,7 @@ def test_the_rows_of_an_array_make_the_whole(shape):
 @pytest.mark.usefixtures("x64")
 def test_double_precision_stays():
     columns = columns_of((3, 5000), np.float64)
-    found = reduce_all(as_jax(columns))
+    found = reduced(as_jax(columns))
     chex.assert_type(list(found.values()), jnp.float64)
     for name, value in twin(columns).items():
         np.testing.assert_allclose(found[name][0], value, rtol=1e-13, err_msg=name)
@@ -80,7 +86,7 @@ def test_some_columns_alone(kept):
             for kind in columns_of((40, 300), np.float32)
         )
     )
-    found = jax.jit(lambda given: reduce_all(given))(as_jax(columns))
+    found = jax.jit(lambda given: reduced(given))(as_jax(columns))
     assert set(found) == set(kept)
     for name, value in twin(columns).items():
         np.testing.assert_allclose(found[name][0], value, rtol=2e-6, atol=1e-3)
@@ -88,7 +94,7 @@ def test_some_columns_alone(kept):
 
 def test_a_value_that_is_not_a_number_is_seen():
     x = jnp.ones(9000).at[8500].set(jnp.nan)
-    found = reduce_all(Columns({"sum": x}, {"count": jnp.isnan(x)}, {"largest": jnp.abs(x)}))
+    found = reduced(Columns({"sum": x}, {"count": jnp.isnan(x)}, {"largest": jnp.abs(x)}))
     assert np.isnan(found["sum"][0])
     assert np.isnan(found["largest"][0])
     assert found["count"][0] == 1
@@ -105,5 +111,15 @@ def test_rows_keep_all_entries_in_order(shape, number_of_devices):
 
 def test_a_sum_of_many_equal_numbers_is_accurate():
     x = jnp.full((1031, 1033), 0.1)
-    found = jax.jit(lambda x: reduce_all(Columns({"sum": x}, {}, {"largest": x})))(x)
+    found = jax.jit(lambda x: reduced(Columns({"sum": x}, {}, {"largest": x})))(x)
     np.testing.assert_allclose(found["sum"][0], np.float64(np.float32(0.1)) * x.size, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+def test_single_precision_beside_x64():
+    columns = columns_of((40, 300), np.float32)
+    without_sums = Columns({}, columns.counts, columns.maxima)
+    found = reduced(as_jax(without_sums))
+    chex.assert_type(list(found.values()), jnp.float64)
+    for name, value in found.items():
+        assert float(value[0]) == float(twin(columns)[name])
