@@ -430,20 +430,28 @@ def test_the_velocity_is_seen_through_the_monitor_and_there_is_one_count():
     assert measurements(reset) == measurements(state)
 
 
-def costs(tx):
+LARGE = {  # Parameters with more entries than a sample.
+    "flat": jax.ShapeDtypeStruct((1 << 16,), jnp.float32),
+    "matrices": [jax.ShapeDtypeStruct((3, 3, 64, 64 + i), jnp.float32) for i in range(4)],
+}
+
+
+def costs(tx, params=LARGE["flat"]):
     """Return the costs of an update and its application with donated parameters and state."""
 
     def step(params, state, g):
         u, state = tx.update(g, state, params)
         return optax.apply_updates(params, u), state
 
-    params = jax.ShapeDtypeStruct((1 << 16,), jnp.float32)
     return audit(step, params, jax.eval_shape(tx.init, params), args=(params,))
 
 
-def test_a_step_of_every_tenth_reading_copies_and_allocates_nothing():
-    found = costs(monitor(sgd(0.1), every=10))
-    assert found.copies == []
+@pytest.mark.parametrize("tree", LARGE)
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_step_copies_and_allocates_nothing(every, tree):
+    found = costs(monitor(sgd(0.1), every=every), LARGE[tree])
+    # The branch that measures very large and very small numbers writes what it reduces.
+    assert [line for line in found.copies if "/cond/branch_0_fun/stack" not in line] == []
     assert found.aliased == found.donated
     assert found.temporary <= 1  # The rows of the sums, and samples of 4,096 of the entries.
 
