@@ -118,7 +118,7 @@ def _largest_logs(leaves: Sequence[Kinds], sums: Sequence[Table]) -> jax.Array:
 
 
 def _table(leaves: Sequence[Table], names: Sequence[str]) -> jax.Array:
-    """Return the rows of the tables of all leaves, with the named columns; 0 where there is none.
+    """Return the rows of the tables of all leaves, with named columns, 0 where a leaf lacks one.
 
     Without the barrier XLA would reduce the rows of each leaf separately.
     """

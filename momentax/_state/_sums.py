@@ -74,9 +74,9 @@ class Columns(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Numbers of one or several rows of some arrays.
+    """Reduced values: a row for each row of the arrays, or one row for all of them.
 
-    columns: the number of the column of each name. Two names may have the same column.
+    columns: the index of the column of each name. Two names may have the same column.
     numbers: an array of the shape (rows, columns), of the dtype `float_dtype()`.
     """
 
@@ -133,7 +133,8 @@ def _as_integer(x: jax.Array) -> jax.Array:
 def _reduce_each(by_row: bool, *kinds: list[jax.Array]) -> list[jax.Array | None]:
     """Reduce all sums, counts and maxima by one reducer with a result for each of them.
 
-    Return the results of each kind, an array with a column for each of its arrays, or None.
+    Return the results of each kind, an array with a column for each of its arrays; None for a
+    kind without arrays.
     """
     arrays = [x for kind in kinds for x in kind]
     rows = arrays[0].ndim - _row_axes(arrays[0].shape)

@@ -11,7 +11,7 @@ import optax
 from momentax._core import arguments
 from momentax._core.transformations import Observed, transformation
 from momentax._wrappers._monitor_state import LastStep, MonitorState, Options, first_state
-from momentax._wrappers._observation import Call, computed_after, constant, observe
+from momentax._wrappers._observation import Call, after_number, constant, observe
 
 
 def monitor(
@@ -141,9 +141,9 @@ def monitor(
             after, _ = observe_concrete(moment, own)
             return u, after._replace(inner_state=inner)
         moment = moment._replace(clipped=call.clipped, update=call.update_again(u, inner))
-        after, read = observe(options, moment, own)
+        after, norm_sum = observe(options, moment, own)
         # The parameters are read before the update overwrites them.
-        u = computed_after(read, own.monitor_count, u)
+        u = after_number(norm_sum, own.monitor_count, u)
         return u, after._replace(inner_state=inner)
 
     monitored = Observed(*transformation(init, update, MonitorState))

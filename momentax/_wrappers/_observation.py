@@ -135,7 +135,7 @@ class Call(NamedTuple):
         return compute
 
 
-def computed_after(number: jax.Array, count: Any, tree: PyTree) -> PyTree:
+def after_number(number: jax.Array, count: Any, tree: PyTree) -> PyTree:
     """Return a tree whose arrays XLA computes only when a number is known.
 
     The count is never negative, so that the number enters nowhere; XLA does not know that.
@@ -153,21 +153,21 @@ def observe(options: Options, now: Moment, state: MonitorState) -> tuple[Monitor
     """Measure an update, and keep what the next readings need.
 
     Returns:
-        The state after the update, without the state of tx, and a number that is known when all
-        arrays have been read.
+        The state after the update, without the state of tx, and the sum of all norms. The latter
+        is known when the sums over all arrays are, which is before the readings.
     """
     count = state.monitor_count
     fields = ("every", "latest", "latest_count", "history", "history_counts")
     before = {field: getattr(state, field) for field in fields}
     read = partial(_read, options, now, state)
-    readings, norms = _every(count, options, read, (before, jnp.zeros((), float_dtype())))
+    readings, norm_sum = _every(count, options, read, (before, jnp.zeros((), float_dtype())))
     state = state._replace(**readings)
     next_count = optax.safe_increment(count)
     remembered = partial(_remember, options, now, state)
     # The readings need `previous`. Without this order XLA would copy it before it is overwritten.
-    known = computed_after(jnp.sum(state.latest), count, next_count)
+    known = after_number(jnp.sum(state.latest), count, next_count)
     previous = _every(known, options, remembered, state.previous)
-    return state._replace(monitor_count=next_count, previous=previous), norms
+    return state._replace(monitor_count=next_count, previous=previous), norm_sum
 
 
 def _every(count: Any, options: Options, function: Callable[[], Any], otherwise: Any) -> Any:
@@ -182,9 +182,9 @@ def _every(count: Any, options: Options, function: Callable[[], Any], otherwise:
 def _read(
     options: Options, now: Moment, state: MonitorState
 ) -> tuple[dict[str, jax.Array | None], jax.Array]:
-    """Return the fields of the state that hold the readings, with a new reading, and a number.
+    """Return the fields of the state that hold the readings, with a new reading.
 
-    The number is known when all arrays have been read, and the readings a little later.
+    Also return the sum of all norms, which is known before the readings.
     """
     measured = _measure(options, now, state)
     row = as_row(measured, len(state.latest)).astype(state.latest.dtype)
@@ -350,12 +350,12 @@ def _remember(options: Options, now: Moment, state: MonitorState) -> LastGradien
         )
 
     known = jnp.asarray([part is not None for part in g], jnp.bool_)
-    readings, count = jnp.sum(state.latest), state.monitor_count
-    kept = LastGradient(known, replaced(like, computed_after(readings, count, _samples(g))))
+    reading_sum, count = jnp.sum(state.latest), state.monitor_count
+    kept = LastGradient(known, replaced(like, after_number(reading_sum, count, _samples(g))))
     if not isinstance(previous, LastStep):
         return kept
     groups = options.groups(state)
-    u = parts_like(computed_after(readings, count, now.computed_update), like)
+    u = parts_like(after_number(reading_sum, count, now.computed_update), like)
     leaves = [Kinds(part, None, None, each, None) for part, each in zip(g, u, strict=True)]
     totals, _ = _measures.measure(groups, lambda: (leaves, u))
     length = totals.norms[:, Kinds._fields.index("update")]

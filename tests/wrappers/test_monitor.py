@@ -430,13 +430,13 @@ def test_the_velocity_is_seen_through_the_monitor_and_there_is_one_count():
     assert measurements(reset) == measurements(state)
 
 
-LARGE = {  # Parameters with more entries than a sample.
+TREES = {  # Parameters with more entries than a sample.
     "flat": jax.ShapeDtypeStruct((1 << 16,), jnp.float32),
     "matrices": [jax.ShapeDtypeStruct((3, 3, 64, 64 + i), jnp.float32) for i in range(4)],
 }
 
 
-def costs(tx, params=LARGE["flat"]):
+def costs(tx, params=TREES["flat"]):
     """Return the costs of an update and its application with donated parameters and state."""
 
     def step(params, state, g):
@@ -446,12 +446,13 @@ def costs(tx, params=LARGE["flat"]):
     return audit(step, params, jax.eval_shape(tx.init, params), args=(params,))
 
 
-@pytest.mark.parametrize("tree", LARGE)
+@pytest.mark.parametrize("tree", TREES)
 @pytest.mark.parametrize("every", [1, 10])
 def test_a_step_copies_and_allocates_nothing(every, tree):
-    found = costs(monitor(sgd(0.1), every=every), LARGE[tree])
-    # The branch that measures very large and very small numbers writes what it reduces.
-    assert [line for line in found.copies if "/cond/branch_0_fun/stack" not in line] == []
+    found = costs(monitor(sgd(0.1), every=every), TREES[tree])
+    # In the sums of matrices XLA changes the layout of the stack inside of fusions.
+    in_sums = "/cond/branch_0_fun/stack" if tree == "matrices" else None
+    assert [line for line in found.copies if in_sums is None or in_sums not in line] == []
     assert found.aliased == found.donated
     assert found.temporary <= 1  # The rows of the sums, and samples of 4,096 of the entries.
 
