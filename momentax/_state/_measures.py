@@ -112,19 +112,20 @@ def _wide(leaves: Sequence[Kinds], steps: Parts) -> tuple[list[Kinds], list[Any]
 def _largest_logs(leaves: Sequence[Kinds], sums: Sequence[Table]) -> jax.Array:
     """Return log10(max |v| / m) of each row, where m is the largest number of the dtype of v."""
     limits = [1.0 if x.velocity is None else float(jnp.finfo(x.velocity.dtype).max) for x in leaves]
-    logs = [np.full(len(table.numbers), np.log10(m)) for table, m in zip(sums, limits, strict=True)]
-    largest = jnp.log10(_table(sums, ["largest"]))
-    return largest - np.concatenate([np.zeros(0), *logs]).astype(largest.dtype)[:, None]
+    rows = [len(table.numbers) for table in sums]
+    logs = jnp.log10(_table(sums, ["largest"]))
+    return logs - np.repeat(np.log10(limits), rows).astype(logs.dtype)[:, None]
 
 
 def _table(leaves: Sequence[Table], names: Sequence[str]) -> jax.Array:
     """Return the rows of the tables of all leaves, with named columns, 0 where a leaf lacks one.
 
-    Without the barrier XLA would reduce the rows of each leaf separately.
+    Without the barriers XLA would reduce the rows of each leaf separately.
     """
     if leaves and all(leaf.columns == leaves[0].columns for leaf in leaves):
+        # One operation selects the columns of all leaves.
         joined = jnp.concatenate([leaf.numbers for leaf in leaves])
-        leaves = [leaves[0]._replace(numbers=jax.lax.optimization_barrier(joined))]
+        return _columns(leaves[0]._replace(numbers=jax.lax.optimization_barrier(joined)), names)
     rows = [jnp.zeros((0, len(names)), float_dtype()), *(_columns(leaf, names) for leaf in leaves)]
     return jax.lax.optimization_barrier(jnp.concatenate(rows))
 

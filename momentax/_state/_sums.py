@@ -87,8 +87,12 @@ class Table(NamedTuple):
         """Return the numbers of all rows with some name."""
         return self.numbers[:, self.columns[name]]
 
-    def also(self, **names: str) -> Table:
-        """Return the table with further names of some columns."""
+    def also(self, names: Mapping[str, str]) -> Table:
+        """Return the table with new names of some columns, which keep their old names too.
+
+        Args:
+            names: The old name of the column of each new name.
+        """
         further = {new: self.columns[old] for new, old in names.items()}
         return self._replace(columns={**self.columns, **further})
 
@@ -272,9 +276,9 @@ def leaf_sums(parts: Kinds, ratio: Any, step: Any, *, by_row: bool) -> Table:
         sums["slope"] = product(g, in_rows(step))
     found = reduce_all(Columns(sums, counts, maxima), by_row=by_row)
     if g is not None and v is not None:
-        found = found.also(**{"both velocity": "velocity", "both gradient": "gradient"})
+        found = found.also({"both velocity": "velocity", "both gradient": "gradient"})
     if parts.clipped is not None and parts.clipped is g:
-        found = found.also(clipped="gradient")
+        found = found.also({"clipped": "gradient"})
     return found
 
 

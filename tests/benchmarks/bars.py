@@ -109,9 +109,9 @@ _READING = (
 _NETWORK = (
     "The gradient of a convolution has another layout than the velocity and the parameters. To "
     "read them together takes about twice as long as in one layout. In addition all gradients are "
-    "kept until the end of the step. XLA:CPU then assigns other buffers, and runs fewer of the "
-    "convolutions of the backward pass side by side: the processor time stays the same, and the "
-    "step takes about 2 % longer."
+    "kept until the end of each step, also where it is not read. XLA:CPU then assigns other "
+    "buffers and runs fewer of the convolutions of the backward pass side by side, which makes a "
+    "step about 2 % longer."
 )
 _MUONS = (("orthogonalize",), "optax.contrib.muon")
 BARS = [

@@ -450,9 +450,10 @@ def costs(tx, params=TREES["flat"]):
 @pytest.mark.parametrize("every", [1, 10])
 def test_a_step_copies_and_allocates_nothing(every, tree):
     found = costs(monitor(sgd(0.1), every=every), TREES[tree])
-    # In the sums of matrices XLA changes the layout of the stack inside of fusions.
-    in_sums = "/cond/branch_0_fun/stack" if tree == "matrices" else None
-    assert [line for line in found.copies if in_sums is None or in_sums not in line] == []
+    copies = found.copies
+    if tree == "matrices":  # XLA changes the layout of the stacks of their sums inside of fusions.
+        copies = [line for line in copies if "/cond/branch_0_fun/stack" not in line]
+    assert copies == []
     assert found.aliased == found.donated
     assert found.temporary <= 1  # The rows of the sums, and samples of 4,096 of the entries.
 
